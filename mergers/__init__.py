@@ -1,0 +1,19 @@
+"""LayerMerger strategies, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swm.hookspecs import hookimpl
+from swm.mergers.average import Average
+from swm.mergers.consolidate import Consolidate
+from swm.mergers.delete import Delete
+from swm.mergers.ema import EMA
+from swm.mergers.sum import Sum
+
+
+@hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    for strategy in (Average, Consolidate, Delete, EMA, Sum):
+        register(strategy)

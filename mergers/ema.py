@@ -1,0 +1,37 @@
+"""An exponential moving average through the window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+from torch import Tensor
+
+from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.mergers.parts import Norms, merge_parts
+
+
+@final
+@dataclass(frozen=True)
+class EMA(LayerMerger):
+    """From the bottom up, `W = (1 - factor) W + factor W_i`.
+
+    It is what the released SWM merge computes for a `weight_factor` between 0 (the bottom layer's projections) and 1
+    (the top layer's, the released setting).
+    """
+
+    name: ClassVar[str] = "ema"
+
+    factor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    norms: Norms = "bottom"
+
+    def merge(self, window: LayerWindow) -> State:
+        return merge_parts(window, self._moving, self.norms)
+
+    def _moving(self, values: Sequence[Tensor]) -> Tensor:
+        result = values[0].clone()
+        for value in values[1:]:
+            result = (1 - self.factor) * result + self.factor * value
+        return result

@@ -1,0 +1,52 @@
+"""What the mergers share: projections by a formula, norms by a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from swm.interfaces.merger import LayerWindow, State, is_norm
+
+Norms = Literal["bottom", "top", "mean"]
+Combine = Callable[[Sequence[Tensor]], Tensor]
+
+
+def bottom(values: Sequence[Tensor]) -> Tensor:
+    """The lowest layer's tensor itself."""
+    return values[0]
+
+
+def top(values: Sequence[Tensor]) -> Tensor:
+    """The highest layer's tensor itself."""
+    return values[-1]
+
+
+def mean(values: Sequence[Tensor]) -> Tensor:
+    """The arithmetic mean."""
+    return torch.stack(list(values)).mean(dim=0)
+
+
+_NORMS: dict[Norms, Combine] = {"bottom": bottom, "top": top, "mean": mean}
+
+
+def merge_parts(window: LayerWindow, projection: Combine, norms: Norms) -> State:
+    """Apply `projection` to the weights and biases of all projections, bottom first, and the policy to the norms.
+
+    Arithmetic is in float32 at least; results keep the dtype. A function that picks a tensor returns that very
+    tensor, so that nothing is copied.
+    """
+    states = window.states
+    return {
+        key: _combine([state[key] for state in states], _NORMS[norms] if is_norm(key) else projection)
+        for key in states[0]
+    }
+
+
+def _combine(values: Sequence[Tensor], formula: Combine) -> Tensor:
+    if formula in (bottom, top):
+        return formula(values)
+    kind = torch.promote_types(values[0].dtype, torch.float32)
+    return formula([value.to(values[0].device, kind) for value in values]).to(values[0].dtype)

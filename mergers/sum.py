@@ -1,0 +1,31 @@
+"""The sum of the window's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.mergers.parts import Norms, merge_parts
+
+
+@final
+@dataclass(frozen=True)
+class Sum(LayerMerger):
+    """`W = W_l + ... + W_h`: what the released SWM ablation calls average. It scales every projection and collapses."""
+
+    name: ClassVar[str] = "sum"
+
+    norms: Norms = "bottom"
+
+    def merge(self, window: LayerWindow) -> State:
+        return merge_parts(window, total, self.norms)
+
+
+def total(values: Sequence[Tensor]) -> Tensor:
+    """The sum, bottom first."""
+    return torch.stack(list(values)).sum(dim=0)

@@ -1,0 +1,37 @@
+"""One contiguous run of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, final
+
+from pydantic import Field
+
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.ranking import candidates, lowest, removal
+
+
+@final
+@dataclass(frozen=True)
+class Contiguous(DepthPruner):
+    """Removes the run of adjacent layers over which the hidden states change least.
+
+    The paper's similarity is the angular one of the last token. Source: Gromov et al. (the unreasonable
+    ineffectiveness of the deeper layers), arXiv 2403.17887, section 3.2.
+    """
+
+    name: ClassVar[str] = "contiguous"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2403.17887"
+    default_similarity: ClassVar[str | Mapping[str, Any]] = {"name": "angular", "tokens": "last"}
+
+    protect_first: Annotated[int, Field(ge=0)] = 0
+    protect_last: Annotated[int, Field(ge=0)] = 0
+
+    def propose(self, context: DepthContext) -> DepthProposal:
+        assert context.target is not None
+        count = context.target
+        starts = candidates(context.layers, self.protect_first, self.protect_last + count - 1)
+        scores = {i: 1 - context.compare(i, i + count) for i in starts}
+        [start] = lowest(scores, 1)
+        return removal(context.layers, range(start, start + count), scores)

@@ -1,0 +1,46 @@
+"""SLEB: the least harmful layer, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.ranking import candidates, lowest, removal
+from swm.windows import windows_without
+
+
+@final
+@dataclass(frozen=True)
+class GreedyLoss(DepthPruner):
+    """Removes one layer at a time: the one whose removal leaves the lowest next-token loss, all scored anew each time.
+
+    The first and the last layer are spared, as in the released code. Source: Song et al., arXiv 2402.09025, section 4.
+    """
+
+    name: ClassVar[str] = "greedy-loss"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2402.09025"
+
+    protect_first: Annotated[int, Field(ge=0)] = 1
+    protect_last: Annotated[int, Field(ge=0)] = 1
+
+    def effort(self, layers: int, target: int | None) -> int | None:
+        alive = len(candidates(layers, self.protect_first, self.protect_last))
+        return sum(alive - i for i in range(target or 0))
+
+    def propose(self, context: DepthContext) -> DepthProposal:
+        assert context.target is not None
+        removed: list[int] = []
+        losses: list[float] = []
+        for _ in range(context.target):
+            alive = candidates(context.layers, self.protect_first, self.protect_last)
+            scores = {
+                i: context.loss(windows_without([*removed, i], context.layers)) for i in alive if i not in removed
+            }
+            removed += lowest(scores, 1)
+            losses.append(scores[removed[-1]])
+            context.commit(windows_without(removed, context.layers))
+        proposal = removal(context.layers, removed)
+        return DepthProposal(proposal.windows, {**proposal.facts, "losses": losses})

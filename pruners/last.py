@@ -1,0 +1,30 @@
+"""The baseline that everyone must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.ranking import removal
+
+
+@final
+@dataclass(frozen=True)
+class Last(DepthPruner):
+    """Removes the last layers before the final one (`protect_last: 1`). Needs no data.
+
+    With recovery it is the strong baseline of arXiv 2411.15558.
+    """
+
+    name: ClassVar[str] = "last"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2411.15558"
+
+    protect_last: Annotated[int, Field(ge=0)] = 1
+
+    def propose(self, context: DepthContext) -> DepthProposal:
+        assert context.target is not None
+        end = context.layers - self.protect_last
+        return removal(context.layers, range(end - context.target, end))

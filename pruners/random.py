@@ -1,0 +1,30 @@
+"""The baseline of no choice at all."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.ranking import candidates, removal
+
+
+@final
+@dataclass(frozen=True)
+class Random(DepthPruner):
+    """Removes layers drawn with the recipe's seed, or with `seed`. The first and the last layer are spared."""
+
+    name: ClassVar[str] = "random"
+
+    seed: Annotated[int, Field(ge=0)] | None = None
+    protect_first: Annotated[int, Field(ge=0)] = 1
+    protect_last: Annotated[int, Field(ge=0)] = 1
+
+    def propose(self, context: DepthContext) -> DepthProposal:
+        assert context.target is not None
+        chooser = random.Random(context.seed if self.seed is None else self.seed)
+        layers = candidates(context.layers, self.protect_first, self.protect_last)
+        return removal(context.layers, sorted(chooser.sample(layers, context.target)))

@@ -1,0 +1,27 @@
+"""What the pruners share that remove single layers or one run of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from swm.interfaces.depth import DepthProposal
+from swm.windows import windows_without
+
+
+def candidates(layers: int, protect_first: int, protect_last: int) -> range:
+    """The layers that may go."""
+    return range(protect_first, layers - protect_last)
+
+
+def lowest(scores: Mapping[int, float], count: int) -> list[int]:
+    """The `count` layers with the lowest scores; of equal ones the higher layer goes first. NaN never goes first."""
+    return sorted(scores, key=lambda i: (scores[i] != scores[i], scores[i], -i))[:count]
+
+
+def removal(layers: int, removed: Iterable[int], scores: Mapping[int, float] | None = None) -> DepthProposal:
+    """The proposal that removes exactly these layers, in the order given."""
+    order: Sequence[int] = list(removed)
+    facts: dict[str, object] = {"order": order}
+    if scores is not None:
+        facts["scores"] = {str(layer): score for layer, score in scores.items()}
+    return DepthProposal(windows_without(order, layers), facts)

@@ -1,0 +1,37 @@
+"""Shortened LLaMA: rank layers by the loss without each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+from pydantic import Field
+
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.ranking import candidates, lowest, removal
+from swm.windows import windows_without
+
+
+@final
+@dataclass(frozen=True)
+class SingleLoss(DepthPruner):
+    """Removes the layers without which, one at a time, the next-token loss stays lowest; ranked once.
+
+    The first four and the last two layers are spared, as the paper does.
+    Source: Kim et al. (Shortened LLaMA), arXiv 2402.02834, section 2.2, criterion PPL.
+    """
+
+    name: ClassVar[str] = "single-loss"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2402.02834"
+
+    protect_first: Annotated[int, Field(ge=0)] = 4
+    protect_last: Annotated[int, Field(ge=0)] = 2
+
+    def effort(self, layers: int, target: int | None) -> int | None:
+        return len(candidates(layers, self.protect_first, self.protect_last))
+
+    def propose(self, context: DepthContext) -> DepthProposal:
+        assert context.target is not None
+        layers = candidates(context.layers, self.protect_first, self.protect_last)
+        scores = {i: context.loss(windows_without([i], context.layers)) for i in layers}
+        return removal(context.layers, lowest(scores, context.target), scores)

@@ -1,0 +1,116 @@
+"""Sliding-Window Merging, the depth pruner that this project is named after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, final
+
+from pydantic import Field
+
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.threshold import Trial, Walk, search_threshold
+from swm.windows import Window
+
+
+@final
+@dataclass(frozen=True)
+class SlidingWindow(DepthPruner):
+    """Grows a window downward from the top while the merged model stays similar to the original one.
+
+    A window that stops passing `similarity > threshold` is merged without its last layer, and the next one starts
+    below it; a window of two layers that does not pass slides down by one layer. With `threshold` left out, the
+    stage's target is met: the highest threshold is searched at which the walk removes that many layers.
+
+    `quirks: released` takes the decisions of the released code, which throws away a window that still passes when it
+    reaches layer 0 and has no budget (the target is then met as nearly as some threshold does). `quirks: fixed` merges
+    that window, stops at the target, and never touches the first `protect_first` and last `protect_last` layers.
+
+    Source: arXiv 2502.19159, Figure 2 and section 3, and the released `SLM.py`.
+    """
+
+    name: ClassVar[str] = "sliding-window"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2502.19159"
+    default_similarity: ClassVar[str | Mapping[str, Any]] = "cosine"
+    default_merger: ClassVar[str | Mapping[str, Any]] = "consolidate"
+
+    threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
+    quirks: Literal["fixed", "released"] = "fixed"
+    protect_first: Annotated[int, Field(ge=0)] = 1
+    protect_last: Annotated[int, Field(ge=0)] = 1
+
+    def __post_init__(self) -> None:
+        if self.quirks == "released" and (self.protect_first, self.protect_last) != (1, 1):
+            raise ValueError("quirks: released has fixed protected layers; leave protect_first and protect_last out")
+
+    def uses_target(self) -> bool:
+        return self.threshold is None
+
+    def capacity(self, layers: int) -> int:
+        return layers - self.protect_first - self.protect_last - 1
+
+    def effort(self, layers: int, target: int | None) -> int | None:
+        return None if target is not None else layers - 2
+
+    def propose(self, context: DepthContext) -> DepthProposal:
+        def walk(threshold: float, limit: int | None) -> Walk:
+            if self.quirks == "released":
+                return walk_released(context.trial, context.layers, threshold)
+            return walk_fixed(context.trial, context.layers, threshold, limit, self.protect_first, self.protect_last)
+
+        if self.threshold is not None:
+            return DepthProposal(walk(self.threshold, None).windows, {"threshold": self.threshold})
+        assert context.target is not None
+        return search_threshold(walk, context.target)
+
+
+def walk_released(trial: Trial, layers: int, threshold: float) -> Walk:
+    """The released loop, decision by decision, without the trial it wastes after each merge.
+
+    That trial looks at a window of one layer, which is the model just accepted; with a similarity that is not
+    deterministic the released loop may then never end.
+    """
+    walk = Walk(threshold)
+    high, low = layers - 2, layers - 3
+    while low >= 0:
+        if walk.passes(trial, Window(low, high)):
+            low -= 1
+        elif low + 1 != high:
+            walk.windows.append(Window(low + 1, high))
+            high, low = low, low - 1
+        else:
+            high, low = high - 1, low - 1
+    walk.dangling = low + 1 < high
+    return walk
+
+
+def walk_fixed(
+    trial: Trial,
+    layers: int,
+    threshold: float,
+    limit: int | None,
+    protect_first: int = 1,
+    protect_last: int = 1,
+) -> Walk:
+    """The loop with the pending window merged at the end, ended early once `limit` layers are removed."""
+    walk = Walk(threshold)
+    high = layers - 1 - protect_last
+    low = high - 1
+    while low >= protect_first:
+        # Every layer that is left together cannot reach the limit any more: this threshold is too high.
+        if limit is not None and walk.removed + high - protect_first < limit:
+            walk.abandoned = True
+            return walk
+        if walk.passes(trial, Window(low, high)):
+            if walk.removed + high - low == limit:
+                walk.windows.append(Window(low, high))
+                return walk
+            low -= 1
+        elif low + 1 < high:
+            walk.windows.append(Window(low + 1, high))
+            high, low = low, low - 1
+        else:
+            high, low = high - 1, low - 1
+    if low + 1 < high:
+        walk.windows.append(Window(low + 1, high))
+    return walk

@@ -1,0 +1,5 @@
+"""`python -m swm`."""
+
+from swm.cli import main
+
+main()

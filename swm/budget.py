@@ -1,0 +1,68 @@
+"""Target: how much to remove, said once, in the unit that the user thinks in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from swm.errors import BudgetError
+from swm.interfaces.stage import ModelShape
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to remove: `layers` (a number), `params` (a number), or `ratio` (of all parameters). Exactly one."""
+
+    layers: Annotated[int, Field(ge=1)] | None = None
+    params: Annotated[int, Field(ge=1)] | None = None
+    ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("layers", "params", "ratio") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "nothing"
+            raise ValueError(f"target needs exactly one of layers, params, ratio; found {found}")
+
+    def __str__(self) -> str:
+        return next(f"{k}: {v}" for k, v in vars(self).items() if v is not None)
+
+    def parameters(self, original: ModelShape) -> float:
+        """The number of parameters to remove; for a target in layers that of average ones."""
+        if self.layers is not None:
+            return self.layers * mean(original.layer_parameters)
+        if self.params is not None:
+            return self.params
+        assert self.ratio is not None
+        return self.ratio * original.parameters
+
+    def whole_layers(self, original: ModelShape, current: ModelShape, capacity: int, who: str) -> int:
+        """The nearest number of whole layers, at least one.
+
+        Raises BudgetError when `who` (a depth pruner) cannot remove that many of the current layers.
+        """
+        each = mean(current.layer_parameters)
+        count = self.layers if self.layers is not None else max(1, round(self.parameters(original) / each))
+        if count > capacity:
+            most = max(0, capacity)
+            raise BudgetError(
+                f"target {self} asks to remove {count} of {current.layers} layers; '{who}' can remove at most "
+                f"{most} here ({most * each / original.parameters:.1%} of the parameters)"
+            )
+        return count
+
+
+def mean(values: tuple[int, ...]) -> float:
+    """The arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dict[str, Any]:
+    """What a stage removed, in every unit that a target can have."""
+    removed = before.parameters - after.parameters
+    return {
+        "layers": before.layers - after.layers,
+        "params": removed,
+        "ratio": round(removed / original.parameters, 6),
+    }

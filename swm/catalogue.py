@@ -1,0 +1,43 @@
+"""The list of all registered strategies, for people and for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from typing import Any, Literal, get_args, get_origin
+
+from swm.registry import Entry, Registry
+
+
+def catalogue(registry: Registry) -> list[dict[str, Any]]:
+    """One entry a strategy: kind, name, summary, parameters with defaults and choices, origin, paper."""
+    return [_describe(entry) for entry in registry.entries()]
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    strategy = entry.strategy
+    parameters = {f.name: _parameter(strategy, f) for f in dataclasses.fields(strategy)}  # type: ignore[arg-type]
+    return {
+        "kind": strategy.kind,
+        "name": strategy.name,
+        "summary": (inspect.getdoc(strategy) or "").split("\n\n")[0].replace("\n", " "),
+        "parameters": parameters,
+        "shown": ", ".join(f"{name}={_shown(p)}" if "default" in p else name for name, p in parameters.items()),
+        "origin": entry.origin,
+        "paper": strategy.paper,
+    }
+
+
+def _shown(parameter: dict[str, Any]) -> str:
+    return "none" if parameter["default"] is None else str(parameter["default"])
+
+
+def _parameter(strategy: type[Any], field: dataclasses.Field[Any]) -> dict[str, Any]:
+    hint = typing.get_type_hints(strategy)[field.name]
+    described: dict[str, Any] = {"type": str(hint).removeprefix("<class '").removesuffix("'>").replace("typing.", "")}
+    if get_origin(hint) is Literal:
+        described["choices"] = list(get_args(hint))
+    if field.default is not dataclasses.MISSING:
+        described["default"] = field.default
+    return described

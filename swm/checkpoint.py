@@ -1,0 +1,202 @@
+"""Saving a model so that it loads: write aside, reload in a fresh process, compare, rename into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from swm.errors import CheckpointError, ModelError
+from swm.quiet import quiet_transformers
+from swm.reload import generate
+
+# Whatever else a parent folder holds that belongs to its tokenizer or its licence.
+COMPANIONS = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template*",
+    "preprocessor_config.json",
+    "LICENSE*",
+    "NOTICE*",
+)
+GENERATED_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Token ids with the logits `[samples, seq, vocabulary]` and the greedy tokens of the model in memory."""
+
+    ids: Tensor
+    logits: Tensor
+    generated: Tensor
+    dtype: torch.dtype
+    device: str
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference of logits that may come from the order of floating-point sums."""
+        if self.dtype in (torch.float32, torch.float64):
+            return 1e-5
+        return 2 * torch.finfo(self.dtype).eps * float(self.logits.abs().max())
+
+
+@torch.no_grad()
+def probe(model: Any, ids: Tensor) -> Probe:
+    """Run the model in memory. Raises ModelError when its logits are not finite."""
+    ids = ids.to(model.device)
+    logits = model(input_ids=ids, use_cache=False).logits.float().cpu()
+    if not torch.isfinite(logits).all():
+        raise ModelError("the model's logits are not a number or infinite")
+    with quiet_transformers():
+        generated = generate(model, ids[:1], GENERATED_TOKENS).cpu()
+    return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
+
+
+def check_output(output: str | Path, overwrite: bool) -> Path:
+    """The output folder's path. Raises CheckpointError when it exists or cannot be made."""
+    path = Path(output)
+    recover(path)
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"output {output} is a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".swm-"):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"output {output} cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def recover(path: Path) -> None:
+    """Clear what a killed run left beside `path`, and put a folder back that it had moved away."""
+    for leftover in path.parent.glob(f".{path.name}.swm-*"):
+        kind, _, pid = leftover.name.removeprefix(f".{path.name}.swm-").partition("-")
+        if not pid.isdigit() or _alive(int(pid)):
+            continue
+        if kind == "old" and not path.exists():
+            leftover.rename(path)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def save(
+    model: Any,
+    parent: Path,
+    output: Path,
+    ids: Tensor,
+    write_extras: Callable[[Path, dict[str, Any]], None],
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Save a native Hugging Face folder at `output` and return what the verification found.
+
+    `parent` is the folder whose tokenizer files are copied byte for byte, `ids` the tokens that are compared, and
+    `write_extras(folder, verification)` adds the files that describe the run. Until the last rename nothing stands at
+    `output`. Raises CheckpointError when the reloaded model differs.
+    """
+    before = probe(model, ids)
+    fresh = output.with_name(f".{output.name}.swm-new-{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        with quiet_transformers():
+            model.save_pretrained(fresh)
+        copy_companions(parent, fresh)
+        verification = verify(fresh, before, model)
+        write_extras(fresh, verification)
+        _readable(fresh)
+        _into_place(fresh, output, overwrite)
+    except OSError as error:
+        raise CheckpointError(f"output {output} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return verification
+
+
+def _readable(folder: Path) -> None:
+    """Give every file the permissions that a new file has here; safetensors writes for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.rglob("*"):
+        file.chmod((0o777 if file.is_dir() else 0o666) & ~mask)
+
+
+def _into_place(fresh: Path, output: Path, overwrite: bool) -> None:
+    if output.exists():
+        if not overwrite:
+            raise CheckpointError(f"output {output} appeared while the run was going; nothing was written")
+        old = output.with_name(f".{output.name}.swm-old-{os.getpid()}")
+        output.rename(old)
+        fresh.rename(output)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        fresh.rename(output)
+
+
+def copy_companions(parent: Path, folder: Path) -> None:
+    """Copy tokenizer and licence files byte for byte; what the model itself wrote stays."""
+    for pattern in COMPANIONS:
+        for file in parent.glob(pattern):
+            target = folder / file.name
+            if file.is_dir():
+                shutil.copytree(file, target, dirs_exist_ok=True)
+            elif not target.exists():
+                shutil.copyfile(file, target)
+
+
+def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: bool = False) -> dict[str, Any]:
+    """Load the folder in a fresh process and compare. Raises CheckpointError when anything differs."""
+    with tempfile.TemporaryDirectory(prefix="swm-") as temporary:
+        file = Path(temporary) / "probe.safetensors"
+        save_file(
+            {name: getattr(before, name).contiguous() for name in ("ids", "logits", "generated")},
+            file,
+            metadata={"threads": str(torch.get_num_threads()), "device": before.device},
+        )
+        command = [sys.executable, "-m", "swm.reload", str(folder), str(file)]
+        if trust_remote_code:
+            command.append("--trust-remote-code")
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    if done.returncode != 0:
+        raise CheckpointError(f"the saved model cannot be loaded: {done.stderr.strip().splitlines()[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    found["tolerance"] = before.tolerance
+    expected = sum(p.numel() for p in model.parameters())
+    problems = [
+        f"logits differ by {found['max_abs_difference']:g} (allowed {before.tolerance:g})"
+        if not found["max_abs_difference"] <= before.tolerance
+        else "",
+        "" if found["generated_equal"] else "generate() gives other tokens",
+        "" if found["parameters"] == expected else f"{found['parameters']} parameters instead of {expected}",
+        f"weights are missing: {found['missing_keys']}" if found["missing_keys"] else "",
+        f"weights are left over: {found['unexpected_keys']}" if found["unexpected_keys"] else "",
+    ]
+    wrong = "; ".join(filter(None, problems))
+    if wrong:
+        raise CheckpointError(f"the saved model is not the one in memory: {wrong}")
+    return found

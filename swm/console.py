@@ -1,0 +1,101 @@
+"""What the command line shows: progress bars with the time left, tables, one-line errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from swm.progress import Task
+
+
+class _BarTask:
+    def __init__(self, bars: Bars, label: str, total: int | None) -> None:
+        self._bars = bars
+        self._task = bars.add_task(label, total=total, note="")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._bars.update(self._task, advance=steps, note=note)
+
+
+class _LineTask:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
+class ConsoleProgress:
+    """A bar while a step runs; where the output is no terminal, a line with its time when it is done."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
+        if not self.console.is_terminal:
+            start = time.perf_counter()
+            yield _LineTask()
+            self.console.print(f"{label}: {time.perf_counter() - start:.1f} s", highlight=False, markup=False)
+            return
+        with Bars(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=self.console,
+        ) as bars:
+            yield _BarTask(bars, label, total)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A table of texts; columns after the first that hold numbers are aligned right."""
+    result = Table(title=title or None, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        numeric = i > 0 and rows and all(_is_number(row[i]) for row in rows)
+        result.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*(str(cell) for cell in row))
+    return result
+
+
+def _is_number(cell: Any) -> bool:
+    text = str(cell).replace(",", "").replace("%", "").replace("±", "").replace("×", "").replace(" ", "")
+    try:
+        float(text)
+    except ValueError:
+        return text in ("", "-", "–")
+    return True
+
+
+def report_table(report: Mapping[str, Any]) -> Table:
+    """Dense and compressed side by side."""
+    before, after = report["model"], report["compressed"]
+    ratio = report["achieved"]["ratio"]
+    rows: list[list[str]] = [
+        ["parameters", f"{before['parameters']:,}", f"{after['parameters']:,}", f"-{ratio:.1%}"],
+        ["layers", str(before["layers"]), str(after["layers"]), str(after["layers"] - before["layers"])],
+    ]
+    if "perplexity" in report:
+        dense, small = report["perplexity"]["dense"], report["perplexity"]["compressed"]
+        change = f"× {small['value'] / dense['value']:.2f}"
+        rows.append(["perplexity", f"{dense['value']:.2f}", f"{small['value']:.2f}", change])
+        if "standard_error" in dense:
+            errors = [f"± {which['standard_error']:.2f}" for which in (dense, small)]
+            rows.append(["  standard error", *errors, ""])
+    return table("", ["", "dense", "compressed", "change"], rows)

@@ -1,0 +1,132 @@
+"""Building a dataclass from plain data: every value validated, every mistake with its place."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, NoReturn, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from swm.errors import RecipeError, did_you_mean, listed
+from swm.interfaces.strategy import Strategy
+
+Path = tuple[str | int, ...]
+Build = Callable[[str, Any, Path], Strategy]
+
+
+def fail(path: Path, message: str) -> NoReturn:
+    """Raise a RecipeError for the value at `path`."""
+    raise RecipeError(message, path)
+
+
+def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path = ()) -> Any:
+    """An instance of the dataclass `cls`. Fields whose type is a kind of strategy take names and mappings.
+
+    Raises RecipeError that names the key, the value, what is allowed and the nearest key.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    who = getattr(cls, "name", None)
+    who = f"'{who}'" if isinstance(who, str) else cls.__name__.lower()
+    for key in values:
+        if key not in fields:
+            allowed = listed(fields)
+            fail(
+                (*path, str(key)),
+                f"unknown parameter '{key}' of {who}; allowed: {allowed}.{did_you_mean(key, fields)}",
+            )
+    ready = dict(values)
+    for name, value in values.items():
+        kind = _strategy_kind(hints[name])
+        nested = _plain_dataclass(hints[name])
+        if value is None:
+            continue
+        if kind is not None:
+            ready[name] = build(kind, value, (*path, name))
+        elif nested is not None and not isinstance(value, nested):
+            if not isinstance(value, dict):
+                fail((*path, name), f"found {value!r}; {name} is a mapping with {listed(_names(nested))}")
+            ready[name] = construct(nested, value, build, (*path, name))
+    complete = getattr(cls, "complete", None)
+    if complete is not None:
+        ready = complete(ready, lambda kind, value: build(kind, value, path))
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in ready:
+            fail(path, f"{who} needs {name}")
+    checked = _validated(cls, hints, ready, path, who)
+    try:
+        return cls(**checked)
+    except (ValueError, TypeError) as error:
+        fail(path, f"{who}: {error}")
+
+
+def _names(cls: type[Any]) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls)]
+
+
+def _options(hint: Any) -> list[Any]:
+    """The types of a union, without None and without annotations."""
+    if get_origin(hint) is typing.Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, types.UnionType):
+        return [option for option in get_args(hint) if option is not type(None)]
+    return [hint]
+
+
+def _strategy_kind(hint: Any) -> str | None:
+    for option in _options(hint):
+        if inspect.isclass(option) and issubclass(option, Strategy):
+            return option.kind
+    return None
+
+
+def _plain_dataclass(hint: Any) -> type[Any] | None:
+    for option in _options(hint):
+        if inspect.isclass(option) and dataclasses.is_dataclass(option):
+            return option
+    return None
+
+
+def _validated(cls: type[Any], hints: dict[str, Any], values: dict[str, Any], path: Path, who: str) -> dict[str, Any]:
+    plain = {k: v for k, v in values.items() if not _is_ready(hints[k], v)}
+    model = _model(cls)  # type: ignore[arg-type]
+    try:
+        checked = model.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = [str(part) for part in first["loc"]]
+        name = where[0]
+        fail((*path, name), f"{name} of {who}: found {first['input']!r}; {reason(first)}")
+    return {k: getattr(checked, k) if k in plain else v for k, v in values.items()}
+
+
+def _is_ready(hint: Any, value: Any) -> bool:
+    return value is not None and (_strategy_kind(hint) is not None or _plain_dataclass(hint) is not None)
+
+
+@functools.cache
+def _model(cls: type[Any]) -> type[BaseModel]:
+    """A pydantic model of the fields that hold plain values; everything is optional, defaults stay the dataclass's."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if _strategy_kind(hint) is None and _plain_dataclass(hint) is None:
+            fields[field.name] = (hint, None)
+    return create_model(cls.__name__, __config__=ConfigDict(extra="ignore", strict=True), **fields)
+
+
+def reason(error: Any) -> str:
+    """What is allowed, in words, from a pydantic error."""
+    context = error.get("ctx", {})
+    if "expected" in context:
+        expected = str(context["expected"])
+        names = [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
+        return f"allowed: {expected}.{did_you_mean(str(error['input']), names)}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}"

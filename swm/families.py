@@ -1,0 +1,167 @@
+"""Model families as rows of data: the only place that knows module names.
+
+A row names the modules of a decoder layer by their role. Paths are relative to the causal language model
+(`layers`, `tail`) or to one decoder layer (everything else). A plugin adds a row with `register(ModelFamily(...))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from swm.errors import FamilyError, did_you_mean, listed
+
+# Lists in a config with one entry a layer. Where they exist they must be cut together with the layers
+# (transformers refuses to save a config whose `layer_types` has another length).
+PER_LAYER_LISTS = (
+    "layer_types",
+    "mlp_layer_types",
+    "no_rope_layers",
+    "layers_block_type",
+    "attention_layers",
+)
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """What swm must know about the modules of one or more `config.model_type` values.
+
+    `projections` maps canonical names (`attention.q`, `attention.k`, `attention.v`, `attention.qkv`,
+    `attention.o`, `mlp.gate`, `mlp.up`, `mlp.gate_up`, `mlp.down`) to module paths inside a layer.
+    `tail` are the modules that turn the last layer's output into what the vocabulary projection reads.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    layers: str
+    tail: tuple[str, ...]
+    projections: Mapping[str, str] = field(default_factory=dict)
+    # Config switches under which the position of a layer changes its arithmetic: layers cannot be moved then.
+    position_bound: tuple[str, ...] = ()
+
+    def canonical(self, key: str) -> str:
+        """The canonical name of a parameter of a layer: `self_attn.q_proj.weight` to `attention.q.weight`.
+
+        What is no projection is a norm and keeps its path: `norms.input_layernorm.weight`.
+        """
+        for role, path in self.projections.items():
+            if key.startswith(path + "."):
+                return role + key[len(path) :]
+        return "norms." + key
+
+    def native(self, key: str) -> str:
+        """The inverse of `canonical`."""
+        for role, path in self.projections.items():
+            if key.startswith(role + "."):
+                return path + key[len(role) :]
+        return key.removeprefix("norms.")
+
+
+_LLAMA = {
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.o": "self_attn.o_proj",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.down": "mlp.down_proj",
+}
+
+BUILTIN_FAMILIES = (
+    ModelFamily(
+        name="llama",
+        model_types=("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=_LLAMA,
+    ),
+    ModelFamily(
+        name="phi3",
+        model_types=("phi3",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections={
+            "attention.qkv": "self_attn.qkv_proj",
+            "attention.o": "self_attn.o_proj",
+            "mlp.gate_up": "mlp.gate_up_proj",
+            "mlp.down": "mlp.down_proj",
+        },
+    ),
+    ModelFamily(
+        name="gpt2",
+        model_types=("gpt2",),
+        layers="transformer.h",
+        tail=("transformer.ln_f",),
+        projections={
+            "attention.qkv": "attn.c_attn",
+            "attention.o": "attn.c_proj",
+            "mlp.up": "mlp.c_fc",
+            "mlp.down": "mlp.c_proj",
+        },
+        position_bound=("scale_attn_by_inverse_layer_idx",),
+    ),
+    ModelFamily(
+        name="gpt-neox",
+        model_types=("gpt_neox",),
+        layers="gpt_neox.layers",
+        tail=("gpt_neox.final_layer_norm",),
+        projections={
+            "attention.qkv": "attention.query_key_value",
+            "attention.o": "attention.dense",
+            "mlp.up": "mlp.dense_h_to_4h",
+            "mlp.down": "mlp.dense_4h_to_h",
+        },
+    ),
+    ModelFamily(
+        name="opt",
+        model_types=("opt",),
+        layers="model.decoder.layers",
+        tail=("model.decoder.final_layer_norm", "model.decoder.project_out"),
+        projections={
+            "attention.q": "self_attn.q_proj",
+            "attention.k": "self_attn.k_proj",
+            "attention.v": "self_attn.v_proj",
+            "attention.o": "self_attn.out_proj",
+            "mlp.up": "fc1",
+            "mlp.down": "fc2",
+        },
+    ),
+)
+
+
+def find_family(config: Any, families: Sequence[ModelFamily]) -> ModelFamily:
+    """The row for `config.model_type`.
+
+    Raises FamilyError when there is none, or when the config binds a layer's arithmetic to its position.
+    """
+    model_type = config.model_type
+    for family in families:
+        if model_type in family.model_types:
+            for switch in family.position_bound:
+                if getattr(config, switch, False):
+                    raise FamilyError(
+                        f"model_type '{model_type}' with {switch}=true computes each layer by its position, "
+                        "so its layers cannot be moved or removed"
+                    )
+            return family
+    known = [t for family in families for t in family.model_types]
+    raise FamilyError(
+        f"no family row for model_type '{model_type}'; known: {listed(known)}.{did_you_mean(model_type, known)}"
+        " A plugin adds one with register(ModelFamily(...))"
+    )
+
+
+def cut_config_to(config: Any, kept: Sequence[int]) -> None:
+    """Make every depth field of a config agree with the layers that remain.
+
+    `kept` are the positions, in the model so far, of the layers whose modules remain, ascending.
+    """
+    before = config.num_hidden_layers
+    for name in PER_LAYER_LISTS:
+        values = getattr(config, name, None)
+        if values is not None and len(values) == before:
+            setattr(config, name, [values[i] for i in kept])
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "max_window_layers", None) is not None:
+        config.max_window_layers = min(config.max_window_layers, len(kept))

@@ -1,0 +1,36 @@
+"""What a plugin can implement. All hooks are optional.
+
+`API_VERSION` grows by one when a hook or an abstract class changes in a way that breaks plugins; additions keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pluggy
+
+API_VERSION = 1
+
+hookspec = pluggy.HookspecMarker("swm")
+hookimpl = pluggy.HookimplMarker("swm")
+
+
+@hookspec
+def swm_register(register: Callable[[Any], None]) -> None:
+    """Call `register(thing)` for each strategy class and each ModelFamily row that the plugin brings."""
+
+
+@hookspec
+def swm_stage_started(index: int, stage: Any) -> None:
+    """A stage begins; `stage` is the configured `Stage`."""
+
+
+@hookspec
+def swm_stage_finished(index: int, stage: Any, facts: dict[str, Any]) -> None:
+    """A stage has been planned and applied; `facts` is what the report says of it."""
+
+
+@hookspec
+def swm_run_finished(report: dict[str, Any]) -> None:
+    """The run is done and its folder, if any, is in place; `report` is what `report.json` holds."""

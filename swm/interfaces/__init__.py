@@ -1,0 +1,1 @@
+"""The small abstract classes that strategies implement."""

@@ -1,0 +1,72 @@
+"""DepthPruner: which layers go."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from swm.interfaces.strategy import Strategy
+from swm.windows import Window
+
+
+class DepthContext(Protocol):
+    """What a depth pruner may ask. Layers are positions 0 to `layers - 1` in the model as it is now.
+
+    All answers come from the calibration text, are cached, and never change the model.
+    """
+
+    layers: int
+    target: int | None
+    """How many layers to remove, or None when the pruner decides by a threshold."""
+    seed: int
+
+    def trial(self, windows: Sequence[Window]) -> float:
+        """Similarity of the model with these windows merged to the original model, at the model's end."""
+
+    def loss(self, windows: Sequence[Window]) -> float:
+        """Mean next-token cross entropy in nats of the model with these windows merged."""
+
+    def compare(self, lower: int, upper: int) -> float:
+        """Similarity of the hidden states entering layer `lower` and layer `upper` (up to `layers`, the end)."""
+
+    def commit(self, windows: Sequence[Window]) -> None:
+        """Tell that the following trials build on these windows, so that their activations are kept."""
+
+
+@dataclass(frozen=True)
+class DepthProposal:
+    """The windows of a depth pruner and the numbers it wants in the report (a threshold, scores)."""
+
+    windows: Sequence[Window]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DepthPruner(Strategy):
+    """Chooses disjoint windows of layers; how each becomes one layer is the merger's business.
+
+    A pruner that spares the ends of the model has parameters `protect_first` and `protect_last`.
+    """
+
+    kind: ClassVar[str] = "depth"
+    default_similarity: ClassVar[str | Mapping[str, Any]] = "cosine"
+    default_merger: ClassVar[str | Mapping[str, Any]] = "delete"
+    protect_first: int = 0
+    protect_last: int = 0
+
+    @abstractmethod
+    def propose(self, context: DepthContext) -> DepthProposal:
+        """The windows to merge."""
+
+    def uses_target(self) -> bool:
+        """Whether `target` decides how much goes; False when a parameter of the strategy does."""
+        return True
+
+    def capacity(self, layers: int) -> int:
+        """The most layers that the strategy can remove out of `layers`."""
+        return min(layers - 1, layers - self.protect_first - self.protect_last)
+
+    def effort(self, layers: int, target: int | None) -> int | None:
+        """About how many trials `propose` takes, for the progress bar; None when nobody can say."""
+        return None

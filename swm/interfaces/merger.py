@@ -1,0 +1,55 @@
+"""LayerMerger: several adjacent layers into one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from swm.interfaces.strategy import Strategy
+
+State = Mapping[str, Tensor]
+End = Literal["bottom", "top"]
+
+
+def is_norm(key: str) -> bool:
+    """Whether a canonical parameter name belongs to a norm and not to a projection."""
+    return key.startswith("norms.")
+
+
+@dataclass(frozen=True)
+class LayerWindow:
+    """The layers of one window, bottom first.
+
+    `states` are their parameters under canonical names (`attention.q.weight`, `mlp.down.bias`,
+    `norms.<path>.weight`), the tensors of the model itself: never write to them. `keep` is the end that the
+    depth pruner means to survive, if it has an opinion. `entering` and `leaving` give the hidden states
+    `[samples, seq, hidden]` that enter the window in the compressed model so far and that leave it in the
+    original one; they are available to mergers that declare `needs_activations`.
+    """
+
+    states: Sequence[State]
+    keep: End | None = None
+    entering: Callable[[], Tensor] | None = None
+    leaving: Callable[[], Tensor] | None = None
+
+
+class LayerMerger(Strategy):
+    """Turns a window into one layer. Pure: it returns tensors and changes none."""
+
+    kind: ClassVar[str] = "merger"
+    needs_activations: ClassVar[bool] = False
+
+    @abstractmethod
+    def merge(self, window: LayerWindow) -> State:
+        """One state with the keys, shapes and dtypes of `window.states[0]`. Input tensors may be returned."""
+
+    def survivor(self, keep: End | None) -> End:
+        """Whose module, with all that is no weight (such as sliding or full attention), carries the result.
+
+        `keep` is the pruner's opinion, see `LayerWindow`.
+        """
+        return "bottom"

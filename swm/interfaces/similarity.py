@@ -1,0 +1,66 @@
+"""SimilarityMetric: how alike two sets of activations are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from swm.interfaces.strategy import Strategy
+
+
+class SimilarityMetric(Strategy):
+    """Compares two activations of the same text.
+
+    `space` says what a depth trial compares at the end of the model: `hidden` is the last layer's output,
+    `normed` the same after the final norm (what the released SWM reads), `logits` the next-token scores.
+    """
+
+    kind: ClassVar[str] = "similarity"
+    space: ClassVar[Literal["hidden", "normed", "logits"]] = "normed"
+
+    @abstractmethod
+    def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
+        """Similarity of two float32 tensors `[samples, seq, hidden]` (`vocabulary` last for logits).
+
+        `mask` is a boolean `[samples, seq]`, False for padding. Higher is more alike, 1.0 for equal inputs.
+        The value must depend on the samples only, never on how they were batched.
+        """
+
+    def check(self, samples: int, seq_len: int) -> None:
+        """Raise ValueError when activations of that many samples and tokens cannot be compared."""
+
+    def pairwise(self, layers: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+        """All similarities of several activations, `[n, n]` float64; override it where that is cheaper."""
+        table = torch.ones(len(layers), len(layers), dtype=torch.float64)
+        for i, reference in enumerate(layers):
+            for j in range(i):
+                table[i, j] = table[j, i] = self.compare(reference.float(), layers[j].float(), mask)
+        return table
+
+
+class SampleMetric(SimilarityMetric):
+    """A metric that is reduced from one value a sample, so that large activations can be compared piecewise."""
+
+    @abstractmethod
+    def per_sample(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One value a sample, `[samples]`, of float32 tensors `[samples, seq, hidden]`."""
+
+    def reduce(self, values: Tensor) -> float:
+        """The similarity from the values of all samples; the mean unless overridden."""
+        return float(values.double().mean())
+
+    def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
+        """`reduce(per_sample(...))`."""
+        return self.reduce(self.per_sample(reference, candidate, mask))
+
+
+def token_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over tokens of `[samples, seq]`, `[samples]`, padding left out."""
+    if mask is None:
+        return values.mean(dim=1)
+    weight = mask.to(values.dtype)
+    return (values * weight).sum(dim=1) / weight.sum(dim=1)

@@ -1,0 +1,46 @@
+"""What all strategies share: a kind, a registered name, and fields that are the recipe's parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC
+from typing import Any, ClassVar
+
+
+class Strategy(ABC):
+    """Base of every kind of strategy.
+
+    A strategy is a frozen dataclass in a file of its own. Its fields are validated against their annotations
+    (use `Annotated[float, Field(gt=0)]` for ranges) and unknown parameters are refused.
+    """
+
+    kind: ClassVar[str]
+    name: ClassVar[str]
+    paper: ClassVar[str] = ""
+
+    @classmethod
+    def from_value(cls, value: Any) -> dict[str, Any] | None:
+        """Parameters for a bare value that is no registered name, if this strategy understands it."""
+        return None
+
+    def spec(self) -> dict[str, Any]:
+        """Name and parameters as plain data; building from it gives an equal strategy."""
+        values: dict[str, Any] = {"name": self.name}
+        if dataclasses.is_dataclass(self):
+            for field in dataclasses.fields(self):
+                values[field.name] = plain(getattr(self, field.name))
+        return values
+
+
+def plain(value: Any) -> Any:
+    """Strategies, dataclasses and tuples as mappings and lists that YAML and JSON can hold."""
+    if isinstance(value, Strategy):
+        return value.spec()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: item for name, item in fields.items() if item is not None}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

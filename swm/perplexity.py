@@ -1,0 +1,117 @@
+"""Perplexity with its protocol written beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from swm.calibration import token_stream, wants_bos
+from swm.errors import ModelError, TextError
+from swm.interfaces.text import TextSource
+from swm.progress import Progress, Silent
+
+# Tokens in one forward pass: their scores over the vocabulary are what takes memory here.
+TOKENS_PER_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class PerplexityProtocol:
+    """Non-overlapping windows of `seq_len` tokens over a text, weighted by token.
+
+    `bos` says where the BOS token stands: in front of `each` window (and counted in `seq_len`), of the `first` one
+    alone, or nowhere (`none`); `auto` is `each` for tokenizers that add one themselves, else `none`. `max_tokens` ends
+    the text early. A last shorter window counts.
+    """
+
+    text: TextSource
+    seq_len: Annotated[int, Field(ge=2)] = 512
+    bos: Literal["auto", "each", "first", "none"] = "auto"
+    max_tokens: Annotated[int, Field(ge=2)] | None = None
+
+
+@dataclass(frozen=True)
+class TokenWindows:
+    """Rows of token ids, all but the last of one length, with the protocol that made them."""
+
+    rows: list[Tensor]
+    record: dict[str, Any]
+
+
+def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
+    """Tokenise the text and cut it. Raises TextError when it holds fewer than two tokens."""
+    bos = protocol.bos
+    if bos == "auto":
+        bos = "each" if wants_bos(tokenizer, "auto") else "none"
+    elif bos != "none":
+        wants_bos(tokenizer, "yes")
+    stream = token_stream(tokenizer, protocol.text, "evaluation", protocol.max_tokens)[: protocol.max_tokens]
+    if len(stream) < 2:
+        raise TextError(f"perplexity needs at least 2 tokens; text '{protocol.text.name}' has {len(stream)}")
+    token = torch.tensor([] if bos == "none" else [tokenizer.bos_token_id], dtype=torch.long)
+    if bos == "first":
+        stream = torch.cat([token, stream])
+    width = protocol.seq_len - (bos == "each")
+    rows = [stream[i : i + width] for i in range(0, len(stream), width)]
+    if bos == "each":
+        rows = [torch.cat([token, row]) for row in rows]
+    rows = [row for row in rows if len(row) >= 2]
+    record = {
+        "text": protocol.text.spec(),
+        "seq_len": protocol.seq_len,
+        "bos": bos,
+        "windows": len(rows),
+        "scored_tokens": sum(len(row) - 1 for row in rows),
+        "sha256": hashlib.sha256(torch.cat(rows).numpy().tobytes()).hexdigest(),
+    }
+    return TokenWindows(rows, record)
+
+
+@torch.no_grad()
+def perplexity(
+    model: Any, windows: TokenWindows, progress: Progress | None = None, label: str = "perplexity"
+) -> dict[str, Any]:
+    """`exp` of the mean negative log-likelihood a token in nats, with the protocol and a standard error.
+
+    The standard error is that of the mean over windows, carried to the perplexity by the delta method.
+    Raises ModelError when the model's scores are not finite.
+    """
+    device = next(model.parameters()).device
+    size = max(1, TOKENS_PER_BATCH // len(windows.rows[0]))
+    losses: list[float] = []
+    counts: list[int] = []
+    with (progress or Silent()).task(label, len(windows.rows)) as task:
+        for batch in _batches(windows.rows, size):
+            ids = torch.stack(batch).to(device)
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            loss = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:].to(logits.device), reduction="none").double()
+            losses += loss.sum(dim=1).tolist()
+            counts += [ids.shape[1] - 1] * len(batch)
+            if not math.isfinite(losses[-1]):
+                raise ModelError("the model's scores are not a number or infinite; perplexity cannot be measured")
+            task.advance(len(batch))
+    tokens = sum(counts)
+    mean = sum(losses) / tokens
+    value = math.exp(mean) if mean < 700 else math.inf
+    result: dict[str, Any] = {"value": value, "nats_per_token": mean}
+    if len(losses) > 1:
+        spread = sum((loss - mean * n) ** 2 for loss, n in zip(losses, counts, strict=True))
+        result["standard_error"] = value * math.sqrt(spread * len(losses) / (len(losses) - 1)) / tokens
+    return {**result, "protocol": windows.record}
+
+
+def _batches(rows: list[Tensor], size: int) -> list[list[Tensor]]:
+    """Rows of equal length together, at most `size` of them."""
+    batches: list[list[Tensor]] = []
+    for row in rows:
+        if batches and len(batches[-1]) < size and len(batches[-1][0]) == len(row):
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

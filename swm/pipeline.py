@@ -1,0 +1,360 @@
+"""CompressionPipeline: check everything, observe, plan, change, measure, save and verify."""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import swm
+from swm import checkpoint, models, yamlfile
+from swm.budget import achieved
+from swm.calibration import Calibration, draw
+from swm.card import model_card
+from swm.errors import PlanError, RecipeError
+from swm.families import ModelFamily, find_family
+from swm.generation import answers
+from swm.interfaces.stage import ModelShape, Stage, StageContext
+from swm.perplexity import TokenWindows, cut_windows, perplexity
+from swm.plan import Plan, PlannedStage
+from swm.plugins import Plugins, load_plugins
+from swm.progress import Progress, Silent
+from swm.recipe import Recipe, build_recipe, load_recipe
+from swm.view import ModelView
+
+PROBE_SAMPLES, PROBE_TOKENS = 2, 32
+
+
+@dataclass
+class RunResult:
+    """What a run leaves: the compressed model in memory, its plan, the report, and the folder if one was written."""
+
+    model: Any
+    tokenizer: Any
+    plan: Plan
+    report: dict[str, Any]
+    output: Path | None
+
+
+@dataclass
+class _Prepared:
+    """All that a run needs and that costs little, checked."""
+
+    source: models.ModelSource
+    config: Any
+    family: ModelFamily
+    shape: ModelShape
+    tokenizer: Any
+    calibration: Calibration
+    windows: TokenWindows | None
+    output: Path | None
+
+
+@dataclass
+class CompressionPipeline:
+    """Runs a recipe. Nothing heavy begins before everything that can be known to be wrong has been checked."""
+
+    recipe: Recipe
+    plugins: Plugins = field(default_factory=load_plugins)
+    progress: Progress = field(default_factory=Silent)
+    overwrite: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_file(cls, file: str | Path, overrides: Sequence[str] = (), **options: Any) -> CompressionPipeline:
+        """A pipeline for a recipe file; `overrides` as in `--set`."""
+        recipe, plugins = load_recipe(file, overrides)
+        return cls(recipe, plugins, **options)
+
+    def prepare(self) -> _Prepared:
+        """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
+        recipe = self.recipe
+        output = None if recipe.output is None else checkpoint.check_output(recipe.output, self.overwrite)
+        recipe.calibration.text.check()
+        protocol = recipe.evaluate.perplexity
+        if protocol is not None:
+            protocol.text.check()
+        if recipe.device_map is None:
+            models.pick_device(recipe.device)
+        source = models.locate(recipe.model, self.plugins.registry, self.progress)
+        config = models.load_config(source, recipe.trust_remote_code)
+        family = find_family(config, self.plugins.registry.families)
+        shape = models.shape_of(config, self.plugins.registry.families, recipe.trust_remote_code)
+        longest = getattr(config, "max_position_embeddings", None)
+        for name, length in [
+            ("calibration.seq_len", recipe.calibration.seq_len),
+            ("evaluate.perplexity.seq_len", protocol.seq_len if protocol else 0),
+        ]:
+            if longest is not None and length > longest:
+                raise RecipeError(f"found {length}; the model takes at most {longest} tokens", tuple(name.split(".")))
+        for i, stage in enumerate(recipe.stages):
+            try:
+                stage.check(shape, recipe.calibration.samples, recipe.calibration.seq_len)
+            except RecipeError as error:
+                raise RecipeError(error.message, ("stages", i, stage.name, *error.path)) from None
+        if recipe.device_map is None:
+            models.check_memory(shape, recipe.dtype, config, recipe.device)
+        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+        calibration = draw(
+            tokenizer,
+            recipe.calibration.text,
+            samples=recipe.calibration.samples,
+            seq_len=recipe.calibration.seq_len,
+            seed=recipe.seed,
+            bos=recipe.calibration.bos,
+        )
+        windows = None if protocol is None else cut_windows(tokenizer, protocol)
+        return _Prepared(source, config, family, shape, tokenizer, calibration, windows, output)
+
+    def plan(self) -> Plan:
+        """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
+        ready = self.prepare()
+        view = self._load(ready)
+        return self._plan(ready, view, apply_last=False)
+
+    def run(self) -> RunResult:
+        """The whole recipe."""
+        ready = self.prepare()
+        view = self._load(ready)
+        report = self._begin_report(ready)
+        self._measure(ready, view, report, "dense")
+        plan = self._plan(ready, view, apply_last=True)
+        report["model"]["fingerprint"] = plan.model["fingerprint"]
+        report["stages"] = [
+            {
+                "stage": stage.stage,
+                "settings": stage.settings,
+                "facts": stage.facts,
+                "steps": len(stage.steps),
+            }
+            for stage in plan.stages
+        ]
+        after = shape_now(view)
+        report["compressed"] = {"parameters": after.parameters, "layers": after.layers}
+        report["achieved"] = achieved(ready.shape, ready.shape, after)
+        self._measure(ready, view, report, "compressed")
+        self._save(ready, view, plan, report)
+        self.plugins.manager.hook.swm_run_finished(report=report)
+        return RunResult(view.model, ready.tokenizer, plan, report, ready.output)
+
+    def _load(self, ready: _Prepared) -> ModelView:
+        random.seed(self.recipe.seed)
+        np.random.seed(self.recipe.seed)
+        torch.manual_seed(self.recipe.seed)
+        recipe = self.recipe
+        with self._timed("load", "load the model"):
+            model = models.load_model(
+                ready.source,
+                dtype=recipe.dtype,
+                device=recipe.device,
+                device_map=recipe.device_map,
+                trust_remote_code=recipe.trust_remote_code,
+            )
+            return ModelView(model, ready.family)
+
+    def _plan(self, ready: _Prepared, view: ModelView, apply_last: bool) -> Plan:
+        with self._timed("fingerprint", "fingerprint the model"):
+            identity = {
+                "source": ready.source.name,
+                "fingerprint": view.fingerprint(),
+                "model_type": view.config.model_type,
+                "dtype": str(next(view.model.parameters()).dtype).removeprefix("torch."),
+                "layers": ready.shape.layers,
+                "parameters": ready.shape.parameters,
+            }
+        stages: list[PlannedStage] = []
+        context = StageContext(view, ready.calibration, ready.shape, self.recipe.seed, self.progress)
+        if len(self.recipe.stages) > 1:
+            # Later stages compare with the model as it was before the first one.
+            context.reference = view.record(ready.calibration.ids).states[-1]
+        for i, stage in enumerate(self.recipe.stages):
+            last = i == len(self.recipe.stages) - 1
+            stages.append(self._stage(i, stage, context, apply=apply_last or not last))
+        return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
+
+    def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
+        hooks = self.plugins.manager.hook
+        hooks.swm_stage_started(index=index, stage=stage)
+        before = shape_now(context.view)
+        with self._timed(f"stage {index} {stage.name}"):
+            planned = stage.plan(context)
+        spec = stage.spec()
+        facts = dict(planned.facts)
+        result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
+        if apply:
+            result.apply(context.view)
+            facts["achieved"] = achieved(context.original, before, shape_now(context.view))
+        hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
+        return result
+
+    def _begin_report(self, ready: _Prepared) -> dict[str, Any]:
+        protocol = self.recipe.evaluate.perplexity
+        notes: list[str] = []
+        text = self.recipe.calibration.text
+        if protocol is not None and protocol.text == text and not text.separates():
+            notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
+        return {
+            "swm": swm.__version__,
+            "model": {
+                "source": ready.source.name,
+                "parameters": ready.shape.parameters,
+                "layers": ready.shape.layers,
+            },
+            "seed": self.recipe.seed,
+            "calibration": ready.calibration.record(),
+            "environment": environment(),
+            "notes": notes,
+        }
+
+    def _measure(self, ready: _Prepared, view: ModelView, report: dict[str, Any], which: str) -> None:
+        evaluate = self.recipe.evaluate
+        if ready.windows is not None:
+            with self._timed(f"perplexity {which}"):
+                result = perplexity(view.model, ready.windows, self.progress, f"perplexity, {which}")
+            report.setdefault("perplexity", {})[which] = result
+        if evaluate.prompts:
+            with self._timed(f"answers {which}", f"answers, {which}"):
+                replies = answers(view.model, ready.tokenizer, evaluate.prompts, evaluate.max_new_tokens)
+            report.setdefault("answers", {"prompts": list(evaluate.prompts)})[which] = replies
+
+    def _save(self, ready: _Prepared, view: ModelView, plan: Plan, report: dict[str, Any]) -> None:
+        ids = ready.calibration.ids[:PROBE_SAMPLES, :PROBE_TOKENS]
+        if ready.output is None:
+            checkpoint.probe(view.model, ids)
+            return
+
+        def extras(folder: Path, verification: dict[str, Any]) -> None:
+            report["verification"] = verification
+            plan.write(folder / "plan.yaml")
+            write_yaml(folder / "recipe.yaml", self.recipe.resolved())
+            write_json(folder / "report.json", report)
+            # Apart from the report, so that the same recipe gives the same bytes in every other file.
+            write_json(folder / "timing.json", {k: round(v, 3) for k, v in self.seconds.items()})
+            (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
+
+        with self._timed("save", "save, reload in a fresh process, compare"):
+            checkpoint.save(view.model, ready.source.folder, ready.output, ids, extras, self.overwrite)
+
+    @contextmanager
+    def _timed(self, name: str, label: str = "") -> Iterator[None]:
+        start = time.perf_counter()
+        if label:
+            with self.progress.task(label):
+                yield
+        else:
+            yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+def compress(
+    model: str,
+    stages: Sequence[Mapping[str, Any] | Stage],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    plugin_files: Sequence[str] = (),
+    **recipe: Any,
+) -> RunResult:
+    """Run a recipe given in Python: `stages` and the keywords are the recipe's keys."""
+    plugins = load_plugins(plugin_files)
+    built = build_recipe({"model": model, "stages": list(stages), **recipe}, plugins)
+    return CompressionPipeline(built, plugins, progress or Silent(), overwrite).run()
+
+
+def replay(
+    plan: Plan,
+    plugins: Plugins,
+    output: str,
+    *,
+    model: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> RunResult:
+    """Apply a plan to the original checkpoint, without data.
+
+    Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for.
+    """
+    progress = progress or Silent()
+    target = checkpoint.check_output(output, overwrite)
+    source = models.locate(model or plan.model["source"], plugins.registry, progress)
+    config = models.load_config(source, trust_remote_code)
+    family = find_family(config, plugins.registry.families)
+    if config.model_type != plan.model["model_type"] or config.num_hidden_layers != plan.model["layers"]:
+        raise PlanError(
+            f"the plan is for a {plan.model['model_type']} of {plan.model['layers']} layers; "
+            f"'{source.name}' is a {config.model_type} of {config.num_hidden_layers}"
+        )
+    loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
+    view = ModelView(loaded, family)
+    before = shape_now(view)
+    fingerprint = view.fingerprint()
+    if fingerprint != plan.model["fingerprint"]:
+        raise PlanError(
+            f"'{source.name}' has fingerprint {fingerprint[:12]}, "
+            f"the plan was made for {plan.model['fingerprint'][:12]}"
+        )
+    for stage in plan.stages:
+        stage.apply(view)
+    after = shape_now(view)
+    tokenizer = models.load_tokenizer(source, trust_remote_code)
+    report: dict[str, Any] = {
+        "swm": swm.__version__,
+        "model": dict(plan.model),
+        "seed": plan.seed,
+        "calibration": dict(plan.calibration),
+        "environment": environment(),
+        "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
+        "compressed": {"parameters": after.parameters, "layers": after.layers},
+        "achieved": achieved(before, before, after),
+    }
+
+    def extras(folder: Path, verification: dict[str, Any]) -> None:
+        report["verification"] = verification
+        plan.write(folder / "plan.yaml")
+        write_json(folder / "report.json", report)
+        (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
+
+    generator = torch.Generator().manual_seed(plan.seed)
+    ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
+    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite)
+    return RunResult(view.model, tokenizer, plan, report, target)
+
+
+def shape_now(view: ModelView) -> ModelShape:
+    """The shape of the model as it is."""
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+
+
+def environment() -> dict[str, Any]:
+    """What a number may depend on besides the recipe."""
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_json(file: Path, data: Any) -> None:
+    """JSON that people can read."""
+    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_yaml(file: Path, data: Any) -> None:
+    """YAML in the order of the data."""
+    file.write_text(yamlfile.dump(data), encoding="utf-8")

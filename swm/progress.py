@@ -1,0 +1,34 @@
+"""Progress of long steps, told to whoever shows it. Library code never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One running step."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Tell that `steps` more are done."""
+
+
+class Progress(Protocol):
+    """Shows running steps; the command line has one made of bars, the default shows nothing."""
+
+    def task(self, label: str, total: int | None = None) -> AbstractContextManager[Task]:
+        """A running step; `total` None means that its end is not known."""
+
+
+class _SilentTask:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
+        yield _SilentTask()

@@ -1,0 +1,15 @@
+"""ModelProvider strategies: short names for models that installed packages carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swm.hookspecs import hookimpl
+from swm.providers.smollm2 import SmolLM2
+
+
+@hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    for strategy in (SmolLM2,):
+        register(strategy)

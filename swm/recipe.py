@@ -1,0 +1,168 @@
+"""The recipe: one YAML file, or the same keys in Python, validated completely before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from swm import yamlfile
+from swm.calibration import Bos
+from swm.construct import construct, fail
+from swm.errors import RecipeError, did_you_mean, listed
+from swm.interfaces.stage import Stage
+from swm.interfaces.strategy import plain
+from swm.interfaces.text import TextSource
+from swm.perplexity import PerplexityProtocol
+from swm.plugins import Plugins, load_plugins
+
+
+@dataclass(frozen=True)
+class CalibrationRecipe:
+    """Which text the strategies see, and how much of it."""
+
+    text: TextSource
+    samples: Annotated[int, Field(ge=1)] = 32
+    seq_len: Annotated[int, Field(ge=2)] = 128
+    bos: Bos = "auto"
+
+
+@dataclass(frozen=True)
+class EvaluationRecipe:
+    """What is measured on the dense and on the compressed model, with the same protocol."""
+
+    perplexity: PerplexityProtocol | None = None
+    prompts: Sequence[str] = ()
+    max_new_tokens: Annotated[int, Field(ge=1)] = 48
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a run depends on.
+
+    `model` is a hub id, a folder, a GGUF file, or a name that a plugin provides. `stages` run in their order.
+    """
+
+    model: str
+    stages: Sequence[Any]
+    calibration: CalibrationRecipe
+    evaluate: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    output: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    device_map: str | None = None
+    trust_remote_code: bool = False
+    plugins: Sequence[str] = ()
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe with every default written out, as plain data that builds an equal recipe."""
+        data: dict[str, Any] = plain(self)
+        data["stages"] = [_stage_entry(stage) for stage in self.stages]
+        return data
+
+
+def _stage_entry(stage: Stage) -> dict[str, Any]:
+    spec = stage.spec()
+    del spec["name"]
+    return {stage.name: {key: value for key, value in spec.items() if value is not None}}
+
+
+def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
+    """A recipe from plain data. Raises RecipeError with the path of the culprit."""
+    if not isinstance(data, Mapping):
+        fail((), f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}")
+    values = dict(data)
+    values.setdefault("calibration", {})
+    if isinstance(values["calibration"], Mapping):
+        values["calibration"] = {"text": "python-docs", **values["calibration"]}
+    if "stages" in values:
+        values["stages"] = _build_stages(values["stages"], plugins)
+    recipe = construct(Recipe, values, plugins.registry.build)
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:
+    known = plugins.registry.names("stage")
+    if not isinstance(value, list | tuple) or not value:
+        fail(("stages",), f"found {value!r}; stages is a list of one or more of {listed(known)}")
+    stages: list[Stage] = []
+    for i, entry in enumerate(value):
+        path = ("stages", i)
+        if isinstance(entry, Stage):
+            built = plugins.registry.build("stage", entry, path)
+        else:
+            if not isinstance(entry, Mapping) or len(entry) != 1:
+                fail(path, f"found {entry!r}; a stage is one key, its kind: {listed(known)}")
+            [(kind, parameters)] = entry.items()
+            if kind not in known:
+                fail(
+                    (*path, str(kind)),
+                    f"unknown stage '{kind}'; known: {listed(known)}.{did_you_mean(kind, known)}",
+                )
+            if not isinstance(parameters, Mapping):
+                fail((*path, kind), f"found {parameters!r}; '{kind}' is a mapping of its parameters")
+            built = plugins.registry.build_named("stage", kind, dict(parameters), (*path, kind))
+        assert isinstance(built, Stage)
+        stages.append(built)
+    return stages
+
+
+def load_recipe(
+    file: str | Path, overrides: Sequence[str] = (), plugin_files: Sequence[str] = ()
+) -> tuple[Recipe, Plugins]:
+    """Read a recipe file and the plugins that it and `plugin_files` name (those of the file relative to it).
+
+    `overrides` are `dotted.key=value` with values in YAML. Every mistake raises RecipeError as `file:line: path: ...`.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    data, lines = yamlfile.parse(text, str(file))
+    if not isinstance(data, dict):
+        raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{file}:1")
+    set_by: dict[yamlfile.Path, str] = {}
+    for override in overrides:
+        set_by[apply_override(data, override)] = f"--set {override}"
+    try:
+        named = data.get("plugins") or []
+        if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
+            fail(("plugins",), f"found {named!r}; plugins is a list of Python files")
+        plugins = load_plugins([*(path.parent / item for item in named), *plugin_files])
+        return build_recipe(data, plugins), plugins
+    except RecipeError as error:
+        place = next((text for key, text in set_by.items() if error.path[: len(key)] == key), None)
+        raise RecipeError(error.message, error.path, place or f"{file}:{yamlfile.line_of(error.path, lines)}") from None
+
+
+def apply_override(data: Any, override: str) -> yamlfile.Path:
+    """Set one `dotted.key=value` in plain data; returns the path that was set."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(
+            f"'{override}' is not of the form key=value, as in stages.0.depth.target.ratio=0.35", (), "--set"
+        )
+    value, _ = yamlfile.parse(text, f"--set {override}")
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in dotted.split(".")]
+    here = data
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        where = ".".join(map(str, parts[:depth])) or "the recipe"
+        if isinstance(here, list):
+            if not isinstance(part, int) or part >= len(here):
+                raise RecipeError(f"{where} has {len(here)} entries, no '{part}'", (), f"--set {override}")
+        elif not isinstance(here, dict):
+            raise RecipeError(f"{where} is {here!r}, which has no '{part}'", (), f"--set {override}")
+        elif not last and part not in here:
+            here[part] = {}
+        if last:
+            here[part] = value
+        else:
+            here = here[part]
+    return tuple(parts)

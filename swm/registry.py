@@ -1,0 +1,123 @@
+"""Registry: every strategy and family row that the plugins brought, by kind and name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+from swm.construct import construct, fail
+from swm.errors import PluginError, RecipeError, did_you_mean, listed
+from swm.families import ModelFamily
+from swm.interfaces.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered strategy class and who brought it."""
+
+    strategy: type[Strategy]
+    origin: str
+
+
+class Registry:
+    """Strategies by kind and name. It holds no global state: tests and programs make their own."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._families: dict[str, tuple[ModelFamily, str]] = {}
+
+    def register(self, thing: Any, origin: str) -> None:
+        """Add a strategy class or a ModelFamily row.
+
+        Raises PluginError for anything else, for an unfinished class, and for a name that is taken.
+        """
+        if isinstance(thing, ModelFamily):
+            self._register_family(thing, origin)
+            return
+        if not (inspect.isclass(thing) and issubclass(thing, Strategy)):
+            raise PluginError(f"{origin} registered {thing!r}; allowed: a strategy class or a ModelFamily")
+        kind, name = getattr(thing, "kind", None), getattr(thing, "name", None)
+        if not isinstance(kind, str) or not isinstance(name, str) or not name:
+            raise PluginError(f"{origin}: {thing.__qualname__} needs a class attribute name, as in name = 'my-name'")
+        if inspect.isabstract(thing):
+            missing = listed(thing.__abstractmethods__)
+            raise PluginError(f"{origin}: {kind} '{name}' does not implement {missing}")
+        if not is_dataclass(thing):
+            raise PluginError(f"{origin}: {kind} '{name}' must be a dataclass: put @dataclass(frozen=True) above it")
+        taken = self._entries.setdefault(kind, {}).get(name)
+        if taken is not None:
+            raise PluginError(f"{kind} '{name}' is registered twice: by {taken.origin} and by {origin}")
+        self._entries[kind][name] = Entry(thing, origin)
+
+    def _register_family(self, family: ModelFamily, origin: str) -> None:
+        for known, owner in self._families.values():
+            clash = set(known.model_types) & set(family.model_types)
+            if clash:
+                raise PluginError(f"family row for model_type {listed(clash)} is registered by {owner} and by {origin}")
+        self._families[family.name] = (family, origin)
+
+    @property
+    def families(self) -> list[ModelFamily]:
+        return [family for family, _ in self._families.values()]
+
+    def names(self, kind: str) -> list[str]:
+        """The registered names of a kind, sorted."""
+        return sorted(self._entries.get(kind, {}))
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries by kind and name."""
+        for kind in sorted(self._entries):
+            for name in self.names(kind):
+                yield self._entries[kind][name]
+
+    def build(self, kind: str, value: Any, path: tuple[str | int, ...] = ()) -> Strategy:
+        """A strategy from a bare name, a mapping with `name` and parameters, or a ready instance.
+
+        Raises RecipeError with the path of the culprit.
+        """
+        if isinstance(value, Strategy):
+            if value.kind != kind:
+                fail(path, f"{value.kind} '{value.name}' stands where a {kind} is expected")
+            value = value if value.name not in self.names(kind) else self._rebuilt(value)
+            return value if isinstance(value, Strategy) else self.build(kind, value, path)
+        if not isinstance(value, dict) and value not in self.names(kind):
+            value = self._sugar(kind, value)
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict):
+            fail(
+                path,
+                f"found {value!r}; a {kind} is a name or a mapping with name; known: {listed(self.names(kind))}",
+            )
+        if "name" not in value:
+            fail(path, f"a {kind} needs a name; known: {listed(self.names(kind))}")
+        parameters = {key: item for key, item in value.items() if key != "name"}
+        return self.build_named(kind, value["name"], parameters, path)
+
+    def _sugar(self, kind: str, value: Any) -> Any:
+        """The mapping that some strategy of the kind makes of a bare value (a path, a list), else the value."""
+        for name in self.names(kind):
+            parameters = self._entries[kind][name].strategy.from_value(value)
+            if parameters is not None:
+                return {"name": name, **parameters}
+        return value
+
+    def build_named(
+        self, kind: str, name: Any, parameters: dict[str, Any], path: tuple[str | int, ...] = ()
+    ) -> Strategy:
+        """As `build`, with the name apart from the parameters."""
+        entry = self._entries.get(kind, {}).get(name) if isinstance(name, str) else None
+        if entry is None:
+            known = self.names(kind)
+            raise RecipeError(f"unknown {kind} '{name}'; known: {listed(known)}.{did_you_mean(str(name), known)}", path)
+        built = construct(entry.strategy, parameters, self.build, path)
+        assert isinstance(built, Strategy)
+        return built
+
+    def _rebuilt(self, value: Strategy) -> Strategy | dict[str, Any]:
+        """An instance made in Python is validated like one from a recipe, by building it again."""
+        if self._entries[value.kind][value.name].strategy is not type(value):
+            return value
+        return {"name": value.name, **{k: v for k, v in vars(value).items() if v is not None}}

@@ -1,0 +1,15 @@
+"""Built-in stages: what may stand in a recipe's `stages`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swm.hookspecs import hookimpl
+from swm.stages.depth import DepthStage, MergeStep
+
+
+@hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    for strategy in (DepthStage, MergeStep):
+        register(strategy)

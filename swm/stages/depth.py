@@ -1,0 +1,129 @@
+"""The `depth` stage: whole layers go, each window of them becomes one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+from torch import Tensor
+
+from swm.budget import Target
+from swm.depth import DepthEngine
+from swm.errors import BudgetError, PlanError, RecipeError
+from swm.interfaces.depth import DepthPruner
+from swm.interfaces.merger import LayerMerger
+from swm.interfaces.similarity import SimilarityMetric
+from swm.interfaces.stage import Build, ModelShape, Stage, StageContext, StagePlan, Step
+from swm.ranges import format_ranges, parse_ranges
+from swm.surgery import merge_layers, merged_state, positions
+from swm.view import ModelView
+from swm.windows import Window, check_windows, removed_layers
+
+
+@final
+@dataclass(frozen=True)
+class MergeStep(Step):
+    """The layers with these original numbers become one, in the module of the layer `survivor`."""
+
+    name: ClassVar[str] = "merge"
+
+    layers: str
+    survivor: int
+    merger: LayerMerger
+    keep: Literal["bottom", "top"] | None = None
+
+    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        members = positions(view, parse_ranges(self.layers))
+        if len(members) < 2 or self.survivor not in view.numbers:
+            raise PlanError(
+                f"step merges layers {self.layers} into {self.survivor}; "
+                f"the model has layers {format_ranges(view.numbers)}"
+            )
+        state = tensors or merged_state(view, members, self.merger, self.keep)
+        merge_layers(view, members, view.numbers.index(self.survivor), state)
+
+    def describe(self) -> str:
+        return f"merge layers {self.layers} into one ({self.merger.name}, in place of layer {self.survivor})"
+
+    def to_plan(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().to_plan()
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@final
+@dataclass(frozen=True)
+class DepthStage(Stage):
+    """Removes layers: `pruner` says which windows, `merger` how each becomes one layer.
+
+    `similarity` and `merger` default to what the pruner's paper uses.
+    """
+
+    name: ClassVar[str] = "depth"
+
+    pruner: DepthPruner
+    target: Target | None = None
+    similarity: SimilarityMetric | None = None
+    merger: LayerMerger | None = None
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
+        pruner = values.get("pruner")
+        if isinstance(pruner, DepthPruner):
+            if values.get("similarity") is None:
+                values["similarity"] = build("similarity", pruner.default_similarity)
+            if values.get("merger") is None:
+                values["merger"] = build("merger", pruner.default_merger)
+        return values
+
+    def __post_init__(self) -> None:
+        if self.pruner.uses_target() and self.target is None:
+            raise ValueError(f"'{self.pruner.name}' needs a target: {{layers: n}}, {{params: n}} or {{ratio: r}}")
+        if not self.pruner.uses_target() and self.target is not None:
+            raise ValueError(f"'{self.pruner.name}' decides by its own threshold; give that or a target, not both")
+
+    def check(self, shape: ModelShape, samples: int, seq_len: int) -> None:
+        assert self.similarity is not None
+        self._count(shape, shape)
+        try:
+            self.similarity.check(samples, seq_len)
+        except ValueError as error:
+            raise RecipeError(f"similarity '{self.similarity.name}': {error}") from None
+
+    def _count(self, original: ModelShape, current: ModelShape) -> int | None:
+        capacity = self.pruner.capacity(current.layers)
+        if self.target is None:
+            if capacity < 1:
+                raise BudgetError(f"'{self.pruner.name}' can remove nothing from {current.layers} layers")
+            return None
+        return self.target.whole_layers(original, current, capacity, self.pruner.name)
+
+    def plan(self, context: StageContext) -> StagePlan:
+        assert self.similarity is not None
+        assert self.merger is not None
+        view = context.view
+        count = self._count(context.original, ModelShape(view.parameters(), tuple(view.layer_parameters())))
+        label = f"{self.pruner.name} · {self.merger.name}"
+        with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
+            engine = DepthEngine(context, self.similarity, self.merger, count, task)
+            proposal = self.pruner.propose(engine)
+            windows = check_windows(proposal.windows, engine.layers)
+            similarity = engine.trial(windows)
+        fitted = engine.fitted(windows) if self.merger.needs_activations else {}
+        steps = [self._step(view, window) for window in windows]
+        facts = {
+            **proposal.facts,
+            "removed_layers": removed_layers(windows),
+            "similarity": similarity,
+            "trials": engine.trials,
+            "layer_forwards": engine.layer_forwards,
+        }
+        if engine.nan_trials:
+            facts["trials_not_a_number"] = engine.nan_trials
+        return StagePlan(steps, facts, {i: fitted[w] for i, w in enumerate(windows) if w in fitted})
+
+    def _step(self, view: ModelView, window: Window) -> MergeStep:
+        assert self.merger is not None
+        survivor = window.first if self.merger.survivor(window.keep) == "bottom" else window.last
+        members = view.numbers[window.first : window.last + 1]
+        return MergeStep(format_ranges(members), view.numbers[survivor], self.merger, window.keep)

@@ -1,0 +1,18 @@
+"""TextSource strategies, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swm.hookspecs import hookimpl
+from swm.texts.file import FileText
+from swm.texts.hub import HubText
+from swm.texts.inline import InlineText
+from swm.texts.python_docs import PythonDocs
+
+
+@hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    for strategy in (FileText, HubText, InlineText, PythonDocs):
+        register(strategy)

@@ -1,0 +1,26 @@
+"""Text written into the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from swm.interfaces.text import Purpose, TextSource
+
+
+@final
+@dataclass(frozen=True)
+class InlineText(TextSource):
+    """A list of documents. A bare list in a recipe means this source."""
+
+    name: ClassVar[str] = "list"
+
+    texts: Sequence[str] = ()
+
+    @classmethod
+    def from_value(cls, value: Any) -> dict[str, Any] | None:
+        return {"texts": value} if isinstance(value, list) else None
+
+    def documents(self, purpose: Purpose) -> Iterable[str]:
+        return self.texts

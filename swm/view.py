@@ -1,0 +1,236 @@
+"""ModelView: a causal language model seen as an embedding, a stack of layers and a tail.
+
+Nothing here knows a model family: a layer is run with the arguments (masks, positions, caches) that the model itself
+passed to it, recorded once, so a sliding-window mask or a second rotary table follows its layer wherever it goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call  # type: ignore[attr-defined,unused-ignore]
+
+from swm.errors import FamilyError
+from swm.families import ModelFamily
+
+TOKENS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """The arguments of one layer in one batch, without the hidden states."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass
+class Recording:
+    """What one forward pass over the text leaves behind.
+
+    `states[i]` are the hidden states `[samples, seq, hidden]` that enter layer i, and `states[layers]` what leaves
+    the last one (before the tail). `calls[batch][i]` are the arguments of layer i, `rows[batch]` its samples.
+    """
+
+    ids: Tensor
+    mask: Tensor | None
+    states: list[Tensor]
+    calls: list[list[LayerCall]]
+    rows: list[slice]
+
+
+class ModelView:
+    """A model and its family row. It owns no copy of anything.
+
+    `numbers[i]` is the number that layer i had in the original model.
+    """
+
+    def __init__(self, model: nn.Module, family: ModelFamily) -> None:
+        self.model = model.eval()
+        self.family = family
+        self.numbers = list(range(len(self.layers)))
+        if len(self.layers) != self.config.num_hidden_layers:
+            raise FamilyError(
+                f"config says {self.config.num_hidden_layers} layers, {family.layers} has {len(self.layers)}"
+            )
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        found = self.model.get_submodule(self.family.layers)
+        assert isinstance(found, nn.ModuleList)
+        return found
+
+    @property
+    def body(self) -> nn.Module:
+        """The module that owns the layers: token ids in, what the vocabulary projection reads out."""
+        return self.model.get_submodule(self.family.layers.rpartition(".")[0])
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def parameters(self) -> int:
+        """The number of parameters, tied ones once."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    def layer_parameters(self) -> list[int]:
+        """The number of parameters of each layer."""
+        return [sum(p.numel() for p in layer.parameters()) for layer in self.layers]
+
+    def state(self, position: int) -> dict[str, Tensor]:
+        """The parameters of a layer under canonical names; the tensors are the model's own."""
+        return {self.family.canonical(k): p.detach() for k, p in self.layers[position].named_parameters()}
+
+    @torch.no_grad()
+    def record(self, ids: Tensor, mask: Tensor | None = None, batch_size: int | None = None) -> Recording:
+        """Run the model once over `ids` `[samples, seq]` and keep what is needed to run any layer again.
+
+        The vocabulary projection is not run. `mask` is `[samples, seq]`, 0 for padding.
+        """
+        layers = self.layers
+        size = batch_size or max(1, TOKENS_PER_BATCH // ids.shape[1])
+        parts: list[list[Tensor]] = [[] for _ in range(len(layers) + 1)]
+        calls: list[list[LayerCall]] = []
+        rows = [slice(i, min(i + size, len(ids))) for i in range(0, len(ids), size)]
+        for row in rows:
+            batch: list[LayerCall] = []
+
+            def before(
+                module: nn.Module,
+                args: tuple[Any, ...],
+                kwargs: dict[str, Any],
+                batch: list[LayerCall] = batch,
+            ) -> None:
+                hidden, args, kwargs = split_hidden(args, kwargs)
+                parts[len(batch)].append(hidden)
+                batch.append(LayerCall(args, kwargs))
+
+            def after(module: nn.Module, args: Any, output: Any) -> None:
+                parts[-1].append(first_tensor(output))
+
+            handles = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
+            handles.append(layers[-1].register_forward_hook(after))
+            try:
+                self.body(
+                    input_ids=ids[row].to(self.device),
+                    attention_mask=None if mask is None else mask[row].to(self.device),
+                    use_cache=False,
+                )
+            finally:
+                for handle in handles:
+                    handle.remove()
+            if len(batch) != len(layers):
+                raise FamilyError(f"{self.family.layers} has {len(layers)} layers, {len(batch)} were run")
+            calls.append(batch)
+        states = [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
+        return Recording(ids, mask, states, calls, rows)
+
+    @torch.no_grad()
+    def run_layer(
+        self, recording: Recording, position: int, hidden: Tensor, state: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Run the layer at `position` on all samples, with its own parameters or with `state` (canonical names)."""
+        layer = self.layers[position]
+        native = None if state is None else {self.family.native(k): v for k, v in state.items()}
+        outputs = []
+        for row, batch in zip(recording.rows, recording.calls, strict=True):
+            call = batch[position]
+            args = (hidden[row], *call.args)
+            if native is None:
+                output = layer(*args, **call.kwargs)
+            else:
+                output = functional_call(layer, native, args, dict(call.kwargs))
+            outputs.append(first_tensor(output))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    @torch.no_grad()
+    def tail(self, hidden: Tensor) -> Tensor:
+        """What the vocabulary projection reads, from the last layer's output."""
+        for path in self.family.tail:
+            module = self._optional(path)
+            if module is not None:
+                hidden = module(hidden)
+        return hidden
+
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token scores `[samples, seq, vocabulary]` from the last layer's output.
+
+        The model's own forward runs with its body replaced by the given hidden states, so that soft caps and
+        scales are exactly those of the model.
+        """
+        ready = self.tail(hidden)
+        dummy = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        with self._body_returns(ready):
+            logits: Tensor = self.model(input_ids=dummy, use_cache=False).logits
+        return logits
+
+    @contextmanager
+    def _body_returns(self, hidden: Tensor) -> Iterator[None]:
+        body = self.body
+        body.forward = lambda *args, **kwargs: BodyOutput(hidden)
+        try:
+            yield
+        finally:
+            del body.forward
+
+    def _optional(self, path: str) -> nn.Module | None:
+        module: Any = self.model
+        for part in path.split("."):
+            module = getattr(module, part, None)
+        return module if isinstance(module, nn.Module) else None
+
+    def fingerprint(self) -> str:
+        """A sha256 over names, shapes, types and bytes of all parameters and the architecture's name."""
+
+        def digest(item: tuple[str, Tensor]) -> bytes:
+            name, value = item
+            head = f"{name}|{value.dtype}|{tuple(value.shape)}|".encode()
+            raw = value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+            return hashlib.sha256(head + hashlib.sha256(raw.data).digest()).digest()
+
+        with ThreadPoolExecutor(4) as pool:
+            parts = list(pool.map(digest, sorted(self.model.named_parameters(), key=lambda item: item[0])))
+        return hashlib.sha256(self.config.model_type.encode() + b"".join(parts)).hexdigest()
+
+
+class BodyOutput(SimpleNamespace):
+    """The few ways in which a model reads the output of its body."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__(
+            last_hidden_state=hidden,
+            past_key_values=None,
+            hidden_states=None,
+            attentions=None,
+            cross_attentions=None,
+        )
+
+    def __getitem__(self, index: int) -> Tensor:
+        return (self.last_hidden_state,)[index]  # type: ignore[no-any-return]
+
+
+def split_hidden(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """Separate the hidden states, given by position or by name, from a layer's other arguments."""
+    if args:
+        return args[0], tuple(args[1:]), dict(kwargs)
+    rest = dict(kwargs)
+    return rest.pop("hidden_states"), (), rest
+
+
+def first_tensor(output: Any) -> Tensor:
+    """A layer's hidden states: transformers 5 returns a tensor, older layers and plugins a tuple."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
