@@ -18,6 +18,7 @@ class Delete(LayerMerger):
     """
 
     name: ClassVar[str] = "delete"
+    is_default: ClassVar[bool] = True
 
     keep: Literal["auto", "bottom", "top"] = "auto"
 

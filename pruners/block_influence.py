@@ -23,6 +23,7 @@ class BlockInfluence(DepthPruner):
     name: ClassVar[str] = "block-influence"
     paper: ClassVar[str] = "https://arxiv.org/abs/2403.03853"
     default_similarity: ClassVar[str | Mapping[str, Any]] = {"name": "cosine", "tokens": "each"}
+    compares_layers: ClassVar[bool] = True
 
     protect_first: Annotated[int, Field(ge=0)] = 0
     protect_last: Annotated[int, Field(ge=0)] = 0

@@ -24,6 +24,7 @@ class Contiguous(DepthPruner):
     name: ClassVar[str] = "contiguous"
     paper: ClassVar[str] = "https://arxiv.org/abs/2403.17887"
     default_similarity: ClassVar[str | Mapping[str, Any]] = {"name": "angular", "tokens": "last"}
+    compares_layers: ClassVar[bool] = True
 
     protect_first: Annotated[int, Field(ge=0)] = 0
     protect_last: Annotated[int, Field(ge=0)] = 0

@@ -21,7 +21,8 @@ class LaCo(DepthPruner):
     Each accepted run becomes one layer of the model that the next run is cut from, so a later run may swallow an
     earlier result; such runs are merged at once here, which is the same for the released (telescoped) merge. After an
     accepted run the next one starts `interval` layers lower, after a refused one 1 lower. With `threshold` left out
-    the stage's target is met, a run being shortened where it would remove too much.
+    the stage's target is met, a run being shortened where it would remove too much. A later run of the released
+    loop may swallow the last layer too; here it is spared unless `protect_last` is 0.
 
     Source: Yang et al., arXiv 2402.11187, algorithm 1, and the released notebook.
     """
@@ -40,7 +41,8 @@ class LaCo(DepthPruner):
         return self.threshold is None
 
     def capacity(self, layers: int) -> int:
-        return layers - self.protect_first - self.protect_last - 1
+        most = layers - self.protect_first - self.protect_last
+        return most - 1 if most >= self.merge_layers else 0
 
     def propose(self, context: DepthContext) -> DepthProposal:
         def walk(threshold: float, limit: int | None) -> Walk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from swm.interfaces.depth import DepthProposal
@@ -15,7 +16,8 @@ def candidates(layers: int, protect_first: int, protect_last: int) -> range:
 
 def lowest(scores: Mapping[int, float], count: int) -> list[int]:
     """The `count` layers with the lowest scores; of equal ones the higher layer goes first. NaN never goes first."""
-    return sorted(scores, key=lambda i: (scores[i] != scores[i], scores[i], -i))[:count]
+    # As keys, NaNs would have no order among each other.
+    return sorted(scores, key=lambda i: (math.isnan(scores[i]), 0 if math.isnan(scores[i]) else scores[i], -i))[:count]
 
 
 def removal(layers: int, removed: Iterable[int], scores: Mapping[int, float] | None = None) -> DepthProposal:

@@ -31,7 +31,6 @@ class SlidingWindow(DepthPruner):
 
     name: ClassVar[str] = "sliding-window"
     paper: ClassVar[str] = "https://arxiv.org/abs/2502.19159"
-    default_similarity: ClassVar[str | Mapping[str, Any]] = "cosine"
     default_merger: ClassVar[str | Mapping[str, Any]] = "consolidate"
 
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None
@@ -80,7 +79,7 @@ def walk_released(trial: Trial, layers: int, threshold: float) -> Walk:
             high, low = low, low - 1
         else:
             high, low = high - 1, low - 1
-    walk.dangling = low + 1 < high
+    walk.dangling = max(0, high - low - 1)
     return walk
 
 

@@ -12,9 +12,9 @@ from swm.windows import Window, removed_layers
 
 Trial = Callable[[Sequence[Window]], float]
 
-# Thresholds closer together than this are not told apart, and no search looks at more than this many.
+# Bisection does not tell thresholds closer together than this apart, and looks at no more than this many.
 RESOLUTION = 1e-4
-ROUNDS = 24
+ROUNDS = 16
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Walk:
     windows: list[Window] = field(default_factory=list)
     lowest_pass: float = float("inf")
     highest_fail: float = float("-inf")
-    dangling: bool = False
-    """A passing window was thrown away at the end (the released SWM loop does so)."""
+    dangling: int = 0
+    """How many layers more a passing window would remove that was thrown away (the released SWM loop does so)."""
     abandoned: bool = False
     """The walk ended early because it could not reach its limit any more."""
 
@@ -54,18 +54,27 @@ def search_threshold(walk: Callable[[float, int | None], Walk], target: int) -> 
     """
     # Any finite similarity passes at this threshold, so the first walk is the most that can be removed.
     visited = [walk(-2.0, target)]
+    if visited[0].abandoned:
+        # Models that overflow keep the target out of reach; what can be removed all the same comes nearest to it.
+        visited = [walk(-2.0, None)]
     low, high = min(visited[0].lowest_pass, 1.0), 1.0
-    if visited[0].dangling:
-        low = -1.0
     for _ in range(ROUNDS):
         if high - low < RESOLUTION:
             break
         result = walk((low + high) / 2, target)
         visited.append(result)
-        if result.removed >= target or result.dangling:
+        if result.removed + result.dangling >= target:
             low = max(result.threshold, min(result.lowest_pass, high))
         else:
             high = min(result.threshold, max(result.highest_fail, low))
+    # A loop that throws a window away may miss the target there: look further down, one decision at a time.
+    enough = [w for w in visited if w.removed + w.dangling >= target]
+    edge = max(enough, key=lambda w: w.threshold, default=visited[0])
+    for _ in range(ROUNDS):
+        if edge.removed == target or not math.isfinite(edge.highest_fail):
+            break
+        edge = walk(math.nextafter(edge.highest_fail, -2.0), target)
+        visited.append(edge)
     usable = [w for w in visited if not w.abandoned and w.removed <= target + 1]
     best = min(usable, key=lambda w: (abs(w.removed - target), -w.threshold), default=Walk(1.0))
     facts: dict[str, Any] = {"threshold": _reported(best), "thresholds_tried": len(visited)}
@@ -77,7 +86,8 @@ def _reported(walk: Walk) -> float:
     if not math.isfinite(walk.lowest_pass):
         return walk.threshold
     for digits in range(2, 12):
-        value: float = math.floor(walk.lowest_pass * 10.0**digits) / 10.0**digits
+        # Strictly below: a similarity may itself be a short number, such as 1.0 for a layer that does nothing.
+        value: float = (math.ceil(walk.lowest_pass * 10.0**digits) - 1) / 10.0**digits
         if walk.highest_fail <= value < walk.lowest_pass:
             return value
     return walk.threshold

@@ -66,7 +66,7 @@ class CKA(SimilarityMetric):
         if self.tokens == "each":
             return layer.flatten(0, 1) if mask is None else layer[mask.bool()]
         if mask is not None:
-            layer = layer * mask.unsqueeze(-1)
+            layer = layer.where(mask[..., None], 0)
         if self.tokens == "flattened":
             return layer.flatten(1)
         count = layer.shape[1] if mask is None else mask.sum(dim=1, keepdim=True)

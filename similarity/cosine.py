@@ -25,6 +25,7 @@ class Cosine(SampleMetric):
     """
 
     name: ClassVar[str] = "cosine"
+    is_default: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2502.19159"
 
     tokens: Literal["flattened", "each", "last"] = "flattened"
@@ -37,7 +38,7 @@ class Cosine(SampleMetric):
         reference, candidate, mask = select(reference, candidate, mask, self.skip_first, self.tokens == "last")
         if self.tokens == "flattened":
             if mask is not None:
-                reference, candidate = reference * mask.unsqueeze(-1), candidate * mask.unsqueeze(-1)
+                reference, candidate = reference.where(mask[..., None], 0), candidate.where(mask[..., None], 0)
             return F.cosine_similarity(reference.flatten(1).double(), candidate.flatten(1).double(), dim=1)
         return token_mean(F.cosine_similarity(reference.double(), candidate.double(), dim=-1), mask)
 

@@ -86,8 +86,8 @@ def draw(
     stream = token_stream(tokenizer, source, "calibration")
     if len(stream) // width < samples:
         raise TextError(
-            f"calibration: {samples} samples of {width} tokens need {samples * width} tokens; "
-            f"text '{source.name}' has {len(stream)} (enough for {len(stream) // width} samples)"
+            f"{samples} samples of {width} tokens need {samples * width} tokens; "
+            f"text '{source.title()}' has {len(stream)} (enough for {len(stream) // width} samples)"
         )
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(stream) // width, generator=generator)[:samples].sort().values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -35,6 +37,7 @@ COMPANIONS = (
     "NOTICE*",
 )
 GENERATED_TOKENS = 8
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -68,27 +71,38 @@ def probe(model: Any, ids: Tensor) -> Probe:
 
 
 def check_output(output: str | Path, overwrite: bool) -> Path:
-    """The output folder's path. Raises CheckpointError when it exists or cannot be made."""
+    """The output folder's path. Raises CheckpointError when it exists or cannot be made; leaves nothing behind."""
     path = Path(output)
+    if path.name in ("", "..") or Path.cwd().is_relative_to(path.resolve()):
+        raise CheckpointError(f"output '{output}' holds the folder you are in; name a folder of its own, as in out/new")
     recover(path)
-    if path.exists() and not overwrite:
-        raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"output {output} is a file")
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
+    if path.exists() and any(path.iterdir()) and not (path / REPORT).is_file():
+        raise CheckpointError(f"output {output} has no {REPORT}, so swm did not write it; choose another folder")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".swm-"):
+        nearest = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".swm-"):
             pass
     except OSError as error:
         raise CheckpointError(f"output {output} cannot be written: {error.strerror or error}") from None
     return path
 
 
+def check_apart(output: Path, parent: Path) -> None:
+    """Raise CheckpointError when writing `output` would replace the model that is read from `parent`."""
+    if parent.resolve().is_relative_to(output.resolve()):
+        raise CheckpointError(f"output {output} holds the model that is compressed; choose another")
+
+
 def recover(path: Path) -> None:
     """Clear what a killed run left beside `path`, and put a folder back that it had moved away."""
-    for leftover in path.parent.glob(f".{path.name}.swm-*"):
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.swm-*"):
         kind, _, pid = leftover.name.removeprefix(f".{path.name}.swm-").partition("-")
-        if not pid.isdigit() or _alive(int(pid)):
+        # Our own number is that of a dead run too: in a container every run may have the same.
+        if not pid.isdigit() or (int(pid) != os.getpid() and _alive(int(pid))):
             continue
         if kind == "old" and not path.exists():
             leftover.rename(path)
@@ -131,7 +145,7 @@ def save(
         write_extras(fresh, verification)
         _readable(fresh)
         _into_place(fresh, output, overwrite)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"output {output} cannot be written: {error}") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -152,7 +166,11 @@ def _into_place(fresh: Path, output: Path, overwrite: bool) -> None:
             raise CheckpointError(f"output {output} appeared while the run was going; nothing was written")
         old = output.with_name(f".{output.name}.swm-old-{os.getpid()}")
         output.rename(old)
-        fresh.rename(output)
+        try:
+            fresh.rename(output)
+        except BaseException:
+            old.rename(output)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         fresh.rename(output)
@@ -171,7 +189,8 @@ def copy_companions(parent: Path, folder: Path) -> None:
 
 def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: bool = False) -> dict[str, Any]:
     """Load the folder in a fresh process and compare. Raises CheckpointError when anything differs."""
-    with tempfile.TemporaryDirectory(prefix="swm-") as temporary:
+    # Inside the folder, so that what a killed run leaves is cleared with it.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary:
         file = Path(temporary) / "probe.safetensors"
         save_file(
             {name: getattr(before, name).contiguous() for name in ("ids", "logits", "generated")},
@@ -183,7 +202,9 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
             command.append("--trust-remote-code")
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     if done.returncode != 0:
-        raise CheckpointError(f"the saved model cannot be loaded: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines()
+        reason = said[-1] if said else f"the process that loads it ended with {done.returncode}"
+        raise CheckpointError(f"the saved model cannot be loaded: {reason}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     found["tolerance"] = before.tolerance
     expected = sum(p.numel() for p in model.parameters())

@@ -47,11 +47,12 @@ def compress(
 ) -> None:
     """Run a recipe: compress, measure, save, verify."""
     from swm.pipeline import CompressionPipeline
-    from swm.recipe import load_recipe
+    from swm.recipe import load_recipe, placed
 
     built, plugins = load_recipe(recipe, set_, plugin)
     _warn_broken(plugins, quiet)
-    result = CompressionPipeline(built, plugins, _progress(quiet or as_json), overwrite).run()
+    with placed(recipe, set_):
+        result = CompressionPipeline(built, plugins, _progress(quiet or as_json), overwrite).run()
     _show_run(result, quiet, as_json)
 
 
@@ -67,13 +68,16 @@ def plan(
     """Decide what a recipe would change, and stop there."""
     from swm.errors import PlanError
     from swm.pipeline import CompressionPipeline
-    from swm.recipe import load_recipe
+    from swm.recipe import load_recipe, placed
 
     if output is not None and not output.parent.is_dir():
         raise PlanError(f"plan {output} cannot be written: folder {output.parent} does not exist")
+    if output is not None and output.is_dir():
+        raise PlanError(f"plan {output} cannot be written: it is a folder; name a file in it")
     built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
     _warn_broken(plugins, quiet)
-    made = CompressionPipeline(built, plugins, _progress(quiet or as_json)).plan()
+    with placed(recipe, set_):
+        made = CompressionPipeline(built, plugins, _progress(quiet or as_json)).plan()
     if output is not None:
         made.write(output)
     if as_json:
@@ -172,7 +176,7 @@ def doctor(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A hub id, folder, GGUF file or registered name.", show_default=False)],
-    text: Annotated[str, typer.Option(help="A file, a hub data set, or a registered text.")] = "python-docs",
+    text: Annotated[str | None, typer.Option(help="A file, a hub data set, or a registered text.")] = None,
     seq_len: Annotated[int, typer.Option(help="Tokens in a window.")] = 512,
     bos: Annotated[str, typer.Option(help="auto, each, first or none.")] = "auto",
     max_tokens: Annotated[int | None, typer.Option(help="End the text early.")] = None,

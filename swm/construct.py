@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -32,7 +33,7 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     who = getattr(cls, "name", None)
-    who = f"'{who}'" if isinstance(who, str) else cls.__name__.lower()
+    who = f"'{who}'" if isinstance(who, str) else str(path[-1]) if path else _words(cls.__name__)
     for key in values:
         if key not in fields:
             allowed = listed(fields)
@@ -44,11 +45,13 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
     for name, value in values.items():
         kind = _strategy_kind(hints[name])
         nested = _plain_dataclass(hints[name])
-        if value is None:
+        if value is None and type(None) in get_args(hints[name]):
             continue
         if kind is not None:
             ready[name] = build(kind, value, (*path, name))
-        elif nested is not None and not isinstance(value, nested):
+        elif nested is not None:
+            if isinstance(value, nested):
+                value = {key: item for key, item in vars(value).items() if item is not None}
             if not isinstance(value, dict):
                 fail((*path, name), f"found {value!r}; {name} is a mapping with {listed(_names(nested))}")
             ready[name] = construct(nested, value, build, (*path, name))
@@ -63,7 +66,17 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
     try:
         return cls(**checked)
     except (ValueError, TypeError) as error:
-        fail(path, f"{who}: {error}")
+        fail(path, f"{who}: {error}" if issubclass(cls, Strategy) else str(error))
+
+
+def check_fields(cls: type[Any]) -> None:
+    """Raise whatever the field annotations of the dataclass `cls` raise when values are validated against them."""
+    _model(cls)  # type: ignore[arg-type]
+
+
+def _words(name: str) -> str:
+    """`perplexity protocol` from `PerplexityProtocol`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.lstrip("_")).lower()
 
 
 def _names(cls: type[Any]) -> list[str]:
@@ -103,7 +116,13 @@ def _validated(cls: type[Any], hints: dict[str, Any], values: dict[str, Any], pa
         where = [str(part) for part in first["loc"]]
         name = where[0]
         fail((*path, name), f"{name} of {who}: found {first['input']!r}; {reason(first)}")
-    return {k: getattr(checked, k) if k in plain else v for k, v in values.items()}
+    return {k: _fixed(hints[k], getattr(checked, k)) if k in plain else v for k, v in values.items()}
+
+
+def _fixed(hint: Any, value: Any) -> Any:
+    """A list as a tuple where any sequence will do, so that equal recipes are equal however they were written."""
+    anything = any(get_origin(option) is Sequence for option in _options(hint))
+    return tuple(value) if anything and isinstance(value, list) else value
 
 
 def _is_ready(hint: Any, value: Any) -> bool:
@@ -117,9 +136,9 @@ def _model(cls: type[Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        if _strategy_kind(hint) is None and _plain_dataclass(hint) is None:
+        if _strategy_kind(hint) is None and _plain_dataclass(hint) is None and field.init:
             fields[field.name] = (hint, None)
-    return create_model(cls.__name__, __config__=ConfigDict(extra="ignore", strict=True), **fields)
+    return create_model(cls.__name__, __config__=ConfigDict(extra="ignore", strict=True, allow_inf_nan=False), **fields)
 
 
 def reason(error: Any) -> str:

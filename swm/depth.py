@@ -19,7 +19,7 @@ from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
 from swm.progress import Task
-from swm.surgery import check_state
+from swm.surgery import check_state, same_memory
 from swm.view import ModelView
 from swm.windows import Window, check_windows
 
@@ -97,7 +97,7 @@ class DepthEngine:
         if self.similarity.space == "logits":
             raise RecipeError(
                 f"similarity '{self.similarity.name}' compares next-token distributions, and this depth pruner "
-                "compares layers; use one that compares hidden states, such as cosine, angular or cka"
+                "compares layers; use one that compares hidden states"
             )
         return self.similarity.compare(self._states[lower].float(), self._states[upper].float())
 
@@ -111,10 +111,15 @@ class DepthEngine:
         self._base, self._states = program, states
 
     def fitted(self, windows: Sequence[Window]) -> dict[Window, State]:
-        """The state of each window as the final model will hold it, for mergers that need activations."""
+        """The state of each window as the final model will hold it, for mergers that need activations.
+
+        It shares no memory with the model, which later stages change.
+        """
         program = self._program(windows)
         self._end(program)
-        return {window: self._state(window, program) for window in windows}
+        return {
+            window: {key: value.clone() for key, value in self._state(window, program).items()} for window in windows
+        }
 
     def _program(self, windows: Sequence[Window]) -> Program:
         ordered = check_windows(windows, self.layers)
@@ -135,7 +140,7 @@ class DepthEngine:
             return Slot(survivor, window)
         state = self._data_free_state(window)
         own = self.view.state(survivor)
-        unchanged = all(state[key].data_ptr() == own[key].data_ptr() for key in own)
+        unchanged = all(same_memory(state[key], own[key]) for key in own)
         return Slot(survivor) if unchanged else Slot(survivor, window)
 
     def _data_free_state(self, window: Window) -> State:

@@ -6,17 +6,16 @@ Every message says where, what was found, what is allowed, and the nearest allow
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class SwmError(Exception):
-    """Root of all errors that a user can cause; the command line prints it and exits with code 2."""
+    """Root of all errors that a user can cause; the command line prints it and exits with code 2.
 
-
-class RecipeError(SwmError):
-    """A recipe, a parameter of a strategy or an override is wrong.
-
-    `path` leads to the culprit (`("stages", 0, "depth", "target")`); `place` is `file:line` once known.
+    `path` leads to the culprit in a recipe (`("stages", 0, "depth", "target")`), if it is there; `place` is
+    `file:line` once known.
     """
 
     def __init__(self, message: str, path: tuple[str | int, ...] = (), place: str = "") -> None:
@@ -30,8 +29,16 @@ class RecipeError(SwmError):
         return ": ".join(part for part in parts if part)
 
 
+class RecipeError(SwmError):
+    """A recipe, a parameter of a strategy or an override is wrong."""
+
+
 class PluginError(SwmError):
     """A plugin is missing, broken, or clashes with another one."""
+
+
+class ClashError(PluginError):
+    """Two plugins claim one name."""
 
 
 class ModelError(SwmError):
@@ -58,6 +65,22 @@ class CheckpointError(SwmError):
     """An output folder cannot be written or did not pass its verification."""
 
 
+@contextmanager
+def at(*path: str | int) -> Iterator[None]:
+    """Errors raised inside are about the value at `path` of the recipe, or about what lies below it."""
+    try:
+        yield
+    except SwmError as error:
+        error.path = (*path, *error.path)
+        raise
+
+
+def brief(error: BaseException) -> str:
+    """Another library's message in one line: what it says first, and the error's type where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def listed(names: Iterable[str]) -> str:
     """The names in one line, sorted, or `none`."""
     return ", ".join(sorted(names)) or "none"
@@ -73,3 +96,14 @@ def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     """The sentence for a name that is not among the allowed ones."""
     allowed = list(allowed)
     return f"unknown {what} '{name}'; allowed: {listed(allowed)}.{did_you_mean(str(name), allowed)}"
+
+
+def nearest_file(path: str | Path) -> str:
+    """` Did you mean 'folder/x'?` with the nearest name in the folder where `path` should be, or an empty string."""
+    file = Path(path).expanduser()
+    try:
+        names = {item.name: item for item in file.parent.iterdir() if item != file}
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(file.name, list(names), n=1, cutoff=0.6)
+    return f" Did you mean '{names[close[0]]}'?" if close else ""

@@ -37,6 +37,18 @@ class ModelFamily:
     layers: str
     tail: tuple[str, ...]
     projections: Mapping[str, str] = field(default_factory=dict)
+    # Heads can go where the attention width is free of the hidden size.
+    prunable_heads: bool = True
+    # The config field that holds the MLP width.
+    mlp_width: str = "intermediate_size"
+    # Weights are stored [in, out] (Conv1D) instead of [out, in].
+    transposed: bool = False
+    # Parts whose output projection always has a bias, and config switches that give a part's projections one.
+    own_bias: tuple[str, ...] = ()
+    bias_switch: Mapping[str, str] = field(default_factory=dict)
+    # For model types whose config refuses head counts that do not divide the hidden size: one with the same weights
+    # and arithmetic that takes them.
+    stand_in: Mapping[str, str] = field(default_factory=dict)
     # Config switches under which the position of a layer changes its arithmetic: layers cannot be moved then.
     position_bound: tuple[str, ...] = ()
 
@@ -75,6 +87,8 @@ BUILTIN_FAMILIES = (
         layers="model.layers",
         tail=("model.norm",),
         projections=_LLAMA,
+        bias_switch={"attention": "attention_bias", "mlp": "mlp_bias"},
+        stand_in={"llama": "mistral"},
     ),
     ModelFamily(
         name="phi3",
@@ -99,6 +113,10 @@ BUILTIN_FAMILIES = (
             "mlp.up": "mlp.c_fc",
             "mlp.down": "mlp.c_proj",
         },
+        prunable_heads=False,
+        own_bias=("attention", "mlp"),
+        mlp_width="n_inner",
+        transposed=True,
         position_bound=("scale_attn_by_inverse_layer_idx",),
     ),
     ModelFamily(
@@ -112,6 +130,8 @@ BUILTIN_FAMILIES = (
             "mlp.up": "mlp.dense_h_to_4h",
             "mlp.down": "mlp.dense_4h_to_h",
         },
+        prunable_heads=False,
+        own_bias=("attention", "mlp"),
     ),
     ModelFamily(
         name="opt",
@@ -126,6 +146,9 @@ BUILTIN_FAMILIES = (
             "mlp.up": "fc1",
             "mlp.down": "fc2",
         },
+        prunable_heads=False,
+        own_bias=("attention", "mlp"),
+        mlp_width="ffn_dim",
     ),
 )
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from swm.errors import ModelError, did_you_mean, listed
+from swm.errors import FamilyError, ModelError, brief, did_you_mean, listed, nearest_file
 from swm.families import ModelFamily, find_family
 from swm.interfaces.provider import ModelProvider
 from swm.interfaces.stage import ModelShape
@@ -24,6 +24,8 @@ from swm.quiet import no_stderr, quiet_transformers
 from swm.registry import Registry
 
 WEIGHT_FILES = ("*.safetensors",)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "LICENSE*")
 
 
@@ -71,17 +73,16 @@ def _download(name: str, registry: Registry) -> Path:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise ModelError(
             f"model '{name}' is no folder, no .gguf file, no hub id (owner/name) and no registered name; "
-            f"registered: {listed(known)}.{did_you_mean(name, known)}"
+            f"registered: {listed(known)}.{did_you_mean(name, known) or nearest_file(name)}"
         )
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except Exception as error:  # the hub client has a dozen errors that all mean: not to be had
-        first = (str(error).splitlines() or [""])[0]
         raise ModelError(
             f"model '{name}' is not on this machine and cannot be fetched from the hub "
-            f"({type(error).__name__}: {first})"
+            f"({type(error).__name__}: {brief(error)})"
         ) from error
     if not list(folder.glob("*.safetensors")):
         raise ModelError(f"model '{name}' has no *.safetensors on the hub; pickled weights are not read")
@@ -142,34 +143,58 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
     try:
         with quiet_transformers():
             return AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ModelError(f"config of model '{source.name}' cannot be read: {error}") from error
+    except Exception as error:  # each architecture checks its config with errors of its own
+        raise ModelError(f"config of model '{source.name}' cannot be read: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """A message in one line: the second one where the first only says that another error follows."""
+    return brief(error.__cause__ or error)
 
 
 def load_tokenizer(source: ModelSource, trust_remote_code: bool = False) -> Any:
     """The model's tokenizer. Raises ModelError when there is none."""
     from transformers import AutoTokenizer
 
+    if not any(file for pattern in TOKENIZER_FILES for file in source.folder.glob(pattern)):
+        raise ModelError(f"model '{source.name}' has no tokenizer: none of {listed(TOKENIZER_FILES)} in its folder")
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ModelError(f"tokenizer of model '{source.name}' cannot be read: {error}") from error
+    except Exception as error:  # the files of a tokenizer are read by three libraries
+        raise ModelError(f"tokenizer of model '{source.name}' cannot be read: {_cause(error)}") from error
 
 
 def shape_of(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelShape:
     """Parameter counts from the config alone: the model is built without memory."""
-    from transformers import AutoModelForCausalLM
-
     family = find_family(config, families)
-    with torch.device("meta"), quiet_transformers():
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    model.tie_weights()
-    layers = model.get_submodule(family.layers)
+    model = empty_model(config, trust_remote_code)
+    try:
+        layers: Any = model.get_submodule(family.layers)
+    except AttributeError as error:
+        raise FamilyError(
+            f"family row '{family.name}' says that the layers are at '{family.layers}': {brief(error)}"
+        ) from None
     return ModelShape(
         sum(p.numel() for p in model.parameters()),
         tuple(sum(p.numel() for p in layer.parameters()) for layer in layers),
     )
+
+
+def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
+    """The model of a config without memory for its weights. Raises ModelError when the config describes none."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model.tie_weights()
+    except Exception as error:  # each architecture fails in its own way on a config that makes no sense
+        raise ModelError(
+            f"no model can be made from the config (model_type '{config.model_type}'): "
+            f"{type(error).__name__}: {brief(error)}"
+        ) from error
+    return model  # type: ignore[no-any-return]
 
 
 def load_model(
@@ -180,20 +205,48 @@ def load_model(
     device_map: str | None = None,
     trust_remote_code: bool = False,
 ) -> nn.Module:
-    """The model in evaluation mode. Raises ModelError when the weights cannot be read or do not fit the memory."""
+    """The model in evaluation mode.
+
+    Raises ModelError when weights cannot be read, are missing, have another shape, or are not finite.
+    """
     from transformers import AutoModelForCausalLM
 
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         with quiet_transformers():
-            model: nn.Module = AutoModelForCausalLM.from_pretrained(
-                source.folder, dtype=kind, device_map=device_map, trust_remote_code=trust_remote_code
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source.folder,
+                dtype=kind,
+                device_map=device_map,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
             )
-    except (ValueError, OSError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"model '{source.name}' cannot be loaded: {error}") from error
-    if device_map is None:
-        model = model.to(pick_device(device))
-    return model.eval()
+    except Exception as error:  # damaged files, too little memory, code that came with the model
+        raise ModelError(f"model '{source.name}' cannot be loaded: {type(error).__name__}: {brief(error)}") from error
+    # Without these checks such weights would be random numbers.
+    for name, *shapes in sorted(found["mismatched_keys"]):
+        stored, expected = (tuple(shape) for shape in shapes)
+        raise ModelError(f"model '{source.name}': weight {name} is stored as {stored}, its config says {expected}")
+    if found["missing_keys"]:
+        raise ModelError(f"model '{source.name}' lacks weights that its config says: {listed(found['missing_keys'])}")
+    for name, value in model.named_parameters():
+        if not value.is_meta and not torch.isfinite(value).all():
+            raise ModelError(f"model '{source.name}': weight {name} holds values that are not a number or infinite")
+    loaded: nn.Module = model if device_map is not None else model.to(pick_device(device))
+    return loaded.eval()
+
+
+def check_device_map(device_map: str | None) -> None:
+    """Raise ModelError for a device map that is neither one of the known ones nor a device."""
+    if device_map is not None and device_map not in DEVICE_MAPS:
+        try:
+            pick_device(device_map)
+        except ModelError:
+            raise ModelError(
+                f"found '{device_map}'; allowed: {listed(DEVICE_MAPS)}, or a device that is here."
+                f"{did_you_mean(device_map, DEVICE_MAPS)}"
+            ) from None
 
 
 def pick_device(device: str) -> torch.device:
@@ -204,8 +257,10 @@ def pick_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"device '{device}' cannot be used: {brief(error)}") from None
+    if chosen.type == "meta":
+        raise ModelError("device 'meta' cannot be used: it holds no numbers")
     return chosen
 
 

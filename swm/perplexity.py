@@ -53,7 +53,7 @@ def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
         wants_bos(tokenizer, "yes")
     stream = token_stream(tokenizer, protocol.text, "evaluation", protocol.max_tokens)[: protocol.max_tokens]
     if len(stream) < 2:
-        raise TextError(f"perplexity needs at least 2 tokens; text '{protocol.text.name}' has {len(stream)}")
+        raise TextError(f"perplexity needs at least 2 tokens; text '{protocol.text.title()}' has {len(stream)}")
     token = torch.tensor([] if bos == "none" else [tokenizer.bos_token_id], dtype=torch.long)
     if bos == "first":
         stream = torch.cat([token, stream])

@@ -20,7 +20,7 @@ from swm import checkpoint, models, yamlfile
 from swm.budget import achieved
 from swm.calibration import Calibration, draw
 from swm.card import model_card
-from swm.errors import PlanError, RecipeError
+from swm.errors import PlanError, RecipeError, at
 from swm.families import ModelFamily, find_family
 from swm.generation import answers
 from swm.interfaces.stage import ModelShape, Stage, StageContext
@@ -78,17 +78,26 @@ class CompressionPipeline:
     def prepare(self) -> _Prepared:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
         recipe = self.recipe
-        output = None if recipe.output is None else checkpoint.check_output(recipe.output, self.overwrite)
-        recipe.calibration.text.check()
+        with at("output"):
+            output = None if recipe.output is None else checkpoint.check_output(recipe.output, self.overwrite)
+        with at("calibration", "text"):
+            recipe.calibration.text.check()
         protocol = recipe.evaluate.perplexity
         if protocol is not None:
-            protocol.text.check()
-        if recipe.device_map is None:
+            with at("evaluate", "perplexity", "text"):
+                protocol.text.check()
+        with at("device"):
             models.pick_device(recipe.device)
-        source = models.locate(recipe.model, self.plugins.registry, self.progress)
-        config = models.load_config(source, recipe.trust_remote_code)
-        family = find_family(config, self.plugins.registry.families)
-        shape = models.shape_of(config, self.plugins.registry.families, recipe.trust_remote_code)
+        with at("device_map"):
+            models.check_device_map(recipe.device_map)
+        with at("model"):
+            source = models.locate(recipe.model, self.plugins.registry, self.progress)
+            config = models.load_config(source, recipe.trust_remote_code)
+            family = find_family(config, self.plugins.registry.families)
+            shape = models.shape_of(config, self.plugins.registry.families, recipe.trust_remote_code)
+        if output is not None:
+            with at("output"):
+                checkpoint.check_apart(output, source.folder)
         longest = getattr(config, "max_position_embeddings", None)
         for name, length in [
             ("calibration.seq_len", recipe.calibration.seq_len),
@@ -97,22 +106,23 @@ class CompressionPipeline:
             if longest is not None and length > longest:
                 raise RecipeError(f"found {length}; the model takes at most {longest} tokens", tuple(name.split(".")))
         for i, stage in enumerate(recipe.stages):
-            try:
+            with at("stages", i, stage.name):
                 stage.check(shape, recipe.calibration.samples, recipe.calibration.seq_len)
-            except RecipeError as error:
-                raise RecipeError(error.message, ("stages", i, stage.name, *error.path)) from None
-        if recipe.device_map is None:
-            models.check_memory(shape, recipe.dtype, config, recipe.device)
-        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
-        calibration = draw(
-            tokenizer,
-            recipe.calibration.text,
-            samples=recipe.calibration.samples,
-            seq_len=recipe.calibration.seq_len,
-            seed=recipe.seed,
-            bos=recipe.calibration.bos,
-        )
-        windows = None if protocol is None else cut_windows(tokenizer, protocol)
+        with at("model"):
+            if recipe.device_map is None:
+                models.check_memory(shape, recipe.dtype, config, recipe.device)
+            tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+        with at("calibration"):
+            calibration = draw(
+                tokenizer,
+                recipe.calibration.text,
+                samples=recipe.calibration.samples,
+                seq_len=recipe.calibration.seq_len,
+                seed=recipe.seed,
+                bos=recipe.calibration.bos,
+            )
+        with at("evaluate", "perplexity"):
+            windows = None if protocol is None else cut_windows(tokenizer, protocol)
         return _Prepared(source, config, family, shape, tokenizer, calibration, windows, output)
 
     def plan(self) -> Plan:
@@ -151,7 +161,7 @@ class CompressionPipeline:
         np.random.seed(self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
         recipe = self.recipe
-        with self._timed("load", "load the model"):
+        with self._timed("load", "load the model"), at("model"):
             model = models.load_model(
                 ready.source,
                 dtype=recipe.dtype,
@@ -185,7 +195,7 @@ class CompressionPipeline:
         hooks = self.plugins.manager.hook
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(context.view)
-        with self._timed(f"stage {index} {stage.name}"):
+        with at("stages", index, stage.name), self._timed(f"stage {index} {stage.name}"):
             planned = stage.plan(context)
         spec = stage.spec()
         facts = dict(planned.facts)
@@ -295,6 +305,10 @@ def replay(
             f"the plan is for a {plan.model['model_type']} of {plan.model['layers']} layers; "
             f"'{source.name}' is a {config.model_type} of {config.num_hidden_layers}"
         )
+    checkpoint.check_apart(target, source.folder)
+    shape = models.shape_of(config, plugins.registry.families, trust_remote_code)
+    models.check_memory(shape, plan.model["dtype"], config, device)
+    tokenizer = models.load_tokenizer(source, trust_remote_code)
     loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
     view = ModelView(loaded, family)
     before = shape_now(view)
@@ -307,7 +321,6 @@ def replay(
     for stage in plan.stages:
         stage.apply(view)
     after = shape_now(view)
-    tokenizer = models.load_tokenizer(source, trust_remote_code)
     report: dict[str, Any] = {
         "swm": swm.__version__,
         "model": dict(plan.model),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from swm import yamlfile
-from swm.errors import PlanError, RecipeError, listed
+from swm.construct import construct
+from swm.errors import PlanError, RecipeError, brief, listed, nearest_file
 from swm.interfaces.stage import Step
 from swm.registry import Registry
 from swm.view import ModelView
@@ -90,40 +91,70 @@ def read_plan(file: Path, registry: Registry) -> Plan:
     try:
         data, lines = yamlfile.parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"plan {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise PlanError(f"plan {file} cannot be read: {why}.{nearest_file(file)}") from None
     except RecipeError as error:
         raise PlanError(str(error)) from None
     if not isinstance(data, dict) or "swm_plan" not in data:
         raise PlanError(f"{file} is not a plan: it has no swm_plan")
     if data["swm_plan"] != VERSION:
         raise PlanError(f"{file} has plan version {data['swm_plan']!r}; this swm reads {VERSION}")
-    missing = {"model", "stages", "calibration", "seed"} - data.keys()
-    if missing:
-        raise PlanError(f"plan {file} lacks {listed(missing)}")
     fitted = _read_tensors(file.with_suffix(TENSORS))
     try:
-        stages = [
-            PlannedStage(
-                stage["stage"],
-                stage["settings"],
-                [_read_step(entry, registry, ("stages", s, "steps", i)) for i, entry in enumerate(stage["steps"])],
-                stage.get("facts", {}),
-                fitted.get(s, {}),
-            )
-            for s, stage in enumerate(data["stages"])
-        ]
+        plan = _checked(_PlanFile, data, registry, ())
+        _checked(_Original, plan.model, registry, ("model",))
+        stages = [_read_stage(entry, registry, fitted.get(s, {}), s) for s, entry in enumerate(plan.stages)]
     except RecipeError as error:
-        place = f"{file}:{yamlfile.line_of(error.path, lines)}"
-        raise PlanError(str(RecipeError(error.message, error.path, place))) from None
-    except (KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f"plan {file} is damaged: {type(error).__name__}: {error}") from None
-    return Plan(data["model"], stages, data["calibration"], data["seed"])
+        raise PlanError(error.message, error.path, f"{file}:{yamlfile.line_of(error.path, lines)}") from None
+    return Plan(plan.model, stages, plan.calibration, plan.seed)
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    model: dict[str, Any]
+    stages: list[Any]
+    calibration: dict[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Original:
+    source: str
+    fingerprint: str
+    model_type: str
+    dtype: Literal["float64", "float32", "bfloat16", "float16"]
+    layers: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class _StageEntry:
+    stage: str
+    settings: dict[str, Any]
+    steps: list[Any]
+    facts: dict[Any, Any] = field(default_factory=dict)
+
+
+def _checked(cls: type[Any], data: Any, registry: Registry, path: tuple[str | int, ...]) -> Any:
+    """An instance of the dataclass `cls` from its keys in `data`, which may have others. Raises RecipeError."""
+    known = [f.name for f in fields(cls)]
+    if not isinstance(data, dict):
+        raise RecipeError(f"found {data!r}; a mapping with {listed(known)} stands here", path)
+    return construct(cls, {key: data[key] for key in known if key in data}, registry.build, path)
+
+
+def _read_stage(entry: Any, registry: Registry, fitted: Mapping[int, Mapping[str, Tensor]], index: int) -> PlannedStage:
+    stage = _checked(_StageEntry, entry, registry, ("stages", index))
+    steps = [_read_step(step, registry, ("stages", index, "steps", i)) for i, step in enumerate(stage.steps)]
+    return PlannedStage(stage.stage, stage.settings, steps, stage.facts, fitted)
 
 
 def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise RecipeError(f"found {entry!r}; a step is one key, its kind: {listed(registry.names('step'))}", path)
     [(name, parameters)] = entry.items()
+    if not isinstance(parameters, dict):
+        raise RecipeError(f"found {parameters!r}; '{name}' is a mapping of its parameters", (*path, str(name)))
     step = registry.build_named("step", name, parameters, (*path, name))
     assert isinstance(step, Step)
     return step
@@ -132,12 +163,16 @@ def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> S
 def _read_tensors(file: Path) -> dict[int, dict[int, dict[str, Tensor]]]:
     if not file.is_file():
         return {}
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     fitted: dict[int, dict[int, dict[str, Tensor]]] = {}
-    for name, value in load_file(file).items():
-        stage, step, key = name.split(".", 2)
-        fitted.setdefault(int(stage), {}).setdefault(int(step), {})[key] = value
+    try:
+        for name, value in load_file(file).items():
+            stage, step, key = name.split(".", 2)
+            fitted.setdefault(int(stage), {}).setdefault(int(step), {})[key] = value
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PlanError(f"the plan's tensors {file} cannot be read: {brief(error)}") from error
     return fitted
 
 

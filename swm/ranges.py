@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 
 from swm.errors import PlanError
@@ -22,11 +23,13 @@ def format_ranges(indices: Iterable[int]) -> str:
 def parse_ranges(text: str | int) -> list[int]:
     """The inverse of `format_ranges`. Raises PlanError on anything else."""
     indices: list[int] = []
-    for part in filter(None, str(text).replace(" ", "").split(",")):
-        first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+    for part in str(text).split(",") if str(text).strip() else []:
+        numbers = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part, re.ASCII)
+        if numbers is None:
             raise PlanError(f"'{text}' is not a set of indices; write it as 0-3,5,7-9")
-        indices.extend(range(int(first), int(last or first) + 1))
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        # Backwards it would be an empty range; its two ends fail the check below.
+        indices.extend(range(first, last + 1) if first <= last else (first, last))
     if any(b <= a for a, b in itertools.pairwise(indices)):
         raise PlanError(f"'{text}' is not ascending; write it as 0-3,5,7-9")
     return indices

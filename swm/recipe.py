@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,12 +13,14 @@ from pydantic import Field
 from swm import yamlfile
 from swm.calibration import Bos
 from swm.construct import construct, fail
-from swm.errors import RecipeError, did_you_mean, listed
+from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, nearest_file
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
 from swm.plugins import Plugins, load_plugins
+
+Lines = dict[yamlfile.Path, int]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
     values = dict(data)
     values.setdefault("calibration", {})
     if isinstance(values["calibration"], Mapping):
-        values["calibration"] = {"text": "python-docs", **values["calibration"]}
+        values["calibration"] = {"text": plugins.registry.default("text"), **values["calibration"]}
     if "stages" in values:
         values["stages"] = _build_stages(values["stages"], plugins)
     recipe = construct(Recipe, values, plugins.registry.build)
@@ -120,25 +123,58 @@ def load_recipe(
     `overrides` are `dotted.key=value` with values in YAML. Every mistake raises RecipeError as `file:line: path: ...`.
     """
     path = Path(file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    data, lines = yamlfile.parse(text, str(file))
-    if not isinstance(data, dict):
-        raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{file}:1")
-    set_by: dict[yamlfile.Path, str] = {}
-    for override in overrides:
-        set_by[apply_override(data, override)] = f"--set {override}"
+    data, lines, set_by = _read(path, overrides)
     try:
         named = data.get("plugins") or []
         if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
             fail(("plugins",), f"found {named!r}; plugins is a list of Python files")
-        plugins = load_plugins([*(path.parent / item for item in named), *plugin_files])
+        plugins = load_plugins()
+        for i, item in enumerate(named):
+            with at("plugins", i):
+                plugins.load_file(path.parent / item)
+        for item in plugin_files:
+            plugins.load_file(item)
         return build_recipe(data, plugins), plugins
-    except RecipeError as error:
-        place = next((text for key, text in set_by.items() if error.path[: len(key)] == key), None)
-        raise RecipeError(error.message, error.path, place or f"{file}:{yamlfile.line_of(error.path, lines)}") from None
+    except SwmError as error:
+        if error.path or isinstance(error, RecipeError):
+            error.place = error.place or _place(path, error.path, lines, set_by)
+        raise
+
+
+@contextmanager
+def placed(file: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Errors raised inside that name a key of the recipe get the file and line, or the override, that set it."""
+    try:
+        yield
+    except SwmError as error:
+        if error.path and not error.place:
+            _, lines, set_by = _read(Path(file), overrides)
+            error.place = _place(Path(file), error.path, lines, set_by)
+        raise
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, dict[yamlfile.Path, str]]:
+    """The recipe with its overrides as plain data, the lines of its keys, and the overrides by key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RecipeError(f"recipe {path} cannot be read: {why}.{nearest_file(path)}") from None
+    data, lines = yamlfile.parse(text, str(path))
+    if not isinstance(data, dict):
+        raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{path}:1")
+    return data, lines, {apply_override(data, override): f"--set {override}" for override in overrides}
+
+
+def _place(path: Path, culprit: yamlfile.Path, lines: Lines, set_by: Mapping[yamlfile.Path, str]) -> str:
+    """Where the culprit was written: a line of the file, an override, or both when an override changed a part of it."""
+    place = f"{path}:{yamlfile.line_of(culprit, lines)}"
+    for key, override in set_by.items():
+        if culprit[: len(key)] == key:
+            return override
+        if culprit and key[: len(culprit)] == culprit:
+            return f"{place} with {override}" if culprit in lines else override
+    return place
 
 
 def apply_override(data: Any, override: str) -> yamlfile.Path:
@@ -148,7 +184,10 @@ def apply_override(data: Any, override: str) -> yamlfile.Path:
         raise RecipeError(
             f"'{override}' is not of the form key=value, as in stages.0.depth.target.ratio=0.35", (), "--set"
         )
-    value, _ = yamlfile.parse(text, f"--set {override}")
+    try:
+        value, _ = yamlfile.parse(text)
+    except RecipeError as error:
+        raise RecipeError(error.message, (), f"--set {override}") from None
     parts: list[str | int] = [int(part) if part.isdigit() else part for part in dotted.split(".")]
     here = data
     for depth, part in enumerate(parts):

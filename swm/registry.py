@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from swm.construct import construct, fail
-from swm.errors import PluginError, RecipeError, did_you_mean, listed
+from swm.construct import check_fields, construct, fail
+from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed
 from swm.families import ModelFamily
 from swm.interfaces.strategy import Strategy
 
@@ -46,17 +46,30 @@ class Registry:
             raise PluginError(f"{origin}: {kind} '{name}' does not implement {missing}")
         if not is_dataclass(thing):
             raise PluginError(f"{origin}: {kind} '{name}' must be a dataclass: put @dataclass(frozen=True) above it")
+        try:
+            check_fields(thing)
+        except Exception as error:  # whatever annotations raise when they are read
+            raise PluginError(f"{origin}: the types of {kind} '{name}' cannot be used: {brief(error)}") from error
         taken = self._entries.setdefault(kind, {}).get(name)
         if taken is not None:
-            raise PluginError(f"{kind} '{name}' is registered twice: by {taken.origin} and by {origin}")
+            raise ClashError(f"{kind} '{name}' is registered twice: by {taken.origin} and by {origin}")
         self._entries[kind][name] = Entry(thing, origin)
 
     def _register_family(self, family: ModelFamily, origin: str) -> None:
         for known, owner in self._families.values():
             clash = set(known.model_types) & set(family.model_types)
             if clash:
-                raise PluginError(f"family row for model_type {listed(clash)} is registered by {owner} and by {origin}")
+                raise ClashError(f"family row for model_type {listed(clash)} is registered by {owner} and by {origin}")
+        if family.name in self._families:
+            owner = self._families[family.name][1]
+            raise ClashError(f"family row '{family.name}' is registered by {owner} and by {origin}")
         self._families[family.name] = (family, origin)
+
+    def forget(self, origin: str) -> None:
+        """Take out all that `origin` registered."""
+        for kind, entries in self._entries.items():
+            self._entries[kind] = {name: entry for name, entry in entries.items() if entry.origin != origin}
+        self._families = {name: row for name, row in self._families.items() if row[1] != origin}
 
     @property
     def families(self) -> list[ModelFamily]:
@@ -66,6 +79,13 @@ class Registry:
         """The registered names of a kind, sorted."""
         return sorted(self._entries.get(kind, {}))
 
+    def default(self, kind: str) -> str:
+        """The name of the strategy that is meant where none is named. Raises RecipeError when a kind has none."""
+        for name in self.names(kind):
+            if self._entries[kind][name].strategy.is_default:
+                return name
+        raise RecipeError(f"no {kind} is named and there is no default; known: {listed(self.names(kind))}")
+
     def entries(self) -> Iterator[Entry]:
         """All entries by kind and name."""
         for kind in sorted(self._entries):
@@ -73,10 +93,13 @@ class Registry:
                 yield self._entries[kind][name]
 
     def build(self, kind: str, value: Any, path: tuple[str | int, ...] = ()) -> Strategy:
-        """A strategy from a bare name, a mapping with `name` and parameters, or a ready instance.
+        """A strategy from a bare name, a mapping with `name` and parameters, or an instance; None is the default.
 
         Raises RecipeError with the path of the culprit.
         """
+        if value is None:
+            with at(*path):
+                value = self.default(kind)
         if isinstance(value, Strategy):
             if value.kind != kind:
                 fail(path, f"{value.kind} '{value.name}' stands where a {kind} is expected")

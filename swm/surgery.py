@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.families import cut_config_to
+from swm.families import ModelFamily, cut_config_to
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
+from swm.interfaces.width import Part
+from swm.units import Geometry, cut_state, geometry
 from swm.view import ModelView
 
 
@@ -38,15 +42,19 @@ def check_state(merger: LayerMerger, view: ModelView, position: int, state: Stat
     return state
 
 
+def same_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape and dtype are the same numbers in the same place."""
+    return one.data_ptr() == other.data_ptr() and one.stride() == other.stride()
+
+
 @torch.no_grad()
 def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: Mapping[str, Tensor]) -> None:
     """Put `state` (canonical names) into the layer at position `survivor` and drop the other members."""
     own = view.state(survivor)
-    # A result may consist of tensors of the layers that are about to go, so all is read before any is written.
-    fresh = {key: value.clone() if value is not own[key] else value for key, value in state.items()}
+    # A result may consist of tensors of these very layers, so all is read before any is written.
+    fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
     for key, value in fresh.items():
-        if value is not own[key]:
-            own[key].copy_(value)
+        own[key].copy_(value)
     gone = set(members) - {survivor}
     keep_layers(view, [i for i in range(len(view.layers)) if i not in gone])
 
@@ -64,3 +72,72 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
             # The key-value cache is addressed by it; a stale one raises IndexError in generate().
             if hasattr(module, "layer_idx"):
                 setattr(module, "layer_idx", position)  # noqa: B010  a plain attribute, not a submodule
+
+
+@torch.no_grad()
+def keep_units(
+    view: ModelView, position: int, part: Part, units: Sequence[int], biases: Mapping[str, Tensor] | None = None
+) -> None:
+    """Keep these units of a part of the layer at `position`; `biases` (canonical names) replace or add biases.
+
+    Raises PlanError when the shapes did not change as they must.
+    """
+    before = geometry(view, position)
+    own = view.state(position)
+    for key, value in {**cut_state(view.family, own, before, part, units), **(biases or {})}.items():
+        if value is not own.get(key):
+            set_parameter(view.layers[position], view.family.native(key), value)
+    settle_widths(view)
+    after = geometry(view, position)
+    if after.units(part) != len(units):
+        raise PlanError(f"layer {view.numbers[position]}: {len(units)} {part} units planned, {after.units(part)} cut")
+
+
+def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
+    """Replace a parameter of a Linear or Conv1D by one of another shape, and the counts that the module keeps."""
+    owner, _, name = path.rpartition(".")
+    module = layer.get_submodule(owner)
+    setattr(module, name, nn.Parameter(value, requires_grad=value.is_floating_point()))
+    if name == "weight" and isinstance(module, nn.Linear):
+        module.out_features, module.in_features = value.shape
+    elif name == "weight":
+        vars(module).update(nx=value.shape[0], nf=value.shape[1])
+
+
+def settle_widths(view: ModelView) -> None:
+    """Bring every width field of the modules and the config into line with the weights.
+
+    Layers that are all alike share the model's config; otherwise each has a copy of it with its own widths.
+    """
+    shapes = [geometry(view, i) for i in range(len(view.layers))]
+    config = view.config
+    uniform = len(set(shapes)) == 1
+    if uniform:
+        set_widths(config, view.family, shapes[0])
+    for layer, shape in zip(view.layers, shapes, strict=True):
+        own = config if uniform else set_widths(copy.copy(config), view.family, shape)
+        for module in layer.modules():
+            if hasattr(module, "config"):
+                setattr(module, "config", own)  # noqa: B010  a plain attribute, not a submodule
+            for name, value in _counts(shape).items():
+                if name in vars(module):
+                    setattr(module, name, value)
+
+
+def set_widths(config: Any, family: ModelFamily, shape: Geometry) -> Any:
+    """Write the widths into a config and return it; `head_dim` first, since it may have been derived from the heads."""
+    if family.prunable_heads:
+        config.head_dim = shape.head_dim
+        config.num_attention_heads = shape.heads
+        config.num_key_value_heads = shape.kv_heads
+    setattr(config, family.mlp_width, shape.mlp)
+    return config
+
+
+def _counts(shape: Geometry) -> dict[str, int]:
+    return {
+        "num_heads": shape.heads,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.kv_heads,
+        "intermediate_size": shape.mlp,
+    }

@@ -155,9 +155,17 @@ class ModelView:
             outputs.append(first_tensor(output))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
+    def run_batch(self, recording: Recording, batch: int, position: int, hidden: Tensor) -> Tensor:
+        """Run a layer on one batch of the recording, with gradients where they are enabled."""
+        call = recording.calls[batch][position]
+        return first_tensor(self.layers[position](hidden, *call.args, **call.kwargs))
+
     @torch.no_grad()
     def tail(self, hidden: Tensor) -> Tensor:
         """What the vocabulary projection reads, from the last layer's output."""
+        return self._tail(hidden)
+
+    def _tail(self, hidden: Tensor) -> Tensor:
         for path in self.family.tail:
             module = self._optional(path)
             if module is not None:
@@ -171,7 +179,11 @@ class ModelView:
         The model's own forward runs with its body replaced by the given hidden states, so that soft caps and
         scales are exactly those of the model.
         """
-        ready = self.tail(hidden)
+        return self.logits_with_gradient(hidden)
+
+    def logits_with_gradient(self, hidden: Tensor) -> Tensor:
+        """As `logits`, with gradients where they are enabled."""
+        ready = self._tail(hidden)
         dummy = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
         with self._body_returns(ready):
             logits: Tensor = self.model(input_ids=dummy, use_cache=False).logits

@@ -33,7 +33,8 @@ class Window:
 def windows_without(removed: Iterable[int], layers: int) -> list[Window]:
     """The windows whose deletion removes exactly the given layers out of `layers`.
 
-    Each run of removed layers joins the kept layer below it; a run that begins at layer 0 joins the one above.
+    Each run of removed layers joins the kept layer below it; a run that begins at layer 0, or just above such a
+    window, joins the one above. Raises PlanError where no kept layer is left to join.
     """
     gone = sorted(set(removed))
     if len(gone) >= layers:
@@ -44,7 +45,17 @@ def windows_without(removed: Iterable[int], layers: int) -> list[Window]:
             runs[-1][1] = index
         else:
             runs.append([index, index])
-    return [Window(first - 1, last, "bottom") if first > 0 else Window(0, last + 1, "top") for first, last in runs]
+    windows: list[Window] = []
+    free = 0
+    for first, last in runs:
+        if first > free:
+            windows.append(Window(first - 1, last, "bottom"))
+        elif last + 1 < layers:
+            windows.append(Window(first, last + 1, "top"))
+        else:
+            raise PlanError(f"cannot remove layers {gone} of {layers}: no windows that keep an end of theirs do it")
+        free = windows[-1].last + 1
+    return windows
 
 
 def removed_layers(windows: Sequence[Window]) -> int:

@@ -48,11 +48,27 @@ for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_tag, _pattern, _first)
 
 
+def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """YAML 1.1 takes a leading zero for octal."""
+    return int(node.value.replace("_", ""))
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """PyYAML writes these line breaks bare and then reads them as blanks."""
+    exotic = any(mark in value for mark in "\x85\u2028\u2029\ufeff")
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if exotic else None)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+_Dumper.add_representer(str, _text)
+
+
 def parse(text: str, filename: str = "<text>") -> tuple[Any, dict[Path, int]]:
     """The data and the 1-based line of every path in it. Raises RecipeError with `filename:line`."""
-    loader = _Loader(text)
-    loader.name = filename
+    loader = None
     try:
+        loader = _Loader(text)
+        loader.name = filename
         node = loader.get_single_node()
         lines: dict[Path, int] = {}
         if node is None:
@@ -63,12 +79,16 @@ def parse(text: str, filename: str = "<text>") -> tuple[Any, dict[Path, int]]:
         mark = error.problem_mark or error.context_mark
         place = f"{filename}:{mark.line + 1}" if mark else filename
         raise RecipeError(f"not valid YAML: {error.problem}", place=place) from None
-    except yaml.YAMLError as error:
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, int(error.position)) + 1
+        raise RecipeError(f"not valid YAML: {error.reason}", place=f"{filename}:{line}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"not valid YAML: {error}", place=filename) from None
-    except ValueError as error:
-        raise RecipeError(f"not valid YAML: {error}", place=filename) from None
+    except RecursionError:
+        raise RecipeError("not valid YAML: nested without end", place=filename) from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _mark(node: yaml.Node, path: Path, lines: dict[Path, int], filename: str) -> None:
@@ -77,6 +97,8 @@ def _mark(node: yaml.Node, path: Path, lines: dict[Path, int], filename: str) ->
         seen: dict[Any, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise RecipeError("a key is a name; found a list or a mapping", path, f"{filename}:{line}")
             if key.value in seen:
                 raise RecipeError(
                     f"duplicate key '{key.value}' (first on line {seen[key.value]})",

@@ -50,8 +50,11 @@ class DepthPruner(Strategy):
     """
 
     kind: ClassVar[str] = "depth"
-    default_similarity: ClassVar[str | Mapping[str, Any]] = "cosine"
-    default_merger: ClassVar[str | Mapping[str, Any]] = "delete"
+    default_similarity: ClassVar[str | Mapping[str, Any] | None] = None
+    default_merger: ClassVar[str | Mapping[str, Any] | None] = None
+    """What the pruner's paper uses; None is the default of the kind."""
+    compares_layers: ClassVar[bool] = False
+    """Whether `propose` calls `DepthContext.compare`, which no similarity of next-token scores can answer."""
     protect_first: int = 0
     protect_last: int = 0
 

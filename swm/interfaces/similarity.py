@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -34,11 +35,10 @@ class SimilarityMetric(Strategy):
         """Raise ValueError when activations of that many samples and tokens cannot be compared."""
 
     def pairwise(self, layers: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
-        """All similarities of several activations, `[n, n]` float64; override it where that is cheaper."""
+        """`compare(layers[i], layers[j])` for all i, j, `[n, n]` float64; override it where that is cheaper."""
         table = torch.ones(len(layers), len(layers), dtype=torch.float64)
-        for i, reference in enumerate(layers):
-            for j in range(i):
-                table[i, j] = table[j, i] = self.compare(reference.float(), layers[j].float(), mask)
+        for i, j in itertools.permutations(range(len(layers)), 2):
+            table[i, j] = self.compare(layers[i].float(), layers[j].float(), mask)
         return table
 
 
@@ -62,5 +62,5 @@ def token_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """The mean over tokens of `[samples, seq]`, `[samples]`, padding left out."""
     if mask is None:
         return values.mean(dim=1)
-    weight = mask.to(values.dtype)
-    return (values * weight).sum(dim=1) / weight.sum(dim=1)
+    # Padding may hold anything, and zero times infinity is no zero.
+    return values.where(mask, 0).sum(dim=1) / mask.sum(dim=1)

@@ -17,6 +17,8 @@ class Strategy(ABC):
     kind: ClassVar[str]
     name: ClassVar[str]
     paper: ClassVar[str] = ""
+    is_default: ClassVar[bool] = False
+    """Whether this strategy is meant where a recipe names none of its kind; one a kind."""
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:

@@ -20,6 +20,10 @@ class TextSource(Strategy):
     def documents(self, purpose: Purpose) -> Iterable[str]:
         """The documents in a fixed order. Raises TextError when they cannot be had."""
 
+    def title(self) -> str:
+        """How messages call the source: its name, or where it reads from."""
+        return self.name
+
     def check(self) -> None:
         """Raise TextError early when the source obviously cannot be read; must be cheap."""
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from swm.hookspecs import hookimpl
 from swm.stages.depth import DepthStage, MergeStep
+from swm.stages.width import KeepStep, WidthStage
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (DepthStage, MergeStep):
+    for strategy in (DepthStage, MergeStep, KeepStep, WidthStage):
         register(strategy)

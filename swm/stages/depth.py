@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from swm.budget import Target
 from swm.depth import DepthEngine
-from swm.errors import BudgetError, PlanError, RecipeError
+from swm.errors import BudgetError, PlanError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
-from swm.interfaces.merger import LayerMerger
+from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, ModelShape, Stage, StageContext, StagePlan, Step
 from swm.ranges import format_ranges, parse_ranges
-from swm.surgery import merge_layers, merged_state, positions
+from swm.surgery import check_state, merge_layers, merged_state, positions
 from swm.view import ModelView
 from swm.windows import Window, check_windows, removed_layers
 
@@ -33,15 +33,32 @@ class MergeStep(Step):
     merger: LayerMerger
     keep: Literal["bottom", "top"] | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            parse_ranges(self.layers)
+        except PlanError as error:
+            raise ValueError(f"layers: {error}") from None
+
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         members = positions(view, parse_ranges(self.layers))
-        if len(members) < 2 or self.survivor not in view.numbers:
+        adjacent = len(members) > 1 and members[-1] - members[0] == len(members) - 1
+        if not adjacent or self.survivor not in [view.numbers[i] for i in members]:
             raise PlanError(
-                f"step merges layers {self.layers} into {self.survivor}; "
+                f"step merges layers {self.layers} into {self.survivor}, one of several adjacent ones; "
                 f"the model has layers {format_ranges(view.numbers)}"
             )
-        state = tensors or merged_state(view, members, self.merger, self.keep)
-        merge_layers(view, members, view.numbers.index(self.survivor), state)
+        merge_layers(view, members, view.numbers.index(self.survivor), self._state(view, members, tensors))
+
+    def _state(self, view: ModelView, members: Sequence[int], tensors: Mapping[str, Tensor]) -> State:
+        # Tensors beside a plan whose merger needs none are those of another plan.
+        if not self.merger.needs_activations:
+            return merged_state(view, members, self.merger, self.keep)
+        if not tensors:
+            raise PlanError(
+                f"merger '{self.merger.name}' of layers {self.layers} needs the tensors fitted with the plan; "
+                "keep the .safetensors file beside the plan file"
+            )
+        return check_state(self.merger, view, members[0], tensors)
 
     def describe(self) -> str:
         return f"merge layers {self.layers} into one ({self.merger.name}, in place of layer {self.survivor})"
@@ -84,11 +101,18 @@ class DepthStage(Stage):
 
     def check(self, shape: ModelShape, samples: int, seq_len: int) -> None:
         assert self.similarity is not None
-        self._count(shape, shape)
-        try:
-            self.similarity.check(samples, seq_len)
-        except ValueError as error:
-            raise RecipeError(f"similarity '{self.similarity.name}': {error}") from None
+        with at("pruner" if self.target is None else "target"):
+            self._count(shape, shape)
+        with at("similarity"):
+            if self.pruner.compares_layers and self.similarity.space == "logits":
+                raise RecipeError(
+                    f"'{self.similarity.name}' compares next-token distributions, and '{self.pruner.name}' compares "
+                    "layers, which have none; use a similarity of hidden states"
+                )
+            try:
+                self.similarity.check(samples, seq_len)
+            except ValueError as error:
+                raise RecipeError(f"similarity '{self.similarity.name}': {error}") from None
 
     def _count(self, original: ModelShape, current: ModelShape) -> int | None:
         capacity = self.pruner.capacity(current.layers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar, final
 
-from swm.errors import TextError, listed
+from swm.errors import TextError, listed, nearest_file
 from swm.interfaces.text import Purpose, TextSource
 
 SUFFIXES = (".txt", ".raw", ".md", ".jsonl", ".json", ".gz")
@@ -35,9 +35,14 @@ class FileText(TextSource):
         looks_like_one = value.endswith(SUFFIXES) or value.startswith(("/", "./", "../", "~"))
         return {"path": value} if looks_like_one or Path(value).is_file() else None
 
+    def title(self) -> str:
+        return self.path
+
     def check(self) -> None:
+        if self._path.is_dir():
+            raise TextError(f"text file {self.path} is a folder")
         if not self._path.is_file():
-            raise TextError(f"text file {self.path} does not exist")
+            raise TextError(f"text file {self.path} does not exist.{nearest_file(self.path)}")
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         self.check()

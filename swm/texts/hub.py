@@ -28,6 +28,9 @@ class HubText(TextSource):
         is_id = isinstance(value, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value)
         return {"dataset": value} if is_id else None
 
+    def title(self) -> str:
+        return self.dataset
+
     def documents(self, purpose: Purpose) -> Iterable[str]:
         import datasets
 

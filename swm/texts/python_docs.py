@@ -18,6 +18,7 @@ class PythonDocs(TextSource):
     """
 
     name: ClassVar[str] = "python-docs"
+    is_default: ClassVar[bool] = True
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         from pydoc_data.topics import topics

@@ -1,0 +1,173 @@
+"""The depth engine beside a plain reference of the released loop, paired in one run.
+
+    python benchmarks/depth_engine.py [--model smollm2-135m] [--threshold 0.95] [--samples 10] [--seq-len 128]
+
+The reference copies the whole model for each trial and runs every layer and the vocabulary projection, one sample at a
+time, as the released code does. Each side runs in a process of its own, so that peak memory can be told apart; both
+walk with `quirks: released` and the flattened cosine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from swm import models
+from swm.calibration import Calibration, draw
+from swm.depth import DepthEngine
+from swm.interfaces.stage import StageContext
+from swm.pipeline import shape_now
+from swm.plugins import load_plugins
+from swm.progress import Silent
+from swm.pruners.sliding_window import SlidingWindow
+from swm.view import ModelView
+from swm.windows import Window
+
+PROJECTIONS = ("gate_proj", "down_proj", "up_proj", "q_proj", "k_proj", "v_proj", "o_proj")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--text", default="python-docs")
+    parser.add_argument("--threshold", type=float, default=0.95)
+    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--seq-len", type=int, default=128)
+    parser.add_argument("--side", choices=("load", "engine", "reference"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        sys.stdout.write(json.dumps(SIDES[options.side](options)) + "\n")
+        return
+    found = {side: run_side(side) for side in SIDES}
+    load, engine, reference = (found[side] for side in SIDES)
+    print(
+        f"{options.model}, {options.samples} x {options.seq_len} tokens of {options.text}, T = {options.threshold}, "
+        f"float32, {torch.get_num_threads()} threads\n"
+    )
+    print("| | swm engine | plain reference | ratio |")
+    print("|---|---|---|---|")
+    rows = [("wall time, s", "seconds", "{:.1f}"), ("layer-forwards", "layer_forwards", "{:.0f}")]
+    for label, key, form in rows:
+        values = (engine[key], reference[key])
+        print(f"| {label} | {form.format(values[0])} | {form.format(values[1])} | {values[1] / values[0]:.2f} |")
+    for label, base in (("peak memory, MiB", 1.0), ("peak memory / (load + one batch)", load["peak"])):
+        values = (engine["peak"] / base, reference["peak"] / base)
+        print(f"| {label} | {values[0]:.2f} | {values[1]:.2f} | {values[1] / values[0]:.2f} |")
+    same = engine["windows"] == reference["windows"]
+    print(f"| windows | {engine['windows']} | {reference['windows']} | same: {same} |")
+
+
+def run_side(side: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, __file__, *sys.argv[1:], "--side", side],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def prepare(options: argparse.Namespace) -> tuple[ModelView, Calibration]:
+    registry = load_plugins().registry
+    source = models.locate(options.model, registry, Silent())
+    config = models.load_config(source)
+    text = registry.build("text", options.text)
+    calibration = draw(models.load_tokenizer(source), text, samples=options.samples, seq_len=options.seq_len, seed=0)
+    model = models.load_model(source, dtype="float32", device="cpu")
+    row = next(row for row in registry.families if config.model_type in row.model_types)
+    return ModelView(model, row), calibration
+
+
+def peak_mebibytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@torch.no_grad()
+def load_side(options: argparse.Namespace) -> dict[str, Any]:
+    """The floor: the model and one forward pass over the calibration batch."""
+    view, calibration = prepare(options)
+    view.body(input_ids=calibration.ids, use_cache=False)
+    return {"peak": peak_mebibytes()}
+
+
+def engine_side(options: argparse.Namespace) -> dict[str, Any]:
+    view, calibration = prepare(options)
+    registry = load_plugins().registry
+    start = time.perf_counter()
+    context = StageContext(view, calibration, shape_now(view), 0, Silent())
+    similarity, merger = registry.build("similarity", "cosine"), registry.build("merger", "consolidate")
+    engine = DepthEngine(context, similarity, merger, None)
+    proposal = SlidingWindow(threshold=options.threshold, quirks="released").propose(engine)
+    return {
+        "seconds": time.perf_counter() - start,
+        "layer_forwards": engine.layer_forwards,
+        "windows": [[w.first, w.last] for w in proposal.windows],
+        "peak": peak_mebibytes(),
+    }
+
+
+@torch.no_grad()
+def reference_side(options: argparse.Namespace) -> dict[str, Any]:
+    """Every trial copies the model and runs it whole; the decisions are those of papers on the released loop."""
+    view, calibration = prepare(options)
+    original = view.model
+    forwards = 0
+    start = time.perf_counter()
+
+    def last_hidden(model: Any) -> list[torch.Tensor]:
+        nonlocal forwards
+        forwards += len(model.model.layers)
+        rows = [model(input_ids=row[None], output_hidden_states=True, use_cache=False) for row in calibration.ids]
+        return [row.hidden_states[-1] for row in rows]
+
+    def merged(model: Any, low: int, high: int) -> Any:
+        result = copy.deepcopy(model)
+        layers = result.model.layers
+        for name in PROJECTIONS:
+            part = "self_attn" if name in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
+            weight = getattr(getattr(layers[low], part), name).weight
+            for i in range(low, high + 1):
+                weight += getattr(getattr(model.model.layers[i], part), name).weight - weight
+        del layers[low + 1 : high + 1]
+        result.config.num_hidden_layers = len(layers)
+        return result
+
+    expected = last_hidden(original)
+    current, numbers = original, list(range(len(view.layers)))
+    high, low = len(numbers) - 2, len(numbers) - 3
+    windows: list[Window] = []
+    while low >= 0:
+        trial = merged(current, low, high)
+        pairs = zip(expected, last_hidden(trial), strict=True)
+        similarity = sum(float(F.cosine_similarity(a.flatten(), b.flatten(), dim=0)) for a, b in pairs) / len(expected)
+        if similarity > options.threshold:
+            low -= 1
+        elif low + 1 != high:
+            current = merged(current, low + 1, high)
+            windows.append(Window(numbers[low + 1], numbers[high]))
+            high = low
+        else:
+            high, low = high - 1, low - 1
+    return {
+        "seconds": time.perf_counter() - start,
+        "layer_forwards": forwards,
+        "windows": [[w.first, w.last] for w in windows],
+        "peak": peak_mebibytes(),
+    }
+
+
+SIDES = {"load": load_side, "engine": engine_side, "reference": reference_side}
+
+if __name__ == "__main__":
+    main()

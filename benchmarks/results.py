@@ -1,0 +1,62 @@
+"""Benchmark rows: kept one a line in a JSONL file so that a run can be continued, shown as sections of RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+class Rows:
+    """Rows by key. A row that is there already is not measured again."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = file.read_text().splitlines() if file.exists() else []
+        self.rows: dict[str, dict[str, Any]] = {row["key"]: row for row in map(json.loads, lines)}
+
+    def measure(self, key: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The row for `key`, from the file or from `work`."""
+        if key not in self.rows:
+            self.rows[key] = {"key": key, **work()}
+            with self.file.open("a") as stream:
+                stream.write(json.dumps(self.rows[key]) + "\n")
+            print(key, {k: v for k, v in self.rows[key].items() if k != "key"}, flush=True)
+        return self.rows[key]
+
+
+def write_section(name: str, text: str) -> None:
+    """Replace the section between the markers of that name in RESULTS.md, or add it at the end."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    page = RESULTS.read_text() if RESULTS.exists() else "# Results\n"
+    block = f"{begin}\n{text.strip()}\n{end}"
+    if begin in page:
+        head, rest = page.split(begin)
+        page = head + block + rest.split(end)[1]
+    else:
+        page = f"{page.rstrip()}\n\n{block}\n"
+    RESULTS.write_text(page)
+
+
+def machine() -> str:
+    """The machine in a line, for the protocol beside a table."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{platform.machine()}, {torch.get_num_threads()} threads, {memory:.0f} GiB, no GPU; Python "
+        f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
+    )
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table; all columns after the first are aligned right."""
+    head = ["| " + " | ".join(columns) + " |", "|---" + "|---:" * (len(columns) - 1) + "|"]
+    return "\n".join([*head, *("| " + " | ".join(row) + " |" for row in rows)])

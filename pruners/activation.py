@@ -1,0 +1,29 @@
+"""Minitron's activation importance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from swm.interfaces.width import Need, UnitGroup, WidthPruner
+
+
+@final
+@dataclass(frozen=True)
+class Activation(WidthPruner):
+    """The mean absolute activation of a channel over all tokens, summed over a unit's channels.
+
+    Source: Muralidharan et al. (Minitron), arXiv 2407.14679, section 2.2.
+    """
+
+    name: ClassVar[str] = "activation"
+    paper: ClassVar[str] = "https://arxiv.org/abs/2407.14679"
+
+    def needs(self) -> frozenset[Need]:
+        return frozenset({"inputs"})
+
+    def score(self, group: UnitGroup) -> Tensor:
+        assert group.inputs is not None
+        return group.per_unit(group.inputs.mean_absolute)

@@ -1,0 +1,27 @@
+"""The width baseline of no choice at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from swm.interfaces.width import UnitGroup, WidthPruner
+
+
+@final
+@dataclass(frozen=True)
+class RandomUnits(WidthPruner):
+    """Scores drawn with `seed`, another draw for every layer and part."""
+
+    name: ClassVar[str] = "random"
+
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def score(self, group: UnitGroup) -> Tensor:
+        part = ("attention", "mlp").index(group.part)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 2 * group.layer + part)
+        return torch.rand(group.units, generator=generator)

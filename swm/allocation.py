@@ -1,0 +1,155 @@
+"""How many units each layer keeps, so that a number of parameters goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swm.errors import BudgetError
+from swm.interfaces.width import Part
+from swm.units import Geometry, cuts, geometry
+from swm.view import ModelView
+
+Key = tuple[int, Part]
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The number of units that each (position, part) keeps, and what the report should say."""
+
+    kept: dict[Key, int]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Group:
+    units: int
+    each: int
+    """Parameters of one unit."""
+
+
+def allocate_locally(
+    view: ModelView, scores: Mapping[Key, Tensor], goal: float, rounding: Mapping[Part, int], share: float | None = None
+) -> Allocation:
+    """One share of every layer, as LLM-Pruner: the given one, or that which comes nearest to `goal` parameters.
+
+    Raises BudgetError when even one unit in each place leaves too much.
+    """
+    groups = _groups(view, scores)
+    shapes = {position: geometry(view, position) for position, _ in groups}
+
+    def kept(attention: float, mlp: float) -> dict[Key, int]:
+        shares: dict[Part, float] = {"attention": attention, "mlp": mlp}
+        return {key: keep_of_share(shapes[key[0]], key[1], shares[key[1]], rounding[key[1]]) for key in groups}
+
+    if share is not None:
+        chosen = kept(share, share)
+        return Allocation(chosen, {"layer_ratio": share, "planned_params": _removed(groups, chosen)})
+    _check_reachable(goal, _removed(groups, kept(1.0, 1.0)))
+    both = _bisect(lambda s: _removed(groups, kept(s, s)), goal)
+    # Heads come in large steps: those of the share below stay, and channels fill the rest.
+    attention = both[0]
+    mlp = min(
+        _bisect(lambda s: _removed(groups, kept(attention, s)), goal),
+        key=lambda s: abs(_removed(groups, kept(attention, s)) - goal),
+    )
+    if not any(part == "mlp" for _, part in groups):
+        attention = min(both, key=lambda s: abs(_removed(groups, kept(s, s)) - goal))
+    chosen = kept(attention, mlp)
+    if _removed(groups, chosen) == 0:
+        raise BudgetError(_too_small(goal, groups))
+    facts = {"attention_share": round(attention, 6), "mlp_share": round(mlp, 6)}
+    return Allocation(chosen, {**facts, "planned_params": _removed(groups, chosen)})
+
+
+def _bisect(removed: Callable[[float], int], goal: float) -> tuple[float, float]:
+    """The shares just below and just above which at least `goal` parameters go."""
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if removed(middle) < goal else (low, middle)
+    return low, high
+
+
+def keep_of_share(shape: Geometry, part: Part, share: float, round_to: int) -> int:
+    """How many units stay when `share` of a layer goes, at least one rounding step.
+
+    The released LLM-Pruner counts channels, `n = C - int(C (1 - share))`, and removes `n // head_dim` whole heads.
+    Source: arXiv 2305.11627 and its released block-wise mode.
+    """
+    if part == "attention":
+        channels = shape.kv_heads * shape.head_dim
+        kept = shape.kv_heads - (channels - int(channels * (1 - share))) // shape.head_dim
+    else:
+        kept = int(shape.mlp * (1 - share))
+    return round_units(kept, shape.units(part), round_to)
+
+
+def round_units(kept: int, units: int, round_to: int) -> int:
+    """The nearest multiple of `round_to`, at least one and at most what there is (which stays allowed as it is)."""
+    if kept >= units:
+        return units
+    return min(units, max(round_to, round(kept / round_to) * round_to))
+
+
+def allocate_globally(
+    view: ModelView, scores: Mapping[Key, Tensor], goal: float, rounding: Mapping[Part, int], standardised: bool
+) -> Allocation:
+    """All units of all layers compete; those with the lowest scores for their parameters go until the goal is met.
+
+    With `standardised`, each group's scores are first brought to mean 0 and deviation 1 (FLAP's AL-AM).
+    """
+    groups = _groups(view, scores)
+    values = {key: (s - s.mean()) / s.std().clamp_min(1e-12) if standardised else s for key, s in scores.items()}
+    _check_reachable(goal, _removed(groups, {key: min(group.units, rounding[key[1]]) for key, group in groups.items()}))
+    flat = torch.cat([values[key] for key in groups])
+    owner = torch.cat([torch.full((group.units,), i) for i, group in enumerate(groups.values())])
+    order = torch.sort(flat, stable=True).indices
+
+    def kept(count: int) -> dict[Key, int]:
+        gone = torch.bincount(owner[order[:count]], minlength=len(groups)).tolist()
+        return {
+            key: round_units(max(group.units - n, 0), group.units, rounding[key[1]])
+            for (key, group), n in zip(groups.items(), gone, strict=True)
+        }
+
+    low, high = 0, len(flat)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _removed(groups, kept(middle)) < goal else (low, middle)
+    count = min((low, high), key=lambda c: abs(_removed(groups, kept(c)) - goal))
+    if _removed(groups, kept(count)) == 0:
+        raise BudgetError(_too_small(goal, groups))
+    return Allocation(kept(count), {"planned_params": _removed(groups, kept(count))})
+
+
+def _groups(view: ModelView, scores: Mapping[Key, Tensor]) -> dict[Key, _Group]:
+    found: dict[Key, _Group] = {}
+    for position, part in sorted(scores):
+        shape, state = geometry(view, position), view.state(position)
+        total = sum(cut.view(state[cut.key]).numel() for cut in cuts(view.family, state, shape, part))
+        found[position, part] = _Group(shape.units(part), total // shape.units(part))
+    return found
+
+
+def _removed(groups: Mapping[Key, _Group], kept: Mapping[Key, int]) -> int:
+    return sum((group.units - kept[key]) * group.each for key, group in groups.items())
+
+
+def _check_reachable(goal: float, most: int) -> None:
+    if goal > most:
+        raise BudgetError(
+            f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
+        )
+
+
+def _too_small(goal: float, groups: Mapping[Key, _Group]) -> str:
+    least = min(group.each for group in groups.values())
+    return (
+        f"target asks to remove {goal:,.0f} parameters, which is less than one rounding step in every layer "
+        f"(one unit holds {least:,}); use a larger target, a smaller rounding, or uniform: false with scope: global"
+    )

@@ -1,0 +1,155 @@
+"""The `width` stage: attention heads and MLP channels go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from swm.allocation import Allocation, allocate_globally, allocate_locally
+from swm.budget import Target
+from swm.compensation import bias_compensation, check_bias
+from swm.errors import BudgetError, FamilyError, PlanError, RecipeError
+from swm.families import ModelFamily
+from swm.interfaces.stage import ModelShape, Stage, StageContext, StagePlan, Step
+from swm.interfaces.width import Part, WidthPruner
+from swm.ranges import format_ranges, parse_ranges
+from swm.scoring import Scored, score_units
+from swm.surgery import keep_units
+from swm.units import geometry
+from swm.view import ModelView
+
+
+@final
+@dataclass(frozen=True)
+class KeepStep(Step):
+    """Of the `of` units of a part of the layer with this original number, the `units` stay."""
+
+    name: ClassVar[str] = "keep"
+
+    layer: int
+    part: Part
+    units: str
+    of: int
+
+    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        if self.layer not in view.numbers:
+            raise PlanError(f"step cuts layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
+        position = view.numbers.index(self.layer)
+        have = geometry(view, position).units(self.part)
+        if have != self.of:
+            raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
+        keep_units(view, position, self.part, parse_ranges(self.units), tensors)
+
+    def describe(self) -> str:
+        kept = len(parse_ranges(self.units))
+        return f"layer {self.layer}: keep {kept} of {self.of} {'KV heads' if self.part == 'attention' else 'channels'}"
+
+
+@final
+@dataclass(frozen=True)
+class WidthStage(Stage):
+    """Removes units: an attention unit is a KV head with its query heads, an MLP unit a channel.
+
+    `scope: local` removes the same share of every layer, `global` lets layers compete and needs `uniform: false`.
+    `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
+    `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_to` rounds the kept
+    number of KV heads and of MLP channels to multiples.
+    """
+
+    name: ClassVar[str] = "width"
+
+    pruner: WidthPruner
+    target: Target | None = None
+    layer_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    scope: Literal["local", "global"] = "local"
+    layers: Annotated[Sequence[int], Field(min_length=2, max_length=2)] | None = None
+    units: Annotated[Sequence[Part], Field(min_length=1)] = ("attention", "mlp")
+    round_heads: Annotated[int, Field(ge=1)] = 1
+    round_mlp: Annotated[int, Field(ge=1)] | None = None
+    uniform: bool = True
+
+    def __post_init__(self) -> None:
+        if self.target is not None and self.target.layers is not None:
+            raise ValueError("target of a width stage is {params: n} or {ratio: r}, found layers")
+        if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
+            raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
+        if self.scope == "global" and self.uniform:
+            raise ValueError("scope: global gives layers different widths; add uniform: false, or use scope: local")
+        if self.layers is not None and self.uniform:
+            raise ValueError(
+                f"layers: {list(self.layers)} spares some layers, so that widths differ, and uniform: true forbids it; "
+                "leave layers out, or add uniform: false (and layout: padded or custom to save the model)"
+            )
+
+    def wants_target(self) -> bool:
+        return self.target is None and self.layer_ratio is None
+
+    def check(self, shape: ModelShape, samples: int, seq_len: int) -> None:
+        self.numbers(shape.layers)
+
+    def check_family(self, family: ModelFamily, config: Any) -> None:
+        if "attention" in self.units and not family.prunable_heads:
+            raise FamilyError(
+                f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
+                "size; use units: [mlp]"
+            )
+        if "mlp.down" not in family.projections:
+            raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+        if self.pruner.compensates():
+            for part in self.units:
+                check_bias(family, config, part)
+
+    def numbers(self, layers: int) -> range:
+        """The original numbers of the layers that may be cut. Raises RecipeError for a range outside the model."""
+        if self.layers is None:
+            return range(layers)
+        start, stop = (i + layers if i < 0 else i for i in self.layers)
+        if not 0 <= start < stop <= layers:
+            raise RecipeError(f"found {list(self.layers)}; the model has layers 0 to {layers - 1}", ("layers",))
+        return range(start, stop)
+
+    def plan(self, context: StageContext) -> StagePlan:
+        view = context.view
+        allowed = set(self.numbers(context.original.layers))
+        positions = [i for i, number in enumerate(view.numbers) if number in allowed]
+        if not positions:
+            raise BudgetError("no layer is left in the range of the width stage")
+        with context.progress.task(f"{self.pruner.name} · {' + '.join(self.units)}", len(positions)) as task:
+            scored = score_units(view, context.calibration.ids, self.pruner, positions, self.units, task)
+        round_mlp = self.round_mlp or default_rounding(geometry(view, positions[0]).mlp)
+        rounding: dict[Part, int] = {"attention": self.round_heads, "mlp": round_mlp}
+        goal = 0.0 if self.target is None else self.target.parameters(context.original)
+        if self.scope == "local":
+            chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio)
+        else:
+            chosen = allocate_globally(view, scored.scores, goal, rounding, self.pruner.standardised)
+        return self._steps(view, scored, chosen, round_mlp)
+
+    def _steps(self, view: ModelView, scored: Scored, chosen: Allocation, round_mlp: int) -> StagePlan:
+        steps: list[KeepStep] = []
+        tensors: dict[int, dict[str, Tensor]] = {}
+        for (position, part), score in sorted(scored.scores.items()):
+            kept = chosen.kept[position, part]
+            if kept == len(score):
+                continue
+            # Of equal scores the lower unit stays: the same on every machine.
+            order = torch.sort(score, descending=True, stable=True).indices
+            units = sorted(order[:kept].tolist())
+            if self.pruner.compensates():
+                tensors[len(steps)] = bias_compensation(view, position, part, units, scored.means[position, part])
+            steps.append(KeepStep(view.numbers[position], part, format_ranges(units), len(score)))
+        facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": round_mlp}
+        return StagePlan(steps, facts, tensors)
+
+
+def default_rounding(channels: int) -> int:
+    """Multiples of 32 channels, which hardware likes; fewer where that would be coarser than a sixteenth."""
+    size = 32
+    while size > 1 and channels // size < 16:
+        size //= 2
+    return size

@@ -1,0 +1,115 @@
+"""Where units sit in the weights of a layer: which rows and columns of which projections go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swm.errors import FamilyError
+from swm.families import ModelFamily
+from swm.interfaces.width import Part
+from swm.view import ModelView
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The widths of one layer, read from its config and weights."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp: int
+
+    @property
+    def queries(self) -> int:
+        """Query heads to a KV head."""
+        return self.heads // self.kv_heads
+
+    def units(self, part: Part) -> int:
+        """How many units a part has."""
+        return self.kv_heads if part == "attention" else self.mlp
+
+
+@dataclass(frozen=True)
+class Cut:
+    """`channels` adjacent rows (`dim` 0) or columns (`dim` 1) of a parameter, from `offset` on, that hold the units.
+
+    `reads` marks the projection that consumes the channels.
+    """
+
+    key: str
+    dim: int
+    offset: int
+    channels: int
+    reads: bool = False
+
+    def view(self, value: Tensor) -> Tensor:
+        """The channels of `value` as `[channels, fan]`."""
+        return value.narrow(self.dim, self.offset, self.channels).movedim(self.dim, 0).reshape(self.channels, -1)
+
+
+def geometry(view: ModelView, position: int) -> Geometry:
+    """The widths of a layer as it is. Raises FamilyError for a family whose row names no projections."""
+    family, config = view.family, view.config
+    state = view.state(position)
+    if "mlp.down.weight" not in state or "attention.o.weight" not in state:
+        raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+    reads = 0 if family.transposed else 1
+    mlp = state["mlp.down.weight"].shape[reads]
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    heads = state["attention.o.weight"].shape[reads] // head_dim
+    queries = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    return Geometry(heads, heads // queries, head_dim, mlp)
+
+
+def cuts(family: ModelFamily, state: Mapping[str, Tensor], shape: Geometry, part: Part) -> list[Cut]:
+    """Every place of a part's channels. Parameters without a channel axis (the reader's bias) are left out."""
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    if part == "attention":
+        layout = {
+            "attention.q": [(0, q)],
+            "attention.k": [(0, kv)],
+            "attention.v": [(0, kv)],
+            "attention.qkv": [(0, q), (q, kv), (q + kv, kv)],
+        }
+        reader, size = "attention.o", q
+    else:
+        layout = {
+            "mlp.gate": [(0, shape.mlp)],
+            "mlp.up": [(0, shape.mlp)],
+            "mlp.gate_up": [(0, shape.mlp), (shape.mlp, shape.mlp)],
+        }
+        reader, size = "mlp.down", shape.mlp
+    writes, reads = (1, 0) if family.transposed else (0, 1)
+    found = [
+        Cut(f"{name}.{kind}", writes if kind == "weight" else 0, offset, channels)
+        for name, places in layout.items()
+        for kind in ("weight", "bias")
+        if f"{name}.{kind}" in state
+        for offset, channels in places
+    ]
+    return [*found, Cut(f"{reader}.weight", reads, 0, size, reads=True)]
+
+
+def kept_channels(shape: Geometry, part: Part, cut: Cut, units: Sequence[int]) -> Tensor:
+    """The channels of a cut, counted from its offset, that the kept units own."""
+    each = cut.channels // shape.units(part)
+    return (torch.tensor(units)[:, None] * each + torch.arange(each)).flatten()
+
+
+def cut_state(
+    family: ModelFamily, state: Mapping[str, Tensor], shape: Geometry, part: Part, units: Sequence[int]
+) -> dict[str, Tensor]:
+    """The state with only the kept units of a part; other parameters are returned as they are."""
+    result = dict(state)
+    by_key: dict[str, list[Cut]] = {}
+    for cut in cuts(family, state, shape, part):
+        by_key.setdefault(cut.key, []).append(cut)
+    for key, places in by_key.items():
+        index = torch.cat([kept_channels(shape, part, cut, units) + cut.offset for cut in places])
+        value = state[key]
+        result[key] = value.index_select(places[0].dim, index.to(value.device)).contiguous()
+    return result

@@ -1,0 +1,297 @@
+"""The command line from end to end on a tiny model: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from swm.cli import main
+
+RECIPE = """\
+model: model
+dtype: float32
+calibration: {text: python-docs, samples: 4, seq_len: 16}
+stages:
+  - depth: {pruner: sliding-window, target: {layers: 2}}
+evaluate:
+  perplexity: {text: python-docs, seq_len: 32, max_tokens: 256}
+  prompts: ["once upon"]
+  max_new_tokens: 4
+output: out
+"""
+
+
+@dataclass
+class Ran:
+    """A command that came to its end."""
+
+    code: Any
+    out: str
+    err: str
+
+
+def run(folder: Path, *arguments: str) -> Ran:
+    """`swm` with these arguments in this process and that folder."""
+    # The report tells the number of threads, and a module's fixtures run before a test has set it.
+    torch.set_num_threads(1)
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["swm", *arguments])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+    return Ran(ended.value.code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama with a tokenizer whose tokens are characters."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny("llama").save_pretrained(folder)
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *string.printable[:92]]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    (folder / "LICENSE").write_text("all rights are yours\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workplace(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a folder that holds the recipe and the model."""
+
+    def make() -> Path:
+        folder = tmp_path_factory.mktemp("work")
+        (folder / "model").symlink_to(model)
+        (folder / "recipe.yaml").write_text(RECIPE)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def work(workplace: Callable[[], Path]) -> Path:
+    return workplace()
+
+
+@pytest.fixture(scope="module")
+def compressed(work: Path) -> Ran:
+    """`swm compress recipe.yaml --json`; the model is in `work/out`."""
+    return run(work, "compress", "recipe.yaml", "--json")
+
+
+@pytest.fixture(scope="module")
+def planned(work: Path) -> Ran:
+    """`swm plan recipe.yaml -o plan.yaml`."""
+    return run(work, "plan", "recipe.yaml", "-o", "plan.yaml")
+
+
+def test_compress_with_json_prints_the_report_and_nothing_else(compressed: Ran, work: Path) -> None:
+    assert compressed.code == 0
+    assert compressed.err == ""
+    report = json.loads(compressed.out)
+    assert report == json.loads((work / "out/report.json").read_text())
+    assert report["model"]["layers"] == 6
+    assert report["compressed"]["layers"] == 4
+    assert report["verification"]["max_abs_difference"] <= report["verification"]["tolerance"]
+    assert report["perplexity"]["dense"]["protocol"] == report["perplexity"]["compressed"]["protocol"]
+    assert report["answers"]["prompts"] == ["once upon"]
+
+
+@pytest.mark.usefixtures("compressed")
+def test_the_output_folder_is_a_plain_model_with_its_history(work: Path, model: Path) -> None:
+    out = work / "out"
+    assert {file.name for file in out.iterdir()} >= {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+        "recipe.yaml",
+        "plan.yaml",
+        "report.json",
+        "timing.json",
+    }
+    assert len(AutoModelForCausalLM.from_pretrained(out).model.layers) == 4
+    for name in ("tokenizer.json", "tokenizer_config.json", "LICENSE"):
+        assert (out / name).read_bytes() == (model / name).read_bytes()
+    assert [file.name for file in work.iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.usefixtures("compressed")
+def test_the_same_recipe_gives_the_same_bytes_in_every_file_but_the_timing(
+    work: Path, workplace: Callable[[], Path]
+) -> None:
+    other = workplace()
+    ran = run(other, "compress", "recipe.yaml", "--quiet")
+    assert (ran.code, ran.out, ran.err) == (0, "out\n", "")
+    names = {file.name for file in (work / "out").iterdir()}
+    assert {file.name for file in (other / "out").iterdir()} == names
+    for name in sorted(names - {"timing.json"}):
+        assert (other / "out" / name).read_bytes() == (work / "out" / name).read_bytes(), name
+
+
+@pytest.mark.usefixtures("compressed")
+def test_plan_then_apply_gives_the_bytes_of_compress(work: Path, planned: Ran) -> None:
+    assert planned.code == 0
+    assert "merge layers" in planned.out
+    assert planned.out.splitlines()[-1] == "saved: plan.yaml"
+    applied = run(work, "apply", "plan.yaml", "-o", "applied")
+    assert applied.code == 0
+    assert "saved: applied" in applied.out
+    for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
+        assert (work / "applied" / name).read_bytes() == (work / "out" / name).read_bytes(), name
+
+
+@pytest.mark.usefixtures("planned")
+def test_plan_prints_the_plan_as_yaml_or_json(work: Path) -> None:
+    as_yaml = run(work, "plan", "recipe.yaml")
+    as_json = run(work, "plan", "recipe.yaml", "--json")
+    assert as_yaml.code == as_json.code == 0
+    assert as_json.err == ""
+    assert yaml.safe_load(as_yaml.out) == json.loads(as_json.out)
+    assert as_yaml.out == (work / "plan.yaml").read_text()
+
+
+@pytest.mark.usefixtures("planned")
+def test_plan_writes_no_model(workplace: Callable[[], Path]) -> None:
+    folder = workplace()
+    ran = run(folder, "plan", "recipe.yaml", "-o", "plan.yaml", "--quiet")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert sorted(file.name for file in folder.iterdir()) == ["model", "plan.yaml", "recipe.yaml"]
+
+
+@pytest.mark.usefixtures("planned")
+def test_diff_ends_with_0_for_equal_plans_and_with_1_for_different_ones(work: Path) -> None:
+    equal = run(work, "diff", "plan.yaml", "plan.yaml")
+    assert (equal.code, equal.out) == (0, "")
+    text = (work / "plan.yaml").read_text()
+    (work / "other.yaml").write_text(text.replace("seed: 0", "seed: 1"))
+    different = run(work, "diff", "plan.yaml", "other.yaml")
+    assert different.code == 1
+    assert "- seed: 0\n+ seed: 1\n" in different.out
+    as_json = run(work, "diff", "plan.yaml", "other.yaml", "--json")
+    assert as_json.code == 1
+    assert "- seed: 0" in json.loads(as_json.out)
+
+
+def test_strategies_lists_every_kind_with_parameters_origin_and_paper(tmp_path: Path) -> None:
+    as_json = run(tmp_path, "strategies", "--json")
+    assert (as_json.code, as_json.err) == (0, "")
+    entries = {(entry["kind"], entry["name"]): entry for entry in json.loads(as_json.out)}
+    window = entries["depth", "sliding-window"]
+    assert window["origin"] == "swm"
+    assert window["paper"].startswith("https://arxiv.org/abs/")
+    assert window["parameters"]["quirks"]["choices"] == ["fixed", "released"]
+    table = run(tmp_path, "strategies", "similarity")
+    assert table.code == 0
+    assert "cosine" in table.out
+    assert "sliding-window" not in table.out
+
+
+def test_doctor_tells_what_applies_to_a_model(work: Path) -> None:
+    ran = run(work, "doctor", "model", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    found = json.loads(ran.out)
+    assert found["model model"]["model_type"] == "llama"
+    assert found["model model"]["depth: sliding-window"] == "up to 3 layers"
+    shown = run(work, "doctor", "model")
+    assert shown.code == 0
+    assert "up to 3 layers" in shown.out
+
+
+def test_doctor_tells_why_a_model_is_not_supported(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/config.json").write_text('{"model_type": "bloom"}')
+    (tmp_path / "other/model.safetensors").touch()
+    ran = run(tmp_path, "doctor", "other", "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["model other"]["supported"].startswith("no: no family row for model_type 'bloom'")
+
+
+def test_evaluate_prints_the_perplexity_with_its_protocol(work: Path) -> None:
+    arguments = ("evaluate", "model", "--seq-len", "32", "--max-tokens", "256")
+    as_json = run(work, *arguments, "--json")
+    assert (as_json.code, as_json.err) == (0, "")
+    result = json.loads(as_json.out)["perplexity"]
+    assert result["value"] > 1
+    assert result["protocol"]["scored_tokens"] == 248
+    shown = run(work, *arguments, "--quiet")
+    assert (shown.code, shown.err) == (0, "")
+    assert f"perplexity {result['value']:.3f}" in shown.out
+    assert "248 tokens, windows of 32, BOS: none" in shown.out
+
+
+def test_evaluate_agrees_with_the_report_of_a_run(work: Path, compressed: Ran) -> None:
+    ran = run(work, "evaluate", "out", "--seq-len", "32", "--max-tokens", "256", "--json")
+    assert json.loads(ran.out)["perplexity"] == json.loads(compressed.out)["perplexity"]["compressed"]
+
+
+def test_overwrite_replaces_a_folder_that_swm_wrote(workplace: Callable[[], Path], work: Path, compressed: Ran) -> None:
+    assert compressed.code == 0
+    folder = workplace()
+    shutil.copytree(work / "out", folder / "out")
+    (folder / "out/stale").touch()
+    ran = run(folder, "compress", "recipe.yaml", "--overwrite")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == "saved: out"
+    assert "parameters" in ran.out
+    assert "once upon" in ran.out
+    assert not (folder / "out/stale").exists()
+    assert sorted(file.name for file in folder.iterdir()) == ["model", "out", "recipe.yaml"]
+
+
+def test_help_comes_at_once_without_a_heavy_library() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['swm', '--help']\n"
+        "from swm.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    heavy = sorted({'torch', 'transformers', 'pydantic', 'numpy', 'pluggy'} & set(sys.modules))\n"
+        "    print(end.code, heavy, file=sys.stderr)\n"
+    )
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+    assert done.stderr == "0 []\n"
+    assert "compress" in done.stdout
+    # The faster one: other programs may hold the machine for a while.
+    assert min(seconds) < 1.5
+
+
+@pytest.mark.parametrize("command", ["compress", "plan", "apply", "diff", "strategies", "doctor", "evaluate"])
+def test_every_command_has_help(command: str, tmp_path: Path) -> None:
+    ran = run(tmp_path, command, "--help")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Usage" in ran.out
+
+
+def test_importing_swm_is_light_and_gives_every_public_name() -> None:
+    code = (
+        "import sys\n"
+        "import swm\n"
+        "print(sorted({'torch', 'transformers', 'pydantic', 'numpy', 'yaml'} & set(sys.modules)))\n"
+        "print([name for name in swm.__all__ if not hasattr(swm, name)])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n[]\n"

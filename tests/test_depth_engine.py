@@ -1,0 +1,224 @@
+"""DepthEngine: the numbers of really merged models, at the cost of the layers that differ."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import pytest
+import torch
+from torch import Tensor
+
+from swm.budget import Target
+from swm.calibration import Calibration
+from swm.depth import DepthEngine
+from swm.errors import PlanError
+from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.similarity import SimilarityMetric
+from swm.interfaces.stage import ModelShape, StageContext
+from swm.mergers.average import Average
+from swm.mergers.consolidate import Consolidate
+from swm.mergers.delete import Delete
+from swm.plan import Plan, PlannedStage, read_plan
+from swm.plugins import load_plugins
+from swm.progress import Silent
+from swm.similarity.cosine import Cosine
+from swm.similarity.kl import KL
+from swm.stages.depth import DepthStage, MergeStep
+from swm.view import ModelView
+from swm.windows import Window, windows_without
+
+PAIR = [Window(1, 2), Window(3, 5)]
+
+
+def context_of(view: ModelView, ids: Tensor) -> StageContext:
+    shape = ModelShape(view.parameters(), tuple(view.layer_parameters()))
+    return StageContext(view, Calibration(ids, {}, 0), shape, 0, Silent())
+
+
+def engine_of(
+    view: ModelView, ids: Tensor, merger: LayerMerger | None = None, similarity: SimilarityMetric | None = None
+) -> DepthEngine:
+    return DepthEngine(context_of(view, ids), similarity or Cosine(), merger or Consolidate(), None)
+
+
+def really_merged(view: ModelView, merger: LayerMerger, windows: Sequence[Window]) -> ModelView:
+    """A copy of the model on which surgery was done."""
+    merged = ModelView(copy.deepcopy(view.model), view.family)
+    for window in windows:
+        survivor = window.first if merger.survivor(window.keep) == "bottom" else window.last
+        MergeStep(str(window), survivor, merger, window.keep).apply(merged, {})
+    return merged
+
+
+@torch.no_grad()
+def test_similarity_and_loss_are_those_of_the_really_merged_model(view: ModelView, ids: Tensor) -> None:
+    merged = really_merged(view, Average(), PAIR)
+    ends = [v.body(input_ids=ids, use_cache=False).last_hidden_state.flatten(1).double() for v in (view, merged)]
+    cosine = torch.nn.functional.cosine_similarity(*ends, dim=1).mean()
+    p, q = (v.model(input_ids=ids).logits.double().log_softmax(-1) for v in (view, merged))
+    kl = torch.nn.functional.kl_div(q, p, log_target=True, reduction="none").sum(-1).mean()
+    loss = merged.model(input_ids=ids, labels=ids).loss
+
+    engine = engine_of(view, ids, Average())
+    assert engine.trial(PAIR) == pytest.approx(float(cosine), abs=1e-6)
+    assert engine.trial([]) == pytest.approx(1.0, abs=1e-6)
+    assert engine.loss(PAIR) == pytest.approx(float(loss), abs=1e-5)
+    assert engine.loss([]) == pytest.approx(float(view.model(input_ids=ids, labels=ids).loss), abs=1e-5)
+    assert engine_of(view, ids, Average(), KL()).trial(PAIR) == pytest.approx(float((-kl).exp()), abs=1e-5)
+    assert cosine < 0.999
+
+
+@pytest.mark.parametrize(
+    ("merger", "windows", "layers"),
+    [
+        (Consolidate(), [], 0),
+        (Consolidate(), [Window(2, 3)], 3),  # the merged layer, 4 and 5
+        (Consolidate(), [Window(4, 5)], 1),
+        (Consolidate(), [Window(0, 5)], 1),
+        (Consolidate(), [Window(1, 2), Window(4, 5)], 3),  # merged, 3, merged
+        (Delete(), windows_without([3], 6), 2),  # 4 and 5
+        (Delete(), windows_without([5], 6), 0),
+        (Delete(), windows_without([0], 6), 5),
+        (Delete(), windows_without([2, 4], 6), 2),  # 3 and 5
+        (Delete("top"), [Window(2, 3)], 3),
+    ],
+)
+def test_a_trial_runs_the_merged_layers_and_what_lies_above_and_only_once(
+    llama: ModelView, ids: Tensor, merger: LayerMerger, windows: list[Window], layers: int
+) -> None:
+    engine = engine_of(llama, ids, merger)
+    assert engine.layer_forwards == 6
+    value = engine.trial(windows)
+    assert engine.layer_forwards == 6 + layers
+    with torch.no_grad():
+        merged = [v.body(input_ids=ids).last_hidden_state for v in (llama, really_merged(llama, merger, windows))]
+    assert value == pytest.approx(Cosine().compare(*merged), abs=1e-6)
+    assert engine.trial(list(reversed(windows))) == value
+    assert engine.layer_forwards == 6 + layers
+    assert engine.trials == 1
+
+
+def test_committed_windows_are_not_run_again_and_change_no_result(llama: ModelView, ids: Tensor) -> None:
+    cold, warm = engine_of(llama, ids), engine_of(llama, ids)
+    warm.commit([Window(0, 1)])
+    assert warm.layer_forwards == 6 + 5
+    grown = [Window(0, 1), Window(3, 4)]
+    for windows, cold_layers, warm_layers in [(grown, 4, 2), ([Window(0, 1)], 5, 0), ([Window(3, 4)], 2, 5)]:
+        counts = cold.layer_forwards, warm.layer_forwards
+        assert warm.trial(windows) == pytest.approx(cold.trial(windows), abs=1e-9)
+        assert (cold.layer_forwards - counts[0], warm.layer_forwards - counts[1]) == (cold_layers, warm_layers)
+    warm.commit(grown)
+    assert warm.loss(grown) == pytest.approx(cold.loss(grown), abs=1e-9)
+
+
+@pytest.mark.parametrize("similarity", [Cosine(), Cosine("each"), KL()], ids=["flattened", "each", "kl"])
+def test_results_do_not_depend_on_how_samples_are_batched(
+    llama: ModelView, ids: Tensor, similarity: SimilarityMetric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = engine_of(llama, ids, similarity=similarity)
+    expected = together.trial(PAIR), together.loss(PAIR)
+    monkeypatch.setattr("swm.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
+    monkeypatch.setattr("swm.depth.LOGITS_BYTES", 1)
+    apart = engine_of(llama, ids, similarity=similarity)
+    assert (apart.trial(PAIR), apart.loss(PAIR)) == pytest.approx(expected, abs=1e-6)
+    assert apart.layer_forwards == together.layer_forwards
+
+
+def test_a_merged_model_that_overflows_is_not_a_number_and_counted(llama: ModelView, ids: Tensor) -> None:
+    llama.state(3)["mlp.down.weight"].fill_(float("inf"))
+    engine = engine_of(llama, ids, Delete())
+    assert math.isnan(engine.trial([Window(1, 2)]))
+    assert math.isnan(engine.trial([Window(1, 2)]))
+    assert (engine.trials, engine.nan_trials) == (1, 1)
+
+
+@pytest.mark.parametrize("pruner", ["sliding-window", "laco", "greedy-loss", "contiguous", "block-influence"])
+def test_planning_changes_no_bit_of_the_model(llama: ModelView, ids: Tensor, plugins, pruner: str) -> None:
+    before = llama.fingerprint(), llama.config.to_dict(), list(llama.layers)
+    stage = plugins.registry.build("stage", {"name": "depth", "pruner": pruner, "target": {"layers": 2}})
+    planned = stage.plan(context_of(llama, ids))
+    assert planned.facts["removed_layers"] == 2
+    assert (llama.fingerprint(), llama.config.to_dict(), list(llama.layers)) == before
+    assert llama.numbers == list(range(6))
+
+
+@final
+@dataclass(frozen=True)
+class Stretch(LayerMerger):
+    """The bottom layer with its MLP scaled by how much longer hidden states are when they leave the window."""
+
+    name = "stretch"
+    needs_activations = True
+
+    def merge(self, window: LayerWindow) -> State:
+        assert window.entering is not None
+        assert window.leaving is not None
+        state = dict(window.states[0])
+        state["mlp.down.weight"] = state["mlp.down.weight"] * (window.leaving().norm() / window.entering().norm())
+        return state
+
+
+def test_a_merger_sees_what_enters_the_merged_model_and_leaves_the_original_one(llama: ModelView, ids: Tensor) -> None:
+    recording = llama.record(ids)
+    down = {i: llama.state(i)["mlp.down.weight"] for i in range(6)}
+    low = down[1] * (recording.states[3].norm() / recording.states[1].norm())
+    hidden = llama.run_layer(recording, 1, recording.states[1], dict(llama.state(1), **{"mlp.down.weight": low}))
+    high = down[3] * (recording.states[6].norm() / hidden.norm())
+
+    engine = engine_of(llama, ids, Stretch())
+    engine.trial([Window(3, 5)])
+    fitted = engine.fitted(PAIR)
+    torch.testing.assert_close(fitted[PAIR[0]]["mlp.down.weight"], low)
+    torch.testing.assert_close(fitted[PAIR[1]]["mlp.down.weight"], high)
+    for state in (*fitted.values(), engine.fitted(PAIR[:1])[PAIR[0]]):
+        model_memory = {p.data_ptr() for p in llama.model.parameters()}
+        assert not model_memory & {value.data_ptr() for value in state.values()}
+
+
+def test_fitted_tensors_survive_the_plan_file_to_the_same_bytes(tiny, view_of, ids: Tensor, tmp_path: Path) -> None:
+    plugins = load_plugins()
+    plugins.registry.register(Stretch, "this test")
+    settings = {"pruner": "last", "merger": "stretch", "target": {"layers": 1}}
+    stage = plugins.registry.build("stage", {"name": "depth", **settings})
+    assert isinstance(stage, DepthStage)
+    assert stage.target == Target(layers=1)
+    view = view_of(tiny("llama"))
+    context = context_of(view, ids)
+    context.reference = view.record(ids).states[-1]
+    planned = []
+    # The second stage merges into the layer that the first one made, whose tensors the plan must not lose.
+    for _ in range(2):
+        plan = stage.plan(context)
+        planned.append(PlannedStage("depth", settings, plan.steps, plan.facts, plan.tensors))
+        planned[-1].apply(view)
+    assert view.numbers == [0, 1, 2, 5]
+    ends = view.tail(context.reference), view.tail(view.record(ids).states[-1])
+    assert planned[-1].facts["similarity"] == pytest.approx(Cosine().compare(*ends), abs=1e-6)
+
+    file = tmp_path / "plan.yaml"
+    original = {"source": "tiny", "fingerprint": "", "model_type": "llama", "dtype": "float32", "layers": 6}
+    Plan({**original, "parameters": context.original.parameters}, planned, {}, 0).write(file)
+    assert file.with_suffix(".safetensors").is_file()
+    again = read_plan(file, plugins.registry)
+    fresh = view_of(tiny("llama"))
+    for replayed in again.stages:
+        replayed.apply(fresh)
+    assert fresh.numbers == view.numbers
+    assert fresh.fingerprint() == view.fingerprint()
+
+    file.with_suffix(".safetensors").unlink()
+    with pytest.raises(PlanError, match=r"'stretch' of layers 3-4 needs the tensors .* \.safetensors file"):
+        read_plan(file, plugins.registry).stages[0].apply(view_of(tiny("llama")))
+
+
+def test_tensors_left_beside_a_plan_that_needs_none_are_not_used(llama: ModelView, tiny, view_of) -> None:
+    stale = {key: torch.zeros_like(value) for key, value in llama.state(1).items()}
+    MergeStep("1-2", 1, Average()).apply(llama, stale)
+    expected = view_of(tiny("llama"))
+    MergeStep("1-2", 1, Average()).apply(expected, {})
+    assert llama.fingerprint() == expected.fingerprint()

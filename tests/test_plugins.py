@@ -1,0 +1,353 @@
+"""Plugins: one file, an installed distribution, a broken one; strategies, hooks, family rows and models."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import string
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
+
+from swm import CompressionPipeline, load_recipe
+from swm.cli import main
+from swm.errors import ClashError, PluginError
+from swm.plugins import load_plugins
+
+RECIPE = """\
+model: {model}
+dtype: float32
+calibration: {{text: python-docs, samples: 4, seq_len: 16}}
+stages:
+  - depth: {{pruner: sliding-window, similarity: {similarity}, target: {{layers: 2}}}}
+"""
+METRIC = '''\
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+import swm
+
+
+@dataclass(frozen=True)
+class Distance(swm.SampleMetric):
+    """One over one plus the mean distance."""
+
+    name: ClassVar[str] = "distance"
+
+    power: Annotated[float, Field(gt=0)] = 2.0
+
+    def per_sample(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> Tensor:
+        return 1 / (1 + (reference - candidate).abs().pow(self.power).mean(dim=(1, 2)))
+
+
+@swm.hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    register(Distance)
+'''
+PROVIDER = '''\
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import swm
+
+HERE = Path(__file__).parent
+heard = []
+
+
+@dataclass(frozen=True)
+class House(swm.ModelProvider):
+    """The model that lives beside this file."""
+
+    name: ClassVar[str] = "house-model"
+
+    def locate(self):
+        return HERE / "model"
+
+
+@swm.hookimpl
+def swm_register(register):
+    register(House)
+
+
+@swm.hookimpl
+def swm_stage_started(index, stage):
+    heard.append(["started", index, stage.name])
+
+
+@swm.hookimpl
+def swm_stage_finished(index, stage, facts):
+    heard.append(["finished", index, facts["achieved"]["layers"], facts["removed_layers"]])
+
+
+@swm.hookimpl
+def swm_run_finished(report):
+    heard.append(["run", report["compressed"]["layers"], Path("out/report.json").is_file()])
+    (HERE / "heard.json").write_text(json.dumps(heard))
+'''
+BLOOM = """\
+import swm
+
+
+@swm.hookimpl
+def swm_register(register):
+    register(swm.ModelFamily("bloom", ("bloom",), "transformer.h", ("transformer.ln_f",)))
+"""
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A tokenizer whose tokens are characters."""
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", *string.printable[:92]]
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny("llama").save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+def swm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, str, str]]:
+    """Runs the command in `tmp_path`: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["swm", *arguments])
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, out.getvalue(), err.getvalue()
+
+    return run
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Makes an installed distribution with one module and one entry point of the group `swm`."""
+    modules = []
+
+    def make(name: str, source: str, module: str = "", version: str = "1.2") -> None:
+        module = module or f"installed_{name.replace('-', '_')}"
+        site = tmp_path / "site" / module
+        info = site / f"{module}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{module}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[swm]\n{name} = {module}\n")
+        monkeypatch.syspath_prepend(site)
+        modules.append(module)
+
+    yield make
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def test_a_recipe_uses_a_metric_from_one_file_and_hooks_and_a_model_from_another(
+    model: Path, tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    (tmp_path / "model").symlink_to(model)
+    (tmp_path / "my_metric.py").write_text(METRIC)
+    (tmp_path / "house.py").write_text(PROVIDER)
+    (tmp_path / "recipe.yaml").write_text(
+        RECIPE.format(model="house-model", similarity="{name: distance, power: 1}")
+        + "output: out\nplugins: [./my_metric.py]\n"
+    )
+    code, out, err = swm("compress", "recipe.yaml", "--plugin", "house.py", "--json")
+    assert (code, err) == (0, "")
+    report = json.loads(out)
+    assert report["model"]["source"] == "house-model"
+    assert report["stages"][0]["settings"]["similarity"] == {"name": "distance", "power": 1.0}
+    assert json.loads((tmp_path / "heard.json").read_text()) == [
+        ["started", 0, "depth"],
+        ["finished", 0, 2, 2],
+        ["run", 4, True],
+    ]
+
+
+def test_parameters_of_a_plugin_are_validated_like_built_in_ones(
+    model: Path, tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    (tmp_path / "my_metric.py").write_text(METRIC)
+    for value, says in (("{name: distance, power: 0}", "greater than 0"), ("{name: distance, pwer: 1}", "'power'?")):
+        (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=model, similarity=value))
+        code, _, err = swm("compress", "recipe.yaml", "--plugin", "my_metric.py")
+        assert code == 2
+        assert says in err
+
+
+def test_strategies_shows_what_a_file_brings(tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]) -> None:
+    (tmp_path / "my_metric.py").write_text(METRIC)
+    code, out, _ = swm("strategies", "similarity", "--plugin", "my_metric.py", "--json")
+    assert code == 0
+    [entry] = [entry for entry in json.loads(out) if entry["name"] == "distance"]
+    assert entry["origin"] == "my_metric.py"
+    assert entry["summary"] == "One over one plus the mean distance."
+    assert entry["parameters"]["power"]["default"] == 2.0
+
+
+def test_a_file_that_is_named_twice_is_loaded_once(tmp_path: Path) -> None:
+    file = tmp_path / "my_metric.py"
+    file.write_text(METRIC)
+    assert load_plugins([file, file]).origins.count(str(file)) == 1
+
+
+def test_two_files_of_one_name_are_two_plugins(tmp_path: Path) -> None:
+    for folder, name in (("a", "distance"), ("b", "nearness")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(METRIC.replace('"distance"', f'"{name}"'))
+    plugins = load_plugins([tmp_path / "a/mine.py", tmp_path / "b/mine.py"])
+    assert {"distance", "nearness"} <= set(plugins.registry.names("similarity"))
+
+
+def test_an_installed_plugin_is_found_by_its_entry_point(
+    install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", METRIC)
+    plugins = load_plugins()
+    assert "distance" in plugins.registry.names("similarity")
+    assert plugins.broken == []
+    _, out, _ = swm("doctor", "--json")
+    assert json.loads(out)["plugins"]["'far-away' (installed_far_away 1.2)"] == "1 strategies"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import no_such_library\n", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("def f(:\n", "SyntaxError"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+        (METRIC.replace("swm_register", "swm_registr"), "Did you mean 'swm_register'?"),
+        (METRIC.replace("def per_sample", "def per_sampel"), "does not implement per_sample"),
+        (METRIC.replace("register(Distance)", "register(Distance)\n    1 / 0"), "ZeroDivisionError"),
+        ("x = 1\n", "has no hook"),
+    ],
+    ids=["import", "syntax", "exit", "misspelt hook", "abstract class", "error in the hook", "no hook"],
+)
+def test_a_broken_installed_plugin_is_shown_and_stops_nothing(
+    source: str, says: str, install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", source)
+    plugins = load_plugins()
+    [broken] = plugins.broken
+    assert broken.origin == "'far-away' (installed_far_away 1.2)"
+    assert says in broken.error
+    assert "SWM_PLUGINS=" in str(broken)
+    assert "cosine" in plugins.registry.names("similarity")
+    assert "distance" not in plugins.registry.names("similarity")
+    assert not plugins.manager.has_plugin("far-away")
+    code, out, _ = swm("doctor", "--json")
+    assert code == 0
+    assert says in json.loads(out)["plugins"][broken.origin]
+
+
+def test_a_run_warns_of_a_broken_plugin(
+    model: Path, tmp_path: Path, install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", "import no_such_library\n")
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=model, similarity="cosine"))
+    code, _, err = swm("plan", "recipe.yaml")
+    assert code == 0
+    assert err.startswith("warning: plugin 'far-away' (installed_far_away 1.2): ModuleNotFoundError")
+    code, _, err = swm("plan", "recipe.yaml", "--quiet")
+    assert (code, err) == (0, "")
+
+
+def test_the_environment_chooses_among_installed_plugins(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("far-away", METRIC)
+    install("near-by", METRIC.replace('"distance"', '"nearness"'))
+    both = {"distance", "nearness"}
+    assert both <= set(load_plugins().registry.names("similarity"))
+    monkeypatch.setenv("SWM_PLUGINS", "near-by")
+    assert both & set(load_plugins().registry.names("similarity")) == {"nearness"}
+    monkeypatch.setenv("SWM_PLUGINS", " near-by , far-away ")
+    assert both <= set(load_plugins().registry.names("similarity"))
+    monkeypatch.setenv("SWM_PLUGINS", "")
+    assert not both & set(load_plugins().registry.names("similarity"))
+    monkeypatch.setenv("SWM_PLUGINS", "near-bye")
+    with pytest.raises(PluginError, match=r"near-bye; installed plugins: .*near-by.* Did you mean 'near-by'\?"):
+        load_plugins()
+
+
+def test_a_file_is_loaded_whatever_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_metric.py").write_text(METRIC)
+    monkeypatch.setenv("SWM_PLUGINS", "")
+    assert "distance" in load_plugins([tmp_path / "my_metric.py"]).registry.names("similarity")
+
+
+def test_a_clash_names_both_origins(install: Install, tmp_path: Path) -> None:
+    install("far-away", METRIC)
+    file = tmp_path / "my_metric.py"
+    file.write_text(METRIC)
+    with pytest.raises(ClashError) as raised:
+        load_plugins([file])
+    assert str(raised.value) == (
+        f"similarity 'distance' is registered twice: by 'far-away' (installed_far_away 1.2) and by {file}"
+    )
+
+
+def test_a_clash_of_installed_plugins_stops_swm(install: Install, swm: Callable[..., tuple[Any, str, str]]) -> None:
+    install("far-away", METRIC)
+    install("near-by", METRIC)
+    code, out, err = swm("strategies")
+    assert (code, out) == (2, "")
+    assert "by 'far-away' (installed_far_away 1.2) and by 'near-by' (installed_near_by 1.2)" in err
+
+
+def test_one_plugin_name_in_two_distributions_is_a_clash(install: Install) -> None:
+    install("far-away", METRIC)
+    install("far-away", METRIC.replace('"distance"', '"nearness"'), module="installed_other")
+    with pytest.raises(
+        ClashError, match=r"'far-away' is used twice: by installed_far_away 1\.2 and by installed_other 1\.2"
+    ):
+        load_plugins()
+
+
+def test_a_family_row_of_a_plugin_makes_an_unknown_family_work(
+    tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    config = BloomConfig(vocab_size=96, hidden_size=32, n_layer=5, n_head=4, seq_length=64)
+    BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+    save_tokenizer(tmp_path / "bloom")
+    (tmp_path / "family.py").write_text(BLOOM)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="bloom", similarity="cosine"))
+    code, _, err = swm("plan", "recipe.yaml")
+    assert code == 2
+    assert "no family row for model_type 'bloom'" in err
+    recipe, plugins = load_recipe("recipe.yaml", plugin_files=["family.py"])
+    result = CompressionPipeline(recipe, plugins).run()
+    assert result.report["compressed"]["layers"] == 3
+    ids = torch.arange(4, 12)[None]
+    assert result.model.generate(input_ids=ids, max_new_tokens=3, do_sample=False).shape[1] > 8
+
+
+def test_a_family_row_with_a_wrong_path_is_refused(tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]) -> None:
+    BloomConfig(vocab_size=96, hidden_size=32, n_layer=2, n_head=4).save_pretrained(tmp_path / "bloom")
+    (tmp_path / "bloom/model.safetensors").touch()
+    (tmp_path / "family.py").write_text(BLOOM.replace("transformer.h", "transformer.layers"))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="bloom", similarity="cosine"))
+    code, _, err = swm("plan", "recipe.yaml", "--plugin", "family.py")
+    assert code == 2
+    assert "family row 'bloom' says that the layers are at 'transformer.layers'" in err
