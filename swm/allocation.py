@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +33,16 @@ class _Group:
 
 
 def allocate_locally(
-    view: ModelView, scores: Mapping[Key, Tensor], goal: float, rounding: Mapping[Part, int], share: float | None = None
+    view: ModelView,
+    scores: Mapping[Key, Tensor],
+    goal: float,
+    rounding: Mapping[Part, int],
+    share: float | None = None,
+    head_counts: Sequence[int] | None = None,
 ) -> Allocation:
     """One share of every layer, as LLM-Pruner: the given one, or that which comes nearest to `goal` parameters.
 
+    `head_counts` are the only numbers of KV heads to end with, if not all are fine; more are kept then.
     Raises BudgetError when even one unit in each place leaves too much.
     """
     groups = _groups(view, scores)
@@ -44,7 +50,10 @@ def allocate_locally(
 
     def kept(attention: float, mlp: float) -> dict[Key, int]:
         shares: dict[Part, float] = {"attention": attention, "mlp": mlp}
-        return {key: keep_of_share(shapes[key[0]], key[1], shares[key[1]], rounding[key[1]]) for key in groups}
+        found = {key: keep_of_share(shapes[key[0]], key[1], shares[key[1]], rounding[key[1]]) for key in groups}
+        if head_counts is None:
+            return found
+        return {key: min(h for h in head_counts if h >= n) if key[1] == "attention" else n for key, n in found.items()}
 
     if share is not None:
         chosen = kept(share, share)

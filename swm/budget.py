@@ -1,14 +1,26 @@
-"""Target: how much to remove, said once, in the unit that the user thinks in."""
+"""How much to remove, said once, in the unit that the user thinks in: for a stage, or for the whole recipe."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from swm.errors import BudgetError
-from swm.interfaces.stage import ModelShape
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What is known of a model before its weights are loaded."""
+
+    parameters: int
+    layer_parameters: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        return len(self.layer_parameters)
 
 
 @dataclass(frozen=True)
@@ -66,3 +78,36 @@ def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dic
         "params": removed,
         "ratio": round(removed / original.parameters, 6),
     }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One target for all stages that name none: `ratio` of all parameters or `params`, a number. Exactly one.
+
+    `depth_share` of it goes to the stages that remove layers, the rest to those that remove widths; what one stage
+    removed too much or too little, the later ones make up for.
+    """
+
+    params: Annotated[int, Field(ge=1)] | None = None
+    ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    depth_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    def __post_init__(self) -> None:
+        if (self.params is None) == (self.ratio is None):
+            raise ValueError("budget needs exactly one of params, ratio")
+
+    def parameters(self, original: ModelShape) -> float:
+        """The number of parameters to remove in all."""
+        return self.params if self.params is not None else (self.ratio or 0.0) * original.parameters
+
+    def for_next(self, waiting: Sequence[str], original: ModelShape, removed: int) -> float:
+        """The number of parameters that the first of the waiting stages is to remove.
+
+        `waiting` says of each stage without a target so far, in order, whether it removes `layers` or `widths`;
+        `removed` parameters are gone already. A stage is given its kind's share of what is left.
+        """
+        left = self.parameters(original) - removed
+        shares = {"layers": self.depth_share, "widths": 1 - self.depth_share}
+        weights = [shares[kind] / waiting.count(kind) for kind in waiting]
+        total = sum(weights)
+        return left * weights[0] / total if total > 0 else 0.0

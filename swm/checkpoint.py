@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from swm.errors import CheckpointError, ModelError
+from swm.export import Export
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 
@@ -127,21 +128,23 @@ def save(
     ids: Tensor,
     write_extras: Callable[[Path, dict[str, Any]], None],
     overwrite: bool = False,
+    exported: Export | None = None,
 ) -> dict[str, Any]:
-    """Save a native Hugging Face folder at `output` and return what the verification found.
+    """Save a Hugging Face folder at `output` and return what the verification found.
 
-    `parent` is the folder whose tokenizer files are copied byte for byte, `ids` the tokens that are compared, and
-    `write_extras(folder, verification)` adds the files that describe the run. Until the last rename nothing stands at
-    `output`. Raises CheckpointError when the reloaded model differs.
+    `model` is the one in memory, `exported` the form in which it is saved if that is another. `parent` is the folder
+    whose tokenizer files are copied byte for byte, `ids` the tokens that are compared, and `write_extras(folder,
+    verification)` adds the files that describe the run. Until the last rename nothing stands at `output`. Raises
+    CheckpointError when the reloaded model differs.
     """
     before = probe(model, ids)
+    exported = exported or Export(model)
     fresh = output.with_name(f".{output.name}.swm-new-{os.getpid()}")
     try:
         fresh.mkdir(parents=True)
-        with quiet_transformers():
-            model.save_pretrained(fresh)
+        exported.write(fresh)
         copy_companions(parent, fresh)
-        verification = verify(fresh, before, model)
+        verification = verify(fresh, before, exported.model, exported.needs_code)
         write_extras(fresh, verification)
         _readable(fresh)
         _into_place(fresh, output, overwrite)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,14 @@ PluginFile = Annotated[list[str], typer.Option("--plugin", help="A Python file w
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
+
+
+class Layout(StrEnum):
+    """The forms of `swm.export`, told here so that `--help` needs no heavy library."""
+
+    native = "native"
+    padded = "padded"
+    custom = "custom"
 
 
 @app.command()
@@ -92,6 +101,7 @@ def apply(
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="The original model; by default the plan's own source.")] = None,
     plugin: PluginFile = [],  # noqa: B006
+    layout: Annotated[Layout, typer.Option(help="The last two are for uneven widths.")] = Layout.native,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -104,7 +114,8 @@ def apply(
     plugins = load_plugins(plugin)
     made = read_plan(plan_file, plugins.registry)
     progress = _progress(quiet or as_json)
-    _show_run(replay(made, plugins, output, model=model, overwrite=overwrite, progress=progress), quiet, as_json)
+    run = replay(made, plugins, output, model=model, overwrite=overwrite, progress=progress, layout=layout.value)
+    _show_run(run, quiet, as_json)
 
 
 @app.command()

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from swm import models
+from swm.budget import ModelShape
 from swm.construct import construct
 from swm.errors import RecipeError, did_you_mean
-from swm.interfaces.stage import ModelShape
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent

@@ -6,7 +6,7 @@ import copy
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,8 +65,9 @@ class Export:
     def write(self, folder: Path) -> None:
         """Save everything into an existing folder."""
         # Weight names that a class translates on the way in and out belong to its model type, not to ours.
+        options = {"save_original_format": False} if self.needs_code else {}
         with quiet_transformers():
-            self.model.save_pretrained(folder, save_original_format=not self.needs_code)
+            self.model.save_pretrained(folder, **options)
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
         if self.config:
@@ -155,6 +156,8 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
     from transformers import AutoModelForCausalLM
 
     widest = widest_of(shapes)
+    while refusal(view.config, view.family, widest):
+        widest = replace(widest, heads=widest.heads + widest.queries, kv_heads=widest.kv_heads + 1)
     state = dict(view.model.state_dict())
     for position, shape in enumerate(shapes):
         own = view.state(position)

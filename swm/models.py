@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from swm.budget import ModelShape
 from swm.errors import FamilyError, ModelError, brief, did_you_mean, listed, nearest_file
 from swm.families import ModelFamily, find_family
 from swm.interfaces.provider import ModelProvider
-from swm.interfaces.stage import ModelShape
 from swm.progress import Progress
 from swm.quiet import no_stderr, quiet_transformers
 from swm.registry import Registry

@@ -17,13 +17,14 @@ import torch
 
 import swm
 from swm import checkpoint, models, yamlfile
-from swm.budget import achieved
+from swm.budget import ModelShape, Target, achieved
 from swm.calibration import Calibration, draw
 from swm.card import model_card
 from swm.errors import PlanError, RecipeError, at
+from swm.export import Layout, export
 from swm.families import ModelFamily, find_family
 from swm.generation import answers
-from swm.interfaces.stage import ModelShape, Stage, StageContext
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
@@ -107,7 +108,8 @@ class CompressionPipeline:
                 raise RecipeError(f"found {length}; the model takes at most {longest} tokens", tuple(name.split(".")))
         for i, stage in enumerate(recipe.stages):
             with at("stages", i, stage.name):
-                stage.check(shape, recipe.calibration.samples, recipe.calibration.seq_len)
+                self._check_order(i, stage, output)
+                stage.check(Setting(shape, family, config, recipe.calibration.samples, recipe.calibration.seq_len))
         with at("model"):
             if recipe.device_map is None:
                 models.check_memory(shape, recipe.dtype, config, recipe.device)
@@ -124,6 +126,18 @@ class CompressionPipeline:
         with at("evaluate", "perplexity"):
             windows = None if protocol is None else cut_windows(tokenizer, protocol)
         return _Prepared(source, config, family, shape, tokenizer, calibration, windows, output)
+
+    def _check_order(self, index: int, stage: Stage, output: Path | None) -> None:
+        """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
+        if stage.removes == "layers" and any(earlier.uneven() for earlier in self.recipe.stages[:index]):
+            raise RecipeError(
+                "layers of different widths cannot be merged; put depth before the stage with uniform: false"
+            )
+        if stage.uneven() and output is not None and self.recipe.layout == "native":
+            raise RecipeError(
+                "uniform: false gives layers different widths, which layout: native cannot hold; add layout: padded "
+                "(loads everywhere, no gain in size) or layout: custom (true sizes, loads with trust_remote_code)"
+            )
 
     def plan(self) -> Plan:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
@@ -188,15 +202,28 @@ class CompressionPipeline:
             context.reference = view.record(ready.calibration.ids).states[-1]
         for i, stage in enumerate(self.recipe.stages):
             last = i == len(self.recipe.stages) - 1
-            stages.append(self._stage(i, stage, context, apply=apply_last or not last))
+            aimed = self._with_target(i, stage, context)
+            stages.append(self._stage(i, aimed, context, apply=apply_last or not last))
         return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
+
+    def _with_target(self, index: int, stage: Stage, context: StageContext) -> Stage:
+        """The stage with its part of the recipe's budget, if it has no target of its own."""
+        budget = self.recipe.budget
+        if budget is None or not stage.wants_target():
+            return stage
+        waiting = [s.removes for s in self.recipe.stages[index:] if s.wants_target()]
+        removed = context.original.parameters - context.view.parameters()
+        goal = round(budget.for_next(waiting, context.original, removed))
+        return stage.with_target(Target(params=max(goal, 0)))
 
     def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
         hooks = self.plugins.manager.hook
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(context.view)
         with at("stages", index, stage.name), self._timed(f"stage {index} {stage.name}"):
-            planned = stage.plan(context)
+            planned = (
+                stage.plan(context) if stage.worth_while(context) else StagePlan([], {"skipped": "no budget left"})
+            )
         spec = stage.spec()
         facts = dict(planned.facts)
         result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
@@ -252,7 +279,8 @@ class CompressionPipeline:
             (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
 
         with self._timed("save", "save, reload in a fresh process, compare"):
-            checkpoint.save(view.model, ready.source.folder, ready.output, ids, extras, self.overwrite)
+            exported = export(view, self.recipe.layout)
+            checkpoint.save(view.model, ready.source.folder, ready.output, ids, extras, self.overwrite, exported)
 
     @contextmanager
     def _timed(self, name: str, label: str = "") -> Iterator[None]:
@@ -289,6 +317,7 @@ def replay(
     overwrite: bool = False,
     progress: Progress | None = None,
     device: str = "auto",
+    layout: Layout = "native",
     trust_remote_code: bool = False,
 ) -> RunResult:
     """Apply a plan to the original checkpoint, without data.
@@ -340,7 +369,7 @@ def replay(
 
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
-    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite)
+    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout))
     return RunResult(view.model, tokenizer, plan, report, target)
 
 

@@ -13,11 +13,12 @@ from swm import yamlfile
 from swm.construct import construct
 from swm.errors import PlanError, RecipeError, brief, listed, nearest_file
 from swm.interfaces.stage import Step
+from swm.ranges import format_ranges
 from swm.registry import Registry
 from swm.view import ModelView
 
 VERSION = 1
-TENSORS = ".safetensors"
+TENSORS = ".fitted.safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,18 @@ class Plan:
         }
 
     def lines(self) -> list[str]:
-        """What the plan does, one line a step."""
-        return [f"{stage.stage}: {step.describe()}" for stage in self.stages for step in stage.steps]
+        """What the plan does, one line a step, or a line for all layers that are treated alike."""
+        found: list[str] = []
+        for stage in self.stages:
+            told: dict[str, list[int]] = {}
+            for step in stage.steps:
+                alike = step.alike()
+                if alike is None:
+                    found.append(f"{stage.stage}: {step.describe()}")
+                else:
+                    told.setdefault(alike[1], []).append(alike[0])
+            found += [f"{stage.stage}: layers {format_ranges(layers)}: {text}" for text, layers in told.items()]
+        return found
 
     def fitted(self) -> dict[str, Tensor]:
         """Fitted tensors by `stage.step.parameter`; empty for plans that need none."""

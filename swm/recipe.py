@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from swm import yamlfile
+from swm.budget import Budget
 from swm.calibration import Bos
 from swm.construct import construct, fail
 from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, nearest_file
+from swm.export import Layout
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
@@ -53,7 +55,9 @@ class Recipe:
     stages: Sequence[Any]
     calibration: CalibrationRecipe
     evaluate: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    budget: Budget | None = None
     output: str | None = None
+    layout: Layout = "native"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -86,7 +90,22 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
         values["stages"] = _build_stages(values["stages"], plugins)
     recipe = construct(Recipe, values, plugins.registry.build)
     assert isinstance(recipe, Recipe)
+    _check_targets(recipe)
     return recipe
+
+
+def _check_targets(recipe: Recipe) -> None:
+    """Every stage needs a target of its own or a budget to take one from, and a budget needs such a stage."""
+    waiting = [i for i, stage in enumerate(recipe.stages) if stage.wants_target()]
+    if recipe.budget is not None and not waiting:
+        fail(("budget",), "every stage says itself how much it removes; leave out the budget or their targets")
+    if recipe.budget is None and waiting:
+        stage = recipe.stages[waiting[0]]
+        units = "{layers: n}, {params: n} or {ratio: r}" if stage.removes == "layers" else "{params: n} or {ratio: r}"
+        fail(
+            ("stages", waiting[0], stage.name),
+            f"'{stage.pruner.name}' needs a target: {units}; or give the recipe a budget: {{ratio: r}}",
+        )
 
 
 def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:

@@ -84,6 +84,9 @@ def keep_units(
     """
     before = geometry(view, position)
     own = view.state(position)
+    added = [key for key in biases or {} if key not in own]
+    if added:
+        setattr(view.config, view.family.bias_switch[part], True)
     for key, value in {**cut_state(view.family, own, before, part, units), **(biases or {})}.items():
         if value is not own.get(key):
             set_parameter(view.layers[position], view.family.native(key), value)

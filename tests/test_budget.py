@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swm.budget import Target, achieved, mean
+from swm.budget import ModelShape, Target, achieved, mean
 from swm.errors import BudgetError
-from swm.interfaces.stage import ModelShape
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
 # Ten layers of 100 parameters, and 200 elsewhere.

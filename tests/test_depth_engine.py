@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.budget import Target
+from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import ModelShape, StageContext
+from swm.interfaces.stage import StageContext
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
@@ -203,7 +203,7 @@ def test_fitted_tensors_survive_the_plan_file_to_the_same_bytes(tiny, view_of, i
     file = tmp_path / "plan.yaml"
     original = {"source": "tiny", "fingerprint": "", "model_type": "llama", "dtype": "float32", "layers": 6}
     Plan({**original, "parameters": context.original.parameters}, planned, {}, 0).write(file)
-    assert file.with_suffix(".safetensors").is_file()
+    assert file.with_suffix(".fitted.safetensors").is_file()
     again = read_plan(file, plugins.registry)
     fresh = view_of(tiny("llama"))
     for replayed in again.stages:
@@ -211,7 +211,7 @@ def test_fitted_tensors_survive_the_plan_file_to_the_same_bytes(tiny, view_of, i
     assert fresh.numbers == view.numbers
     assert fresh.fingerprint() == view.fingerprint()
 
-    file.with_suffix(".safetensors").unlink()
+    file.with_suffix(".fitted.safetensors").unlink()
     with pytest.raises(PlanError, match=r"'stretch' of layers 3-4 needs the tensors .* \.safetensors file"):
         read_plan(file, plugins.registry).stages[0].apply(view_of(tiny("llama")))
 

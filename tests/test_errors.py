@@ -36,7 +36,11 @@ MODEL = "model: model"
 
 # What the case is: the part of RECIPE that is wrong, what stands there, and what the message says.
 RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
-    "unknown key": (OUTPUT, "outptu: out", ("recipe.yaml:6: outptu:", "allowed: calibration", "mean 'output'?")),
+    "unknown key": (
+        OUTPUT,
+        "outptu: out",
+        ("recipe.yaml:6: outptu:", "allowed: budget, calibration", "mean 'output'?"),
+    ),
     "key of a number": (OUTPUT, "3: out", ("recipe.yaml:6: 3:", "unknown parameter '3'")),
     "key of a list": (OUTPUT, "[a, b]: out", ("recipe.yaml:6:", "a key is a name")),
     "misspelt stage": (" depth:", " dept:", ("recipe.yaml:5: stages.0.dept:", "depth", "mean 'depth'?")),
@@ -218,7 +222,7 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "object of Python": (OUTPUT, "output: !!python/object:os.system x", ("recipe.yaml:6:", "not valid YAML")),
     "value that holds itself": (OUTPUT, "output: &a [*a]", ("recipe.yaml", "nested without end")),
     "two documents": (OUTPUT, "---\noutput: out", ("recipe.yaml:6:", "another document")),
-    "empty file": (RECIPE, "", ("recipe.yaml:1:", "a recipe is a mapping with calibration")),
+    "empty file": (RECIPE, "", ("recipe.yaml:1:", "a recipe is a mapping with budget, calibration")),
     "list at the top": (RECIPE, "- a\n- b\n", ("recipe.yaml:1:", "a recipe is a mapping")),
 }
 

@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
     swm errors progress quiet reload hookspecs
-    families ranges windows yamlfile generation
+    budget families ranges windows yamlfile generation
     view interfaces interfaces.strategy
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     calibration units
     interfaces.stage
-    allocation budget compensation construct perplexity scoring surgery
+    allocation compensation construct perplexity scoring surgery
     depth export
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.*
     registry

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import ModelShape, StageContext
+from swm.interfaces.stage import StageContext
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete

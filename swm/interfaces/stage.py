@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,22 +10,23 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
+from swm.families import ModelFamily
 from swm.interfaces.strategy import Strategy
 from swm.progress import Progress
 from swm.view import ModelView
 
 
 @dataclass(frozen=True)
-class ModelShape:
-    """What is known of a model before its weights are loaded."""
+class Setting:
+    """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's."""
 
-    parameters: int
-    layer_parameters: tuple[int, ...]
-
-    @property
-    def layers(self) -> int:
-        return len(self.layer_parameters)
+    shape: ModelShape
+    family: ModelFamily
+    config: Any
+    samples: int
+    seq_len: int
 
 
 @dataclass
@@ -39,6 +41,10 @@ class StageContext:
     reference: Tensor | None = None
     """The original model's last hidden states on the calibration text, when earlier stages changed the model."""
 
+    def smallest_layer(self) -> int:
+        """The number of parameters of the smallest layer as the model is now."""
+        return min(self.view.layer_parameters())
+
 
 class Step(Strategy):
     """One change of the model as text. All numbers in it are those of the original model."""
@@ -52,6 +58,10 @@ class Step(Strategy):
     @abstractmethod
     def describe(self) -> str:
         """One line for people."""
+
+    def alike(self) -> tuple[int, str] | None:
+        """The layer and the rest of the line, for steps that are told together when only the layer differs."""
+        return None
 
     def to_plan(self) -> Any:
         """The step's parameters as the plan file holds them."""
@@ -76,16 +86,31 @@ class Stage(Strategy):
     """A kind of compression in a recipe's `stages`; its fields are what stands below its name."""
 
     kind: ClassVar[str] = "stage"
+    removes: ClassVar[str] = ""
+    """What the stage takes away, `layers` or `widths`: decides its share of a budget for the whole recipe."""
+
+    def wants_target(self) -> bool:
+        """Whether the stage needs a target and has none, so that the recipe's budget must give it one."""
+        return False
+
+    def with_target(self, target: Target) -> Stage:
+        """The stage with this target."""
+        return dataclasses.replace(self, target=target)  # type: ignore[type-var]
+
+    def worth_while(self, context: StageContext) -> bool:
+        """Whether there is anything to remove; a stage may be left without a share of the recipe's budget."""
+        return True
+
+    def uneven(self) -> bool:
+        """Whether layers may have different shapes afterwards, which neither stock classes nor mergers can take."""
+        return False
 
     @abstractmethod
     def plan(self, context: StageContext) -> StagePlan:
         """Decide what to change. Must not change the model."""
 
-    def check(self, shape: ModelShape, samples: int, seq_len: int) -> None:
-        """Raise an SwmError for what the model's shape or that of the calibration text rules out.
-
-        Called before the weights are loaded.
-        """
+    def check(self, setting: Setting) -> None:
+        """Raise an SwmError for what the setting rules out. Called before the weights are loaded."""
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
-from swm.budget import Target
+from swm.budget import ModelShape, Target
 from swm.depth import DepthEngine
 from swm.errors import BudgetError, PlanError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import Build, ModelShape, Stage, StageContext, StagePlan, Step
+from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
 from swm.ranges import format_ranges, parse_ranges
 from swm.surgery import check_state, merge_layers, merged_state, positions
 from swm.view import ModelView
@@ -77,6 +77,7 @@ class DepthStage(Stage):
     """
 
     name: ClassVar[str] = "depth"
+    removes: ClassVar[str] = "layers"
 
     pruner: DepthPruner
     target: Target | None = None
@@ -94,15 +95,19 @@ class DepthStage(Stage):
         return values
 
     def __post_init__(self) -> None:
-        if self.pruner.uses_target() and self.target is None:
-            raise ValueError(f"'{self.pruner.name}' needs a target: {{layers: n}}, {{params: n}} or {{ratio: r}}")
         if not self.pruner.uses_target() and self.target is not None:
             raise ValueError(f"'{self.pruner.name}' decides by its own threshold; give that or a target, not both")
 
-    def check(self, shape: ModelShape, samples: int, seq_len: int) -> None:
+    def wants_target(self) -> bool:
+        return self.pruner.uses_target() and self.target is None
+
+    def worth_while(self, context: StageContext) -> bool:
+        return self.target is None or self.target.params is None or self.target.params >= context.smallest_layer() / 2
+
+    def check(self, setting: Setting) -> None:
         assert self.similarity is not None
         with at("pruner" if self.target is None else "target"):
-            self._count(shape, shape)
+            self._count(setting.shape, setting.shape)
         with at("similarity"):
             if self.pruner.compares_layers and self.similarity.space == "logits":
                 raise RecipeError(
@@ -110,7 +115,7 @@ class DepthStage(Stage):
                     "layers, which have none; use a similarity of hidden states"
                 )
             try:
-                self.similarity.check(samples, seq_len)
+                self.similarity.check(setting.samples, setting.seq_len)
             except ValueError as error:
                 raise RecipeError(f"similarity '{self.similarity.name}': {error}") from None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, final
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -14,8 +14,8 @@ from swm.allocation import Allocation, allocate_globally, allocate_locally
 from swm.budget import Target
 from swm.compensation import bias_compensation, check_bias
 from swm.errors import BudgetError, FamilyError, PlanError, RecipeError
-from swm.families import ModelFamily
-from swm.interfaces.stage import ModelShape, Stage, StageContext, StagePlan, Step
+from swm.export import refusal, stand_in
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.width import Part, WidthPruner
 from swm.ranges import format_ranges, parse_ranges
 from swm.scoring import Scored, score_units
@@ -47,7 +47,13 @@ class KeepStep(Step):
 
     def describe(self) -> str:
         kept = len(parse_ranges(self.units))
-        return f"layer {self.layer}: keep {kept} of {self.of} {'KV heads' if self.part == 'attention' else 'channels'}"
+        return f"layer {self.layer}: keep {self._shown(kept)}"
+
+    def alike(self) -> tuple[int, str]:
+        return self.layer, f"keep {self._shown(len(parse_ranges(self.units)))}"
+
+    def _shown(self, kept: int) -> str:
+        return f"{kept} of {self.of} {'KV heads' if self.part == 'attention' else 'MLP channels'}"
 
 
 @final
@@ -62,6 +68,7 @@ class WidthStage(Stage):
     """
 
     name: ClassVar[str] = "width"
+    removes: ClassVar[str] = "widths"
 
     pruner: WidthPruner
     target: Target | None = None
@@ -89,10 +96,15 @@ class WidthStage(Stage):
     def wants_target(self) -> bool:
         return self.target is None and self.layer_ratio is None
 
-    def check(self, shape: ModelShape, samples: int, seq_len: int) -> None:
-        self.numbers(shape.layers)
+    def worth_while(self, context: StageContext) -> bool:
+        return self.target is None or self.target.params != 0
 
-    def check_family(self, family: ModelFamily, config: Any) -> None:
+    def uneven(self) -> bool:
+        return not self.uniform
+
+    def check(self, setting: Setting) -> None:
+        family, config = setting.family, setting.config
+        self.numbers(setting.shape.layers)
         if "attention" in self.units and not family.prunable_heads:
             raise FamilyError(
                 f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
@@ -125,7 +137,8 @@ class WidthStage(Stage):
         rounding: dict[Part, int] = {"attention": self.round_heads, "mlp": round_mlp}
         goal = 0.0 if self.target is None else self.target.parameters(context.original)
         if self.scope == "local":
-            chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio)
+            heads = head_counts(view, self.pruner.compensates()) if self.uniform and "attention" in self.units else None
+            chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio, heads)
         else:
             chosen = allocate_globally(view, scored.scores, goal, rounding, self.pruner.standardised)
         return self._steps(view, scored, chosen, round_mlp)
@@ -135,7 +148,9 @@ class WidthStage(Stage):
         tensors: dict[int, dict[str, Tensor]] = {}
         for (position, part), score in sorted(scored.scores.items()):
             kept = chosen.kept[position, part]
-            if kept == len(score):
+            # One layer with a new bias gives one to all, as the config knows no difference.
+            untouched = all(n == len(scored.scores[k]) for k, n in chosen.kept.items() if k[1] == part)
+            if kept == len(score) and (untouched or not self.pruner.compensates()):
                 continue
             # Of equal scores the lower unit stays: the same on every machine.
             order = torch.sort(score, descending=True, stable=True).indices
@@ -145,6 +160,19 @@ class WidthStage(Stage):
             steps.append(KeepStep(view.numbers[position], part, format_ranges(units), len(score)))
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": round_mlp}
         return StagePlan(steps, facts, tensors)
+
+
+def head_counts(view: ModelView, with_biases: bool) -> list[int] | None:
+    """The numbers of KV heads with which the model can be saved as a stock class; None when all can.
+
+    A stand-in of another model type takes any number, but no biases.
+    """
+    if stand_in(view.config, view.family) is not None and not with_biases:
+        return None
+    first = geometry(view, 0)
+    counts = range(1, first.kv_heads + 1)
+    shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in counts}
+    return [n for n in counts if not refusal(view.config, view.family, shapes[n])]
 
 
 def default_rounding(channels: int) -> int:
