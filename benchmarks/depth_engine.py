@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from results import machine, markdown_table, write_section
 
 from swm import models
 from swm.calibration import Calibration, draw
@@ -50,21 +51,33 @@ def main() -> None:
         return
     found = {side: run_side(side) for side in SIDES}
     load, engine, reference = (found[side] for side in SIDES)
-    print(
-        f"{options.model}, {options.samples} x {options.seq_len} tokens of {options.text}, T = {options.threshold}, "
-        f"float32, {torch.get_num_threads()} threads\n"
+    rows = []
+    for label, key, form in [("wall time, s", "seconds", "{:.1f}"), ("layer-forwards", "layer_forwards", "{:.0f}")]:
+        rows.append([label, form.format(engine[key]), form.format(reference[key]), ratio(engine[key], reference[key])])
+    for label, base in (("peak memory, MiB", 1.0), ("peak memory / (model and one batch)", load["peak"])):
+        ours, theirs = engine["peak"] / base, reference["peak"] / base
+        rows.append([label, f"{ours:.2f}", f"{theirs:.2f}", ratio(ours, theirs)])
+    same = "same" if engine["windows"] == reference["windows"] else "different"
+    rows.append(["windows", shown(engine["windows"]), shown(reference["windows"]), same])
+    table = markdown_table(["", "swm engine", "plain reference", "ratio"], rows)
+    text = (
+        "## The depth engine beside a plain reference of the released loop\n\n"
+        f"Model `{options.model}`, {options.samples} x {options.seq_len} tokens of {options.text}, threshold "
+        f"{options.threshold}, flattened cosine, quirks: released, float32. The reference copies the model for each "
+        "trial and runs every layer and the vocabulary projection. Each side in a process of its own, one after the "
+        "other.\n"
+        f"Machine: {machine()}.\n\nCommand: `python benchmarks/depth_engine.py`\n\n{table}"
     )
-    print("| | swm engine | plain reference | ratio |")
-    print("|---|---|---|---|")
-    rows = [("wall time, s", "seconds", "{:.1f}"), ("layer-forwards", "layer_forwards", "{:.0f}")]
-    for label, key, form in rows:
-        values = (engine[key], reference[key])
-        print(f"| {label} | {form.format(values[0])} | {form.format(values[1])} | {values[1] / values[0]:.2f} |")
-    for label, base in (("peak memory, MiB", 1.0), ("peak memory / (load + one batch)", load["peak"])):
-        values = (engine["peak"] / base, reference["peak"] / base)
-        print(f"| {label} | {values[0]:.2f} | {values[1]:.2f} | {values[1] / values[0]:.2f} |")
-    same = engine["windows"] == reference["windows"]
-    print(f"| windows | {engine['windows']} | {reference['windows']} | same: {same} |")
+    print(text)
+    write_section("depth-engine", text)
+
+
+def ratio(ours: float, theirs: float) -> str:
+    return f"{theirs / ours:.2f}"
+
+
+def shown(windows: list[list[int]]) -> str:
+    return ", ".join(f"{first}-{last}" for first, last in windows)
 
 
 def run_side(side: str) -> dict[str, Any]:

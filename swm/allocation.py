@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,22 +43,24 @@ def allocate_locally(
     """One share of every layer, as LLM-Pruner: the given one, or that which comes nearest to `goal` parameters.
 
     `head_counts` are the only numbers of KV heads to end with, if not all are fine; more are kept then.
-    Raises BudgetError when even one unit in each place leaves too much.
+    Raises BudgetError as `check_goal`, and for a share that rounding makes nothing of.
     """
     groups = _groups(view, scores)
     shapes = {position: geometry(view, position) for position, _ in groups}
 
     def kept(attention: float, mlp: float) -> dict[Key, int]:
         shares: dict[Part, float] = {"attention": attention, "mlp": mlp}
-        found = {key: keep_of_share(shapes[key[0]], key[1], shares[key[1]], rounding[key[1]]) for key in groups}
-        if head_counts is None:
-            return found
-        return {key: min(h for h in head_counts if h >= n) if key[1] == "attention" else n for key, n in found.items()}
+        return {
+            key: _possible(keep_of_share(shapes[key[0]], key[1], shares[key[1]]), group, key, rounding, head_counts)
+            for key, group in groups.items()
+        }
 
     if share is not None:
         chosen = kept(share, share)
+        if _removed(groups, chosen) == 0:
+            raise BudgetError(f"layer_ratio: {share} of a layer's units is less than one rounding step")
         return Allocation(chosen, {"layer_ratio": share, "planned_params": _removed(groups, chosen)})
-    _check_reachable(goal, _removed(groups, kept(1.0, 1.0)))
+    check_goal(view, list(groups), goal, rounding, True, head_counts)
     both = _bisect(lambda s: _removed(groups, kept(s, s)), goal)
     # Heads come in large steps: those of the share below stay, and channels fill the rest.
     attention = both[0]
@@ -69,8 +71,6 @@ def allocate_locally(
     if not any(part == "mlp" for _, part in groups):
         attention = min(both, key=lambda s: abs(_removed(groups, kept(s, s)) - goal))
     chosen = kept(attention, mlp)
-    if _removed(groups, chosen) == 0:
-        raise BudgetError(_too_small(goal, groups))
     facts = {"attention_share": round(attention, 6), "mlp_share": round(mlp, 6)}
     return Allocation(chosen, {**facts, "planned_params": _removed(groups, chosen)})
 
@@ -84,18 +84,16 @@ def _bisect(removed: Callable[[float], int], goal: float) -> tuple[float, float]
     return low, high
 
 
-def keep_of_share(shape: Geometry, part: Part, share: float, round_to: int) -> int:
-    """How many units stay when `share` of a layer goes, at least one rounding step.
+def keep_of_share(shape: Geometry, part: Part, share: float) -> int:
+    """How many units stay when `share` of a layer goes, before rounding.
 
     The released LLM-Pruner counts channels, `n = C - int(C (1 - share))`, and removes `n // head_dim` whole heads.
     Source: arXiv 2305.11627 and its released block-wise mode.
     """
     if part == "attention":
         channels = shape.kv_heads * shape.head_dim
-        kept = shape.kv_heads - (channels - int(channels * (1 - share))) // shape.head_dim
-    else:
-        kept = int(shape.mlp * (1 - share))
-    return round_units(kept, shape.units(part), round_to)
+        return shape.kv_heads - (channels - int(channels * (1 - share))) // shape.head_dim
+    return int(shape.mlp * (1 - share))
 
 
 def round_units(kept: int, units: int, round_to: int) -> int:
@@ -114,7 +112,7 @@ def allocate_globally(
     """
     groups = _groups(view, scores)
     values = {key: (s - s.mean()) / s.std().clamp_min(1e-12) if standardised else s for key, s in scores.items()}
-    _check_reachable(goal, _removed(groups, {key: min(group.units, rounding[key[1]]) for key, group in groups.items()}))
+    check_goal(view, list(groups), goal, rounding, False)
     flat = torch.cat([values[key] for key in groups])
     owner = torch.cat([torch.full((group.units,), i) for i, group in enumerate(groups.values())])
     order = torch.sort(flat, stable=True).indices
@@ -131,12 +129,63 @@ def allocate_globally(
         middle = (low + high) // 2
         low, high = (middle, high) if _removed(groups, kept(middle)) < goal else (low, middle)
     count = min((low, high), key=lambda c: abs(_removed(groups, kept(c)) - goal))
-    if _removed(groups, kept(count)) == 0:
-        raise BudgetError(_too_small(goal, groups))
     return Allocation(kept(count), {"planned_params": _removed(groups, kept(count))})
 
 
-def _groups(view: ModelView, scores: Mapping[Key, Tensor]) -> dict[Key, _Group]:
+def check_goal(
+    view: ModelView,
+    keys: Sequence[Key],
+    goal: float,
+    rounding: Mapping[Part, int],
+    local: bool,
+    head_counts: Sequence[int] | None = None,
+) -> None:
+    """Raise BudgetError when not so many parameters can go, or when nothing is nearer to the goal than one step."""
+    groups = _groups(view, keys)
+    most = _removed(groups, {key: _possible(0, group, key, rounding, head_counts) for key, group in groups.items()})
+    if goal > most:
+        raise BudgetError(
+            f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
+        )
+    least = smallest_step(view, keys, rounding, local, head_counts)
+    if goal <= least / 2:
+        where = "all layers" if local else "a layer"
+        raise BudgetError(
+            f"target asks to remove {goal:,.0f} parameters; one rounding step in {where} removes {least:,}. Use a "
+            f"larger target or a smaller rounding{', or scope: global with uniform: false' if local else ''}"
+        )
+
+
+def smallest_step(
+    view: ModelView,
+    keys: Sequence[Key],
+    rounding: Mapping[Part, int],
+    local: bool,
+    head_counts: Sequence[int] | None = None,
+) -> int:
+    """The fewest parameters that can go, 0 when none can: a step in one place or, if `local`, in all layers.
+
+    A local allocation moves channels first, where there are any to move.
+    """
+    steps: dict[Part, list[int]] = {"mlp": [], "attention": []}
+    for key, group in _groups(view, keys).items():
+        reachable = (_possible(n, group, key, rounding, head_counts) for n in range(group.units - 1, 0, -1))
+        kept = next((n for n in reachable if n < group.units), group.units)
+        steps[key[1]].append((group.units - kept) * group.each)
+    if local:
+        return sum(steps["mlp"]) or sum(steps["attention"])
+    return min(filter(None, steps["mlp"] + steps["attention"]), default=0)
+
+
+def _possible(
+    kept: int, group: _Group, key: Key, rounding: Mapping[Part, int], head_counts: Sequence[int] | None
+) -> int:
+    """The number of units that stays where so many are asked for."""
+    rounded = round_units(kept, group.units, rounding[key[1]])
+    return rounded if head_counts is None or key[1] == "mlp" else min(n for n in head_counts if n >= rounded)
+
+
+def _groups(view: ModelView, scores: Iterable[Key]) -> dict[Key, _Group]:
     found: dict[Key, _Group] = {}
     for position, part in sorted(scores):
         shape, state = geometry(view, position), view.state(position)
@@ -147,18 +196,3 @@ def _groups(view: ModelView, scores: Mapping[Key, Tensor]) -> dict[Key, _Group]:
 
 def _removed(groups: Mapping[Key, _Group], kept: Mapping[Key, int]) -> int:
     return sum((group.units - kept[key]) * group.each for key, group in groups.items())
-
-
-def _check_reachable(goal: float, most: int) -> None:
-    if goal > most:
-        raise BudgetError(
-            f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
-        )
-
-
-def _too_small(goal: float, groups: Mapping[Key, _Group]) -> str:
-    least = min(group.each for group in groups.values())
-    return (
-        f"target asks to remove {goal:,.0f} parameters, which is less than one rounding step in every layer "
-        f"(one unit holds {least:,}); use a larger target, a smaller rounding, or uniform: false with scope: global"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,9 +26,27 @@ def check_bias(family: ModelFamily, config: Any, part: Part) -> None:
         return
     raise FamilyError(
         f"model_type '{config.model_type}' has no bias for its {part} output, so what the removed units contributed "
-        "cannot be kept there; switch the compensation off, or prune units: "
-        f"{[p for p in ('attention', 'mlp') if p != part]}"
+        "cannot be kept there; switch the compensation off (flap has bias: false for it)"
     )
+
+
+def added_biases(view: ModelView, kept: Mapping[tuple[int, Part], int], part: Part) -> int:
+    """How many parameters come with the compensation of a part: biases that its projections have not, in every layer.
+
+    `kept` are the units that stay by (position, part); layers that it does not name stay as they are.
+    """
+    added = 0
+    for position in range(len(view.layers)):
+        state, shape = view.state(position), geometry(view, position)
+        found = cuts(view.family, state, shape, part)
+        if found[-1].bias in state:
+            continue
+        for cut in found:
+            if cut.key.endswith(".weight") and cut.bias not in state:
+                each = cut.channels // shape.units(part)
+                own = kept.get((position, part), shape.units(part))
+                added += cut.view(state[cut.key]).shape[1] if cut.reads else each * own
+    return added
 
 
 @torch.no_grad()
@@ -45,10 +63,9 @@ def bias_compensation(
     gone[kept_channels(shape, part, cut, units)] = False
     weight = cut.view(state[cut.key]).double()
     extra = (mean.double().to(weight.device) * gone.to(weight.device)) @ weight
-    name = cut.key.removesuffix("weight") + "bias"
-    old = state.get(name)
+    old = state.get(cut.bias)
     dtype = state[cut.key].dtype
-    result = {name: (extra if old is None else old.double() + extra).to(dtype)}
+    result = {cut.bias: (extra if old is None else old.double() + extra).to(dtype)}
     if old is None:
         # The config switch that allows this bias gives one to every projection of the part.
         for writer in WRITERS[part]:

@@ -10,12 +10,18 @@ import torch
 
 import swm
 from swm import models
-from swm.errors import SwmError, listed
+from swm.budget import ModelShape
+from swm.compensation import check_bias
+from swm.errors import FamilyError, SwmError, listed
 from swm.families import find_family
 from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
+from swm.interfaces.width import Part
 from swm.plugins import RESTRICT, Plugins
 from swm.progress import Progress
+from swm.stages.width import default_rounding, head_counts
+from swm.units import geometry
+from swm.view import ModelView
 
 LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safetensors", "pluggy", "pydantic")
 
@@ -59,7 +65,8 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {"folder": str(source.folder), "model_type": config.model_type}
     try:
         family = find_family(config, registry.families)
-        shape = models.shape_of(config, registry.families)
+        empty = models.empty_view(config, registry.families)
+        shape = ModelShape(empty.parameters(), tuple(empty.layer_parameters()))
     except SwmError as error:
         found["supported"] = f"no: {error}"
         return found
@@ -69,12 +76,39 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     found["projections"] = listed(family.projections)
     found["layer types"] = _layer_types(config)
     found["tied embeddings"] = "yes" if getattr(config, "tie_word_embeddings", False) else "no"
+    found.update(_widths(empty))
     for entry in registry.entries():
         if issubclass(entry.strategy, DepthPruner):
             most = entry.strategy().capacity(shape.layers)
             found[f"depth: {entry.strategy.name}"] = (
                 f"up to {most} layers" if most > 0 else "no: the model has too few layers for its protected ones"
             )
+    return found
+
+
+def _widths(view: ModelView) -> dict[str, str]:
+    """What of a layer can be made narrower, and why not."""
+    try:
+        shape = geometry(view, 0)
+    except FamilyError as error:
+        return {"width: attention": f"no: {error}", "width: mlp": f"no: {error}"}
+    found = {
+        "width: attention": f"{shape.kv_heads} KV heads with {shape.queries} query heads each",
+        "width: mlp": f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}",
+    }
+    counts = head_counts(view, with_biases=False)
+    if counts is not None and len(counts) < shape.kv_heads:
+        found["width: attention"] += f"; the model class takes {', '.join(map(str, counts))}"
+    parts: tuple[Part, ...] = ("attention", "mlp")
+    for part in parts:
+        try:
+            check_bias(view.family, view.config, part)
+        except FamilyError:
+            found[f"width: {part}"] += "; no bias for what flap compensates"
+    if not view.family.prunable_heads:
+        found["width: attention"] = "no: attention is as wide as the hidden size"
+    elif shape.kv_heads == 1:
+        found["width: attention"] = "no: there is only one KV head"
     return found
 
 

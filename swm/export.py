@@ -18,7 +18,7 @@ from swm.families import ModelFamily
 from swm.interfaces.width import Part
 from swm.quiet import quiet_transformers
 from swm.surgery import set_widths
-from swm.units import Geometry, cuts, geometry
+from swm.units import Geometry, cuts, geometries, geometry
 from swm.view import ModelView
 
 Layout = Literal["native", "padded", "custom"]
@@ -78,9 +78,9 @@ class Export:
 
 def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
-    if "mlp.down" not in view.family.projections:
+    shapes = geometries(view)
+    if not shapes:
         return Export(view.model)
-    shapes = [geometry(view, i) for i in range(len(view.layers))]
     if len(set(shapes)) == 1:
         return Export(_native(view))
     if layout == "padded":

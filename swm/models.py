@@ -22,6 +22,7 @@ from swm.interfaces.provider import ModelProvider
 from swm.progress import Progress
 from swm.quiet import no_stderr, quiet_transformers
 from swm.registry import Registry
+from swm.view import ModelView
 
 WEIGHT_FILES = ("*.safetensors",)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*")
@@ -144,6 +145,11 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
         with quiet_transformers():
             return AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
     except Exception as error:  # each architecture checks its config with errors of its own
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"model '{source.name}' brings its own code; look at the .py files in {source.folder}, "
+                "then allow them with trust_remote_code: true"
+            ) from error
         raise ModelError(f"config of model '{source.name}' cannot be read: {_cause(error)}") from error
 
 
@@ -166,19 +172,21 @@ def load_tokenizer(source: ModelSource, trust_remote_code: bool = False) -> Any:
 
 
 def shape_of(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelShape:
-    """Parameter counts from the config alone: the model is built without memory."""
+    """Parameter counts from the config alone."""
+    view = empty_view(config, families, trust_remote_code)
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+
+
+def empty_view(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelView:
+    """The model of a config, built without memory for its weights."""
     family = find_family(config, families)
     model = empty_model(config, trust_remote_code)
     try:
-        layers: Any = model.get_submodule(family.layers)
+        return ModelView(model, family)
     except AttributeError as error:
         raise FamilyError(
             f"family row '{family.name}' says that the layers are at '{family.layers}': {brief(error)}"
         ) from None
-    return ModelShape(
-        sum(p.numel() for p in model.parameters()),
-        tuple(sum(p.numel() for p in layer.parameters()) for layer in layers),
-    )
 
 
 def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:

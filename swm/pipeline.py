@@ -30,6 +30,7 @@ from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
 from swm.progress import Progress, Silent
 from swm.recipe import Recipe, build_recipe, load_recipe
+from swm.units import widths
 from swm.view import ModelView
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
@@ -47,7 +48,7 @@ class RunResult:
 
 
 @dataclass
-class _Prepared:
+class Prepared:
     """All that a run needs and that costs little, checked."""
 
     source: models.ModelSource
@@ -76,7 +77,7 @@ class CompressionPipeline:
         recipe, plugins = load_recipe(file, overrides)
         return cls(recipe, plugins, **options)
 
-    def prepare(self) -> _Prepared:
+    def prepare(self) -> Prepared:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
         recipe = self.recipe
         with at("output"):
@@ -95,7 +96,8 @@ class CompressionPipeline:
             source = models.locate(recipe.model, self.plugins.registry, self.progress)
             config = models.load_config(source, recipe.trust_remote_code)
             family = find_family(config, self.plugins.registry.families)
-            shape = models.shape_of(config, self.plugins.registry.families, recipe.trust_remote_code)
+            empty = models.empty_view(config, self.plugins.registry.families, recipe.trust_remote_code)
+            shape = shape_now(empty)
         if output is not None:
             with at("output"):
                 checkpoint.check_apart(output, source.folder)
@@ -106,10 +108,16 @@ class CompressionPipeline:
         ]:
             if longest is not None and length > longest:
                 raise RecipeError(f"found {length}; the model takes at most {longest} tokens", tuple(name.split(".")))
+        text = recipe.calibration
+        first = True
         for i, stage in enumerate(recipe.stages):
+            # What a later stage must remove depends on what the earlier ones remove.
+            goal = self._share(i, stage, shape, 0) if first else None
             with at("stages", i, stage.name):
                 self._check_order(i, stage, output)
-                stage.check(Setting(shape, family, config, recipe.calibration.samples, recipe.calibration.seq_len))
+                aimed = stage.with_target(Target(params=goal)) if goal else stage
+                aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
+            first = first and goal == 0
         with at("model"):
             if recipe.device_map is None:
                 models.check_memory(shape, recipe.dtype, config, recipe.device)
@@ -125,7 +133,7 @@ class CompressionPipeline:
             )
         with at("evaluate", "perplexity"):
             windows = None if protocol is None else cut_windows(tokenizer, protocol)
-        return _Prepared(source, config, family, shape, tokenizer, calibration, windows, output)
+        return Prepared(source, config, family, shape, tokenizer, calibration, windows, output)
 
     def _check_order(self, index: int, stage: Stage, output: Path | None) -> None:
         """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
@@ -142,16 +150,16 @@ class CompressionPipeline:
     def plan(self) -> Plan:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
         ready = self.prepare()
-        view = self._load(ready)
-        return self._plan(ready, view, apply_last=False)
+        view = self.load(ready)
+        return self.decide(ready, view, apply_last=False)
 
     def run(self) -> RunResult:
         """The whole recipe."""
         ready = self.prepare()
-        view = self._load(ready)
+        view = self.load(ready)
         report = self._begin_report(ready)
         self._measure(ready, view, report, "dense")
-        plan = self._plan(ready, view, apply_last=True)
+        plan = self.decide(ready, view, apply_last=True)
         report["model"]["fingerprint"] = plan.model["fingerprint"]
         report["stages"] = [
             {
@@ -163,14 +171,18 @@ class CompressionPipeline:
             for stage in plan.stages
         ]
         after = shape_now(view)
-        report["compressed"] = {"parameters": after.parameters, "layers": after.layers}
+        report["compressed"] = {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)}
+        if self.recipe.budget is not None:
+            goal = self.recipe.budget.parameters(ready.shape)
+            report["target"] = {"params": round(goal), "ratio": round(goal / ready.shape.parameters, 6)}
         report["achieved"] = achieved(ready.shape, ready.shape, after)
         self._measure(ready, view, report, "compressed")
         self._save(ready, view, plan, report)
         self.plugins.manager.hook.swm_run_finished(report=report)
         return RunResult(view.model, ready.tokenizer, plan, report, ready.output)
 
-    def _load(self, ready: _Prepared) -> ModelView:
+    def load(self, ready: Prepared) -> ModelView:
+        """Seed everything and load the weights."""
         random.seed(self.recipe.seed)
         np.random.seed(self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
@@ -185,7 +197,8 @@ class CompressionPipeline:
             )
             return ModelView(model, ready.family)
 
-    def _plan(self, ready: _Prepared, view: ModelView, apply_last: bool) -> Plan:
+    def decide(self, ready: Prepared, view: ModelView, apply_last: bool) -> Plan:
+        """Plan the stages one after the other, each on the model as the earlier ones left it."""
         with self._timed("fingerprint", "fingerprint the model"):
             identity = {
                 "source": ready.source.name,
@@ -202,28 +215,27 @@ class CompressionPipeline:
             context.reference = view.record(ready.calibration.ids).states[-1]
         for i, stage in enumerate(self.recipe.stages):
             last = i == len(self.recipe.stages) - 1
-            aimed = self._with_target(i, stage, context)
-            stages.append(self._stage(i, aimed, context, apply=apply_last or not last))
+            goal = self._share(i, stage, ready.shape, ready.shape.parameters - view.parameters())
+            stages.append(self._stage(i, stage, goal, context, apply=apply_last or not last))
         return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
 
-    def _with_target(self, index: int, stage: Stage, context: StageContext) -> Stage:
-        """The stage with its part of the recipe's budget, if it has no target of its own."""
+    def _share(self, index: int, stage: Stage, original: ModelShape, removed: int) -> int | None:
+        """The stage's part of the recipe's budget, in parameters; None if it has a target of its own."""
         budget = self.recipe.budget
         if budget is None or not stage.wants_target():
-            return stage
+            return None
         waiting = [s.removes for s in self.recipe.stages[index:] if s.wants_target()]
-        removed = context.original.parameters - context.view.parameters()
-        goal = round(budget.for_next(waiting, context.original, removed))
-        return stage.with_target(Target(params=max(goal, 0)))
+        return max(round(budget.for_next(waiting, original, removed)), 0)
 
-    def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
+    def _stage(self, index: int, stage: Stage, goal: int | None, context: StageContext, apply: bool) -> PlannedStage:
         hooks = self.plugins.manager.hook
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(context.view)
         with at("stages", index, stage.name), self._timed(f"stage {index} {stage.name}"):
-            planned = (
-                stage.plan(context) if stage.worth_while(context) else StagePlan([], {"skipped": "no budget left"})
-            )
+            if goal is not None:
+                stage = stage.with_target(Target(params=goal))
+            idle = goal is not None and not stage.worth_while(context)
+            planned = StagePlan([], {"skipped": "no budget left"}) if idle else stage.plan(context)
         spec = stage.spec()
         facts = dict(planned.facts)
         result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
@@ -233,7 +245,7 @@ class CompressionPipeline:
         hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
         return result
 
-    def _begin_report(self, ready: _Prepared) -> dict[str, Any]:
+    def _begin_report(self, ready: Prepared) -> dict[str, Any]:
         protocol = self.recipe.evaluate.perplexity
         notes: list[str] = []
         text = self.recipe.calibration.text
@@ -252,7 +264,7 @@ class CompressionPipeline:
             "notes": notes,
         }
 
-    def _measure(self, ready: _Prepared, view: ModelView, report: dict[str, Any], which: str) -> None:
+    def _measure(self, ready: Prepared, view: ModelView, report: dict[str, Any], which: str) -> None:
         evaluate = self.recipe.evaluate
         if ready.windows is not None:
             with self._timed(f"perplexity {which}"):
@@ -263,7 +275,7 @@ class CompressionPipeline:
                 replies = answers(view.model, ready.tokenizer, evaluate.prompts, evaluate.max_new_tokens)
             report.setdefault("answers", {"prompts": list(evaluate.prompts)})[which] = replies
 
-    def _save(self, ready: _Prepared, view: ModelView, plan: Plan, report: dict[str, Any]) -> None:
+    def _save(self, ready: Prepared, view: ModelView, plan: Plan, report: dict[str, Any]) -> None:
         ids = ready.calibration.ids[:PROBE_SAMPLES, :PROBE_TOKENS]
         if ready.output is None:
             checkpoint.probe(view.model, ids)
@@ -357,7 +369,7 @@ def replay(
         "calibration": dict(plan.calibration),
         "environment": environment(),
         "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
-        "compressed": {"parameters": after.parameters, "layers": after.layers},
+        "compressed": {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)},
         "achieved": achieved(before, before, after),
     }
 

@@ -7,8 +7,8 @@ activations are in memory, which is what gradient checkpointing at every layer w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -51,12 +51,13 @@ def score_units(
         layers = layer_gradients(view, ids, wanted, per_sample)
     else:
         layers = ((position, {}, {}) for position in sorted(wanted, reverse=True))
-    for position, gradients, squares in layers:
-        shape = geometry(view, position)
-        for part in parts:
-            group = unit_group(view, position, part, shape, gradients, squares, statistics.get((position, part)))
-            scored.scores[position, part] = checked(pruner, group, pruner.score(group))
-        task.advance(note=f"layer {view.numbers[position]}")
+    with closing(layers):
+        for position, gradients, squares in layers:
+            shape = geometry(view, position)
+            for part in parts:
+                group = unit_group(view, position, part, shape, gradients, squares, statistics.get((position, part)))
+                scored.scores[position, part] = checked(pruner, group, pruner.score(group))
+            task.advance(note=f"layer {view.numbers[position]}")
     return scored
 
 
@@ -82,7 +83,7 @@ def unit_group(
         for cut in cuts(view.family, state, shape, part)
         if cut.key.endswith(".weight")
     ]
-    return UnitGroup(position, part, shape.units(part), weights, inputs)
+    return UnitGroup(view.numbers[position], part, shape.units(part), weights, inputs)
 
 
 def checked(pruner: WidthPruner, group: UnitGroup, score: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def pieces(ids: Tensor, tokens: int = 4096) -> list[slice]:
 
 def layer_gradients(
     view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool
-) -> Iterator[tuple[int, dict[str, Tensor], dict[str, Tensor]]]:
+) -> Generator[tuple[int, dict[str, Tensor], dict[str, Tensor]]]:
     """For each wanted layer, from the top down: gradients of the mean next-token loss by canonical weight name.
 
     With `per_sample`, also the mean over samples of the squared gradient of each sample's own mean loss.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,10 @@ from swm.errors import PlanError
 from swm.families import ModelFamily, cut_config_to
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
 from swm.interfaces.width import Part
-from swm.units import Geometry, cut_state, geometry
+from swm.units import Geometry, cut_state, cuts, geometry
 from swm.view import ModelView
+
+Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
 
 
 def positions(view: ModelView, numbers: Sequence[int]) -> list[int]:
@@ -76,24 +78,56 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
 
 @torch.no_grad()
 def keep_units(
-    view: ModelView, position: int, part: Part, units: Sequence[int], biases: Mapping[str, Tensor] | None = None
+    view: ModelView,
+    position: int,
+    part: Part,
+    units: Sequence[int],
+    biases: Mapping[str, Tensor] | None = None,
+    cut: Cutter | None = None,
 ) -> None:
     """Keep these units of a part of the layer at `position`; `biases` (canonical names) replace or add biases.
 
-    Raises PlanError when the shapes did not change as they must.
+    `cut` changes the weights in place of `cut_units`. Raises PlanError when the shapes did not change as they must.
     """
-    before = geometry(view, position)
     own = view.state(position)
     added = [key for key in biases or {} if key not in own]
     if added:
+        # The config switch gives these biases to every layer.
         setattr(view.config, view.family.bias_switch[part], True)
-    for key, value in {**cut_state(view.family, own, before, part, units), **(biases or {})}.items():
-        if value is not own.get(key):
-            set_parameter(view.layers[position], view.family.native(key), value)
+        for other in range(len(view.layers)):
+            _add_biases(view, other, added)
+    (cut or cut_units)(view, position, part, units)
+    for key, value in (biases or {}).items():
+        set_parameter(view.layers[position], view.family.native(key), value)
     settle_widths(view)
     after = geometry(view, position)
-    if after.units(part) != len(units):
-        raise PlanError(f"layer {view.numbers[position]}: {len(units)} {part} units planned, {after.units(part)} cut")
+    if after.units(part) != len(units) or not _fits(view, position, part, after):
+        raise PlanError(f"layer {view.numbers[position]}: the {part} cut did not give {len(units)} units everywhere")
+
+
+def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:
+    """Put the kept rows and columns in place of the whole projections."""
+    own = view.state(position)
+    for key, value in cut_state(view.family, own, geometry(view, position), part, units).items():
+        if value is not own[key]:
+            set_parameter(view.layers[position], view.family.native(key), value)
+
+
+def _fits(view: ModelView, position: int, part: Part, shape: Geometry) -> bool:
+    """Whether every projection of the part has just the channels of that shape."""
+    state = view.state(position)
+    left = {(cut.key, cut.dim): state[cut.key].shape[cut.dim] for cut in cuts(view.family, state, shape, part)}
+    for cut in cuts(view.family, state, shape, part):
+        left[cut.key, cut.dim] -= cut.channels
+    return not any(left.values())
+
+
+def _add_biases(view: ModelView, position: int, keys: Sequence[str]) -> None:
+    """Zero biases under these canonical names, as long as the projections are wide."""
+    own = view.state(position)
+    for key in keys:
+        weight = own[key.removesuffix("bias") + "weight"]
+        set_parameter(view.layers[position], view.family.native(key), weight.new_zeros(len(weight)))
 
 
 def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:

@@ -46,13 +46,18 @@ class Cut:
     channels: int
     reads: bool = False
 
+    @property
+    def bias(self) -> str:
+        """The name of the projection's bias."""
+        return self.key.rpartition(".")[0] + ".bias"
+
     def view(self, value: Tensor) -> Tensor:
         """The channels of `value` as `[channels, fan]`."""
         return value.narrow(self.dim, self.offset, self.channels).movedim(self.dim, 0).reshape(self.channels, -1)
 
 
 def geometry(view: ModelView, position: int) -> Geometry:
-    """The widths of a layer as it is. Raises FamilyError for a family whose row names no projections."""
+    """The widths of a layer as it is. Raises FamilyError for a family whose row names not all that a cut must reach."""
     family, config = view.family, view.config
     state = view.state(position)
     if "mlp.down.weight" not in state or "attention.o.weight" not in state:
@@ -62,7 +67,35 @@ def geometry(view: ModelView, position: int) -> Geometry:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = state["attention.o.weight"].shape[reads] // head_dim
     queries = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+    _check_rest(family, state, head_dim)
     return Geometry(heads, heads // queries, head_dim, mlp)
+
+
+def geometries(view: ModelView) -> list[Geometry]:
+    """The widths of every layer; empty where the family's row does not tell them."""
+    try:
+        return [geometry(view, i) for i in range(len(view.layers))]
+    except FamilyError:
+        return []
+
+
+def widths(view: ModelView) -> dict[str, int | list[int]]:
+    """The widths for people: one number where all layers have it, else one a layer."""
+    shapes = geometries(view)
+    columns = {name: [getattr(shape, name) for shape in shapes] for name in ("heads", "kv_heads", "mlp")}
+    return {name: found[0] if len(set(found)) == 1 else found for name, found in columns.items() if found}
+
+
+def _check_rest(family: ModelFamily, state: Mapping[str, Tensor], head_dim: int) -> None:
+    """Raise FamilyError for a matrix that the row forgets, or a norm over all heads at once: a cut would miss them."""
+    attention = "norms." + family.projections["attention.o"].rpartition(".")[0] + "."
+    for key, value in state.items():
+        of_heads = key.startswith(attention) and value.numel() != head_dim
+        if key.startswith("norms.") and (value.dim() > 1 or of_heads):
+            raise FamilyError(
+                f"family row '{family.name}' says nothing of {family.native(key)} {list(value.shape)}, "
+                "so widths cannot be pruned"
+            )
 
 
 def cuts(family: ModelFamily, state: Mapping[str, Tensor], shape: Geometry, part: Part) -> list[Cut]:

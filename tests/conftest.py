@@ -74,9 +74,10 @@ _VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def build(name: str) -> PreTrainedModel:
-    """A random model of a family or variant, the same at every call."""
+def build(name: str, **changes: Any) -> PreTrainedModel:
+    """A random model of a family or variant with changes of its config, the same at every call."""
     model_type, values = _VARIANTS[name] if name in _VARIANTS else (name, _CONFIGS[name])
+    values = {**values, **changes}
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = AutoConfig.for_model(model_type, vocab_size=VOCABULARY, **special, **values)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -94,7 +95,7 @@ def build(name: str) -> PreTrainedModel:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Callable[[str], PreTrainedModel]:
+def tiny() -> Callable[..., PreTrainedModel]:
     """Builds a fresh tiny model of a family (`config.model_type`) or variant: 6 layers, hidden size 32."""
     return build
 

@@ -28,7 +28,7 @@ RANKS = """
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     calibration units
     interfaces.stage
-    allocation compensation construct perplexity scoring surgery
+    allocation compensation construct perplexity scoring surgery torch_pruning_backend
     depth export
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.*
     registry

