@@ -103,6 +103,14 @@ def round_units(kept: int, units: int, round_to: int) -> int:
     return min(units, max(round_to, round(kept / round_to) * round_to))
 
 
+def default_rounding(channels: int) -> int:
+    """Multiples of 32 channels, which hardware likes; fewer where that would be coarser than a sixteenth."""
+    size = 32
+    while size > 1 and channels // size < 16:
+        size //= 2
+    return size
+
+
 def allocate_globally(
     view: ModelView, scores: Mapping[Key, Tensor], goal: float, rounding: Mapping[Part, int], standardised: bool
 ) -> Allocation:

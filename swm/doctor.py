@@ -10,16 +10,17 @@ import torch
 
 import swm
 from swm import models
+from swm.allocation import default_rounding
 from swm.budget import ModelShape
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
+from swm.export import head_counts
 from swm.families import find_family
 from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.width import Part
 from swm.plugins import RESTRICT, Plugins
 from swm.progress import Progress
-from swm.stages.width import default_rounding, head_counts
 from swm.units import geometry
 from swm.view import ModelView
 

@@ -115,6 +115,19 @@ def stand_in(config: Any, family: ModelFamily) -> str | None:
     return family.stand_in.get(config.model_type) if plain else None
 
 
+def head_counts(view: ModelView, with_biases: bool) -> list[int] | None:
+    """The numbers of KV heads with which the model can be saved as a stock class; None when all can.
+
+    A stand-in of another model type takes any number, but no biases.
+    """
+    if stand_in(view.config, view.family) is not None and not with_biases:
+        return None
+    first = geometry(view, 0)
+    counts = range(1, first.kv_heads + 1)
+    shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in counts}
+    return [n for n in counts if not refusal(view.config, view.family, shapes[n])]
+
+
 def _native(view: ModelView) -> Any:
     why = refusal(view.config, view.family, geometry(view, 0))
     if not why:

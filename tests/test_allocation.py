@@ -14,13 +14,13 @@ from swm.allocation import (
     allocate_globally,
     allocate_locally,
     check_goal,
+    default_rounding,
     keep_of_share,
     round_units,
     smallest_step,
 )
 from swm.errors import BudgetError
 from swm.interfaces.width import Part
-from swm.stages.width import default_rounding
 from swm.surgery import keep_units
 from swm.units import Geometry, geometry
 from swm.view import ModelView

@@ -226,6 +226,107 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "list at the top": (RECIPE, "- a\n- b\n", ("recipe.yaml:1:", "a recipe is a mapping")),
 }
 
+WHERE = "recipe.yaml:5: stages.0.width"
+
+
+def width(*settings: str, after: str = "") -> tuple[str, str]:
+    """The recipe with a width stage in place of the depth stage, and what stands below its stages."""
+    return STAGE, f"  - width: {{{', '.join(settings)}}}{after}"
+
+
+MAGNITUDE, FIFTH = "pruner: magnitude", "target: {ratio: 0.2}"
+RECIPES.update(
+    {
+        "width: unknown pruner": (*width("pruner: magnitud", FIFTH), (f"{WHERE}.pruner:", "mean 'magnitude'?")),
+        "width: ratio 0": (*width(MAGNITUDE, "target: {ratio: 0}"), (f"{WHERE}.target.ratio:", "greater than 0")),
+        "width: ratio 1": (*width(MAGNITUDE, "target: {ratio: 1}"), (f"{WHERE}.target.ratio:", "less than 1")),
+        "width: layer ratio 1": (*width(MAGNITUDE, "layer_ratio: 1"), (f"{WHERE}.layer_ratio:", "less than 1")),
+        "width: layer ratio beside a target": (
+            *width(MAGNITUDE, "layer_ratio: 0.1", FIFTH),
+            (WHERE, "leave out target"),
+        ),
+        "width: no target": (*width(MAGNITUDE), (f"{WHERE}:", "'magnitude' needs a target", "or {ratio: r}; or give")),
+        "width: target in layers": (*width(MAGNITUDE, TARGET), (WHERE, "{params: n} or {ratio: r}", "found layers")),
+        "width: target beyond what is there": (
+            *width(MAGNITUDE, "target: {ratio: 0.95}"),
+            (f"{WHERE}.target:", "asks to remove", "that can go"),
+        ),
+        "width: target below one step": (
+            *width(MAGNITUDE, "target: {params: 10}"),
+            (f"{WHERE}.target:", "remove 10 parameters", "one rounding step in all layers removes 2,304"),
+        ),
+        "width: layer ratio below one step": (
+            *width(MAGNITUDE, "layer_ratio: 0.001"),
+            (WHERE, "layer_ratio: 0.001", "less than one rounding step"),
+        ),
+        "width: channels rounded to all there are": (
+            *width(MAGNITUDE, FIFTH, "round_mlp: 64"),
+            (f"{WHERE}.round_mlp:", "found 64", "64 MLP channels", "none could go"),
+        ),
+        "width: heads rounded to more than there are": (
+            *width(MAGNITUDE, FIFTH, "round_heads: 3"),
+            (f"{WHERE}.round_heads:", "found 3", "2 KV heads"),
+        ),
+        "width: rounding of nothing": (*width(MAGNITUDE, FIFTH, "round_mlp: 0"), (f"{WHERE}.round_mlp:", "equal to 1")),
+        "width: no units": (*width(MAGNITUDE, FIFTH, "units: []"), (f"{WHERE}.units:", "found []", "at least 1")),
+        "width: unknown units": (
+            *width(MAGNITUDE, FIFTH, "units: [attention, mpl]"),
+            (f"{WHERE}.units:", "found 'mpl'", "mean 'mlp'?"),
+        ),
+        "width: units twice": (*width(MAGNITUDE, FIFTH, "units: [mlp, mlp]"), (WHERE, "units: mlp stands there twice")),
+        "width: layers beyond the model": (
+            *width(MAGNITUDE, FIFTH, "layers: [2, 7]", "uniform: false", after="\nlayout: padded"),
+            (f"{WHERE}.layers:", "found [2, 7]", "layers 0 to 5"),
+        ),
+        "width: layers backwards": (
+            *width(MAGNITUDE, FIFTH, "layers: [4, 2]", "uniform: false", after="\nlayout: padded"),
+            (f"{WHERE}.layers:", "found [4, 2]"),
+        ),
+        "width: one layer number": (*width(MAGNITUDE, FIFTH, "layers: [4]", "uniform: false"), (f"{WHERE}.layers:",)),
+        "width: some layers and all alike": (
+            *width(MAGNITUDE, FIFTH, "layers: [1, -1]"),
+            (WHERE, "[1, -1]", "leave layers out", "uniform: false", "layout: padded or custom"),
+        ),
+        "width: global and all alike": (
+            *width(MAGNITUDE, FIFTH, "scope: global"),
+            (WHERE, "scope: global", "uniform: false", "scope: local"),
+        ),
+        "width: uneven without layout": (
+            *width(MAGNITUDE, FIFTH, "uniform: false"),
+            (WHERE, "layout: native cannot hold", "layout: padded", "layout: custom"),
+        ),
+        "width: unknown layout": (OUTPUT, "layout: pad", ("recipe.yaml:6: layout:", "'padded'", "mean 'padded'?")),
+        "width: uneven before depth": (
+            STAGE,
+            f"  - width: {{{MAGNITUDE}, {FIFTH}, uniform: false}}\n{STAGE}\nlayout: padded",
+            ("recipe.yaml:6: stages.1.depth:", "different widths cannot be merged", "put depth before"),
+        ),
+        "budget that no stage wants": (
+            OUTPUT,
+            "budget: {ratio: 0.2}",
+            ("recipe.yaml:6: budget:", "leave out the budget"),
+        ),
+        "budget in two units": (
+            *width(MAGNITUDE, after="\nbudget: {ratio: 0.2, params: 9}"),
+            ("recipe.yaml:6: budget:", "exactly one of params, ratio"),
+        ),
+        "budget of nothing": (*width(MAGNITUDE, after="\nbudget: {}"), ("budget:", "exactly one of params, ratio")),
+        "budget of all": (*width(MAGNITUDE, after="\nbudget: {ratio: 1}"), ("budget.ratio:", "less than 1")),
+        "depth share beyond 1": (
+            *width(MAGNITUDE, after="\nbudget: {ratio: 0.2, depth_share: 1.5}"),
+            ("recipe.yaml:6: budget.depth_share:", "found 1.5", "equal to 1"),
+        ),
+        "depth share below 0": (
+            *width(MAGNITUDE, after="\nbudget: {ratio: 0.2, depth_share: -0.5}"),
+            ("recipe.yaml:6: budget.depth_share:", "found -0.5", "equal to 0"),
+        ),
+        "budget beyond what the first stage holds": (
+            *width(MAGNITUDE, after="\nbudget: {ratio: 0.95, depth_share: 0}"),
+            (WHERE, "asks to remove", "that can go"),
+        ),
+    }
+)
+
 OVERRIDES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no value": ("foo", ("--set: 'foo'", "key=value")),
     "no key": ("=3", ("--set: '=3'", "key=value")),
@@ -332,6 +433,16 @@ PLANS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "layers that are no range": ("layers: 2-4", "layers: 2..4", ("steps.0.merge:", "'2..4'", "0-3,5,7-9")),
     "another model": ("  layers: 6", "  layers: 8", ("a llama of 8 layers", "'model' is a llama of 6")),
     "another family": ("type: llama", "type: gpt2", ("a gpt2 of 6 layers", "'model' is a llama of 6")),
+    "a width step that keeps nothing": (
+        "  - merge:\n",
+        "  - keep: {layer: 1, part: mlp, units: '', of: 64}\n  - merge:\n",
+        ("stages.0.steps.0.keep", "keeps no mlp unit of layer 1", "at least one must stay"),
+    ),
+    "a width step that keeps what is not there": (
+        "  - merge:\n",
+        "  - keep: {layer: 1, part: attention, units: 0-2, of: 2}\n  - merge:\n",
+        ("stages.0.steps.0.keep", "units 0-2 of layer 1", "there are 2"),
+    ),
     "a model that is not there": ("source: model", "source: modle", ("'modle'", "mean 'model'?")),
 }
 
@@ -547,6 +658,37 @@ def test_a_model_too_big_for_the_memory_is_not_measured_either(refused: Refused)
     Path("other/config.json").write_text(json.dumps(CONFIGS["more weights than memory"][0]))
     Path("other/model.safetensors").touch()
     refused(["evaluate", "other"], ("GiB for its weights", "cpu has"))
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "says"),
+    [
+        ("gpt2", "{pruner: magnitude, layer_ratio: 0.2}", ("heads of model_type 'gpt2'", "use units: [mlp]")),
+        ("gpt_neox", "{pruner: wanda, layer_ratio: 0.2}", ("heads of model_type 'gpt_neox'", "use units: [mlp]")),
+        ("opt", "{pruner: random, layer_ratio: 0.2, units: [attention]}", ("heads of model_type 'opt'",)),
+        ("mistral", "{pruner: flap, layer_ratio: 0.2}", ("'mistral' has no bias", "attention", "bias: false")),
+        ("qwen3", "{pruner: flap, layer_ratio: 0.2}", ("'qwen3' has no bias for its mlp output", "bias: false")),
+    ],
+)
+def test_units_that_a_family_cannot_lose_are_refused_by_its_config(
+    name: str, stage: str, says: tuple[str, ...], tiny: Callable[[str], Any], refused: Refused
+) -> None:
+    Path("other").mkdir()
+    tiny(name).config.save_pretrained("other")
+    Path("other/model.safetensors").touch()
+    Path("recipe.yaml").write_text(replaced(RECIPE, STAGE, f"  - width: {stage}"))
+    refused(["compress", "recipe.yaml", "--set", "model=other"], ("recipe.yaml:5: stages.0.width:", *says))
+
+
+def test_a_model_with_code_of_its_own_is_refused_until_it_is_trusted(refused: Refused) -> None:
+    Path("other").mkdir()
+    auto_map = {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}
+    Path("other/config.json").write_text(json.dumps({"model_type": "swm_llama", "auto_map": auto_map}))
+    Path("other/model.safetensors").touch()
+    says = ("model 'other' brings its own code", "trust_remote_code: true")
+    refused(["compress", "recipe.yaml", "--set", "model=other"], ("--set model=other: model:", *says))
+    refused(["evaluate", "other"], says)
+    refused(["doctor", "other"], says)
 
 
 def _nan(weights: dict[str, torch.Tensor]) -> None:

@@ -15,10 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from swm import checkpoint
 from swm.errors import CheckpointError, ModelError
-from swm.export import MODELLING, Layout, export, refusal, stand_in
+from swm.export import MODELLING, Layout, export, head_counts, refusal, stand_in
 from swm.interfaces.width import Part
 from swm.models import ModelSource, load_config
-from swm.stages.width import head_counts
 from swm.surgery import keep_units
 from swm.units import geometry
 from swm.view import ModelView

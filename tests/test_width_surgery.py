@@ -249,11 +249,6 @@ def test_a_norm_over_all_heads_is_refused(llama: ModelView) -> None:
     [
         (KeepStep(9, "mlp", "0-3", 64), "layer 9; the model has layers 0-5"),
         (KeepStep(1, "mlp", "0-3", 60), "expects 60 mlp units in layer 1; there are 64"),
-        (KeepStep(1, "mlp", "", 64), "keeps no mlp unit of layer 1"),
-        (KeepStep(1, "attention", "", 2), "keeps no attention unit of layer 1"),
-        (KeepStep(1, "mlp", "0-64", 64), "units 0-64 of layer 1; there are 64"),
-        (KeepStep(1, "attention", "2", 2), "units 2 of layer 1; there are 2"),
-        (KeepStep(1, "attention", "x", 2), "'x' is not a set"),
     ],
 )
 def test_a_step_that_does_not_fit_is_refused_and_changes_nothing(llama: ModelView, step, message) -> None:
@@ -261,6 +256,21 @@ def test_a_step_that_does_not_fit_is_refused_and_changes_nothing(llama: ModelVie
     with pytest.raises(PlanError, match=message):
         step.apply(llama, {})
     assert llama.fingerprint() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((1, "mlp", "", 64), "keeps no mlp unit of layer 1; at least one must stay"),
+        ((1, "attention", "", 2), "keeps no attention unit of layer 1"),
+        ((1, "mlp", "0-64", 64), "units 0-64 of layer 1; there are 64"),
+        ((1, "attention", "2", 2), "units 2 of layer 1; there are 2"),
+        ((1, "attention", "x", 2), "'x' is not a set"),
+    ],
+)
+def test_a_step_that_makes_no_sense_is_refused(values, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        KeepStep(*values)
 
 
 def test_a_step_names_the_original_layer(llama: ModelView) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -11,11 +11,18 @@ from pydantic import Field
 from torch import Tensor
 
 from swm import torch_pruning_backend
-from swm.allocation import Allocation, allocate_globally, allocate_locally, check_goal, smallest_step
+from swm.allocation import (
+    Allocation,
+    allocate_globally,
+    allocate_locally,
+    check_goal,
+    default_rounding,
+    smallest_step,
+)
 from swm.budget import Target
 from swm.compensation import added_biases, bias_compensation, check_bias
 from swm.errors import BudgetError, FamilyError, PlanError, RecipeError, at
-from swm.export import refusal, stand_in
+from swm.export import head_counts
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.width import Part, WidthPruner
 from swm.ranges import format_ranges, parse_ranges
@@ -40,6 +47,16 @@ class KeepStep(Step):
     of: int
     backend: Backend = "native"
 
+    def __post_init__(self) -> None:
+        try:
+            kept = parse_ranges(self.units)
+        except PlanError as error:
+            raise ValueError(f"units: {error}") from None
+        if not kept:
+            raise ValueError(f"step keeps no {self.part} unit of layer {self.layer}; at least one must stay")
+        if kept[-1] >= self.of:
+            raise ValueError(f"step keeps {self.part} units {self.units} of layer {self.layer}; there are {self.of}")
+
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         if self.layer not in view.numbers:
             raise PlanError(f"step cuts layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
@@ -48,10 +65,6 @@ class KeepStep(Step):
         if have != self.of:
             raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
         units = parse_ranges(self.units)
-        if not units:
-            raise PlanError(f"step keeps no {self.part} unit of layer {self.layer}; at least one must stay")
-        if units[-1] >= have:
-            raise PlanError(f"step keeps {self.part} units {self.units} of layer {self.layer}; there are {have}")
         cut = cut_units if self.backend == "native" else torch_pruning_backend.cut_units
         keep_units(view, position, self.part, units, tensors, cut)
 
@@ -103,6 +116,8 @@ class WidthStage(Stage):
             raise ValueError("target of a width stage is {params: n} or {ratio: r}, found layers")
         if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
+        if len(set(self.units)) < len(self.units):
+            raise ValueError(f"units: {self.units[0]} stands there twice")
         if self.scope == "global" and self.uniform:
             raise ValueError("scope: global gives layers different widths; add uniform: false, or use scope: local")
         if self.layers is not None and self.uniform:
@@ -230,24 +245,3 @@ class WidthStage(Stage):
             cut = {step.part for step in steps}
             facts["added_biases"] = sum(added_biases(view, chosen.kept, part) for part in sorted(cut))
         return StagePlan(steps, facts, tensors)
-
-
-def head_counts(view: ModelView, with_biases: bool) -> list[int] | None:
-    """The numbers of KV heads with which the model can be saved as a stock class; None when all can.
-
-    A stand-in of another model type takes any number, but no biases.
-    """
-    if stand_in(view.config, view.family) is not None and not with_biases:
-        return None
-    first = geometry(view, 0)
-    counts = range(1, first.kv_heads + 1)
-    shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in counts}
-    return [n for n in counts if not refusal(view.config, view.family, shapes[n])]
-
-
-def default_rounding(channels: int) -> int:
-    """Multiples of 32 channels, which hardware likes; fewer where that would be coarser than a sixteenth."""
-    size = 32
-    while size > 1 and channels // size < 16:
-        size //= 2
-    return size
