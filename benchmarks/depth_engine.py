@@ -27,10 +27,10 @@ from swm import models
 from swm.calibration import Calibration, draw
 from swm.depth import DepthEngine
 from swm.interfaces.stage import StageContext
-from swm.pipeline import shape_now
 from swm.plugins import load_plugins
 from swm.progress import Silent
 from swm.pruners.sliding_window import SlidingWindow
+from swm.report import shape_now
 from swm.view import ModelView
 from swm.windows import Window
 

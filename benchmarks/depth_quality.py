@@ -19,9 +19,9 @@ from swm.errors import SwmError
 from swm.families import find_family
 from swm.interfaces.stage import StageContext
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
-from swm.pipeline import shape_now
 from swm.plugins import load_plugins
 from swm.progress import Silent
+from swm.report import shape_now
 from swm.view import ModelView
 
 EACH = {"name": "cosine", "tokens": "each"}

@@ -20,9 +20,10 @@ from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
-from swm.pipeline import CompressionPipeline, shape_now
+from swm.pipeline import CompressionPipeline
 from swm.plugins import load_plugins
 from swm.recipe import build_recipe
+from swm.report import shape_now
 
 PRUNERS: dict[str, Any] = {
     "llm-pruner (first)": "llm-pruner",

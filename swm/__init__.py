@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
     from swm.interfaces.stage import Stage, StageContext, StagePlan, Step
     from swm.interfaces.text import TextSource
-    from swm.pipeline import CompressionPipeline, RunResult, compress, replay
+    from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
     from swm.plugins import load_plugins
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
+    from swm.replay import replay
     from swm.view import ModelView
     from swm.windows import Window
 
@@ -52,7 +53,7 @@ _HOME = {
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",
-    "replay": "swm.pipeline",
+    "replay": "swm.replay",
     "Plan": "swm.plan",
     "load_plugins": "swm.plugins",
     "Recipe": "swm.recipe",

@@ -107,9 +107,9 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Replay a plan on the original model, without data."""
-    from swm.pipeline import replay
     from swm.plan import read_plan
     from swm.plugins import load_plugins
+    from swm.replay import replay
 
     plugins = load_plugins(plugin)
     made = read_plan(plan_file, plugins.registry)

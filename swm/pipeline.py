@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +14,12 @@ import numpy as np
 import torch
 
 import swm
-from swm import checkpoint, models, yamlfile
+from swm import checkpoint, models
 from swm.budget import ModelShape, Target, achieved
 from swm.calibration import Calibration, draw
 from swm.card import model_card
-from swm.errors import PlanError, RecipeError, at
-from swm.export import Layout, export
+from swm.errors import RecipeError, at
+from swm.export import export
 from swm.families import ModelFamily, find_family
 from swm.generation import answers
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
@@ -30,6 +28,7 @@ from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
 from swm.progress import Progress, Silent
 from swm.recipe import Recipe, build_recipe, load_recipe
+from swm.report import environment, shape_now, write_json, write_yaml
 from swm.units import widths
 from swm.view import ModelView
 
@@ -318,97 +317,3 @@ def compress(
     plugins = load_plugins(plugin_files)
     built = build_recipe({"model": model, "stages": list(stages), **recipe}, plugins)
     return CompressionPipeline(built, plugins, progress or Silent(), overwrite).run()
-
-
-def replay(
-    plan: Plan,
-    plugins: Plugins,
-    output: str,
-    *,
-    model: str | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    device: str = "auto",
-    layout: Layout = "native",
-    trust_remote_code: bool = False,
-) -> RunResult:
-    """Apply a plan to the original checkpoint, without data.
-
-    Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for.
-    """
-    progress = progress or Silent()
-    target = checkpoint.check_output(output, overwrite)
-    source = models.locate(model or plan.model["source"], plugins.registry, progress)
-    config = models.load_config(source, trust_remote_code)
-    family = find_family(config, plugins.registry.families)
-    if config.model_type != plan.model["model_type"] or config.num_hidden_layers != plan.model["layers"]:
-        raise PlanError(
-            f"the plan is for a {plan.model['model_type']} of {plan.model['layers']} layers; "
-            f"'{source.name}' is a {config.model_type} of {config.num_hidden_layers}"
-        )
-    checkpoint.check_apart(target, source.folder)
-    shape = models.shape_of(config, plugins.registry.families, trust_remote_code)
-    models.check_memory(shape, plan.model["dtype"], config, device)
-    tokenizer = models.load_tokenizer(source, trust_remote_code)
-    loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
-    view = ModelView(loaded, family)
-    before = shape_now(view)
-    fingerprint = view.fingerprint()
-    if fingerprint != plan.model["fingerprint"]:
-        raise PlanError(
-            f"'{source.name}' has fingerprint {fingerprint[:12]}, "
-            f"the plan was made for {plan.model['fingerprint'][:12]}"
-        )
-    for stage in plan.stages:
-        stage.apply(view)
-    after = shape_now(view)
-    report: dict[str, Any] = {
-        "swm": swm.__version__,
-        "model": dict(plan.model),
-        "seed": plan.seed,
-        "calibration": dict(plan.calibration),
-        "environment": environment(),
-        "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
-        "compressed": {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)},
-        "achieved": achieved(before, before, after),
-    }
-
-    def extras(folder: Path, verification: dict[str, Any]) -> None:
-        report["verification"] = verification
-        plan.write(folder / "plan.yaml")
-        write_json(folder / "report.json", report)
-        (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
-
-    generator = torch.Generator().manual_seed(plan.seed)
-    ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
-    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout))
-    return RunResult(view.model, tokenizer, plan, report, target)
-
-
-def shape_now(view: ModelView) -> ModelShape:
-    """The shape of the model as it is."""
-    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
-
-
-def environment() -> dict[str, Any]:
-    """What a number may depend on besides the recipe."""
-    import transformers
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def write_json(file: Path, data: Any) -> None:
-    """JSON that people can read."""
-    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def write_yaml(file: Path, data: Any) -> None:
-    """YAML in the order of the data."""
-    file.write_text(yamlfile.dump(data), encoding="utf-8")

@@ -33,8 +33,9 @@ RANKS = """
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.*
     registry
     catalogue models plan plugins
-    card checkpoint doctor evaluation recipe
+    card checkpoint doctor evaluation recipe report
     pipeline
+    replay
     console
     cli
     __main__

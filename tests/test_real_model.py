@@ -16,10 +16,10 @@ from swm.depth import DepthEngine
 from swm.families import find_family
 from swm.interfaces.stage import StageContext
 from swm.models import ModelSource, load_config, load_model, load_tokenizer, locate
-from swm.pipeline import shape_now
 from swm.plugins import Plugins
 from swm.progress import Silent
 from swm.pruners.sliding_window import SlidingWindow
+from swm.report import shape_now
 from swm.view import ModelView
 
 pytestmark = [

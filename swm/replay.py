@@ -1,0 +1,88 @@
+"""Replaying a plan on the original checkpoint, without data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import swm
+from swm import checkpoint, models
+from swm.budget import achieved
+from swm.card import model_card
+from swm.errors import PlanError
+from swm.export import Layout, export
+from swm.families import find_family
+from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
+from swm.plan import Plan
+from swm.plugins import Plugins
+from swm.progress import Progress, Silent
+from swm.report import environment, shape_now, write_json
+from swm.units import widths
+from swm.view import ModelView
+
+
+def replay(
+    plan: Plan,
+    plugins: Plugins,
+    output: str,
+    *,
+    model: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    device: str = "auto",
+    layout: Layout = "native",
+    trust_remote_code: bool = False,
+) -> RunResult:
+    """Apply a plan to the original checkpoint, without data.
+
+    Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for.
+    """
+    progress = progress or Silent()
+    target = checkpoint.check_output(output, overwrite)
+    source = models.locate(model or plan.model["source"], plugins.registry, progress)
+    config = models.load_config(source, trust_remote_code)
+    family = find_family(config, plugins.registry.families)
+    if config.model_type != plan.model["model_type"] or config.num_hidden_layers != plan.model["layers"]:
+        raise PlanError(
+            f"the plan is for a {plan.model['model_type']} of {plan.model['layers']} layers; "
+            f"'{source.name}' is a {config.model_type} of {config.num_hidden_layers}"
+        )
+    checkpoint.check_apart(target, source.folder)
+    shape = models.shape_of(config, plugins.registry.families, trust_remote_code)
+    models.check_memory(shape, plan.model["dtype"], config, device)
+    tokenizer = models.load_tokenizer(source, trust_remote_code)
+    loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
+    view = ModelView(loaded, family)
+    before = shape_now(view)
+    fingerprint = view.fingerprint()
+    if fingerprint != plan.model["fingerprint"]:
+        raise PlanError(
+            f"'{source.name}' has fingerprint {fingerprint[:12]}, "
+            f"the plan was made for {plan.model['fingerprint'][:12]}"
+        )
+    for stage in plan.stages:
+        stage.apply(view)
+    after = shape_now(view)
+    report: dict[str, Any] = {
+        "swm": swm.__version__,
+        "model": dict(plan.model),
+        "seed": plan.seed,
+        "calibration": dict(plan.calibration),
+        "environment": environment(),
+        "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
+        "compressed": {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)},
+        "achieved": achieved(before, before, after),
+    }
+
+    def extras(folder: Path, verification: dict[str, Any]) -> None:
+        report["verification"] = verification
+        plan.write(folder / "plan.yaml")
+        write_json(folder / "report.json", report)
+        (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
+
+    generator = torch.Generator().manual_seed(plan.seed)
+    ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
+    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout))
+    return RunResult(view.model, tokenizer, plan, report, target)

@@ -1,0 +1,43 @@
+"""What a report says besides the numbers, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swm import yamlfile
+from swm.budget import ModelShape
+from swm.view import ModelView
+
+
+def shape_now(view: ModelView) -> ModelShape:
+    """The shape of the model as it is."""
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+
+
+def environment() -> dict[str, Any]:
+    """What a number may depend on besides the recipe."""
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def write_json(file: Path, data: Any) -> None:
+    """JSON that people can read."""
+    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_yaml(file: Path, data: Any) -> None:
+    """YAML in the order of the data."""
+    file.write_text(yamlfile.dump(data), encoding="utf-8")
