@@ -28,7 +28,7 @@ from swm.view import ModelView
 
 CLIENT = "ctranslate2==4.8.5"
 NEW_TOKENS = 8
-# All folders in one process, since importing takes longest. A folder that is converted already has its result beside it.
+# All folders in one process, as importing takes longest. A folder that is already converted has its result beside it.
 ANSWER = """
 import json, os, sys, warnings
 import torch
