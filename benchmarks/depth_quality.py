@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[6, 10])
     parser.add_argument("--max-tokens", type=int, default=16 * 512)
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
     bench = Bench(parser.parse_args())
     dense = bench.row("dense", None)
     sections = [bench.protocol(dense)]
@@ -86,6 +87,8 @@ def main() -> None:
 def cell(row: dict[str, Any]) -> str:
     if "refused" in row:
         return "refused"
+    if "missing" in row:
+        return "not measured"
     value = row["perplexity"]
     shown = f"{value:.1f}" if value < 1000 else f"{value:.0e}"
     return f"{shown} ({row['removed']})" if row["removed"] else shown
@@ -98,7 +101,7 @@ class Bench:
         self.options = options
         self.depths: list[int] = options.layers
         self.registry = load_plugins().registry
-        self.rows = Rows(options.out / "depth_quality.jsonl")
+        self.rows = Rows(options.out / "depth_quality.jsonl", options.known_only)
         self.source = models.locate(options.model, self.registry, Silent())
         tokenizer = models.load_tokenizer(self.source)
         text = self.registry.build("text", options.text)

@@ -38,6 +38,7 @@ DEPTHS: dict[str, dict[str, Any]] = {
     "sliding-window + llm-pruner": {"pruner": "sliding-window", "similarity": {"name": "cosine", "tokens": "each"}},
     "block-influence + llm-pruner": {"pruner": "block-influence"},
 }
+MEMORY = ("weights", "peak when loaded", "peak after scoring")
 RATIOS, TOTALS, SHARES = (0.1, 0.2, 0.35), (0.2, 0.35), (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--text", required=True, help="the WikiText-2 test file, or any text")
     parser.add_argument("--max-tokens", type=int, default=16 * 512)
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     bench = Bench(options)
@@ -68,7 +70,8 @@ def main() -> None:
             found = [bench.row(f"{name} {total} {share}", shared(depth, total, share)) for share in SHARES]
             rows.append([f"{name}, {total:.0%}", *map(cell, found)])
     sections.append(markdown_table(["depth + width, total", *(f"depth share {share:g}" for share in SHARES)], rows))
-    rows = [[key, f"{value:,.0f}"] for key, value in bench.rows.measure("memory", run_memory).items() if key != "key"]
+    memory = bench.rows.measure("memory", run_memory)
+    rows = [[name, f"{memory[name]:,.0f}"] for name in MEMORY if name in memory]
     sections.append(markdown_table(["memory of one Taylor scoring, 10 x 64 tokens", "MiB"], rows))
     write_section("width", "\n\n".join(sections))
 
@@ -81,6 +84,8 @@ def shared(depth: dict[str, Any], total: float, share: float) -> dict[str, Any]:
 def cell(row: dict[str, Any]) -> str:
     if "refused" in row:
         return "refused"
+    if "missing" in row:
+        return "not measured"
     value = row["perplexity"]
     return f"{value:.1f} ({row['ratio']:.1%})" if value < 1000 else f"{value:.0e} ({row['ratio']:.1%})"
 
@@ -103,7 +108,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.plugins = load_plugins()
-        self.rows = Rows(options.out / "width.jsonl")
+        self.rows = Rows(options.out / "width.jsonl", options.known_only)
         self.windows: Any = None
 
     def pipeline(self, recipe: dict[str, Any]) -> CompressionPipeline:
@@ -148,7 +153,7 @@ class Bench:
         loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         pipeline.decide(ready, view, apply_last=False)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"weights": weights, "peak when loaded": loaded, "peak after scoring": peak}
+        return dict(zip(MEMORY, (weights, loaded, peak), strict=True))
 
     def protocol(self, dense: dict[str, Any]) -> str:
         name = Path(self.options.text).name
