@@ -2,7 +2,7 @@
 
     python benchmarks/depth_quality.py --text wiki.test.raw
 
-Rows are kept in out/benchmarks/ and a run that was stopped goes on where it was; RESULTS.md gets the tables.
+Rows are kept in benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets the tables.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--text", required=True, help="the WikiText-2 test file, or any text")
     parser.add_argument("--layers", type=int, nargs="+", default=[6, 10])
     parser.add_argument("--max-tokens", type=int, default=16 * 512)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
     bench = Bench(parser.parse_args())
     dense = bench.row("dense", None)
