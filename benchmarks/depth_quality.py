@@ -41,8 +41,6 @@ PRUNERS: dict[str, dict[str, Any]] = {
     "random (seed 1)": {"pruner": {"name": "random", "seed": 1}},
     "random (seed 2)": {"pruner": {"name": "random", "seed": 2}},
 }
-# Each of its trials projects the whole vocabulary: hundreds of them at the larger depth take a quarter of an hour.
-SLOW = "sliding-window (kl)"
 MERGERS: dict[str, dict[str, Any]] = {
     "consolidate, telescoped (released)": {"name": "consolidate"},
     "consolidate, telescoped, norms: top": {"name": "consolidate", "norms": "top"},

@@ -7,7 +7,7 @@ every layer; a trial runs the merged layer and what lies above it, and nothing e
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,8 @@ from swm.windows import Window, check_windows
 
 # The next-token scores of one piece of text, in float32, take at most this much memory at a time.
 LOGITS_BYTES = 128 * 2**20
+# Those of the original model are kept for all trials when they take no more than this.
+REFERENCE_LOGITS_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class DepthEngine:
         self._recording = view.record(context.calibration.ids)
         self._reference = self._recording.states[-1] if context.reference is None else context.reference
         self._reference_ready = self._ready(self._reference) if similarity.space != "logits" else None
+        self._reference_logits: list[Tensor] | None = None
         self._plain: Program = tuple(Slot(i) for i in range(self.layers))
         self._base: Program = self._plain
         self._states: list[Tensor] = list(self._recording.states)
@@ -189,12 +192,20 @@ class DepthEngine:
         if not isinstance(self.similarity, SampleMetric):
             return self.similarity.compare(self.view.logits(self._reference).float(), self.view.logits(end).float())
         values = [
-            self.similarity.per_sample(
-                self.view.logits(self._reference[rows]).float(), self.view.logits(end[rows]).float()
-            )
-            for rows in self._pieces(end)
+            self.similarity.per_sample(reference, self.view.logits(end[rows]).float())
+            for rows, reference in zip(self._pieces(end), self._logits_of_reference(), strict=True)
         ]
         return self.similarity.reduce(torch.cat(values))
+
+    def _logits_of_reference(self) -> Iterable[Tensor]:
+        """The original model's next-token scores, piece by piece."""
+        pieces = (self.view.logits(self._reference[rows]).float() for rows in self._pieces(self._reference))
+        samples, seq = self._reference.shape[:2]
+        if samples * seq * self.view.config.vocab_size * 4 > REFERENCE_LOGITS_BYTES:
+            return pieces
+        if self._reference_logits is None:
+            self._reference_logits = list(pieces)
+        return self._reference_logits
 
     def _next_token_loss(self, end: Tensor) -> float:
         total = 0.0
