@@ -22,6 +22,6 @@ class RandomUnits(WidthPruner):
     seed: Annotated[int, Field(ge=0)] = 0
 
     def score(self, group: UnitGroup) -> Tensor:
-        part = ("attention", "mlp").index(group.part)
+        part = {"attention": 0, "mlp": 1, "queries": 500_000}[group.part]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 2 * group.layer + part)
         return torch.rand(group.units, generator=generator)

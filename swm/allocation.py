@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swm.errors import BudgetError
-from swm.interfaces.width import Part
+from swm.interfaces.width import Block, Part, block
 from swm.units import Geometry, cuts, geometry
 from swm.view import ModelView
 
@@ -42,14 +42,14 @@ def allocate_locally(
 ) -> Allocation:
     """One share of every layer, as LLM-Pruner: the given one, or that which comes nearest to `goal` parameters.
 
-    `head_counts` are the only numbers of KV heads to end with, if not all are fine; more are kept then.
+    `head_counts` are the only numbers of KV or query heads to end with, if not all are fine; more are kept then.
     Raises BudgetError as `check_goal`, and for a share that rounding makes nothing of.
     """
     groups = _groups(view, scores)
     shapes = {position: geometry(view, position) for position, _ in groups}
 
     def kept(attention: float, mlp: float) -> dict[Key, int]:
-        shares: dict[Part, float] = {"attention": attention, "mlp": mlp}
+        shares: dict[Part, float] = {"attention": attention, "queries": attention, "mlp": mlp}
         return {
             key: _possible(keep_of_share(shapes[key[0]], key[1], shares[key[1]]), group, key, rounding, head_counts)
             for key, group in groups.items()
@@ -90,9 +90,9 @@ def keep_of_share(shape: Geometry, part: Part, share: float) -> int:
     The released LLM-Pruner counts channels, `n = C - int(C (1 - share))`, and removes `n // head_dim` whole heads.
     Source: arXiv 2305.11627 and its released block-wise mode.
     """
-    if part == "attention":
-        channels = shape.kv_heads * shape.head_dim
-        return shape.kv_heads - (channels - int(channels * (1 - share))) // shape.head_dim
+    if part != "mlp":
+        channels = shape.units(part) * shape.head_dim
+        return shape.units(part) - (channels - int(channels * (1 - share))) // shape.head_dim
     return int(shape.mlp * (1 - share))
 
 
@@ -175,14 +175,24 @@ def smallest_step(
 
     A local allocation moves channels first, where there are any to move.
     """
-    steps: dict[Part, list[int]] = {"mlp": [], "attention": []}
+    steps: dict[Block, list[int]] = {"mlp": [], "attention": []}
     for key, group in _groups(view, keys).items():
         reachable = (_possible(n, group, key, rounding, head_counts) for n in range(group.units - 1, 0, -1))
         kept = next((n for n in reachable if n < group.units), group.units)
-        steps[key[1]].append((group.units - kept) * group.each)
+        steps[block(key[1])].append((group.units - kept) * group.each)
     if local:
         return sum(steps["mlp"]) or sum(steps["attention"])
     return min(filter(None, steps["mlp"] + steps["attention"]), default=0)
+
+
+def best_units(score: Tensor, kept: int, groups: int = 1) -> list[int]:
+    """The `kept` units `[units]` of highest score, ascending, as many from each of the equal groups.
+
+    Of equal scores the lower unit stays: the same on every machine.
+    """
+    rows = score.reshape(groups, -1)
+    best = torch.sort(rows, dim=1, descending=True, stable=True).indices[:, : kept // groups]
+    return sorted((best + rows.shape[1] * torch.arange(groups)[:, None]).flatten().tolist())
 
 
 def _possible(

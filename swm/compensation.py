@@ -10,11 +10,11 @@ from torch import Tensor
 
 from swm.errors import FamilyError
 from swm.families import ModelFamily
-from swm.interfaces.width import Part
-from swm.units import cuts, geometry, kept_channels
+from swm.interfaces.width import Block, Part, block
+from swm.units import Cut, cuts, geometry, kept_channels
 from swm.view import ModelView
 
-WRITERS = {
+WRITERS: Mapping[Block, tuple[str, ...]] = {
     "attention": ("attention.q", "attention.k", "attention.v", "attention.qkv"),
     "mlp": ("mlp.gate", "mlp.up", "mlp.gate_up"),
 }
@@ -22,7 +22,7 @@ WRITERS = {
 
 def check_bias(family: ModelFamily, config: Any, part: Part) -> None:
     """Raise FamilyError when the family's own class cannot hold a bias on the projection that reads the units."""
-    if part in family.own_bias or hasattr(config, family.bias_switch.get(part, "")):
+    if block(part) in family.own_bias or hasattr(config, family.bias_switch.get(block(part), "")):
         return
     raise FamilyError(
         f"model_type '{config.model_type}' has no bias for its {part} output, so what the removed units contributed "
@@ -38,15 +38,31 @@ def added_biases(view: ModelView, kept: Mapping[tuple[int, Part], int], part: Pa
     added = 0
     for position in range(len(view.layers)):
         state, shape = view.state(position), geometry(view, position)
-        found = cuts(view.family, state, shape, part)
-        if found[-1].bias in state:
+        reader = _reader(view, position, part)
+        if reader.bias in state:
             continue
-        for cut in found:
-            if cut.key.endswith(".weight") and cut.bias not in state:
-                each = cut.channels // shape.units(part)
-                own = kept.get((position, part), shape.units(part))
-                added += cut.view(state[cut.key]).shape[1] if cut.reads else each * own
+        units = range(kept.get((position, part), shape.units(part)))
+        added += reader.view(state[reader.key]).shape[1]
+        added += sum(_new_biases(view, position, part, units).values())
     return added
+
+
+def _reader(view: ModelView, position: int, part: Part) -> Cut:
+    return next(c for c in cuts(view.family, view.state(position), geometry(view, position), part) if c.reads)
+
+
+def _new_biases(view: ModelView, position: int, part: Part, units: Sequence[int]) -> dict[str, int]:
+    """The lengths, with these units kept, of the biases that the switch gives to writing projections without one."""
+    state, shape = view.state(position), geometry(view, position)
+    places = cuts(view.family, state, shape, part)
+    found = {}
+    for writer in WRITERS[block(part)]:
+        key = f"{writer}.weight"
+        if key in state and f"{writer}.bias" not in state:
+            own = [cut for cut in places if cut.key == key]
+            gone = sum(cut.channels - len(kept_channels(shape, part, cut, units)) for cut in own)
+            found[f"{writer}.bias"] = len(state[key]) - gone
+    return found
 
 
 @torch.no_grad()
@@ -58,7 +74,7 @@ def bias_compensation(
     `mean` is the mean of the reader's input, `[channels]`. Source: FLAP, arXiv 2312.11983, section 3.4.
     """
     state, shape = view.state(position), geometry(view, position)
-    cut = next(c for c in cuts(view.family, state, shape, part) if c.reads)
+    cut = _reader(view, position, part)
     gone = torch.ones(cut.channels, dtype=torch.bool)
     gone[kept_channels(shape, part, cut, units)] = False
     weight = cut.view(state[cut.key]).double()
@@ -68,13 +84,6 @@ def bias_compensation(
     result = {cut.bias: (extra if old is None else old.double() + extra).to(dtype)}
     if old is None:
         # The config switch that allows this bias gives one to every projection of the part.
-        for writer in WRITERS[part]:
-            key = f"{writer}.weight"
-            if key in state and f"{writer}.bias" not in state:
-                kept = sum(
-                    len(kept_channels(shape, part, c, units))
-                    for c in cuts(view.family, state, shape, part)
-                    if c.key == key
-                )
-                result[f"{writer}.bias"] = torch.zeros(kept, dtype=dtype, device=weight.device)
+        for key, size in _new_biases(view, position, part, units).items():
+            result[key] = torch.zeros(size, dtype=dtype, device=weight.device)
     return result

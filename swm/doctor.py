@@ -97,7 +97,7 @@ def _widths(view: ModelView) -> dict[str, str]:
         "width: attention": f"{shape.kv_heads} KV heads with {shape.queries} query heads each",
         "width: mlp": f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}",
     }
-    counts = head_counts(view, with_biases=False)
+    counts = head_counts(view, "attention", with_biases=False)
     if counts is not None and len(counts) < shape.kv_heads:
         found["width: attention"] += f"; the model class takes {', '.join(map(str, counts))}"
     parts: tuple[Part, ...] = ("attention", "mlp")
@@ -106,6 +106,8 @@ def _widths(view: ModelView) -> dict[str, str]:
             check_bias(view.family, view.config, part)
         except FamilyError:
             found[f"width: {part}"] += "; no bias for what flap compensates"
+    if shape.queries > 1 and view.family.prunable_heads:
+        found["width: queries"] = f"{shape.heads} query heads, {shape.queries} to a KV head, removed evenly"
     if not view.family.prunable_heads:
         found["width: attention"] = "no: attention is as wide as the hidden size"
     elif shape.kv_heads == 1:

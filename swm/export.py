@@ -15,14 +15,14 @@ from torch import Tensor
 
 from swm.errors import CheckpointError
 from swm.families import ModelFamily
-from swm.interfaces.width import Part
+from swm.interfaces.width import Block, Part
 from swm.quiet import quiet_transformers
 from swm.surgery import set_widths
 from swm.units import Geometry, cuts, geometries, geometry
 from swm.view import ModelView
 
 Layout = Literal["native", "padded", "custom"]
-PARTS: tuple[Part, ...] = ("attention", "mlp")
+BLOCKS: tuple[Block, ...] = ("attention", "mlp")
 
 MODELLING = "modeling_swm.py"
 # Written beside a model whose layers differ in width; `{...}` are filled in.
@@ -115,17 +115,19 @@ def stand_in(config: Any, family: ModelFamily) -> str | None:
     return family.stand_in.get(config.model_type) if plain else None
 
 
-def head_counts(view: ModelView, with_biases: bool) -> list[int] | None:
-    """The numbers of KV heads with which the model can be saved as a stock class; None when all can.
+def head_counts(view: ModelView, part: Part, with_biases: bool) -> list[int] | None:
+    """The numbers of units of an attention part with which the model can be saved as a stock class; None when all can.
 
     A stand-in of another model type takes any number, but no biases.
     """
     if stand_in(view.config, view.family) is not None and not with_biases:
         return None
     first = geometry(view, 0)
-    counts = range(1, first.kv_heads + 1)
-    shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in counts}
-    return [n for n in counts if not refusal(view.config, view.family, shapes[n])]
+    if part == "queries":
+        shapes = {n: replace(first, heads=n) for n in range(first.kv_heads, first.heads + 1, first.kv_heads)}
+    else:
+        shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in range(1, first.kv_heads + 1)}
+    return [n for n, shape in shapes.items() if not refusal(view.config, view.family, shape)]
 
 
 def _native(view: ModelView) -> Any:
@@ -168,13 +170,18 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
     """A model of uniform width whose additional heads and channels are zero."""
     from transformers import AutoModelForCausalLM
 
+    if len({shape.queries for shape in shapes}) > 1:
+        raise CheckpointError(
+            "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
+            "choose layout: custom, or remove query heads with uniform: true"
+        )
     widest = widest_of(shapes)
     while refusal(view.config, view.family, widest):
         widest = replace(widest, heads=widest.heads + widest.queries, kv_heads=widest.kv_heads + 1)
     state = dict(view.model.state_dict())
     for position, shape in enumerate(shapes):
         own = view.state(position)
-        for part in PARTS:
+        for part in BLOCKS:
             own.update(_padded_part(view.family, own, shape, widest, part))
         for key, value in own.items():
             state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value

@@ -21,7 +21,7 @@ from swm.progress import Task
 from swm.units import Geometry, cuts, geometry
 from swm.view import ModelView, Recording
 
-READERS: Mapping[Part, str] = {"attention": "attention.o", "mlp": "mlp.down"}
+READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
 
 
 class Scored:

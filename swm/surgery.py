@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from swm.errors import PlanError
 from swm.families import ModelFamily, cut_config_to
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
-from swm.interfaces.width import Part
-from swm.units import Geometry, cut_state, cuts, geometry
+from swm.interfaces.width import Part, block
+from swm.units import Geometry, check_units, cut_state, cuts, geometry
 from swm.view import ModelView
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
@@ -90,10 +90,11 @@ def keep_units(
     `cut` changes the weights in place of `cut_units`. Raises PlanError when the shapes did not change as they must.
     """
     own = view.state(position)
+    check_units(geometry(view, position), part, units)
     added = [key for key in biases or {} if key not in own]
     if added:
         # The config switch gives these biases to every layer.
-        setattr(view.config, view.family.bias_switch[part], True)
+        setattr(view.config, view.family.bias_switch[block(part)], True)
         for other in range(len(view.layers)):
             _add_biases(view, other, added)
     (cut or cut_units)(view, position, part, units)
@@ -114,8 +115,8 @@ def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) 
 
 
 def _fits(view: ModelView, position: int, part: Part, shape: Geometry) -> bool:
-    """Whether every projection of the part has just the channels of that shape."""
-    state = view.state(position)
+    """Whether every projection of the part's block has just the channels of that shape."""
+    part, state = block(part), view.state(position)
     left = {(cut.key, cut.dim): state[cut.key].shape[cut.dim] for cut in cuts(view.family, state, shape, part)}
     for cut in cuts(view.family, state, shape, part):
         left[cut.key, cut.dim] -= cut.channels
@@ -176,5 +177,6 @@ def _counts(shape: Geometry) -> dict[str, int]:
         "num_heads": shape.heads,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.kv_heads,
+        "num_key_value_groups": shape.queries,
         "intermediate_size": shape.mlp,
     }

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from swm.errors import FamilyError
 from swm.families import ModelFamily
 from swm.interfaces.merger import is_norm
-from swm.interfaces.width import Part
+from swm.interfaces.width import Part, block
 from swm.units import cuts, geometry, kept_channels
 from swm.view import ModelView
 
@@ -30,9 +30,11 @@ Removed = dict[tuple[str, bool], list[int]]
 
 def check_backend(family: ModelFamily, part: Part) -> None:
     """Raise FamilyError for projections that torch-pruning cannot cut; known before the weights are loaded."""
+    if part == "queries":
+        raise FamilyError("torch-pruning takes a KV head with all its query heads; use backend: native for queries")
     if family.transposed:
         why = "knows no Conv1D"
-    elif {"attention": "attention.qkv", "mlp": "mlp.gate_up"}[part] in family.projections:
+    elif {"attention": "attention.qkv", "mlp": "mlp.gate_up"}[block(part)] in family.projections:
         why = f"takes the projections of {part} that share one matrix for one"
     else:
         return

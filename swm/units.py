@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from swm.errors import FamilyError
+from swm.errors import FamilyError, PlanError
 from swm.families import ModelFamily
 from swm.interfaces.width import Part
 from swm.view import ModelView
@@ -30,7 +30,7 @@ class Geometry:
 
     def units(self, part: Part) -> int:
         """How many units a part has."""
-        return self.kv_heads if part == "attention" else self.mlp
+        return {"attention": self.kv_heads, "queries": self.heads, "mlp": self.mlp}[part]
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,24 @@ def geometry(view: ModelView, position: int) -> Geometry:
     """The widths of a layer as it is. Raises FamilyError for a family whose row names not all that a cut must reach."""
     family, config = view.family, view.config
     state = view.state(position)
-    if "mlp.down.weight" not in state or "attention.o.weight" not in state:
+    keys = state.keys() & {"attention.k.weight", "attention.qkv.weight"}
+    if "mlp.down.weight" not in state or "attention.o.weight" not in state or not keys:
         raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
     reads = 0 if family.transposed else 1
     mlp = state["mlp.down.weight"].shape[reads]
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = state["attention.o.weight"].shape[reads] // head_dim
-    queries = config.num_attention_heads // (getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
     _check_rest(family, state, head_dim)
-    return Geometry(heads, heads // queries, head_dim, mlp)
+    return Geometry(heads, _kv_heads(family, state, heads, head_dim), head_dim, mlp)
+
+
+def _kv_heads(family: ModelFamily, state: Mapping[str, Tensor], heads: int, head_dim: int) -> int:
+    """KV heads, counted in the projection that makes the keys."""
+    writes = 1 if family.transposed else 0
+    if "attention.k.weight" in state:
+        return state["attention.k.weight"].shape[writes] // head_dim
+    # One matrix makes queries, keys and values.
+    return (state["attention.qkv.weight"].shape[writes] // head_dim - heads) // 2
 
 
 def geometries(view: ModelView) -> list[Geometry]:
@@ -101,7 +110,11 @@ def _check_rest(family: ModelFamily, state: Mapping[str, Tensor], head_dim: int)
 def cuts(family: ModelFamily, state: Mapping[str, Tensor], shape: Geometry, part: Part) -> list[Cut]:
     """Every place of a part's channels. Parameters without a channel axis (the reader's bias) are left out."""
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    if part == "attention":
+    layout: dict[str, list[tuple[int, int]]]
+    if part == "queries":
+        layout = {"attention.q": [(0, q)], "attention.qkv": [(0, q)]}
+        reader, size = "attention.o", q
+    elif part == "attention":
         layout = {
             "attention.q": [(0, q)],
             "attention.k": [(0, kv)],
@@ -133,16 +146,28 @@ def kept_channels(shape: Geometry, part: Part, cut: Cut, units: Sequence[int]) -
     return (torch.tensor(units)[:, None] * each + torch.arange(each)).flatten()
 
 
+def check_units(shape: Geometry, part: Part, units: Sequence[int]) -> None:
+    """Raise PlanError for query heads that leave some KV heads with more of them than others."""
+    if part != "queries":
+        return
+    left = [sum(unit // shape.queries == group for unit in units) for group in range(shape.kv_heads)]
+    if len(set(left)) > 1:
+        raise PlanError(f"every KV head must keep as many query heads as the others; found {left}")
+
+
 def cut_state(
     family: ModelFamily, state: Mapping[str, Tensor], shape: Geometry, part: Part, units: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The state with only the kept units of a part; other parameters are returned as they are."""
+    """The state with only the kept units of a part; other parameters, and other rows, are returned as they are."""
     result = dict(state)
     by_key: dict[str, list[Cut]] = {}
     for cut in cuts(family, state, shape, part):
         by_key.setdefault(cut.key, []).append(cut)
     for key, places in by_key.items():
-        index = torch.cat([kept_channels(shape, part, cut, units) + cut.offset for cut in places])
-        value = state[key]
-        result[key] = value.index_select(places[0].dim, index.to(value.device)).contiguous()
+        value, dim = state[key], places[0].dim
+        stays = torch.ones(value.shape[dim], dtype=torch.bool)
+        for cut in places:
+            stays[cut.offset : cut.offset + cut.channels] = False
+            stays[kept_channels(shape, part, cut, units) + cut.offset] = True
+        result[key] = value.index_select(dim, stays.nonzero().flatten().to(value.device)).contiguous()
     return result

@@ -64,6 +64,14 @@ def test_a_fused_projection_loses_the_same_heads_in_its_three_blocks(tiny, view_
     assert torch.equal(cut, whole[[*range(16, 32), *range(40, 48), *range(56, 64)]])
 
 
+def test_single_query_heads_leave_keys_and_values_alone(tiny, view_of) -> None:
+    view = view_of(tiny("phi3"))
+    whole = view.state(0)["attention.qkv.weight"]
+    cut = cut_state(view.family, view.state(0), geometry(view, 0), "queries", [1, 2])["attention.qkv.weight"]
+    # Of 4 query heads of 8 rows, 1 and 2; all rows of keys and values, which begin at 32.
+    assert torch.equal(cut, torch.cat([whole[8:24], whole[32:]]))
+
+
 def test_stored_the_other_way_round_columns_are_written_and_rows_read(tiny, view_of) -> None:
     view = view_of(tiny("gpt2"))
     whole = view.state(0)

@@ -84,9 +84,10 @@ def depth(pruner: Any = "sliding-window", **settings: Any) -> dict[str, Any]:
 PRUNERS = ["llm-pruner", "magnitude", "wanda", "flap", "activation", "random"]
 
 
+@pytest.mark.parametrize("units", [["attention", "mlp"], ["queries", "mlp"]], ids=["KV heads", "query heads"])
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_a_target_is_met_within_a_step(run: Runs, pruner: str) -> None:
-    done = run(width(pruner, target={"ratio": 0.2}))
+def test_a_target_is_met_within_a_step(run: Runs, pruner: str, units: list[str]) -> None:
+    done = run(width(pruner, target={"ratio": 0.2}, units=units))
     dense, achieved = done.report["model"]["parameters"], done.report["achieved"]
     added = done.report["stages"][0]["facts"].get("added_biases", 0)
     assert (added > 0) == (pruner == "flap")
@@ -114,6 +115,27 @@ def test_the_report_says_the_widths_of_each_layer_where_they_differ(run: Runs) -
 def test_only_the_named_units_go(run: Runs, units: list[str], heads: int, channels: int) -> None:
     widths = run(width(layer_ratio=0.25, units=units)).report["compressed"]["widths"]
     assert (widths["kv_heads"], widths["mlp"]) == (heads, channels)
+
+
+def test_single_query_heads_go_evenly_and_are_saved(
+    folder_of: Callable[..., Path], plugins: Plugins, tmp_path: Path
+) -> None:
+    run = Runs(folder_of("llama", **{**SHAPE, "hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2}))
+    done = run(width("wanda", layer_ratio=0.34, units=["queries"]), output=str(tmp_path / "one"))
+    assert done.report["compressed"]["widths"] == {"heads": 4, "kv_heads": 2, "mlp": 96}
+    assert all("keep 4 of 6 query heads" in line for line in done.plan.lines())
+    replay(read_plan(tmp_path / "one/plan.yaml", plugins.registry), plugins, str(tmp_path / "two"))
+    same_bytes(tmp_path / "one", tmp_path / "two", ("model.safetensors", "config.json", "plan.yaml"))
+
+
+def test_uneven_query_heads_need_the_custom_layout(folder_of: Callable[..., Path], tmp_path: Path) -> None:
+    run = Runs(folder_of("llama", **{**SHAPE, "hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2}))
+    stage = width("magnitude", layer_ratio=0.34, units=["queries"], layers=[1, 4], uniform=False)
+    done = run(stage, output=str(tmp_path / "one"), layout="custom")
+    assert done.report["compressed"]["widths"]["heads"] == [6, 4, 4, 4, 6, 6]
+    with pytest.raises(SwmError, match=r"different numbers of query heads .* layout: custom"):
+        run(stage, output=str(tmp_path / "two"), layout="padded")
+    assert not (tmp_path / "two").exists()
 
 
 def test_kept_numbers_are_rounded(run: Runs) -> None:
@@ -208,6 +230,7 @@ def test_compensation_after_a_stand_in_is_needed_is_refused(run: Runs) -> None:
         (width(target={"ratio": 0.1}, round_mlp=96), "stages.0.width.round_mlp: found 96; a layer has 96 MLP channels"),
         (width(layer_ratio=0.1, round_heads=4), "stages.0.width.round_heads: found 4; a layer has 4 KV heads"),
         (width(target={"ratio": 0.1}, layers=[2, 7], uniform=False), r"width.layers: found \[2, 7\]; .* 0 to 5"),
+        (width(layer_ratio=0.5, units=["queries"], round_heads=2), "round_heads: found 2; a layer has 8 query heads"),
         (width(layer_ratio=0.001), "layer_ratio: 0.001 .* less than one rounding step"),
     ],
 )
@@ -224,6 +247,14 @@ def test_a_budget_that_the_first_stage_cannot_meet_is_refused_early(run: Runs, m
     for share, stages in ((0.0, [width()]), (1.0, [depth(), width()]), (0.0, [depth(), width()])):
         with pytest.raises(SwmError, match="asks to remove"):
             run(*stages, budget={"ratio": 0.95, "depth_share": share})
+
+
+def test_query_heads_with_a_kv_head_each_are_attention_units(folder_of: Callable[..., Path]) -> None:
+    run = Runs(folder_of("llama", **{**SHAPE, "num_key_value_heads": 8}))
+    with pytest.raises(SwmError, match="a KV head of its own here; use units: attention"):
+        run(width(layer_ratio=0.5, units=["queries"]))
+    with pytest.raises(SwmError, match="units: attention takes query heads along"):
+        run(width(layer_ratio=0.5, units=["queries", "attention"]))
 
 
 def same_bytes(one: Path, other: Path, names: tuple[str, ...]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.width import Part
 from swm.ranges import format_ranges
-from swm.stages.width import KeepStep
+from swm.stages.keep import KeepStep
 from swm.surgery import keep_layers, keep_units
 from swm.units import cut_state, cuts, geometry, kept_channels
 from swm.view import ModelView
@@ -42,11 +42,14 @@ def prunable(view: ModelView) -> Sequence[Part]:
     return PARTS if view.family.prunable_heads else ("mlp",)
 
 
-def drawn(view: ModelView, seed: int, uniform: bool = False) -> Kept:
+def drawn(view: ModelView, seed: int, uniform: bool = False, parts: Sequence[Part] = ()) -> Kept:
     """Units to keep, other ones in every layer; as many in every layer if `uniform`."""
     chance = random.Random(seed)
     found: Kept = {}
-    for part in prunable(view):
+    for part in parts or prunable(view):
+        if part == "queries":
+            found.update(drawn_queries(view, chance, uniform))
+            continue
         units = geometry(view, 0).units(part)
         # The few heads may all stay in a layer, the channels never.
         least, most = max(1, units // 4), units if part == "attention" else units * 3 // 4
@@ -55,6 +58,21 @@ def drawn(view: ModelView, seed: int, uniform: bool = False) -> Kept:
             if not uniform:
                 count = chance.randint(least, most)
             found[position, part] = sorted(chance.sample(range(units), count))
+    return found
+
+
+def drawn_queries(view: ModelView, chance: random.Random, uniform: bool) -> Kept:
+    """Query heads to keep, as many of every KV head."""
+    found: Kept = {}
+    queries = geometry(view, 0).queries
+    count = chance.randint(1, queries)
+    for position in range(len(view.layers)):
+        if not uniform:
+            count = chance.randint(1, queries)
+        groups = range(geometry(view, position).kv_heads)
+        found[position, "queries"] = sorted(
+            group * queries + head for group in groups for head in chance.sample(range(queries), count)
+        )
     return found
 
 
@@ -87,10 +105,10 @@ def mask(view: ModelView, kept: Kept) -> None:
             weight[:, gone] = 0
 
 
-def check_slicer(view: ModelView, ids: Tensor, seed: int, uniform: bool) -> None:
+def check_slicer(view: ModelView, ids: Tensor, seed: int, uniform: bool, parts: Sequence[Part] = ()) -> None:
     whole = ModelView(copy.deepcopy(view.model), view.family)
     parameters, dense = view.parameters(), logits(view.model, ids)
-    kept = drawn(view, seed, uniform)
+    kept, kv_heads = drawn(view, seed, uniform, parts), geometry(view, 0).kv_heads
     gone = cut(view, kept)
     mask(whole, kept)
     expected = logits(whole.model, ids)
@@ -101,8 +119,11 @@ def check_slicer(view: ModelView, ids: Tensor, seed: int, uniform: bool) -> None
     assert view.parameters() == parameters - gone
 
     for position in range(len(view.layers)):
-        shape, part_kept = geometry(view, position), {p: kept[position, p] for p in prunable(view)}
+        shape, part_kept = geometry(view, position), {p: kept[position, p] for p in parts or prunable(view)}
         assert shape.mlp == len(part_kept["mlp"])
+        if "queries" in part_kept:
+            assert shape.heads == len(part_kept["queries"])
+            assert shape.kv_heads == kv_heads
         if "attention" in part_kept:
             assert shape.kv_heads == len(part_kept["attention"])
             assert shape.heads == shape.kv_heads * shape.queries
@@ -153,6 +174,19 @@ def test_the_cut_model_is_the_masked_model(view: ModelView, ids: Tensor, seed: i
 @pytest.mark.parametrize("name", LLAMA_LIKE)
 def test_heads_of_every_kind_are_cut_as_masked(tiny, view_of, ids: Tensor, name, heads, uniform) -> None:
     check_slicer(view_of(tiny(name, **heads)), ids, 11, uniform)
+
+
+@pytest.mark.parametrize("uniform", [True, False], ids=["uniform", "uneven"])
+@pytest.mark.parametrize("heads", [HEADS[name] for name in ("one KV head", "tied", "wide heads")])
+@pytest.mark.parametrize("name", LLAMA_LIKE)
+def test_single_query_heads_are_cut_as_masked(tiny, view_of, ids: Tensor, name, heads, uniform) -> None:
+    check_slicer(view_of(tiny(name, **heads)), ids, 12, uniform, ("queries", "mlp"))
+
+
+def test_query_heads_go_evenly(tiny, view_of) -> None:
+    view = view_of(tiny("llama", **HEADS["two to a group"]))
+    with pytest.raises(PlanError, match=r"as many query heads as the others; found \[2, 1, 1, 0\]"):
+        keep_units(view, 0, "queries", [0, 1, 2, 4])
 
 
 @pytest.mark.parametrize("bias", ["attention_bias", "mlp_bias"])

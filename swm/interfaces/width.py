@@ -11,8 +11,14 @@ from torch import Tensor
 
 from swm.interfaces.strategy import Strategy
 
-Part = Literal["attention", "mlp"]
+Part = Literal["attention", "queries", "mlp"]
+Block = Literal["attention", "mlp"]
 Need = Literal["gradients", "squared_gradients", "inputs"]
+
+
+def block(part: Part) -> Block:
+    """The block of the layer that a part belongs to; its projections share one bias switch."""
+    return "mlp" if part == "mlp" else "attention"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class CoupledWeight:
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """The units of one part of one layer: KV heads with their query heads, or MLP channels.
+    """The units of one part of one layer: KV heads with their query heads, single query heads, or MLP channels.
 
     `layer` is the number that the layer has in the original model. `inputs` are the statistics of what enters the
     projection that reads the channels (the attention output or MLP down projection), for pruners that need them.

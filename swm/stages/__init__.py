@@ -7,7 +7,8 @@ from typing import Any
 
 from swm.hookspecs import hookimpl
 from swm.stages.depth import DepthStage, MergeStep
-from swm.stages.width import KeepStep, WidthStage
+from swm.stages.keep import KeepStep
+from swm.stages.width import WidthStage
 
 
 @hookimpl

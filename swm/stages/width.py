@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -15,74 +15,22 @@ from swm.allocation import (
     Allocation,
     allocate_globally,
     allocate_locally,
+    best_units,
     check_goal,
     default_rounding,
     smallest_step,
 )
 from swm.budget import Target
 from swm.compensation import added_biases, bias_compensation, check_bias
-from swm.errors import BudgetError, FamilyError, PlanError, RecipeError, at
+from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
-from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.width import Part, WidthPruner
-from swm.ranges import format_ranges, parse_ranges
+from swm.ranges import format_ranges
 from swm.scoring import Scored, score_units
-from swm.surgery import cut_units, keep_units
+from swm.stages.keep import UNITS, Backend, KeepStep
 from swm.units import geometry
 from swm.view import ModelView
-
-Backend = Literal["native", "torch-pruning"]
-
-
-@final
-@dataclass(frozen=True)
-class KeepStep(Step):
-    """Of the `of` units of a part of the layer with this original number, the `units` stay."""
-
-    name: ClassVar[str] = "keep"
-
-    layer: int
-    part: Part
-    units: str
-    of: int
-    backend: Backend = "native"
-
-    def __post_init__(self) -> None:
-        try:
-            kept = parse_ranges(self.units)
-        except PlanError as error:
-            raise ValueError(f"units: {error}") from None
-        if not kept:
-            raise ValueError(f"step keeps no {self.part} unit of layer {self.layer}; at least one must stay")
-        if kept[-1] >= self.of:
-            raise ValueError(f"step keeps {self.part} units {self.units} of layer {self.layer}; there are {self.of}")
-
-    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
-        if self.layer not in view.numbers:
-            raise PlanError(f"step cuts layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
-        position = view.numbers.index(self.layer)
-        have = geometry(view, position).units(self.part)
-        if have != self.of:
-            raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
-        units = parse_ranges(self.units)
-        cut = cut_units if self.backend == "native" else torch_pruning_backend.cut_units
-        keep_units(view, position, self.part, units, tensors, cut)
-
-    def to_plan(self) -> dict[str, Any]:
-        values: dict[str, Any] = super().to_plan()
-        if self.backend == "native":
-            del values["backend"]
-        return values
-
-    def describe(self) -> str:
-        kept = len(parse_ranges(self.units))
-        return f"layer {self.layer}: keep {self._shown(kept)}"
-
-    def alike(self) -> tuple[int, str]:
-        return self.layer, f"keep {self._shown(len(parse_ranges(self.units)))}"
-
-    def _shown(self, kept: int) -> str:
-        return f"{kept} of {self.of} {'KV heads' if self.part == 'attention' else 'MLP channels'}"
 
 
 @final
@@ -90,11 +38,13 @@ class KeepStep(Step):
 class WidthStage(Stage):
     """Removes units: an attention unit is a KV head with its query heads, an MLP unit a channel.
 
+    `units: [queries, mlp]` takes single query heads instead, as many from every KV head, which all stay.
+
     `scope: local` removes the same share of every layer, `global` lets layers compete and needs `uniform: false`.
     `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
     `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_heads` and
-    `round_mlp` round the kept number of KV heads and of MLP channels to multiples. `backend: torch-pruning` cuts the
-    same units through torch-pruning's dependency graph.
+    `round_mlp` round the kept number of KV heads (of query heads to a KV head) and of MLP channels to multiples.
+    `backend: torch-pruning` cuts the same units through torch-pruning's dependency graph.
     """
 
     name: ClassVar[str] = "width"
@@ -118,6 +68,8 @@ class WidthStage(Stage):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
         if len(set(self.units)) < len(self.units):
             raise ValueError(f"units: {self.units[0]} stands there twice")
+        if {"attention", "queries"} <= set(self.units):
+            raise ValueError("units: attention takes query heads along with their KV head; use two stages for both")
         if self.scope == "global" and self.uniform:
             raise ValueError("scope: global gives layers different widths; add uniform: false, or use scope: local")
         if self.layers is not None and self.uniform:
@@ -141,7 +93,7 @@ class WidthStage(Stage):
     def check(self, setting: Setting) -> None:
         family, config = setting.family, setting.config
         self.numbers(setting.shape.layers)
-        if "attention" in self.units and not family.prunable_heads:
+        if set(self.units) - {"mlp"} and not family.prunable_heads:
             raise FamilyError(
                 f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
                 "size; use units: [mlp]"
@@ -160,10 +112,14 @@ class WidthStage(Stage):
     def _check_goal(self, view: ModelView, setting: Setting) -> None:
         shape, rounding = geometry(view, 0), self._rounding(view)
         for part in self.units:
+            if part == "queries" and shape.queries == 1:
+                raise FamilyError("every query head has a KV head of its own here; use units: attention")
             if rounding[part] >= shape.units(part) > 1:
-                key, what = ("round_heads", "KV heads") if part == "attention" else ("round_mlp", "MLP channels")
+                key = "round_mlp" if part == "mlp" else "round_heads"
                 raise RecipeError(
-                    f"found {rounding[part]}; a layer has {shape.units(part)} {what}, so none could go", (key,)
+                    f"found {getattr(self, key) or rounding[part]}; a layer has {shape.units(part)} {UNITS[part]}, "
+                    "so none could go",
+                    (key,),
                 )
         if not setting.first:
             return
@@ -179,22 +135,29 @@ class WidthStage(Stage):
         return [(i, part) for i, number in enumerate(view.numbers) if number in numbers for part in self.units]
 
     def _rounding(self, view: ModelView) -> dict[Part, int]:
-        return {"attention": self.round_heads, "mlp": self.round_mlp or default_rounding(geometry(view, 0).mlp)}
+        shape = geometry(view, 0)
+        return {
+            "attention": self.round_heads,
+            "queries": self.round_heads * shape.kv_heads,
+            "mlp": self.round_mlp or default_rounding(shape.mlp),
+        }
 
     def _head_counts(self, view: ModelView) -> list[int] | None:
-        """The numbers of KV heads to end with, None when any will do.
+        """The numbers of KV heads, or of query heads, to end with, None when any will do.
 
         Raises BudgetError when an earlier stage left a number that cannot be saved with the biases of this one.
         """
         if not self.uniform:
             return None
-        counts, now = head_counts(view, self.pruner.compensates()), geometry(view, 0).kv_heads
+        part: Part = "queries" if "queries" in self.units else "attention"
+        counts, now = head_counts(view, part, self.pruner.compensates()), geometry(view, 0).units(part)
         if counts is not None and now not in counts:
             raise BudgetError(
-                f"an earlier stage left {now} KV heads, with which a model of type '{view.config.model_type}' cannot "
-                f"be saved when it has biases; allowed: {counts}. Put this stage first, or leave its compensation out"
+                f"an earlier stage left {now} {UNITS[part]}, with which a model of type '{view.config.model_type}' "
+                f"cannot be saved when it has biases; allowed: {counts}. Put this stage first, or leave its "
+                "compensation out"
             )
-        return counts if "attention" in self.units else None
+        return counts if part in self.units else None
 
     def numbers(self, layers: int) -> range:
         """The original numbers of the layers that may be cut. Raises RecipeError for a range outside the model."""
@@ -234,9 +197,8 @@ class WidthStage(Stage):
             kept = chosen.kept[position, part]
             if kept == len(score):
                 continue
-            # Of equal scores the lower unit stays: the same on every machine.
-            order = torch.sort(score, descending=True, stable=True).indices
-            units = sorted(order[:kept].tolist())
+            groups = geometry(view, position).kv_heads if part == "queries" else 1
+            units = best_units(score, kept, groups)
             if self.pruner.compensates():
                 tensors[len(steps)] = bias_compensation(view, position, part, units, scored.means[position, part])
             steps.append(KeepStep(view.numbers[position], part, format_ranges(units), len(score), self.backend))

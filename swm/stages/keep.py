@@ -1,0 +1,72 @@
+"""The step of a width plan: which units of a part stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+from torch import Tensor
+
+from swm import torch_pruning_backend
+from swm.errors import PlanError
+from swm.interfaces.stage import Step
+from swm.interfaces.width import Part
+from swm.ranges import format_ranges, parse_ranges
+from swm.surgery import cut_units, keep_units
+from swm.units import geometry
+from swm.view import ModelView
+
+Backend = Literal["native", "torch-pruning"]
+UNITS: Mapping[Part, str] = {"attention": "KV heads", "queries": "query heads", "mlp": "MLP channels"}
+
+
+@final
+@dataclass(frozen=True)
+class KeepStep(Step):
+    """Of the `of` units of a part of the layer with this original number, the `units` stay."""
+
+    name: ClassVar[str] = "keep"
+
+    layer: int
+    part: Part
+    units: str
+    of: int
+    backend: Backend = "native"
+
+    def __post_init__(self) -> None:
+        try:
+            kept = parse_ranges(self.units)
+        except PlanError as error:
+            raise ValueError(f"units: {error}") from None
+        if not kept:
+            raise ValueError(f"step keeps no {self.part} unit of layer {self.layer}; at least one must stay")
+        if kept[-1] >= self.of:
+            raise ValueError(f"step keeps {self.part} units {self.units} of layer {self.layer}; there are {self.of}")
+
+    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        if self.layer not in view.numbers:
+            raise PlanError(f"step cuts layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
+        position = view.numbers.index(self.layer)
+        have = geometry(view, position).units(self.part)
+        if have != self.of:
+            raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
+        units = parse_ranges(self.units)
+        cut = cut_units if self.backend == "native" else torch_pruning_backend.cut_units
+        keep_units(view, position, self.part, units, tensors, cut)
+
+    def to_plan(self) -> dict[str, Any]:
+        values: dict[str, Any] = super().to_plan()
+        if self.backend == "native":
+            del values["backend"]
+        return values
+
+    def describe(self) -> str:
+        kept = len(parse_ranges(self.units))
+        return f"layer {self.layer}: keep {self._shown(kept)}"
+
+    def alike(self) -> tuple[int, str]:
+        return self.layer, f"keep {self._shown(len(parse_ranges(self.units)))}"
+
+    def _shown(self, kept: int) -> str:
+        return f"{kept} of {self.of} {UNITS[self.part]}"
