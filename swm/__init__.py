@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.merger import LayerMerger, LayerWindow
     from swm.interfaces.provider import ModelProvider
+    from swm.interfaces.recovery import Recovery, RecoveryContext
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
     from swm.interfaces.stage import Stage, StageContext, StagePlan, Step
-    from swm.interfaces.text import TextSource
+    from swm.interfaces.text import Example, TextSource
+    from swm.interfaces.width import UnitGroup, WidthPruner
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
     from swm.plugins import load_plugins
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
     from swm.replay import replay
+    from swm.training import TrainedRecovery, train
     from swm.view import ModelView
     from swm.windows import Window
 
@@ -43,13 +46,20 @@ _HOME = {
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
     "ModelProvider": "swm.interfaces.provider",
+    "Recovery": "swm.interfaces.recovery",
+    "RecoveryContext": "swm.interfaces.recovery",
     "SampleMetric": "swm.interfaces.similarity",
     "SimilarityMetric": "swm.interfaces.similarity",
     "Stage": "swm.interfaces.stage",
     "StageContext": "swm.interfaces.stage",
     "StagePlan": "swm.interfaces.stage",
     "Step": "swm.interfaces.stage",
+    "Example": "swm.interfaces.text",
     "TextSource": "swm.interfaces.text",
+    "TrainedRecovery": "swm.training",
+    "train": "swm.training",
+    "UnitGroup": "swm.interfaces.width",
+    "WidthPruner": "swm.interfaces.width",
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",
@@ -69,6 +79,7 @@ __all__ = [
     "DepthContext",
     "DepthProposal",
     "DepthPruner",
+    "Example",
     "LayerMerger",
     "LayerWindow",
     "ModelFamily",
@@ -76,6 +87,8 @@ __all__ = [
     "ModelView",
     "Plan",
     "Recipe",
+    "Recovery",
+    "RecoveryContext",
     "Registry",
     "RunResult",
     "SampleMetric",
@@ -87,12 +100,16 @@ __all__ = [
     "SwmError",
     "Target",
     "TextSource",
+    "TrainedRecovery",
+    "UnitGroup",
+    "WidthPruner",
     "Window",
     "compress",
     "hookimpl",
     "load_plugins",
     "load_recipe",
     "replay",
+    "train",
 ]
 
 

@@ -103,6 +103,9 @@ def apply(
     plugin: PluginFile = [],  # noqa: B006
     layout: Annotated[Layout, typer.Option(help="The last two are for uneven widths.")] = Layout.native,
     overwrite: Overwrite = False,
+    structure_only: Annotated[
+        bool, typer.Option("--structure-only", help="Leave trainings out, which a plan cannot repeat.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -114,7 +117,16 @@ def apply(
     plugins = load_plugins(plugin)
     made = read_plan(plan_file, plugins.registry)
     progress = _progress(quiet or as_json)
-    run = replay(made, plugins, output, model=model, overwrite=overwrite, progress=progress, layout=layout.value)
+    run = replay(
+        made,
+        plugins,
+        output,
+        model=model,
+        overwrite=overwrite,
+        progress=progress,
+        layout=layout.value,
+        structure_only=structure_only,
+    )
     _show_run(run, quiet, as_json)
 
 

@@ -57,6 +57,10 @@ class TextError(SwmError):
     """Calibration or evaluation text is missing or too short."""
 
 
+class RecoveryError(SwmError):
+    """Training cannot begin, or went wrong; the model is then what it was before."""
+
+
 class PlanError(SwmError):
     """A plan cannot be read or does not fit the model."""
 

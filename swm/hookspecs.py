@@ -22,13 +22,28 @@ def swm_register(register: Callable[[Any], None]) -> None:
 
 
 @hookspec
+def swm_run_started(recipe: dict[str, Any]) -> None:
+    """Everything has been checked and nothing heavy has begun; `recipe` is the recipe with every default."""
+
+
+@hookspec
 def swm_stage_started(index: int, stage: Any) -> None:
     """A stage begins; `stage` is the configured `Stage`."""
 
 
 @hookspec
+def swm_training_step(stage_index: int, step: int, loss: float) -> None:
+    """A stage that trains has done `step` steps; `loss` is that of the last one."""
+
+
+@hookspec
 def swm_stage_finished(index: int, stage: Any, facts: dict[str, Any]) -> None:
     """A stage has been planned and applied; `facts` is what the report says of it."""
+
+
+@hookspec
+def swm_measured(which: str, metrics: dict[str, Any]) -> None:
+    """The `dense` or the `compressed` model was measured; `metrics` has one entry, as the report holds it."""
 
 
 @hookspec

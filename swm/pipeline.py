@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from swm.errors import RecipeError, at
 from swm.export import export
 from swm.families import ModelFamily, find_family
 from swm.generation import answers
+from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.original import Original
 from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
@@ -55,9 +58,11 @@ class Prepared:
     family: ModelFamily
     shape: ModelShape
     tokenizer: Any
-    calibration: Calibration
+    calibration: Calibration | None
+    """None while the model still has to write the text."""
     windows: TokenWindows | None
     output: Path | None
+    original: Original
 
 
 @dataclass
@@ -121,18 +126,33 @@ class CompressionPipeline:
             if recipe.device_map is None:
                 models.check_memory(shape, recipe.dtype, config, recipe.device)
             tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
-        with at("calibration"):
-            calibration = draw(
-                tokenizer,
-                recipe.calibration.text,
-                samples=recipe.calibration.samples,
-                seq_len=recipe.calibration.seq_len,
-                seed=recipe.seed,
-                bos=recipe.calibration.bos,
-            )
+        original = Original(self._loader(source), family, tokenizer, self.progress)
+        calibration = None if recipe.calibration.text.from_model else self._calibration(original)
         with at("evaluate", "perplexity"):
             windows = None if protocol is None else cut_windows(tokenizer, protocol)
-        return Prepared(source, config, family, shape, tokenizer, calibration, windows, output)
+        return Prepared(source, config, family, shape, tokenizer, calibration, windows, output, original)
+
+    def _calibration(self, original: Original) -> Calibration:
+        wanted = self.recipe.calibration
+        with at("calibration"):
+            return draw(
+                original.tokenizer,
+                original.text(wanted.text),
+                samples=wanted.samples,
+                seq_len=wanted.seq_len,
+                seed=self.recipe.seed,
+                bos=wanted.bos,
+            )
+
+    def _loader(self, source: models.ModelSource) -> Callable[[], Any]:
+        recipe = self.recipe
+        return lambda: models.load_model(
+            source,
+            dtype=recipe.dtype,
+            device=recipe.device,
+            device_map=recipe.device_map,
+            trust_remote_code=recipe.trust_remote_code,
+        )
 
     def _check_order(self, index: int, stage: Stage, output: Path | None) -> None:
         """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
@@ -181,42 +201,47 @@ class CompressionPipeline:
         return RunResult(view.model, ready.tokenizer, plan, report, ready.output)
 
     def load(self, ready: Prepared) -> ModelView:
-        """Seed everything and load the weights."""
+        """Seed everything, load the weights, and draw the calibration text if the model itself writes it."""
         random.seed(self.recipe.seed)
         np.random.seed(self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
-        recipe = self.recipe
         with self._timed("load", "load the model"), at("model"):
-            model = models.load_model(
-                ready.source,
-                dtype=recipe.dtype,
-                device=recipe.device,
-                device_map=recipe.device_map,
-                trust_remote_code=recipe.trust_remote_code,
-            )
-            return ModelView(model, ready.family)
+            view = ModelView(ready.original.load(), ready.family)
+        texts = [self.recipe.calibration.text, *(text for stage in self.recipe.stages for text in stage.texts())]
+        with self._timed("meet"):
+            ready.original.meet(view, texts)
+        if ready.calibration is None:
+            ready.calibration = self._calibration(ready.original)
+        return view
 
     def decide(self, ready: Prepared, view: ModelView, apply_last: bool) -> Plan:
         """Plan the stages one after the other, each on the model as the earlier ones left it."""
-        with self._timed("fingerprint", "fingerprint the model"):
-            identity = {
-                "source": ready.source.name,
-                "fingerprint": view.fingerprint(),
-                "model_type": view.config.model_type,
-                "dtype": str(next(view.model.parameters()).dtype).removeprefix("torch."),
-                "layers": ready.shape.layers,
-                "parameters": ready.shape.parameters,
-            }
+        assert ready.calibration is not None
+        identity = {
+            "source": ready.source.name,
+            "fingerprint": ready.original.fingerprint,
+            "model_type": view.config.model_type,
+            "dtype": str(next(view.model.parameters()).dtype).removeprefix("torch."),
+            "layers": ready.shape.layers,
+            "parameters": ready.shape.parameters,
+        }
         stages: list[PlannedStage] = []
         context = StageContext(view, ready.calibration, ready.shape, self.recipe.seed, self.progress)
         if len(self.recipe.stages) > 1:
             # Later stages compare with the model as it was before the first one.
             context.reference = view.record(ready.calibration.ids).states[-1]
         for i, stage in enumerate(self.recipe.stages):
+            context.recovery = partial(self._recovery, ready.original, view, i)
             last = i == len(self.recipe.stages) - 1
             goal = self._share(i, stage, ready.shape, ready.shape.parameters - view.parameters())
             stages.append(self._stage(i, stage, goal, context, apply=apply_last or not last))
         return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
+
+    def _recovery(self, original: Original, view: ModelView, index: int, recovery: Recovery) -> RecoveryContext:
+        hook = self.plugins.manager.hook.swm_training_step
+        return original.recovery(
+            view, recovery, self.recipe.seed, lambda step, loss: hook(stage_index=index, step=step, loss=loss)
+        )
 
     def _share(self, index: int, stage: Stage, original: ModelShape, removed: int) -> int | None:
         """The stage's part of the recipe's budget, in parameters; None if it has a target of its own."""
@@ -239,7 +264,8 @@ class CompressionPipeline:
         facts = dict(planned.facts)
         result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
         if apply:
-            result.apply(context.view)
+            with at("stages", index, stage.name), self._timed(f"perform {index} {stage.name}"):
+                facts.update(stage.perform(planned, context))
             facts["achieved"] = achieved(context.original, before, shape_now(context.view))
         hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
         return result
@@ -258,7 +284,7 @@ class CompressionPipeline:
                 "layers": ready.shape.layers,
             },
             "seed": self.recipe.seed,
-            "calibration": ready.calibration.record(),
+            "calibration": ready.calibration.record() if ready.calibration else {},
             "environment": environment(),
             "notes": notes,
         }
@@ -275,6 +301,7 @@ class CompressionPipeline:
             report.setdefault("answers", {"prompts": list(evaluate.prompts)})[which] = replies
 
     def _save(self, ready: Prepared, view: ModelView, plan: Plan, report: dict[str, Any]) -> None:
+        assert ready.calibration is not None
         ids = ready.calibration.ids[:PROBE_SAMPLES, :PROBE_TOKENS]
         if ready.output is None:
             checkpoint.probe(view.model, ids)

@@ -73,6 +73,8 @@ class Recipe:
 
 
 def _stage_entry(stage: Stage) -> dict[str, Any]:
+    if stage.holds:
+        return {stage.name: plain(getattr(stage, stage.holds))}
     spec = stage.spec()
     del spec["name"]
     return {stage.name: {key: value for key, value in spec.items() if value is not None}}
@@ -126,6 +128,9 @@ def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:
                     (*path, str(kind)),
                     f"unknown stage '{kind}'; known: {listed(known)}.{did_you_mean(kind, known)}",
                 )
+            holds = getattr(plugins.registry.strategy("stage", kind), "holds", "")
+            if holds:
+                parameters = {holds: plugins.registry.build(holds, plain(parameters), (*path, kind))}
             if not isinstance(parameters, Mapping):
                 fail((*path, kind), f"found {parameters!r}; '{kind}' is a mapping of its parameters")
             built = plugins.registry.build_named("stage", kind, dict(parameters), (*path, kind))

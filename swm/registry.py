@@ -79,6 +79,10 @@ class Registry:
         """The registered names of a kind, sorted."""
         return sorted(self._entries.get(kind, {}))
 
+    def strategy(self, kind: str, name: str) -> type[Strategy]:
+        """The class that is registered under a name. Raises KeyError when there is none."""
+        return self._entries[kind][name].strategy
+
     def default(self, kind: str) -> str:
         """The name of the strategy that is meant where none is named. Raises RecipeError when a kind has none."""
         for name in self.names(kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,21 @@ def replay(
     device: str = "auto",
     layout: Layout = "native",
     trust_remote_code: bool = False,
+    structure_only: bool = False,
 ) -> RunResult:
     """Apply a plan to the original checkpoint, without data.
 
-    Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for.
+    Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for, and
+    when the plan has a training, which no plan can repeat; `structure_only` leaves it out.
     """
     progress = progress or Silent()
+    trained = [i for i, stage in enumerate(plan.stages) if any(step.needs_data for step in stage.steps)]
+    if trained and not structure_only:
+        raise PlanError(
+            f"stage {trained[0]} of the plan is a training, which needs its text; run the recipe for the same model, "
+            "or use --structure-only for the model without it"
+        )
+    plan = replace(plan, stages=[stage for i, stage in enumerate(plan.stages) if i not in trained])
     target = checkpoint.check_output(output, overwrite)
     source = models.locate(model or plan.model["source"], plugins.registry, progress)
     config = models.load_config(source, trust_remote_code)

@@ -57,6 +57,7 @@ def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: 
     fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
     for key, value in fresh.items():
         own[key].copy_(value)
+    view.ends[survivor] = view.ends[max(members)]
     gone = set(members) - {survivor}
     keep_layers(view, [i for i in range(len(view.layers)) if i not in gone])
 
@@ -69,6 +70,7 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
     cut_config_to(view.config, kept)
     setattr(view.model.get_submodule(parent), name, remaining)
     view.numbers = [view.numbers[i] for i in kept]
+    view.ends = [view.ends[i] for i in kept]
     for position, layer in enumerate(remaining):
         for module in layer.modules():
             # The key-value cache is addressed by it; a stale one raises IndexError in generate().

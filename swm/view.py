@@ -50,13 +50,15 @@ class Recording:
 class ModelView:
     """A model and its family row. It owns no copy of anything.
 
-    `numbers[i]` is the number that layer i had in the original model.
+    `numbers[i]` is the number that layer i had in the original model, `ends[i]` the original layer whose output its
+    own stands for: the last one of what was merged into it.
     """
 
     def __init__(self, model: nn.Module, family: ModelFamily) -> None:
         self.model = model.eval()
         self.family = family
         self.numbers = list(range(len(self.layers)))
+        self.ends = list(self.numbers)
         if len(self.layers) != self.config.num_hidden_layers:
             raise FamilyError(
                 f"config says {self.config.num_hidden_layers} layers, {family.layers} has {len(self.layers)}"
@@ -165,11 +167,14 @@ class ModelView:
         """What the vocabulary projection reads, from the last layer's output."""
         return self._tail(hidden)
 
+    def tail_modules(self) -> list[nn.Module]:
+        """What stands between the last layer and the vocabulary projection."""
+        found = [self._optional(path) for path in self.family.tail]
+        return [module for module in found if module is not None]
+
     def _tail(self, hidden: Tensor) -> Tensor:
-        for path in self.family.tail:
-            module = self._optional(path)
-            if module is not None:
-                hidden = module(hidden)
+        for module in self.tail_modules():
+            hidden = module(hidden)
         return hidden
 
     @torch.no_grad()

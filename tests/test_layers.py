@@ -26,13 +26,15 @@ RANKS = """
     budget families ranges windows yamlfile generation
     view interfaces interfaces.strategy
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
-    calibration units
-    interfaces.stage
+    calibration schedule units interfaces.recovery
+    interfaces.stage trainset training_state
+    training
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
     depth export
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.*
     registry
     catalogue models plan plugins
+    original
     card checkpoint doctor evaluation recipe report
     pipeline
     replay

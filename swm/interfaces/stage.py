@@ -13,7 +13,9 @@ from torch import Tensor
 from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.families import ModelFamily
+from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
+from swm.interfaces.text import TextSource
 from swm.progress import Progress
 from swm.view import ModelView
 
@@ -45,6 +47,8 @@ class StageContext:
     progress: Progress
     reference: Tensor | None = None
     """The original model's last hidden states on the calibration text, when earlier stages changed the model."""
+    recovery: Callable[[Recovery], RecoveryContext] | None = None
+    """Makes what a recovery works with; None where nothing can be trained."""
 
     def smallest_layer(self) -> int:
         """The number of parameters of the smallest layer as the model is now."""
@@ -55,6 +59,9 @@ class Step(Strategy):
     """One change of the model as text. All numbers in it are those of the original model."""
 
     kind: ClassVar[str] = "step"
+
+    needs_data: ClassVar[bool] = False
+    """Whether the step cannot be replayed from the plan and the original weights alone."""
 
     @abstractmethod
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
@@ -91,6 +98,8 @@ class Stage(Strategy):
     """A kind of compression in a recipe's `stages`; its fields are what stands below its name."""
 
     kind: ClassVar[str] = "stage"
+    holds: ClassVar[str] = ""
+    """The kind of the one strategy that stands below the stage's name, for a stage without parameters of its own."""
     removes: ClassVar[str] = ""
     """What the stage takes away, `layers` or `widths`: decides its share of a budget for the whole recipe."""
 
@@ -113,6 +122,16 @@ class Stage(Strategy):
     @abstractmethod
     def plan(self, context: StageContext) -> StagePlan:
         """Decide what to change. Must not change the model."""
+
+    def perform(self, plan: StagePlan, context: StageContext) -> Mapping[str, Any]:
+        """Change the model as planned; returns what the report should say besides the plan's own facts."""
+        for i, step in enumerate(plan.steps):
+            step.apply(context.view, plan.tensors.get(i, {}))
+        return {}
+
+    def texts(self) -> Sequence[TextSource]:
+        """The text sources that the stage reads besides the calibration text."""
+        return ()
 
     def check(self, setting: Setting) -> None:
         """Raise an SwmError for what the setting rules out. Called before the weights are loaded."""

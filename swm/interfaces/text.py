@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from swm.interfaces.strategy import Strategy
+from swm.progress import Progress
 
 Purpose = Literal["calibration", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A piece to train on; only the tokens of `response` count in the loss."""
+
+    prompt: str
+    response: str
+
+
+@dataclass(frozen=True)
+class DenseModel:
+    """The original model as a source may use it, its fingerprint, and a folder where results may be kept."""
+
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+    cache: Path
+    progress: Progress
 
 
 class TextSource(Strategy):
     """Gives documents. A source that can keep the two purposes apart gives disjoint text for them."""
 
     kind: ClassVar[str] = "text"
+    from_model: ClassVar[bool] = False
+    """Whether the original model itself writes the text; `written_by` gives it then, and `documents` cannot."""
 
     @abstractmethod
     def documents(self, purpose: Purpose) -> Iterable[str]:
         """The documents in a fixed order. Raises TextError when they cannot be had."""
+
+    def examples(self) -> Iterable[Example] | None:
+        """Prompts with their responses, for a source that has them; None for plain text."""
+        return None
+
+    def written_by(self, dense: DenseModel) -> Sequence[str]:
+        """The documents, for a source that needs the original model. Raises TextError when they cannot be had."""
+        raise NotImplementedError
 
     def title(self) -> str:
         """How messages call the source: its name, or where it reads from."""
@@ -30,3 +62,22 @@ class TextSource(Strategy):
     def separates(self) -> bool:
         """Whether calibration and evaluation get disjoint documents."""
         return False
+
+
+@dataclass(frozen=True)
+class WrittenText(TextSource):
+    """What the original model wrote for a source; it tells the source's own name and parameters."""
+
+    name: ClassVar[str] = "written"
+
+    source: TextSource
+    pieces: Sequence[str]
+
+    def documents(self, purpose: Purpose) -> Iterable[str]:
+        return self.pieces
+
+    def title(self) -> str:
+        return self.source.title()
+
+    def spec(self) -> dict[str, Any]:
+        return self.source.spec()

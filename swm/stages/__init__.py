@@ -8,10 +8,11 @@ from typing import Any
 from swm.hookspecs import hookimpl
 from swm.stages.depth import DepthStage, MergeStep
 from swm.stages.keep import KeepStep
+from swm.stages.recover import RecoverStage, TrainStep
 from swm.stages.width import WidthStage
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (DepthStage, MergeStep, KeepStep, WidthStage):
+    for strategy in (DepthStage, MergeStep, KeepStep, RecoverStage, TrainStep, WidthStage):
         register(strategy)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from swm.hookspecs import hookimpl
+from swm.texts.alpaca import Alpaca
 from swm.texts.file import FileText
+from swm.texts.generated import Generated
 from swm.texts.hub import HubText
 from swm.texts.inline import InlineText
 from swm.texts.python_docs import PythonDocs
@@ -14,5 +16,5 @@ from swm.texts.python_docs import PythonDocs
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (FileText, HubText, InlineText, PythonDocs):
+    for strategy in (Alpaca, FileText, Generated, HubText, InlineText, PythonDocs):
         register(strategy)

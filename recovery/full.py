@@ -1,0 +1,29 @@
+"""Every weight is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar, final
+
+from pydantic import Field
+
+from swm.interfaces.recovery import RecoveryContext
+from swm.recovery.next_token import next_token_loss
+from swm.training import TrainedRecovery, train
+
+
+@final
+@dataclass(frozen=True)
+class Full(TrainedRecovery):
+    """Trains all parameters on next tokens; AdamW holds two more copies of them."""
+
+    name: ClassVar[str] = "full"
+    default_text: ClassVar[str] = "generated"
+
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+
+    def recover(self, context: RecoveryContext) -> dict[str, Any]:
+        model = context.view.model
+        data = self.training_set(context)
+        return train(context, self, data, dict(model.named_parameters()), partial(next_token_loss, model))

@@ -1,0 +1,54 @@
+"""Recovery: training that gives a compressed model back what it lost."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from swm.interfaces.strategy import Strategy
+from swm.interfaces.text import TextSource
+from swm.progress import Progress
+from swm.view import ModelView
+
+
+@dataclass
+class RecoveryContext:
+    """What a recovery works with.
+
+    `view` is the compressed model, which it trains in place. `view.ends[i]` is the original layer whose output layer i
+    should give. `teacher()` loads the original model, `text(source)` gives a source that can be read. `folder` is where
+    a run that was killed finds its state; `step_done(step, loss)` tells that a step is done.
+    """
+
+    view: ModelView
+    tokenizer: Any
+    text: Callable[[TextSource], TextSource]
+    teacher: Callable[[], ModelView]
+    seed: int
+    progress: Progress
+    folder: Path
+    step_done: Callable[[int, float], None]
+
+
+class Recovery(Strategy):
+    """Trains a compressed model and leaves a plain one: the same modules as before, no adapter."""
+
+    kind: ClassVar[str] = "recovery"
+
+    @abstractmethod
+    def recover(self, context: RecoveryContext) -> dict[str, Any]:
+        """Train the model in place and return what the report should say (`losses`: `[[step, loss], ...]`).
+
+        Raises RecoveryError when the training goes wrong, and leaves the model as it was then.
+        """
+
+    def texts(self) -> Sequence[TextSource]:
+        """The text sources that it will read, so that they are checked before anything heavy."""
+        return ()
+
+    def longest(self) -> int:
+        """The number of tokens of the longest piece of text it trains on, 0 when it reads none."""
+        return 0

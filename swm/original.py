@@ -1,0 +1,58 @@
+"""What stages may still need of the original model once it is being changed: its weights again, and what it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from swm import models
+from swm.families import ModelFamily
+from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.text import DenseModel, TextSource, WrittenText
+from swm.progress import Progress
+from swm.view import ModelView
+
+
+@dataclass
+class Original:
+    """The original model of a run. `load` reads its weights anew; nothing of it stays in memory."""
+
+    load: Callable[[], Any]
+    family: ModelFamily
+    tokenizer: Any
+    progress: Progress
+    fingerprint: str = ""
+    written: dict[str, Sequence[str]] = field(default_factory=dict)
+
+    def meet(self, view: ModelView, texts: Iterable[TextSource]) -> None:
+        """Take the fingerprint of the model, still unchanged, and let it write what sources need of it."""
+        self.fingerprint = view.fingerprint()
+        for text in texts:
+            if text.from_model and _key(text) not in self.written:
+                dense = DenseModel(view.model, self.tokenizer, self.fingerprint, models.cache_folder(), self.progress)
+                self.written[_key(text)] = text.written_by(dense)
+
+    def text(self, source: TextSource) -> TextSource:
+        """The source in a form that can be read."""
+        return WrittenText(source, self.written[_key(source)]) if source.from_model else source
+
+    def view(self) -> ModelView:
+        """The original model, loaded once more."""
+        with self.progress.task("load the original model"):
+            return ModelView(self.load(), self.family)
+
+    def recovery(
+        self, view: ModelView, recovery: Recovery, seed: int, step_done: Callable[[int, float], None]
+    ) -> RecoveryContext:
+        """What `recovery` works with. Its state on disk belongs to this very model, these parameters and this seed."""
+        about = {"model": view.fingerprint(), "original": self.fingerprint, "recovery": recovery.spec(), "seed": seed}
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+        folder = models.cache_folder() / "recovery" / key
+        return RecoveryContext(view, self.tokenizer, self.text, self.view, seed, self.progress, folder, step_done)
+
+
+def _key(source: TextSource) -> str:
+    return json.dumps(source.spec(), sort_keys=True)

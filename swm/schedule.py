@@ -1,0 +1,49 @@
+"""Schedule: how long and how fast a recovery trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train. The defaults are those of the Sliding-Window Merging code.
+
+    `steps` of `batch` pieces go before `epochs`; `seconds` ends the training early whatever was asked (then the
+    learning rate follows the clock, and two runs are not the same bytes). `micro_batch` pieces are in memory at a time.
+    The learning rate rises for `warm_up` steps, at most a tenth of all, and falls to zero. With `held_out` pieces, the
+    loss on them is taken every `evaluate_every` steps, and the best weights are kept. `save_every` steps the state is
+    written, so that a run that was killed goes on.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 2
+    steps: Annotated[int, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    batch: Annotated[int, Field(ge=1)] = 64
+    micro_batch: Annotated[int, Field(ge=1)] = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warm_up: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_norm: Annotated[float, Field(gt=0)] = 1.0
+    cutoff: Annotated[int, Field(ge=8)] = 256
+    pieces: Annotated[int, Field(ge=1)] | None = None
+    held_out: Annotated[int, Field(ge=0)] = 0
+    evaluate_every: Annotated[int, Field(ge=1)] = 100
+    save_every: Annotated[int, Field(ge=1)] = 100
+
+    def total(self, pieces: int) -> int:
+        """The number of steps that are planned for so many pieces."""
+        return self.steps or self.epochs * max(1, pieces // min(self.batch, pieces))
+
+    def rate(self, step: int, total: int, elapsed: float) -> float:
+        """The learning rate of step number `step` (from 0): a linear rise, then a linear fall."""
+        rise = min(self.warm_up, total // 10)
+        if step < rise:
+            return self.learning_rate * (step + 1) / rise
+        done = (step - rise) / max(total - rise, 1)
+        if self.seconds is not None:
+            done = max(done, min(elapsed / self.seconds, 1.0))
+        return self.learning_rate * (1 - done)

@@ -1,0 +1,62 @@
+"""The `recover` stage: training gives back what compression took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from torch import Tensor
+
+from swm.errors import PlanError, RecipeError, RecoveryError, at
+from swm.interfaces.recovery import Recovery
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.text import TextSource
+from swm.view import ModelView
+
+
+@final
+@dataclass(frozen=True)
+class TrainStep(Step):
+    """A training by the recovery of this name. It needs its text, so a plan cannot repeat it."""
+
+    name: ClassVar[str] = "train"
+    needs_data: ClassVar[bool] = True
+
+    recovery: str
+
+    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        raise PlanError(f"a plan cannot repeat the training by '{self.recovery}'; run the recipe for that")
+
+    def describe(self) -> str:
+        return f"train by {self.recovery}"
+
+
+@final
+@dataclass(frozen=True)
+class RecoverStage(Stage):
+    """Trains the model as the stages before left it; the parameters are those of the recovery."""
+
+    name: ClassVar[str] = "recover"
+    holds: ClassVar[str] = "recovery"
+
+    recovery: Recovery
+
+    def texts(self) -> Sequence[TextSource]:
+        return self.recovery.texts()
+
+    def check(self, setting: Setting) -> None:
+        for text in self.texts():
+            with at("data"):
+                text.check()
+        longest = getattr(setting.config, "max_position_embeddings", None)
+        if longest is not None and self.recovery.longest() > longest:
+            raise RecipeError(f"found {self.recovery.longest()}; the model takes at most {longest} tokens", ("cutoff",))
+
+    def plan(self, context: StageContext) -> StagePlan:
+        return StagePlan([TrainStep(self.recovery.name)])
+
+    def perform(self, plan: StagePlan, context: StageContext) -> Mapping[str, Any]:
+        if context.recovery is None:
+            raise RecoveryError("nothing can be trained here: no tokenizer and no text")
+        return self.recovery.recover(context.recovery(self.recovery))

@@ -1,0 +1,91 @@
+"""Text that the original model itself writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, final
+
+import torch
+from pydantic import Field
+
+from swm.errors import TextError
+from swm.interfaces.text import DenseModel, Purpose, TextSource
+from swm.quiet import quiet_transformers
+
+
+@final
+@dataclass(frozen=True)
+class Generated(TextSource):
+    """`count` documents of at most `tokens` tokens, sampled from the dense model, so that no data set is needed.
+
+    Each begins with the BOS token where there is one, and with a token drawn from the vocabulary where not. Written
+    once for a model and these parameters, and kept in the cache. Source: data-free training, arXiv 2305.17888.
+    """
+
+    name: ClassVar[str] = "generated"
+    from_model: ClassVar[bool] = True
+
+    count: Annotated[int, Field(ge=2)] = 256
+    tokens: Annotated[int, Field(ge=8)] = 128
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    seed: Annotated[int, Field(ge=0)] = 0
+    batch: Annotated[int, Field(ge=1)] = 32
+
+    def documents(self, purpose: Purpose) -> Iterable[str]:
+        raise TextError("generated text serves calibration and recovery in a run, where the model writes it; not here")
+
+    def written_by(self, dense: DenseModel) -> Sequence[str]:
+        file = dense.cache / "generated" / f"{self._key(dense)}.json"
+        if not file.is_file():
+            _write_whole(file, json.dumps(self._write(dense), ensure_ascii=False))
+        found: list[str] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+    def _key(self, dense: DenseModel) -> str:
+        about = {**self.spec(), "model": dense.fingerprint, "version": 1}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+
+    @torch.no_grad()
+    def _write(self, dense: DenseModel) -> list[str]:
+        model, tokenizer = dense.model, dense.tokenizer
+        generator = torch.Generator().manual_seed(self.seed)
+        pieces: list[str] = []
+        pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+        with dense.progress.task("the model writes text", self.count) as task, torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            while len(pieces) < self.count:
+                size = min(self.batch, self.count - len(pieces))
+                begin = self._beginnings(tokenizer, size, model.config.vocab_size, generator).to(model.device)
+                with quiet_transformers():
+                    output: Any = model.generate(
+                        input_ids=begin,
+                        attention_mask=torch.ones_like(begin),
+                        max_new_tokens=self.tokens - 1,
+                        do_sample=True,
+                        temperature=self.temperature,
+                        top_p=self.top_p,
+                        top_k=0,
+                        pad_token_id=pad,
+                    )
+                pieces += tokenizer.batch_decode(output, skip_special_tokens=True)
+                task.advance(size)
+        return pieces
+
+    def _beginnings(self, tokenizer: Any, size: int, vocabulary: int, generator: torch.Generator) -> torch.Tensor:
+        if tokenizer.bos_token_id is not None:
+            return torch.full((size, 1), tokenizer.bos_token_id)
+        return torch.randint(0, min(vocabulary, len(tokenizer)), (size, 1), generator=generator)
+
+
+def _write_whole(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as stream:
+        stream.write(text)
+    os.replace(stream.name, file)

@@ -1,0 +1,194 @@
+"""The training loop that recoveries share: steps, schedule, state on disk, a stop when the loss is no number."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from swm.errors import RecoveryError
+from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.strategy import Strategy
+from swm.interfaces.text import TextSource
+from swm.schedule import Schedule
+from swm.training_state import TrainingState, newest_state, read_state, write_state
+from swm.trainset import Batch, Piece, TrainingSet, training_set
+
+Loss = Callable[[Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainedRecovery(Schedule, Recovery):
+    """A recovery by training on text: `data` is any text source, and the other fields say how long and how fast."""
+
+    default_text: ClassVar[str] = ""
+    """The text source that is meant where the recipe names none."""
+
+    data: TextSource | None = None
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], build: Callable[[str, Any], Strategy]) -> dict[str, Any]:
+        """Fill in the default text."""
+        if values.get("data") is None and cls.default_text:
+            values["data"] = build("text", cls.default_text)
+        return values
+
+    def texts(self) -> Sequence[TextSource]:
+        return () if self.data is None else (self.data,)
+
+    def longest(self) -> int:
+        return self.cutoff
+
+    def training_set(self, context: RecoveryContext) -> TrainingSet:
+        """The tokenised text. Raises RecoveryError when there is too little."""
+        if self.data is None:
+            raise RecoveryError(f"recovery '{self.name}' needs data: a text source")
+        return training_set(
+            context.tokenizer,
+            context.text(self.data),
+            cutoff=self.cutoff,
+            seed=context.seed,
+            limit=self.pieces,
+            held_out=self.held_out,
+        )
+
+
+def train(
+    context: RecoveryContext, schedule: Schedule, data: TrainingSet, trained: Mapping[str, nn.Parameter], loss: Loss
+) -> dict[str, Any]:
+    """Train the named parameters and return what the report should say.
+
+    `loss` gives the sum over the predicted tokens of a batch. Raises RecoveryError, with the parameters as they were
+    before, when it is not finite.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=context.view.device.type == "cpu")
+    optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    total = schedule.total(len(data.pieces))
+    last = newest_state(context.folder)
+    if last is None:
+        state = TrainingState()
+        write_state(context.folder, state, trained, optimizer)
+    else:
+        state = read_state(last, trained, optimizer)
+    resumed = state.step
+    run = _Run(context, schedule, data, trained, loss, optimizer, accelerator, state)
+    with _training(context.view.model, trained), context.progress.task("train", total) as task:
+        task.advance(resumed)
+        for pieces in data.batches(schedule.batch, context.seed, first=resumed):
+            if state.step >= total or (schedule.seconds is not None and state.elapsed >= schedule.seconds):
+                break
+            value = run.step(pieces, total)
+            task.advance(note=f"loss {value:.4f}")
+            context.step_done(state.step, value)
+    if schedule.held_out:
+        run.restore_best()
+    facts: dict[str, Any] = {
+        "steps": state.step,
+        "planned_steps": total,
+        "warm_up_steps": min(schedule.warm_up, total // 10),
+        "trained_parameters": sum(p.numel() for p in trained.values()),
+        "data": data.record(),
+        "losses": state.losses,
+    }
+    if state.held_out_losses:
+        facts["held_out_losses"] = state.held_out_losses
+    shutil.rmtree(context.folder, ignore_errors=True)
+    return facts
+
+
+@dataclass
+class _Run:
+    context: RecoveryContext
+    schedule: Schedule
+    data: TrainingSet
+    trained: Mapping[str, nn.Parameter]
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    accelerator: Any
+    state: TrainingState
+
+    def step(self, pieces: list[Piece], total: int) -> float:
+        """One update from a batch of pieces; the mean loss over its predicted tokens."""
+        start = time.perf_counter()
+        schedule, state = self.schedule, self.state
+        targets = sum(piece.targets for piece in pieces)
+        value = 0.0
+        with torch.enable_grad():
+            for i in range(0, len(pieces), schedule.micro_batch):
+                found = self.loss(self._batch(pieces[i : i + schedule.micro_batch])) / targets
+                self.accelerator.backward(found)
+                value += float(found.detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), schedule.max_norm)
+        if not (math.isfinite(value) and torch.isfinite(norm)):
+            self._give_up(value)
+        for group in self.optimizer.param_groups:
+            group["lr"] = schedule.rate(state.step, total, state.elapsed)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.losses.append([state.step, round(value, 6)])
+        if schedule.held_out and (state.step % schedule.evaluate_every == 0 or state.step == total):
+            self._evaluate()
+        state.elapsed += time.perf_counter() - start
+        if state.step % schedule.save_every == 0:
+            write_state(self.context.folder, state, self.trained, self.optimizer)
+        return value
+
+    def _batch(self, pieces: list[Piece]) -> Batch:
+        batch, device = self.data.collate(pieces), self.context.view.device
+        return Batch(batch.ids.to(device), batch.mask.to(device), batch.labels.to(device))
+
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        pieces = list(self.data.held_out)
+        size = self.schedule.micro_batch
+        self.context.view.model.eval()
+        values = [float(self.loss(self._batch(pieces[i : i + size]))) for i in range(0, len(pieces), size)]
+        self.context.view.model.train()
+        value = sum(values) / sum(piece.targets for piece in pieces)
+        state = self.state
+        state.held_out_losses.append([state.step, round(value, 6)])
+        if value == min(found for _, found in state.held_out_losses):
+            state.best = {name: p.detach().clone() for name, p in self.trained.items()}
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Put the weights with the lowest loss on held-out pieces in place."""
+        for name, value in self.state.best.items():
+            self.trained[name].copy_(value)
+
+    def _give_up(self, value: float) -> None:
+        """Bring back the parameters from before the first step and raise RecoveryError."""
+        read_state(self.context.folder / "step-0", self.trained, None)
+        self.optimizer.zero_grad(set_to_none=True)
+        shutil.rmtree(self.context.folder, ignore_errors=True)
+        raise RecoveryError(
+            f"the loss was {value} at step {self.state.step + 1}, so the training was stopped and the weights are "
+            f"those from before; try a learning_rate below {self.schedule.learning_rate:g}, or dtype: float32"
+        )
+
+
+@contextmanager
+def _training(model: nn.Module, trained: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Training mode, with gradients for the trained parameters only."""
+    before = {p: p.requires_grad for p in model.parameters()}
+    for parameter in before:
+        parameter.requires_grad_(False)
+    for parameter in trained.values():
+        parameter.requires_grad_(True)
+    model.train()
+    try:
+        yield
+    finally:
+        model.eval()
+        for parameter, flag in before.items():
+            parameter.requires_grad_(flag)
