@@ -149,18 +149,29 @@ def check_goal(
     head_counts: Sequence[int] | None = None,
 ) -> None:
     """Raise BudgetError when not so many parameters can go, or when nothing is nearer to the goal than one step."""
-    groups = _groups(view, keys)
-    most = _removed(groups, {key: _possible(0, group, key, rounding, head_counts) for key, group in groups.items()})
-    if goal > most:
-        raise BudgetError(
-            f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
-        )
+    check_capacity(view, keys, goal, rounding, head_counts)
     least = smallest_step(view, keys, rounding, local, head_counts)
     if goal <= least / 2:
         where = "all layers" if local else "a layer"
         raise BudgetError(
             f"target asks to remove {goal:,.0f} parameters; one rounding step in {where} removes {least:,}. Use a "
             f"larger target or a smaller rounding{', or scope: global with uniform: false' if local else ''}"
+        )
+
+
+def check_capacity(
+    view: ModelView,
+    keys: Sequence[Key],
+    goal: float,
+    rounding: Mapping[Part, int],
+    head_counts: Sequence[int] | None = None,
+) -> None:
+    """Raise BudgetError when not so many parameters can go."""
+    groups = _groups(view, keys)
+    most = _removed(groups, {key: _possible(0, group, key, rounding, head_counts) for key, group in groups.items()})
+    if goal > most:
+        raise BudgetError(
+            f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
         )
 
 

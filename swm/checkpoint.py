@@ -47,7 +47,7 @@ class Probe:
 
     ids: Tensor
     logits: Tensor
-    generated: Tensor
+    continued: Tensor
     dtype: torch.dtype
     device: str
 
@@ -196,7 +196,7 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary:
         file = Path(temporary) / "probe.safetensors"
         save_file(
-            {name: getattr(before, name).contiguous() for name in ("ids", "logits", "generated")},
+            {name: getattr(before, name).contiguous() for name in ("ids", "logits", "continued")},
             file,
             metadata={"threads": str(torch.get_num_threads()), "device": before.device},
         )

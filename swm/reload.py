@@ -23,7 +23,7 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
     logging.disable_progress_bar()
     with safe_open(probe_file, "pt") as stream:  # type: ignore[no-untyped-call,unused-ignore]
         metadata = stream.metadata()
-        ids, logits, generated = (stream.get_tensor(key) for key in ("ids", "logits", "generated"))
+        ids, logits, continued = (stream.get_tensor(key) for key in ("ids", "logits", "continued"))
     torch.set_num_threads(int(metadata["threads"]))
     model, info = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", trust_remote_code=trust_remote_code, output_loading_info=True
@@ -32,10 +32,10 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
     ids = ids.to(model.device)
     with torch.no_grad():
         again = model(input_ids=ids, use_cache=False).logits.float().cpu()
-        tokens = generate(model, ids[:1], generated.shape[1] - ids.shape[1]).cpu()
+        tokens = generate(model, ids[:1], continued.shape[1] - ids.shape[1]).cpu()
     return {
         "max_abs_difference": float((again - logits).abs().max()),
-        "generated_equal": bool(tokens.shape == generated.shape and torch.equal(tokens, generated)),
+        "generated_equal": bool(tokens.shape == continued.shape and torch.equal(tokens, continued)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "missing_keys": sorted(info["missing_keys"]),
         "unexpected_keys": sorted(info["unexpected_keys"]),

@@ -46,9 +46,9 @@ def write_state(
         for moment in MOMENTS:
             if moment in optimizer.state[parameter]:
                 tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment].contiguous()
-    tensors["random"] = torch.get_rng_state()
+    tensors["rng"] = torch.get_rng_state()
     if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors["rng/cuda"] = torch.cuda.get_rng_state()
     save_file(tensors, fresh / "state.safetensors")
     about = {
         "step": state.step,
@@ -85,7 +85,7 @@ def read_state(
             optimizer.state[parameter] = {
                 key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
             }
-    torch.set_rng_state(tensors["random"])
-    if "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"])
+    torch.set_rng_state(tensors["rng"])
+    if "rng/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng/cuda"])
     return state

@@ -249,6 +249,12 @@ def test_a_budget_that_the_first_stage_cannot_meet_is_refused_early(run: Runs, m
             run(*stages, budget={"ratio": 0.95, "depth_share": share})
 
 
+def test_a_later_target_beyond_the_whole_model_is_refused_early(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swm.models.load_model", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(BudgetError, match=r"stages.1.width.target: target asks to remove .* that can go"):
+        run(depth("last", target={"layers": 1}), width(target={"ratio": 0.9}))
+
+
 def test_query_heads_with_a_kv_head_each_are_attention_units(folder_of: Callable[..., Path]) -> None:
     run = Runs(folder_of("llama", **{**SHAPE, "num_key_value_heads": 8}))
     with pytest.raises(SwmError, match="a KV head of its own here; use units: attention"):

@@ -20,7 +20,7 @@ from swm.view import ModelView
 class TrainStep(Step):
     """A training by the recovery of this name. It needs its text, so a plan cannot repeat it."""
 
-    name: ClassVar[str] = "train"
+    name: ClassVar[str] = "learn"
     needs_data: ClassVar[bool] = True
 
     recovery: str

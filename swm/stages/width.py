@@ -16,6 +16,7 @@ from swm.allocation import (
     allocate_globally,
     allocate_locally,
     best_units,
+    check_capacity,
     check_goal,
     default_rounding,
     smallest_step,
@@ -121,10 +122,13 @@ class WidthStage(Stage):
                     "so none could go",
                     (key,),
                 )
-        if not setting.first:
-            return
         keys, heads = self._keys(view, self.numbers(setting.shape.layers)), self._head_counts(view)
-        if self.target is not None:
+        if not setting.first:
+            # Earlier stages leave less, so what is too much for the whole model is too much then.
+            if self.target is not None:
+                with at("target"):
+                    check_capacity(view, keys, self.target.parameters(setting.shape), rounding, heads)
+        elif self.target is not None:
             with at("target"):
                 check_goal(view, keys, self.target.parameters(setting.shape), rounding, self.scope == "local", heads)
         elif self.layer_ratio is not None:
