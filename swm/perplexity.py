@@ -13,12 +13,18 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.calibration import token_stream, wants_bos
-from swm.errors import ModelError, TextError
+from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
 from swm.progress import Progress, Silent
 
 # Tokens in one forward pass: their scores over the vocabulary are what takes memory here.
 TOKENS_PER_BATCH = 1024
+# What others measure with: LLM-Pruner, Shortened LLaMA and SWM in windows of 128 with one BOS token at the very start;
+# GPTQ and all who follow it in windows of 2048 without BOS. Both leave out the rest that fills no window.
+PRESETS: dict[str, dict[str, Any]] = {
+    "llm-pruner-128": {"seq_len": 128, "bos": "first", "rest": "dropped"},
+    "standard-2048": {"seq_len": 2048, "bos": "none", "rest": "dropped"},
+}
 
 
 @dataclass(frozen=True)
@@ -27,13 +33,24 @@ class PerplexityProtocol:
 
     `bos` says where the BOS token stands: in front of `each` window (and counted in `seq_len`), of the `first` one
     alone, or nowhere (`none`); `auto` is `each` for tokenizers that add one themselves, else `none`. `max_tokens` ends
-    the text early. A last shorter window counts.
+    the text early. `rest` says whether a last shorter window counts. A `preset` stands for the protocol of others.
     """
 
     text: TextSource
     seq_len: Annotated[int, Field(ge=2)] = 512
     bos: Literal["auto", "each", "first", "none"] = "auto"
     max_tokens: Annotated[int, Field(ge=2)] | None = None
+    rest: Literal["counted", "dropped"] = "counted"
+    preset: Literal["llm-pruner-128", "standard-2048"] | None = None
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], build: Any) -> dict[str, Any]:
+        """Fill in what a preset says. Raises RecipeError for a value beside it that says something else."""
+        preset = values.get("preset")
+        for key, value in PRESETS.get(preset if isinstance(preset, str) else "", {}).items():
+            if values.setdefault(key, value) != value:
+                raise RecipeError(f"preset {preset} has {key}: {value}, found {values[key]!r}; leave one of them out")
+        return values
 
 
 @dataclass(frozen=True)
@@ -61,11 +78,15 @@ def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
     rows = [stream[i : i + width] for i in range(0, len(stream), width)]
     if bos == "each":
         rows = [torch.cat([token, row]) for row in rows]
-    rows = [row for row in rows if len(row) >= 2]
+    shortest = protocol.seq_len if protocol.rest == "dropped" else 2
+    rows = [row for row in rows if len(row) >= shortest]
+    if not rows:
+        raise TextError(f"text '{protocol.text.title()}' has {len(stream)} tokens and fills no window of {shortest}")
     record = {
         "text": protocol.text.spec(),
         "seq_len": protocol.seq_len,
         "bos": bos,
+        "rest": protocol.rest,
         "windows": len(rows),
         "scored_tokens": sum(len(row) - 1 for row in rows),
         "sha256": hashlib.sha256(torch.cat(rows).numpy().tobytes()).hexdigest(),
