@@ -1,0 +1,167 @@
+"""Latency and throughput of models, measured in turns so that their ratio holds on a machine whose speed drifts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from swm.progress import Progress, Silent
+from swm.quiet import quiet_transformers
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class SpeedProtocol:
+    """How speed is measured.
+
+    Prefill is one forward pass over `prompt_tokens`, decode the greedy generation of `new_tokens` after such a prompt,
+    each for every batch size, `runs` times, of which the first `warm_up` do not count. The defaults are those of the
+    Sliding-Window Merging and Shortened LLaMA codes, which measure batch 1; their prompt is a short sentence.
+    """
+
+    batch_sizes: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (1, 4)
+    prompt_tokens: Annotated[int, Field(ge=1)] = 128
+    new_tokens: Annotated[int, Field(ge=2)] = 128
+    runs: Annotated[int, Field(ge=3)] = 30
+    warm_up: Annotated[int, Field(ge=0)] = 10
+
+    def __post_init__(self) -> None:
+        if self.runs - self.warm_up < 2:
+            raise ValueError(f"{self.runs} runs with {self.warm_up} for warm-up leave too few; at least 2 must count")
+
+
+def measure_speed(
+    models: Mapping[str, Any],
+    vocabulary: int,
+    protocol: SpeedProtocol,
+    progress: Progress | None = None,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+) -> dict[str, Any]:
+    """Seconds and tokens a second of every model, and of two models how many times as fast the second one is.
+
+    Prompts are random token ids below `vocabulary`. Each run measures all models one after the other, every second run
+    in reverse order; a ratio is the median over runs of the quotient of one run's two times, with its quartiles.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, Any] = {"protocol": {**vars(protocol), "batch_sizes": list(protocol.batch_sizes)}}
+    tasks: list[tuple[str, Callable[[Any, Tensor], None], int]] = [
+        ("prefill", _prefill, protocol.prompt_tokens),
+        ("decode", lambda model, ids: _decode(model, ids, protocol.new_tokens), protocol.new_tokens),
+    ]
+    with (progress or Silent()).task("speed", len(tasks) * len(protocol.batch_sizes) * protocol.runs) as task:
+        for name, work, tokens in tasks:
+            found[name] = []
+            for batch in protocol.batch_sizes:
+                ids = torch.randint(0, vocabulary, (batch, protocol.prompt_tokens), generator=generator)
+                times = _times(models, work, ids, protocol, clock, lambda note: task.advance(note=note))
+                found[name].append({"batch": batch, **_rows(times, batch * tokens)})
+    found["memory"] = {name: _memory(model) for name, model in models.items()}
+    found["kv_cache_bytes_per_token"] = {name: kv_cache_bytes(model) for name, model in models.items()}
+    found["warnings"] = _warnings(found, list(models))
+    return found
+
+
+def _times(
+    models: Mapping[str, Any],
+    work: Callable[[Any, Tensor], None],
+    ids: Tensor,
+    protocol: SpeedProtocol,
+    clock: Clock,
+    tell: Callable[[str], None],
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for run in range(protocol.runs):
+        order = list(models)[:: 1 if run % 2 == 0 else -1]
+        for name in order:
+            model = models[name]
+            given = ids.to(model.device)
+            _wait(model)
+            start = clock()
+            work(model, given)
+            _wait(model)
+            if run >= protocol.warm_up:
+                times[name].append(clock() - start)
+        tell(f"batch {len(ids)}")
+    return times
+
+
+def _rows(times: Mapping[str, list[float]], tokens: int) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, values in times.items():
+        low, middle, high = quantiles(values, n=4, method="inclusive")
+        rows[name] = {"median_s": middle, "quartiles_s": [low, high], "tokens_per_s": tokens / middle}
+    if len(times) == 2:
+        first, second = times.values()
+        ratios = [a / b for a, b in zip(first, second, strict=True)]
+        low, _, high = quantiles(ratios, n=4, method="inclusive")
+        rows["ratio"] = {"median": median(ratios), "interval": [low, high]}
+    return rows
+
+
+@torch.no_grad()
+def _prefill(model: Any, ids: Tensor) -> None:
+    model(input_ids=ids, use_cache=True, logits_to_keep=1)
+
+
+@torch.no_grad()
+def _decode(model: Any, ids: Tensor, tokens: int) -> None:
+    with quiet_transformers():
+        model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            min_new_tokens=tokens,
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+
+
+def _wait(model: Any) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def _memory(model: Any) -> dict[str, int]:
+    """Bytes of the parameters, and on a GPU the most that one prefill and one step of decoding took."""
+    found = {"parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters())}
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+        _decode(model, torch.ones((1, 128), dtype=torch.long, device=model.device), 2)
+        found["peak_bytes"] = torch.cuda.max_memory_allocated(model.device)
+    return found
+
+
+@torch.no_grad()
+def kv_cache_bytes(model: Any, tokens: int = 16) -> float:
+    """Bytes of keys and values that one more token of one sequence takes, measured on a real cache.
+
+    `tokens` is short, so that no sliding window of attention caps it.
+    """
+    longest = getattr(model.config, "max_position_embeddings", None) or tokens
+    ids = torch.zeros((1, min(tokens, longest)), dtype=torch.long, device=model.device)
+    cache = model(input_ids=ids, use_cache=True).past_key_values
+    total = 0
+    for layer in cache.layers:
+        for value in (layer.keys, layer.values):
+            total += value.numel() * value.element_size()
+    return total / ids.shape[1]
+
+
+def _warnings(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """A line for every measurement in which the second model is slower beyond its quartiles."""
+    lines = []
+    for kind in ("prefill", "decode"):
+        for row in found[kind]:
+            if "ratio" in row and row["ratio"]["interval"][1] < 1:
+                times, what = 1 / row["ratio"]["median"], f"{kind} at batch {row['batch']}"
+                lines.append(f"{names[1]} is slower than {names[0]}: {what} takes {times:.2f} times as long")
+    return lines
