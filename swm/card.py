@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swm import yamlfile
 from swm.plan import Plan
+from swm.summary import (
+    Measured,
+    Row,
+    perplexity_protocol,
+    perplexity_row,
+    protocol_sentence,
+    task_protocol,
+    task_rows,
+    tasks_sentence,
+    text_name,
+)
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+TASK: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text Generation"}
 
 
 def model_card(report: dict[str, Any], plan: Plan) -> str:
-    """Front matter for the hub, then what was done and what it cost."""
+    """Front matter for the hub with the measured results, then what was done and what it cost."""
     source = report["model"]["source"]
-    methods = sorted(
-        {stage["settings"]["pruner"]["name"] for stage in report["stages"] if "pruner" in stage["settings"]}
-    )
-    front: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["pruned", "structured-pruning", "swm", *methods],
-    }
-    if "/" in source and not Path(source).exists():
-        front = {"base_model": source, "base_model_relation": "finetune", **front}
     before, after = report["model"], report["compressed"]
-    share = 1 - after["parameters"] / before["parameters"]
+    title = f"{Path(source).name}, {1 - after['parameters'] / before['parameters']:.1%} smaller"
     lines = [
         "---",
-        yamlfile.dump(front).rstrip(),
+        yamlfile.dump(front_matter(report)).rstrip(),
         "---",
         "",
-        f"# {Path(source).name}, {share:.1%} smaller",
+        f"# {title}",
         "",
         f"Made from `{source}` by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
         f"{report['swm']}. It is an ordinary Transformers model: load it with `AutoModelForCausalLM.from_pretrained`.",
@@ -39,19 +48,119 @@ def model_card(report: dict[str, Any], plan: Plan) -> str:
         f"| parameters | {before['parameters']:,} | {after['parameters']:,} |",
         f"| layers | {before['layers']} | {after['layers']} |",
     ]
-    if "perplexity" in report:
-        dense, small = report["perplexity"]["dense"], report["perplexity"]["compressed"]
-        protocol = dense["protocol"]
+    row = perplexity_row(report)
+    if row is not None:
+        protocol = perplexity_protocol(report)
         lines += [
-            f"| perplexity | {dense['value']:.3f} | {small['value']:.3f} |",
+            f"| perplexity | {_shown(row.dense, 3)} | {_shown(row.compressed, 3)} |",
             "",
-            f"Perplexity on `{protocol['text']['name']}`: {protocol['scored_tokens']} tokens scored in non-overlapping "
-            f"windows of {protocol['seq_len']}, BOS: {protocol['bos']}. Values of other protocols cannot be compared.",
+            f"Perplexity on `{text_name(protocol)}`: {protocol_sentence(protocol)}. Values of other protocols cannot "
+            "be compared.",
         ]
-    lines += ["", "## What was changed", "", *(f"- {line}" for line in plan.lines()), ""]
+    lines += [*_tasks(report), "", "## What was changed", "", *(f"- {line}" for line in plan.lines()), ""]
     lines += [
         "`recipe.yaml` repeats the run, `plan.yaml` replays it on the original weights (`swm apply plan.yaml`), "
         "`report.json` holds every number.",
         "",
     ]
     return "\n".join(lines)
+
+
+def front_matter(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hub reads: the base model, tags, and the compressed model's results as a `model-index`."""
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    source = report["model"]["source"]
+    methods = sorted(
+        {stage["settings"]["pruner"]["name"] for stage in report["stages"] if "pruner" in stage["settings"]}
+    )
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["pruned", "structured-pruning", "swm", *methods],
+    }
+    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and not Path(source).exists():
+        front = {"base_model": source, "base_model_relation": "finetune", **front}
+    results = _results(report)
+    if results:
+        front["metrics"] = sorted({result.metric_type for result in results})
+        front["model-index"] = eval_results_to_model_index(f"{Path(source).name}-pruned", results)
+    return front
+
+
+def _results(report: Mapping[str, Any]) -> list[EvalResult]:
+    """The compressed model's numbers with their protocols, as the hub wants them."""
+    from huggingface_hub import EvalResult
+
+    found = []
+    row, protocol = perplexity_row(report), perplexity_protocol(report)
+    if row is not None and row.compressed is not None and math.isfinite(row.compressed.value):
+        name, text = text_name(protocol), protocol["text"]
+        found.append(
+            EvalResult(
+                **TASK,
+                dataset_type=_identifier(name),
+                dataset_name=name,
+                dataset_config=text.get("config"),
+                dataset_split=text.get("split"),
+                metric_type="perplexity",
+                metric_name=f"perplexity ({protocol_sentence(protocol)})",
+                metric_value=round(row.compressed.value, 4),
+                metric_args=_args(row.compressed, protocol),
+            )
+        )
+    tasks = task_protocol(report)
+    for task in task_rows(report):
+        # The average is none of a data set; the body of the card has it.
+        if task.compressed is not None and task.metric:
+            found.append(
+                EvalResult(
+                    **TASK,
+                    dataset_type=_identifier(task.name),
+                    dataset_name=task.name,
+                    metric_type="accuracy" if task.metric.startswith("acc") else task.metric,
+                    metric_name=f"{task.metric} ({tasks_sentence(tasks)})",
+                    metric_value=round(task.compressed.value, 4),
+                    metric_args=_args(task.compressed, {k: v for k, v in tasks.items() if k not in ("tasks", "data")}),
+                )
+            )
+    return found
+
+
+def _args(measured: Measured, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    error = {} if measured.error is None else {"standard_error": round(measured.error, 4)}
+    return {**error, **protocol}
+
+
+def _identifier(name: str) -> str:
+    """The name in the letters that the hub allows in the identifier of a data set."""
+    return re.sub(r"[^\w/.-]+", "-", name) if name.count("/") <= 1 else re.sub(r"[^\w.-]+", "-", name)
+
+
+def _tasks(report: Mapping[str, Any]) -> list[str]:
+    rows = task_rows(report)
+    if not rows:
+        return []
+    return [
+        "",
+        "## Tasks",
+        "",
+        "| task | metric | original | this model | difference |",
+        "|---|---|---|---|---|",
+        *(_task(row) for row in rows),
+        "",
+        f"Accuracies in percent ± standard error; {tasks_sentence(task_protocol(report))}. The error of a difference "
+        "takes the two models for independent, which overstates it.",
+    ]
+
+
+def _task(row: Row) -> str:
+    cells = [row.name, row.metric, _shown(row.dense, 1), _shown(row.compressed, 1), _shown(row.difference, 1, "+")]
+    return f"| {' | '.join(cells)} |"
+
+
+def _shown(measured: Measured | None, digits: int, sign: str = "") -> str:
+    if measured is None:
+        return "-"
+    error = "" if measured.error is None else f" ± {measured.error:.{digits}f}"
+    return f"{measured.value:{sign}.{digits}f}{error}"

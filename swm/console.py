@@ -20,6 +20,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from swm.progress import Task
+from swm.summary import Measured, protocol_sentence, task_rows, tasks_sentence, text_name
 
 
 class _BarTask:
@@ -98,4 +99,48 @@ def report_table(report: Mapping[str, Any]) -> Table:
         if "standard_error" in dense:
             errors = [f"± {which['standard_error']:.2f}" for which in (dense, small)]
             rows.append(["  standard error", *errors, ""])
+    for row in task_rows(report):
+        cells = [shown(row.dense), shown(row.compressed), shown(row.difference, "+")]
+        rows.append([f"{row.name} {row.metric}".strip(), *cells])
     return table("", ["", "dense", "compressed", "change"], rows)
+
+
+def shown(value: Measured | None, sign: str = "") -> str:
+    """A number with its standard error."""
+    if value is None:
+        return "-"
+    return f"{value.value:{sign}.1f}" + ("" if value.error is None else f" ± {value.error:.1f}")
+
+
+def speed_table(speed: Mapping[str, Any]) -> Table:
+    """Median seconds of each model, and how many times as fast as the dense one the compressed one is."""
+    rows: list[list[str]] = []
+    names: list[str] = []
+    for kind in ("prefill", "decode"):
+        for row in speed[kind]:
+            names = [name for name in row if name not in ("batch", "ratio")]
+            cells = [f"{row[name]['median_s']:.3f} s, {row[name]['tokens_per_s']:,.0f} tokens/s" for name in names]
+            ratio = row.get("ratio")
+            if ratio:
+                cells.append(f"× {ratio['median']:.2f} ({ratio['interval'][0]:.2f} to {ratio['interval'][1]:.2f})")
+            rows.append([f"{kind}, batch {row['batch']}", *cells])
+    return table("", ["", *names, *(["as fast"] if len(names) > 1 else [])], rows)
+
+
+def show_measured(console: Console, found: Mapping[str, Any]) -> None:
+    """What `swm evaluate` found of one model, each number with its protocol."""
+    if "perplexity" in found:
+        measured = found["perplexity"]
+        protocol, error = measured["protocol"], measured.get("standard_error")
+        spread = f" ± {error:.2f}" if error is not None else ""
+        console.print(
+            f"perplexity {measured['value']:.3f}{spread} on {text_name(protocol)}: {protocol_sentence(protocol)}",
+            highlight=False,
+        )
+    if "tasks" in found:
+        report = {"tasks": {"dense": found["tasks"]}}
+        rows = [[row.name, row.metric, shown(row.dense), str(row.items or "")] for row in task_rows(report)]
+        console.print(table("", ["task", "metric", "%", "items"], rows))
+        console.print(tasks_sentence(found["tasks"]["protocol"]), highlight=False)
+    if "speed" in found:
+        console.print(speed_table(found["speed"]))

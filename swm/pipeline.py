@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,23 +15,23 @@ import numpy as np
 import torch
 
 import swm
-from swm import checkpoint, models
-from swm.budget import ModelShape, Target, achieved
-from swm.calibration import Calibration, draw
+from swm import checkpoint
+from swm.budget import Target, achieved
 from swm.card import model_card
-from swm.errors import RecipeError, at
+from swm.errors import at
 from swm.export import export
-from swm.families import ModelFamily, find_family
-from swm.generation import answers
+from swm.html_report import html_report
 from swm.interfaces.recovery import Recovery, RecoveryContext
-from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.original import Original
-from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
+from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.progress import Progress, Silent
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, shape_now, write_json, write_yaml
+from swm.speed import measure_speed
+from swm.tracking import tracked
 from swm.units import widths
 from swm.view import ModelView
 
@@ -40,29 +40,14 @@ PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 
 @dataclass
 class RunResult:
-    """What a run leaves: the compressed model in memory, its plan, the report, and the folder if one was written."""
+    """What a run leaves: the compressed model, its plan, the report, the folder if one was written, and the speed."""
 
     model: Any
     tokenizer: Any
     plan: Plan
     report: dict[str, Any]
     output: Path | None
-
-
-@dataclass
-class Prepared:
-    """All that a run needs and that costs little, checked."""
-
-    source: models.ModelSource
-    config: Any
-    family: ModelFamily
-    shape: ModelShape
-    tokenizer: Any
-    calibration: Calibration | None
-    """None while the model still has to write the text."""
-    windows: TokenWindows | None
-    output: Path | None
-    original: Original
+    speed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,6 +59,8 @@ class CompressionPipeline:
     progress: Progress = field(default_factory=Silent)
     overwrite: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    speed: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def from_file(cls, file: str | Path, overrides: Sequence[str] = (), **options: Any) -> CompressionPipeline:
@@ -83,88 +70,7 @@ class CompressionPipeline:
 
     def prepare(self) -> Prepared:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
-        recipe = self.recipe
-        with at("output"):
-            output = None if recipe.output is None else checkpoint.check_output(recipe.output, self.overwrite)
-        with at("calibration", "text"):
-            recipe.calibration.text.check()
-        protocol = recipe.evaluate.perplexity
-        if protocol is not None:
-            with at("evaluate", "perplexity", "text"):
-                protocol.text.check()
-        with at("device"):
-            models.pick_device(recipe.device)
-        with at("device_map"):
-            models.check_device_map(recipe.device_map)
-        with at("model"):
-            source = models.locate(recipe.model, self.plugins.registry, self.progress)
-            config = models.load_config(source, recipe.trust_remote_code)
-            family = find_family(config, self.plugins.registry.families)
-            empty = models.empty_view(config, self.plugins.registry.families, recipe.trust_remote_code)
-            shape = shape_now(empty)
-        if output is not None:
-            with at("output"):
-                checkpoint.check_apart(output, source.folder)
-        longest = getattr(config, "max_position_embeddings", None)
-        for name, length in [
-            ("calibration.seq_len", recipe.calibration.seq_len),
-            ("evaluate.perplexity.seq_len", protocol.seq_len if protocol else 0),
-        ]:
-            if longest is not None and length > longest:
-                raise RecipeError(f"found {length}; the model takes at most {longest} tokens", tuple(name.split(".")))
-        text = recipe.calibration
-        first = True
-        for i, stage in enumerate(recipe.stages):
-            # What a later stage must remove depends on what the earlier ones remove.
-            goal = self._share(i, stage, shape, 0) if first else None
-            with at("stages", i, stage.name):
-                self._check_order(i, stage, output)
-                aimed = stage.with_target(Target(params=goal)) if goal else stage
-                aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
-            first = first and goal == 0
-        with at("model"):
-            if recipe.device_map is None:
-                models.check_memory(shape, recipe.dtype, config, recipe.device)
-            tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
-        original = Original(self._loader(source), family, tokenizer, self.progress)
-        calibration = None if recipe.calibration.text.from_model else self._calibration(original)
-        with at("evaluate", "perplexity"):
-            windows = None if protocol is None else cut_windows(tokenizer, protocol)
-        return Prepared(source, config, family, shape, tokenizer, calibration, windows, output, original)
-
-    def _calibration(self, original: Original) -> Calibration:
-        wanted = self.recipe.calibration
-        with at("calibration"):
-            return draw(
-                original.tokenizer,
-                original.text(wanted.text),
-                samples=wanted.samples,
-                seq_len=wanted.seq_len,
-                seed=self.recipe.seed,
-                bos=wanted.bos,
-            )
-
-    def _loader(self, source: models.ModelSource) -> Callable[[], Any]:
-        recipe = self.recipe
-        return lambda: models.load_model(
-            source,
-            dtype=recipe.dtype,
-            device=recipe.device,
-            device_map=recipe.device_map,
-            trust_remote_code=recipe.trust_remote_code,
-        )
-
-    def _check_order(self, index: int, stage: Stage, output: Path | None) -> None:
-        """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
-        if stage.removes == "layers" and any(earlier.uneven() for earlier in self.recipe.stages[:index]):
-            raise RecipeError(
-                "layers of different widths cannot be merged; put depth before the stage with uniform: false"
-            )
-        if stage.uneven() and output is not None and self.recipe.layout == "native":
-            raise RecipeError(
-                "uniform: false gives layers different widths, which layout: native cannot hold; add layout: padded "
-                "(loads everywhere, no gain in size) or layout: custom (true sizes, loads with trust_remote_code)"
-            )
+        return prepare(self.recipe, self.plugins, self.progress, self.overwrite)
 
     def plan(self) -> Plan:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
@@ -175,8 +81,14 @@ class CompressionPipeline:
     def run(self) -> RunResult:
         """The whole recipe."""
         ready = self.prepare()
+        self.notes = []
+        with tracked(self.plugins.manager, self.recipe.trackers, self.notes):
+            self.plugins.manager.hook.swm_run_started(recipe=self.recipe.resolved())
+            return self._run(ready)
+
+    def _run(self, ready: Prepared) -> RunResult:
         view = self.load(ready)
-        report = self._begin_report(ready)
+        report = self._begin_report(ready, view)
         self._measure(ready, view, report, "dense")
         plan = self.decide(ready, view, apply_last=True)
         report["model"]["fingerprint"] = plan.model["fingerprint"]
@@ -196,9 +108,10 @@ class CompressionPipeline:
             report["target"] = {"params": round(goal), "ratio": round(goal / ready.shape.parameters, 6)}
         report["achieved"] = achieved(ready.shape, ready.shape, after)
         self._measure(ready, view, report, "compressed")
+        self._measure_speed(ready, view)
         self._save(ready, view, plan, report)
         self.plugins.manager.hook.swm_run_finished(report=report)
-        return RunResult(view.model, ready.tokenizer, plan, report, ready.output)
+        return RunResult(view.model, ready.tokenizer, plan, report, ready.output, self.speed)
 
     def load(self, ready: Prepared) -> ModelView:
         """Seed everything, load the weights, and draw the calibration text if the model itself writes it."""
@@ -211,7 +124,7 @@ class CompressionPipeline:
         with self._timed("meet"):
             ready.original.meet(view, texts)
         if ready.calibration is None:
-            ready.calibration = self._calibration(ready.original)
+            ready.calibration = draw_calibration(self.recipe, ready.original)
         return view
 
     def decide(self, ready: Prepared, view: ModelView, apply_last: bool) -> Plan:
@@ -233,7 +146,7 @@ class CompressionPipeline:
         for i, stage in enumerate(self.recipe.stages):
             context.recovery = partial(self._recovery, ready.original, view, i)
             last = i == len(self.recipe.stages) - 1
-            goal = self._share(i, stage, ready.shape, ready.shape.parameters - view.parameters())
+            goal = share(self.recipe, i, ready.shape, ready.shape.parameters - view.parameters())
             stages.append(self._stage(i, stage, goal, context, apply=apply_last or not last))
         return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
 
@@ -242,14 +155,6 @@ class CompressionPipeline:
         return original.recovery(
             view, recovery, self.recipe.seed, lambda step, loss: hook(stage_index=index, step=step, loss=loss)
         )
-
-    def _share(self, index: int, stage: Stage, original: ModelShape, removed: int) -> int | None:
-        """The stage's part of the recipe's budget, in parameters; None if it has a target of its own."""
-        budget = self.recipe.budget
-        if budget is None or not stage.wants_target():
-            return None
-        waiting = [s.removes for s in self.recipe.stages[index:] if s.wants_target()]
-        return max(round(budget.for_next(waiting, original, removed)), 0)
 
     def _stage(self, index: int, stage: Stage, goal: int | None, context: StageContext, apply: bool) -> PlannedStage:
         hooks = self.plugins.manager.hook
@@ -270,35 +175,40 @@ class CompressionPipeline:
         hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
         return result
 
-    def _begin_report(self, ready: Prepared) -> dict[str, Any]:
+    def _begin_report(self, ready: Prepared, view: ModelView) -> dict[str, Any]:
         protocol = self.recipe.evaluate.perplexity
-        notes: list[str] = []
         text = self.recipe.calibration.text
         if protocol is not None and protocol.text == text and not text.separates():
-            notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
+            self.notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
         return {
             "swm": swm.__version__,
             "model": {
                 "source": ready.source.name,
                 "parameters": ready.shape.parameters,
                 "layers": ready.shape.layers,
+                "widths": widths(view),
             },
             "seed": self.recipe.seed,
             "calibration": ready.calibration.record() if ready.calibration else {},
             "environment": environment(),
-            "notes": notes,
+            "notes": self.notes,
         }
 
     def _measure(self, ready: Prepared, view: ModelView, report: dict[str, Any], which: str) -> None:
-        evaluate = self.recipe.evaluate
-        if ready.windows is not None:
-            with self._timed(f"perplexity {which}"):
-                result = perplexity(view.model, ready.windows, self.progress, f"perplexity, {which}")
-            report.setdefault("perplexity", {})[which] = result
-        if evaluate.prompts:
-            with self._timed(f"answers {which}", f"answers, {which}"):
-                replies = answers(view.model, ready.tokenizer, evaluate.prompts, evaluate.max_new_tokens)
-            report.setdefault("answers", {"prompts": list(evaluate.prompts)})[which] = replies
+        start = {"answers": {"prompts": list(self.recipe.evaluate.prompts)}}
+        with self._timed(f"measure {which}"):
+            for name, found in ready.ruler.measure(view.model, which):
+                report.setdefault(name, start.get(name, {}))[which] = found
+                self.plugins.manager.hook.swm_measured(which=which, metrics={name: found})
+
+    def _measure_speed(self, ready: Prepared, view: ModelView) -> None:
+        """Both models one beside the other, so that a machine that slows down does so for both."""
+        protocol = self.recipe.evaluate.speed
+        if protocol is None:
+            return
+        pair = {"dense": ready.original.view().model, "compressed": view.model}
+        with self._timed("measure speed"):
+            self.speed = measure_speed(pair, view.config.vocab_size, protocol, self.progress, self.recipe.seed)
 
     def _save(self, ready: Prepared, view: ModelView, plan: Plan, report: dict[str, Any]) -> None:
         assert ready.calibration is not None
@@ -313,12 +223,19 @@ class CompressionPipeline:
             write_yaml(folder / "recipe.yaml", self.recipe.resolved())
             write_json(folder / "report.json", report)
             # Apart from the report, so that the same recipe gives the same bytes in every other file.
-            write_json(folder / "timing.json", {k: round(v, 3) for k, v in self.seconds.items()})
+            timing = {**{k: round(v, 3) for k, v in self.seconds.items()}, **self._speed()}
+            write_json(folder / "timing.json", timing)
+            (folder / "report.html").write_text(
+                html_report(report, plan, timing, self.recipe.resolved()), encoding="utf-8"
+            )
             (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
 
         with self._timed("save", "save, reload in a fresh process, compare"):
             exported = export(view, self.recipe.layout)
             checkpoint.save(view.model, ready.source.folder, ready.output, ids, extras, self.overwrite, exported)
+
+    def _speed(self) -> dict[str, Any]:
+        return {"speed": self.speed} if self.speed else {}
 
     @contextmanager
     def _timed(self, name: str, label: str = "") -> Iterator[None]:

@@ -30,6 +30,7 @@ BUILTIN = (
     "swm.recovery",
     "swm.stages",
     "swm.texts",
+    "swm.trackers",
     "swm.providers",
 )
 

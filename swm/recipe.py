@@ -21,6 +21,8 @@ from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
 from swm.plugins import Plugins, load_plugins
+from swm.speed import SpeedProtocol
+from swm.tasks.protocol import TaskProtocol
 
 Lines = dict[yamlfile.Path, int]
 
@@ -37,11 +39,31 @@ class CalibrationRecipe:
 
 @dataclass(frozen=True)
 class EvaluationRecipe:
-    """What is measured on the dense and on the compressed model, with the same protocol."""
+    """What is measured on the dense and on the compressed model, with the same protocol.
+
+    `tasks` are lm-eval's by name, or `seven`; `limit`, `num_fewshot` and `include_path` say how. `speed: true` measures
+    with the paper's protocol. `prompts` are answered by both models.
+    """
 
     perplexity: PerplexityProtocol | None = None
+    tasks: Sequence[str] = ()
+    limit: Annotated[int, Field(ge=1)] | None = None
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    include_path: Sequence[str] = ()
+    speed: SpeedProtocol | None = None
     prompts: Sequence[str] = ()
     max_new_tokens: Annotated[int, Field(ge=1)] = 48
+
+    def __post_init__(self) -> None:
+        named = [name for name in ("limit", "num_fewshot", "include_path") if getattr(self, name)]
+        if named and not self.tasks:
+            raise ValueError(f"{named[0]} says how tasks are measured, and there are none; add tasks: seven")
+
+    def task_protocol(self) -> TaskProtocol | None:
+        """How tasks are measured; None where none is."""
+        if not self.tasks:
+            return None
+        return TaskProtocol(self.tasks, self.limit, self.num_fewshot, self.include_path)
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,7 @@ class Recipe:
     device: str = "auto"
     device_map: str | None = None
     trust_remote_code: bool = False
+    trackers: Sequence[Any] = ()
     plugins: Sequence[str] = ()
 
     def resolved(self) -> dict[str, Any]:
@@ -88,12 +111,41 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
     values.setdefault("calibration", {})
     if isinstance(values["calibration"], Mapping):
         values["calibration"] = {"text": plugins.registry.default("text"), **values["calibration"]}
+    if isinstance(values.get("evaluate"), Mapping):
+        values["evaluate"] = _evaluation(values["evaluate"])
+    if values.get("trackers") is not None:
+        values["trackers"] = _build_trackers(values["trackers"], plugins)
     if "stages" in values:
         values["stages"] = _build_stages(values["stages"], plugins)
     recipe = construct(Recipe, values, plugins.registry.build)
     assert isinstance(recipe, Recipe)
     _check_targets(recipe)
     return recipe
+
+
+def build_evaluation(data: Mapping[str, Any], plugins: Plugins) -> EvaluationRecipe:
+    """The `evaluate` part alone, from plain data; a perplexity without text is that of the default text."""
+    values = _evaluation(data)
+    if isinstance(values.get("perplexity"), Mapping):
+        values["perplexity"] = {"text": plugins.registry.default("text"), **values["perplexity"]}
+    built = construct(EvaluationRecipe, values, plugins.registry.build)
+    assert isinstance(built, EvaluationRecipe)
+    return built
+
+
+def _evaluation(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`tasks: seven` for a list of one, `speed: true` for all its defaults."""
+    values = dict(value)
+    if isinstance(values.get("tasks"), str):
+        values["tasks"] = [values["tasks"]]
+    if isinstance(values.get("speed"), bool):
+        values["speed"] = {} if values["speed"] else None
+    return values
+
+
+def _build_trackers(value: Any, plugins: Plugins) -> tuple[Any, ...]:
+    entries = value if isinstance(value, list | tuple) else [value]
+    return tuple(plugins.registry.build("tracker", entry, ("trackers", i)) for i, entry in enumerate(entries))
 
 
 def _check_targets(recipe: Recipe) -> None:

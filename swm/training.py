@@ -89,8 +89,8 @@ def train(
             value = run.step(pieces, total)
             task.advance(note=f"loss {value:.4f}")
             context.step_done(state.step, value)
-    if schedule.held_out:
-        run.restore_best()
+        if schedule.held_out:
+            run.restore_best()
     facts: dict[str, Any] = {
         "steps": state.step,
         "planned_steps": total,
@@ -136,7 +136,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
         state.losses.append([state.step, round(value, 6)])
-        if schedule.held_out and (state.step % schedule.evaluate_every == 0 or state.step == total):
+        if schedule.held_out and state.step % schedule.evaluate_every == 0:
             self._evaluate()
         state.elapsed += time.perf_counter() - start
         if state.step % schedule.save_every == 0:
@@ -154,15 +154,20 @@ class _Run:
         self.context.view.model.eval()
         values = [float(self.loss(self._batch(pieces[i : i + size]))) for i in range(0, len(pieces), size)]
         self.context.view.model.train()
-        value = sum(values) / sum(piece.targets for piece in pieces)
+        value = round(sum(values) / sum(piece.targets for piece in pieces), 6)
         state = self.state
-        state.held_out_losses.append([state.step, round(value, 6)])
-        if value == min(found for _, found in state.held_out_losses):
+        if not math.isfinite(value):
+            self._give_up(value)
+        if all(value < found for _, found in state.held_out_losses):
             state.best = {name: p.detach().clone() for name, p in self.trained.items()}
+        state.held_out_losses.append([state.step, value])
 
     @torch.no_grad()
     def restore_best(self) -> None:
-        """Put the weights with the lowest loss on held-out pieces in place."""
+        """Put the weights with the lowest loss on held-out pieces in place; those of the last step compete too."""
+        losses = self.state.held_out_losses
+        if not losses or losses[-1][0] != self.state.step:
+            self._evaluate()
         for name, value in self.state.best.items():
             self.trained[name].copy_(value)
 

@@ -75,15 +75,18 @@ class Alpaca(TextSource):
                 text = stream.read()
         except (OSError, UnicodeDecodeError, EOFError) as error:
             raise TextError(f"instruction file {self.path} cannot be read: {error}") from error
+        above = 0
         try:
             if text.lstrip().startswith("["):
                 yield from ((f"{self.path}: row {i}", row) for i, row in enumerate(json.loads(text), 1))
                 return
-            for number, line in enumerate(text.splitlines(), 1):
+            # JSON may hold other line separators inside a text, at which splitlines would break.
+            for above, line in enumerate(text.split("\n")):
                 if line.strip():
-                    yield f"{self.path}:{number}", json.loads(line)
+                    yield f"{self.path}:{above + 1}", json.loads(line)
         except json.JSONDecodeError as error:
-            raise TextError(f"instruction file {self.path} is neither JSON nor JSON lines: {error}") from error
+            where = f"{self.path}:{above + error.lineno}"
+            raise TextError(f"{where}: neither JSON nor JSON lines: {error.msg}, column {error.colno}") from error
 
     def _hub_rows(self) -> Iterator[tuple[str, Any]]:
         import datasets

@@ -55,6 +55,12 @@ class Generated(TextSource):
     @torch.no_grad()
     def _write(self, dense: DenseModel) -> list[str]:
         model, tokenizer = dense.model, dense.tokenizer
+        longest = getattr(model.config, "max_position_embeddings", None)
+        if longest is not None and self.tokens > longest:
+            raise TextError(
+                f"generated text of {self.tokens} tokens; the model takes at most {longest}, as in "
+                f"{{name: generated, tokens: {longest}}}"
+            )
         generator = torch.Generator().manual_seed(self.seed)
         pieces: list[str] = []
         pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
@@ -86,6 +92,7 @@ class Generated(TextSource):
 
 def _write_whole(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as stream:
-        stream.write(text)
-    os.replace(stream.name, file)
+    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
+        fresh = Path(temporary) / file.name
+        fresh.write_text(text, encoding="utf-8")
+        os.replace(fresh, file)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from swm.errors import TextError
 from swm.interfaces.text import Purpose, TextSource
 
 
@@ -21,6 +22,10 @@ class InlineText(TextSource):
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
         return {"texts": value} if isinstance(value, list) else None
+
+    def check(self) -> None:
+        if not any(self.texts):
+            raise TextError("the list of texts is empty; write at least one document into it")
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         return self.texts

@@ -1,0 +1,52 @@
+"""Commands that tell what there is: `strategies`, `doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swm.commands.options import Json, PluginFile, out, print_json, progress_of
+
+
+def strategies(
+    kind: Annotated[str | None, typer.Argument(help="Only this kind.")] = None,
+    plugin: PluginFile = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """List what there is: every strategy with its parameters, its origin and its paper."""
+    from swm.catalogue import catalogue
+    from swm.console import table
+    from swm.errors import RecipeError, unknown
+    from swm.plugins import load_plugins
+
+    plugins = load_plugins(plugin)
+    entries = catalogue(plugins.registry)
+    kinds = sorted({entry["kind"] for entry in entries})
+    if kind is not None and kind not in kinds:
+        raise RecipeError(unknown("kind", kind, kinds))
+    chosen = [entry for entry in entries if kind in (None, entry["kind"])]
+    if as_json:
+        print_json(chosen)
+        return
+    for each in sorted({entry["kind"] for entry in chosen}):
+        rows = [[e["name"], e["summary"], e["shown"], e["origin"]] for e in chosen if e["kind"] == each]
+        out().print(table(each, ["name", "what it does", "parameters", "from"], rows))
+
+
+def doctor(
+    model: Annotated[str | None, typer.Argument(help="A hub id, folder, GGUF file or registered name.")] = None,
+    plugin: PluginFile = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Check the installation and, given a model, what applies to it and why not."""
+    from swm.console import table
+    from swm.doctor import diagnose
+    from swm.plugins import load_plugins
+
+    findings = diagnose(load_plugins(plugin), model, progress_of(as_json))
+    if as_json:
+        print_json(findings)
+        return
+    for title, rows in findings.items():
+        out().print(table(title, ["", ""], [[key, value] for key, value in rows.items()]))

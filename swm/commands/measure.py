@@ -1,0 +1,75 @@
+"""Commands that measure: `evaluate`, `compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swm.commands.options import Json, PluginFile, Quiet, out, print_json, progress_of
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A hub id, folder, GGUF file or registered name.", show_default=False)],
+    text: Annotated[str | None, typer.Option(help="A file, a hub data set, or a registered text.")] = None,
+    preset: Annotated[str | None, typer.Option(help="llm-pruner-128 or standard-2048, for perplexity.")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens in a window of perplexity.")] = None,
+    bos: Annotated[str | None, typer.Option(help="auto, each, first or none.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="End the text early.")] = None,
+    task: Annotated[list[str], typer.Option("--task", help="An lm-eval task, or seven (again for more).")] = [],  # noqa: B006
+    limit: Annotated[int | None, typer.Option(help="The first documents of each task alone.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option(help="Examples in each prompt.")] = None,
+    include_path: Annotated[list[str], typer.Option(help="A folder of lm-eval task files.")] = [],  # noqa: B006
+    speed: Annotated[bool, typer.Option("--speed", help="Latency and throughput, 30 runs each.")] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    plugin: PluginFile = [],  # noqa: B006
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model: perplexity unless tasks or speed are asked for alone, each with its protocol."""
+    from swm.console import show_measured
+    from swm.evaluation import evaluate_model
+    from swm.plugins import load_plugins
+
+    about_text = {"text": text, "preset": preset, "seq_len": seq_len, "bos": bos, "max_tokens": max_tokens}
+    given = {key: value for key, value in about_text.items() if value is not None}
+    wanted: dict[str, Any] = {"perplexity": given} if given or not (task or speed) else {}
+    about_tasks = {"tasks": task, "limit": limit, "num_fewshot": num_fewshot, "include_path": include_path}
+    wanted.update({key: value for key, value in about_tasks.items() if value or value == 0}, speed=speed)
+    result = evaluate_model(
+        model,
+        wanted,
+        load_plugins(plugin),
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        progress=progress_of(quiet or as_json),
+    )
+    if as_json:
+        print_json(result)
+        return
+    show_measured(out(), result)
+
+
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT...", help="Output folders, or files of evaluate --json.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show what several runs measured side by side; different protocols are refused."""
+    from swm.comparison import compare as compared
+    from swm.comparison import read_result
+    from swm.console import shown, table
+
+    found = [read_result(path) for path in results]
+    rows = compared(found)
+    if as_json:
+        names = [result.name for result in found]
+        print_json({what: dict(zip(names, [v and vars(v) for v in values], strict=True)) for what, values in rows})
+        return
+    cells = [[what, *(shown(value) for value in values)] for what, values in rows]
+    out().print(table("", ["", *(result.name for result in found)], cells))

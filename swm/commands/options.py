@@ -1,0 +1,56 @@
+"""What the commands share: options, where they print, how they tell of progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from swm.plugins import Plugins
+    from swm.progress import Progress
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe in YAML.", show_default=False)]
+Set = Annotated[list[str], typer.Option("--set", help="Override: stages.0.depth.target.ratio=0.35 (again for more).")]
+PluginFile = Annotated[list[str], typer.Option("--plugin", help="A Python file with strategies (again for more).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
+
+
+def warn_broken(plugins: Plugins, quiet: bool) -> None:
+    """A line for each installed plugin that could not be used."""
+    for broken in plugins.broken:
+        if not quiet:
+            typer.secho(f"warning: {broken}", fg="yellow", err=True)
+
+
+def progress_of(quiet: bool) -> Progress:
+    """Bars on standard error, or nothing."""
+    if quiet:
+        from swm.progress import Silent
+
+        return Silent()
+    from rich.console import Console
+
+    from swm.console import ConsoleProgress
+
+    # The stream is fixed here: what other libraries write to standard error is kept from it for a while.
+    return ConsoleProgress(Console(file=sys.stderr))
+
+
+def out() -> Console:
+    """Standard output for tables."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=110)
+
+
+def print_json(data: Any) -> None:
+    """The result as JSON and nothing else on standard output."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))

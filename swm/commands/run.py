@@ -1,0 +1,178 @@
+"""Commands that run: `compress`, `plan`, `apply`, `diff`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swm.commands.options import (
+    Json,
+    Overwrite,
+    PluginFile,
+    Quiet,
+    Recipe,
+    Set,
+    out,
+    print_json,
+    progress_of,
+    warn_broken,
+)
+
+if TYPE_CHECKING:
+    from swm.pipeline import RunResult
+    from swm.plan import Plan
+
+
+class Layout(StrEnum):
+    """The forms of `swm.export`, told here so that `--help` needs no heavy library."""
+
+    native = "native"
+    padded = "padded"
+    custom = "custom"
+
+
+def compress(
+    recipe: Recipe,
+    set_: Set = [],  # noqa: B006  typer reads the default, nobody changes it
+    plugin: PluginFile = [],  # noqa: B006
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe: compress, measure, save, verify."""
+    from swm.pipeline import CompressionPipeline
+    from swm.recipe import load_recipe, placed
+
+    built, plugins = load_recipe(recipe, set_, plugin)
+    warn_broken(plugins, quiet)
+    with placed(recipe, set_):
+        result = CompressionPipeline(built, plugins, progress_of(quiet or as_json), overwrite).run()
+    _show_run(result, quiet, as_json)
+
+
+def plan(
+    recipe: Recipe,
+    set_: Set = [],  # noqa: B006
+    plugin: PluginFile = [],  # noqa: B006
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan to this file.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Decide what a recipe would change, and stop there."""
+    from swm.errors import PlanError
+    from swm.pipeline import CompressionPipeline
+    from swm.recipe import load_recipe, placed
+
+    if output is not None and not output.parent.is_dir():
+        raise PlanError(f"plan {output} cannot be written: folder {output.parent} does not exist")
+    if output is not None and output.is_dir():
+        raise PlanError(f"plan {output} cannot be written: it is a folder; name a file in it")
+    built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
+    warn_broken(plugins, quiet)
+    with placed(recipe, set_):
+        made = CompressionPipeline(built, plugins, progress_of(quiet or as_json)).plan()
+    if output is not None:
+        made.write(output)
+    if as_json:
+        print_json(made.to_data())
+    elif output is None or not quiet:
+        _show_plan(made, output)
+
+
+def apply(
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan.yaml.", show_default=False)],
+    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="The original model; by default the plan's own source.")] = None,
+    plugin: PluginFile = [],  # noqa: B006
+    layout: Annotated[Layout, typer.Option(help="The last two are for uneven widths.")] = Layout.native,
+    overwrite: Overwrite = False,
+    structure_only: Annotated[
+        bool, typer.Option("--structure-only", help="Leave trainings out, which a plan cannot repeat.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a plan on the original model, without data."""
+    from swm.plan import read_plan
+    from swm.plugins import load_plugins
+    from swm.replay import replay
+
+    plugins = load_plugins(plugin)
+    made = read_plan(plan_file, plugins.registry)
+    progress = progress_of(quiet or as_json)
+    run = replay(
+        made,
+        plugins,
+        output,
+        model=model,
+        overwrite=overwrite,
+        progress=progress,
+        layout=layout.value,
+        structure_only=structure_only,
+    )
+    _show_run(run, quiet, as_json)
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="A plan.yaml.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    plugin: PluginFile = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Show what differs between two plans; exit code 1 when something does."""
+    from swm.plan import diff_plans, read_plan
+    from swm.plugins import load_plugins
+
+    registry = load_plugins(plugin).registry
+    lines = diff_plans(read_plan(old, registry), read_plan(new, registry))
+    if as_json:
+        print_json(lines)
+    else:
+        for line in lines:
+            out().print(line, style="red" if line.startswith("-") else "green", highlight=False, markup=False)
+    raise typer.Exit(1 if lines else 0)
+
+
+def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
+    from swm.console import report_table, speed_table
+
+    if as_json:
+        print_json(result.report)
+        return
+    if not quiet:
+        console = out()
+        for line in result.plan.lines():
+            console.print(line, highlight=False, markup=False)
+        console.print(report_table(result.report))
+        asked = result.report.get("answers", {})
+        for i, prompt in enumerate(asked.get("prompts", [])):
+            console.print(f"\n[bold]{prompt}[/bold]", highlight=False)
+            for which in ("dense", "compressed"):
+                console.print(f"  {which}: {asked[which][i]}", highlight=False, markup=False)
+        if result.speed:
+            console.print(speed_table(result.speed))
+        for note in [*result.report.get("notes", []), *result.speed.get("warnings", [])]:
+            console.print(f"note: {note}", style="yellow", highlight=False)
+        check = result.report.get("verification")
+        if check:
+            console.print(
+                f"\nreloaded in a fresh process as {check['class']}: "
+                f"max |difference of logits| = {check['max_abs_difference']:g}, generate() equal",
+                highlight=False,
+            )
+    if result.output is not None:
+        typer.echo(f"saved: {result.output}" if not quiet else str(result.output))
+
+
+def _show_plan(made: Plan, output: Path | None) -> None:
+    from swm import yamlfile
+
+    if output is None:
+        typer.echo(yamlfile.dump(made.to_data()), nl=False)
+        return
+    for line in made.lines():
+        typer.echo(line)
+    typer.echo(f"saved: {output}")

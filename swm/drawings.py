@@ -1,0 +1,125 @@
+"""Drawings of a report as SVG text: what merged into what, widths, losses. Colours are those of the page's style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from swm.windows import Window
+
+Widths = Mapping[str, int | Sequence[int]]
+
+DENSE, COMPRESSED, TEXT, LINE = (
+    "var(--dense, #8492a6)",
+    "var(--compressed, #0f766e)",
+    "var(--soft, #5a6675)",
+    "var(--line, #d5dbe3)",
+)
+UNITS = {"heads": "query heads", "kv_heads": "KV heads", "mlp": "MLP channels"}
+WIDTH = 760
+
+
+def merge_drawing(original_layers: int, windows: Sequence[Window], /) -> str:
+    """The original layers in a row, the remaining ones below, and a band from each window to its layer."""
+    starts = {window.first: window for window in windows}
+    left, step = 90.0, (WIDTH - 100) / original_layers
+    box = min(step - 3, 30.0)
+    parts = [_label(0, 38, "original"), _label(0, 138, "compressed")]
+    position = target = 0
+    remaining = original_layers - sum(window.last - window.first for window in windows)
+    inset = left + (original_layers - remaining) * step / 2
+    while position < original_layers:
+        window = starts.get(position)
+        last = window.last if window else position
+        x, width = left + position * step, (last - position) * step + box
+        to = inset + target * step
+        colour = COMPRESSED if window else DENSE
+        name = f"layers {position} to {last} become one" if window else f"layer {position} stays"
+        parts.append(
+            f'<path d="M{x:.1f} 46 L{x + width:.1f} 46 L{to + box:.1f} 124 L{to:.1f} 124 Z" fill="{colour}" '
+            f'opacity="{0.3 if window else 0.12}"><title>{name}</title></path>'
+        )
+        for i in range(position, last + 1):
+            parts.append(_box(left + i * step, 24, box, 22, colour, str(i)))
+        parts.append(_box(to, 124, box, 22, colour, str(position) if last == position else f"{position}–{last}"))
+        position, target = last + 1, target + 1
+    title = f"{original_layers} layers become {remaining}"
+    return _svg(title, WIDTH, 160, parts)
+
+
+def width_bars(dense: Widths, compressed: Widths, /) -> str:
+    """For each kind of width that changed, a bar a layer: the share of the original width that is left."""
+    parts: list[str] = []
+    top = 0.0
+    for name in dense:
+        before, after = dense[name], compressed.get(name, dense[name])
+        layers = len(after) if isinstance(after, Sequence) else len(before) if isinstance(before, Sequence) else 1
+        whole = max(_values(before, layers))
+        values = _values(after, layers)
+        if min(values) == whole:
+            continue
+        parts.append(_label(0, top + 16, f"{UNITS.get(name, name)}: {_span(values)} of {whole}"))
+        step = (WIDTH - 10) / layers
+        for i, value in enumerate(values):
+            height = 50 * value / whole
+            place = f'x="{i * step:.1f}" width="{max(step - 3, 1):.1f}"'
+            parts.append(f'<rect {place} y="{top + 24:.1f}" height="50" fill="{LINE}"/>')
+            about = f"{value} of {whole}" if layers == 1 else f"layer {i}: {value} of {whole}"
+            parts.append(
+                f'<rect {place} y="{top + 74 - height:.1f}" height="{height:.1f}" fill="{COMPRESSED}">'
+                f"<title>{about}</title></rect>"
+            )
+        top += 92
+    return _svg("widths that are left", WIDTH, max(top, 1), parts) if parts else ""
+
+
+def loss_curve(points: Sequence[Sequence[float]], /) -> str:
+    """The loss over the steps `[[step, loss], ...]`, with its first and last value written."""
+    left, right, top, bottom = 56.0, WIDTH - 16.0, 14.0, 176.0
+    steps, losses = [p[0] for p in points], [p[1] for p in points if math.isfinite(p[1])]
+    low, high = min(losses), max(losses)
+    reach, rise = max(steps[-1] - steps[0], 1), max(high - low, 1e-9)
+
+    def place(step: float, loss: float) -> tuple[float, float]:
+        return left + (right - left) * (step - steps[0]) / reach, bottom - (bottom - top) * (loss - low) / rise
+
+    parts = []
+    for i in range(4):
+        value = low + rise * i / 3
+        y = place(steps[0], value)[1]
+        parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{LINE}"/>')
+        parts.append(_label(left - 8, y + 4, f"{value:.2f}", "end"))
+    line = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in points if math.isfinite(point[1]))
+    parts.append(f'<polyline points="{line}" fill="none" stroke="{COMPRESSED}" stroke-width="2"/>')
+    parts.append(_label(left, bottom + 20, f"step {steps[0]:g}"))
+    parts.append(_label(right, bottom + 20, f"step {steps[-1]:g}, loss {losses[-1]:.3f}", "end"))
+    return _svg(f"loss from {losses[0]:.3f} to {losses[-1]:.3f}", WIDTH, 204, parts)
+
+
+def _values(width: int | Sequence[int], layers: int) -> list[int]:
+    return list(width) if isinstance(width, Sequence) else [width] * layers
+
+
+def _span(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else f"{min(values)} to {max(values)}"
+
+
+def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="13" fill="{TEXT}">{escape(text)}</text>'
+
+
+def _box(x: float, y: float, width: float, height: float, colour: str, text: str) -> str:
+    size = 11 if width >= 18 and len(text) < 4 else 7
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="{colour}"/>'
+        f'<text x="{x + width / 2:.1f}" y="{y + height / 2 + size / 3:.1f}" text-anchor="middle" font-size="{size}" '
+        f'fill="#fff">{escape(text)}</text>'
+    )
+
+
+def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:
+    return (
+        f'<svg role="img" viewBox="0 0 {width:g} {height:g}" width="{width:g}" font-family="system-ui, sans-serif">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )

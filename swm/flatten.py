@@ -1,0 +1,52 @@
+"""Nested settings and results as one flat mapping, for trackers and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Flat = Mapping[str, str | int | float | bool]
+"""Plain values by `dotted.key`."""
+
+
+def flat(values: Mapping[str, Any]) -> Flat:
+    """Nested settings as `dotted.key: value`; None is left out, empty lists are `[]`."""
+    found: dict[str, str | int | float | bool] = {}
+    for path, value in _leaves(values, lists=True):
+        if value is not None:
+            found[".".join(path)] = value if isinstance(value, str | int | float) else str(value)
+    return found
+
+
+def rows(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As `flat`, for people: a list is one row of its items."""
+    found: dict[str, Any] = {}
+    for path, value in _leaves(values, lists=False):
+        if value is not None:
+            joined = isinstance(value, Sequence) and not isinstance(value, str)
+            found[".".join(path)] = ", ".join(map(str, value)) or "none" if joined else value
+    return found
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of nested results as `group/metric`, without lists and protocols.
+
+    `x/value` and `x/x` are called `x`.
+    """
+    found: dict[str, float] = {}
+    for path, value in _leaves(values, lists=False):
+        if isinstance(value, int | float) and not isinstance(value, bool) and "protocol" not in path:
+            once = [part for i, part in enumerate(path) if i == 0 or part != path[i - 1]]
+            found["/".join(once).removesuffix("/value")] = value
+    return found
+
+
+def _leaves(value: Any, lists: bool, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, lists, (*path, str(key)))
+    elif lists and isinstance(value, Sequence) and not isinstance(value, str) and value:
+        for i, item in enumerate(value):
+            yield from _leaves(item, lists, (*path, str(i)))
+    else:
+        yield path, value

@@ -1,0 +1,84 @@
+"""The headline of a report: the few numbers that people ask for first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from swm.html_format import MINUS, fixed, measured, short, size
+from swm.summary import Row, perplexity_row, task_rows
+
+Tone = Literal["gain", "cost", "same"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the compressed model, that of the dense one, and what changed."""
+
+    label: str
+    value: str
+    before: str
+    change: str
+    tone: Tone
+    unit: str = ""
+
+
+def headline(report: Mapping[str, Any], speed: Mapping[str, Any]) -> list[Tile]:
+    """Parameters, layers, perplexity, the tasks' average, speed and memory, as far as they are known."""
+    before, after = report["model"], report["compressed"]
+    share = 1 - after["parameters"] / before["parameters"]
+    removed = before["layers"] - after["layers"]
+    tiles = [
+        Tile("parameters", short(after["parameters"]), short(before["parameters"]), _percent(-share), "gain"),
+        Tile(
+            "layers",
+            str(after["layers"]),
+            str(before["layers"]),
+            f"{MINUS}{removed}" if removed else "all kept",
+            "gain" if removed else "same",
+        ),
+    ]
+    row = perplexity_row(report)
+    if row is not None and row.dense and row.compressed:
+        ratio = row.compressed.value / row.dense.value
+        tone: Tone = "cost" if ratio > 1 else "gain"
+        values = fixed(row.compressed.value), fixed(row.dense.value)
+        tiles.append(Tile(row.name, *values, f"× {fixed(ratio)}", tone))
+    tasks = task_rows(report)
+    if tasks:
+        tiles += _mean(tasks[-1])
+    return [*tiles, *_speed(speed)]
+
+
+def _mean(row: Row) -> list[Tile]:
+    now, change = row.compressed, row.difference
+    if now is None or change is None:
+        return []
+    unit = "%" if now.error is None else f"± {fixed(now.error, 1)} %"
+    tone: Tone = "cost" if change.value < 0 else "gain"
+    before = f"{measured(row.dense, 1)} %"
+    return [Tile(row.name, fixed(now.value, 1), before, f"{measured(change, 1, '+')} points", tone, unit)]
+
+
+def _speed(speed: Mapping[str, Any]) -> list[Tile]:
+    tiles = []
+    for what in ("prefill", "decode"):
+        for row in [row for row in speed.get(what, ()) if "ratio" in row][:1]:
+            ratio = row["ratio"]["median"]
+            now, before = (_rate(row[which]["tokens_per_s"]) for which in ("compressed", "dense"))
+            tone: Tone = "gain" if ratio >= 1 else "cost"
+            tiles.append(Tile(f"{what}, batch {row['batch']}", now, before, f"× {fixed(ratio)}", tone, "tokens/s"))
+    memory = speed.get("memory", {})
+    if {"dense", "compressed"} <= memory.keys():
+        dense, small = (memory[which]["parameter_bytes"] for which in ("dense", "compressed"))
+        tiles.append(Tile("weights", size(small), size(dense), _percent(small / dense - 1), "gain"))
+    return tiles
+
+
+def _rate(value: float) -> str:
+    return fixed(value, 0 if value >= 100 else 1)
+
+
+def _percent(share: float) -> str:
+    return f"{fixed(100 * share, 1, '+')} %"

@@ -1,0 +1,162 @@
+"""The report as one HTML page that needs nothing else: no server, no script, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jinja2
+from markupsafe import Markup
+
+from swm import yamlfile
+from swm.flatten import rows
+from swm.headline import headline
+from swm.html_format import FILTERS
+from swm.plan import Plan
+from swm.ranges import parse_ranges
+from swm.summary import (
+    WHICH,
+    perplexity_protocol,
+    perplexity_row,
+    protocol_sentence,
+    task_protocol,
+    task_rows,
+    tasks_sentence,
+    text_name,
+)
+from swm.windows import Window
+
+CURVES = {"losses": "Training loss", "held_out_losses": "Loss on held-out text"}
+
+
+MEMORY = {"parameter_bytes": "weights", "peak_bytes": "most on the GPU", "cache": "KV cache per token"}
+
+
+class Figures(Protocol):
+    """The drawings of a page, each the text of an SVG element."""
+
+    def loss_curve(self, points: Sequence[Any], /) -> str: ...
+
+    def width_bars(self, dense: Any, compressed: Any, /) -> str: ...
+
+    def merge_drawing(self, original_layers: int, windows: Sequence[Window], /) -> str: ...
+
+
+def html_report(
+    report: Mapping[str, Any],
+    plan: Plan,
+    timing: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None = None,
+    figures: Figures | None = None,
+) -> str:
+    """The page. What `report`, `timing` and `recipe` (with every default) do not hold is left out.
+
+    `timing` holds seconds by name, and the measured speed. The same arguments give the same bytes.
+    """
+    if figures is None:
+        from swm import drawings
+
+        figures = drawings
+    speed = timing.get("speed", {})
+    perplexity, tasks = perplexity_row(report), task_rows(report)
+    return _template().render(
+        report=report,
+        name=Path(report["model"]["source"]).name,
+        share=1 - report["compressed"]["parameters"] / report["model"]["parameters"],
+        tiles=headline(report, speed),
+        notes=[*report.get("notes", ()), *speed.get("warnings", ())],
+        plan_lines=plan.lines(),
+        merges=_merges(plan, figures),
+        widths=_widths(report, figures),
+        perplexity=perplexity,
+        perplexity_text=perplexity and text_name(perplexity_protocol(report)),
+        perplexity_protocol=perplexity and protocol_sentence(perplexity_protocol(report)),
+        tasks=tasks,
+        tasks_protocol=tasks and tasks_sentence(task_protocol(report)),
+        answers=_answers(report),
+        recoveries=list(_recoveries(report, figures)),
+        speed=speed,
+        memory=list(_memory(speed)),
+        seconds={name: value for name, value in timing.items() if isinstance(value, int | float)},
+        recipe=None if recipe is None else yamlfile.dump(dict(recipe)),
+        stages=[_stage(stage) for stage in report.get("stages", ())],
+        tables={
+            title: rows(report[key])
+            for title, key in (
+                ("Calibration", "calibration"),
+                ("Verification", "verification"),
+                ("Environment", "environment"),
+            )
+            if key in report
+        },
+    )
+
+
+def merged_windows(plan: Plan) -> list[Window]:
+    """Which original layers have become one, whatever the order and the number of the steps."""
+    groups: dict[int, set[int]] = {}
+    for stage in plan.stages:
+        for step in stage.steps:
+            survivor = getattr(step, "survivor", None)
+            if survivor is not None:
+                members = parse_ranges(step.to_plan()["layers"])
+                groups[survivor] = set[int]().union(*(groups.pop(layer, {layer}) for layer in members))
+    return sorted(Window(min(group), max(group)) for group in groups.values())
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("swm"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {**FILTERS, "rows": rows}
+    return environment.get_template("report.html")
+
+
+def _merges(plan: Plan, figures: Figures) -> Markup | None:
+    windows = merged_windows(plan)
+    return Markup(figures.merge_drawing(plan.model["layers"], windows)) if windows else None
+
+
+def _widths(report: Mapping[str, Any], figures: Figures) -> Markup | None:
+    dense, compressed = report["model"].get("widths"), report["compressed"].get("widths")
+    return Markup(figures.width_bars(dense, compressed)) if dense and compressed else None
+
+
+def _answers(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Prompts with the answers of the models that were asked."""
+    found = report.get("answers", {})
+    return [
+        {"prompt": prompt, **{which: found[which][i] for which in WHICH if which in found}}
+        for i, prompt in enumerate(found.get("prompts", ()))
+    ]
+
+
+def _recoveries(report: Mapping[str, Any], figures: Figures) -> Iterator[dict[str, Any]]:
+    """The losses of the stages that trained, as curves."""
+    for index, stage in enumerate(report.get("stages", ())):
+        for key, title in CURVES.items():
+            points = stage["facts"].get(key)
+            if points:
+                title = f"{title}, stage {index} {stage['stage']}"
+                yield {"title": title, "curve": Markup(figures.loss_curve(points))}
+
+
+def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """What takes memory, with its bytes in the dense and in the compressed model."""
+    kinds, cache = speed.get("memory", {}), speed.get("kv_cache_bytes_per_token", {})
+    dense, small = ({**kinds.get(which, {}), "cache": cache.get(which)} for which in WHICH)
+    for key, label in MEMORY.items():
+        if dense.get(key) and small.get(key):
+            yield label, dense[key], small[key]
+
+
+def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage with its settings and facts in rows; the losses are drawn, not listed."""
+    settings = rows(stage["settings"])
+    facts = {key: value for key, value in stage["facts"].items() if key not in CURVES}
+    methods = [value for key, value in settings.items() if key.endswith(".name") and key.count(".") == 1]
+    return {"stage": stage["stage"], "methods": methods, "settings": settings, "facts": rows(facts)}

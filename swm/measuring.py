@@ -1,0 +1,55 @@
+"""Measuring a model as a recipe says, the original and the compressed one alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from swm.errors import RecipeError, at
+from swm.generation import answers
+from swm.perplexity import TokenWindows, cut_windows, perplexity
+from swm.progress import Progress
+from swm.recipe import EvaluationRecipe
+from swm.tasks.run import run_tasks
+from swm.tasks.sources import PreparedTasks, prepare_tasks
+
+
+@dataclass(frozen=True)
+class Ruler:
+    """What is measured, with texts tokenised and data loaded before any weights are."""
+
+    wanted: EvaluationRecipe
+    tokenizer: Any
+    progress: Progress
+    windows: TokenWindows | None = None
+    tasks: PreparedTasks | None = None
+
+    def measure(self, model: Any, which: str) -> Iterator[tuple[str, Any]]:
+        """Each kind of measurement by name as it is done: `perplexity`, `tasks` and `answers`, JSON-able."""
+        if self.windows is not None:
+            yield "perplexity", perplexity(model, self.windows, self.progress, f"perplexity, {which}")
+        if self.tasks is not None:
+            yield "tasks", run_tasks(model, self.tokenizer, self.tasks, self.progress, f"tasks, {which}")
+        if self.wanted.prompts:
+            with self.progress.task(f"answers, {which}"):
+                replies = answers(model, self.tokenizer, self.wanted.prompts, self.wanted.max_new_tokens)
+            yield "answers", replies
+
+
+def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: Progress) -> Ruler:
+    """A ruler for a model of this config. Raises an SwmError with the path below `evaluate` of what cannot be had."""
+    longest = getattr(config, "max_position_embeddings", None)
+    protocol, speed = wanted.perplexity, wanted.speed
+    if longest is not None and protocol is not None and protocol.seq_len > longest:
+        raise RecipeError(
+            f"found {protocol.seq_len}; the model takes at most {longest} tokens", ("perplexity", "seq_len")
+        )
+    if longest is not None and speed is not None and speed.prompt_tokens + speed.new_tokens > longest:
+        found = f"{speed.prompt_tokens} and {speed.new_tokens}"
+        raise RecipeError(f"found {found} tokens; the model takes at most {longest} together", ("speed",))
+    with at("perplexity"):
+        windows = None if protocol is None else cut_windows(tokenizer, protocol)
+    tasks = wanted.task_protocol()
+    prepared = None if tasks is None else prepare_tasks(tasks, progress)
+    return Ruler(wanted, tokenizer, progress, windows, prepared)

@@ -1,0 +1,137 @@
+"""Everything about a run that can be known to be wrong before the weights are loaded, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swm import checkpoint, models
+from swm.budget import ModelShape, Target
+from swm.calibration import Calibration, draw
+from swm.errors import RecipeError, at
+from swm.families import ModelFamily, find_family
+from swm.interfaces.stage import Setting
+from swm.measuring import Ruler, make_ruler
+from swm.original import Original
+from swm.plugins import Plugins
+from swm.progress import Progress
+from swm.recipe import Recipe
+from swm.report import shape_now
+from swm.tasks.index import check_tasks
+
+
+@dataclass
+class Prepared:
+    """All that a run needs and that costs little, checked."""
+
+    source: models.ModelSource
+    config: Any
+    family: ModelFamily
+    shape: ModelShape
+    tokenizer: Any
+    calibration: Calibration | None
+    """None while the model still has to write the text."""
+    ruler: Ruler
+    output: Path | None
+    original: Original
+
+
+def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: bool) -> Prepared:
+    """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
+    with at("output"):
+        output = None if recipe.output is None else checkpoint.check_output(recipe.output, overwrite)
+    with at("calibration", "text"):
+        recipe.calibration.text.check()
+    if recipe.evaluate.perplexity is not None:
+        with at("evaluate", "perplexity", "text"):
+            recipe.evaluate.perplexity.text.check()
+    tasks = recipe.evaluate.task_protocol()
+    if tasks is not None:
+        with at("evaluate"):
+            check_tasks(tasks)
+    for i, tracker in enumerate(recipe.trackers):
+        with at("trackers", i):
+            tracker.check()
+    with at("device"):
+        models.pick_device(recipe.device)
+    with at("device_map"):
+        models.check_device_map(recipe.device_map)
+    with at("model"):
+        source = models.locate(recipe.model, plugins.registry, progress)
+        config = models.load_config(source, recipe.trust_remote_code)
+        family = find_family(config, plugins.registry.families)
+        empty = models.empty_view(config, plugins.registry.families, recipe.trust_remote_code)
+        shape = shape_now(empty)
+    if output is not None:
+        with at("output"):
+            checkpoint.check_apart(output, source.folder)
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and recipe.calibration.seq_len > longest:
+        found = f"found {recipe.calibration.seq_len}; the model takes at most {longest} tokens"
+        raise RecipeError(found, ("calibration", "seq_len"))
+    text = recipe.calibration
+    first = True
+    for i, stage in enumerate(recipe.stages):
+        # What a later stage must remove depends on what the earlier ones remove.
+        goal = share(recipe, i, shape, 0) if first else None
+        with at("stages", i, stage.name):
+            _check_order(recipe, i, output)
+            aimed = stage.with_target(Target(params=goal)) if goal else stage
+            aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
+        first = first and goal == 0
+    with at("model"):
+        if recipe.device_map is None:
+            models.check_memory(shape, recipe.dtype, config, recipe.device)
+        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+    original = Original(_loader(recipe, source), family, tokenizer, progress)
+    calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
+    with at("evaluate"):
+        ruler = make_ruler(recipe.evaluate, tokenizer, config, progress)
+    return Prepared(source, config, family, shape, tokenizer, calibration, ruler, output, original)
+
+
+def draw_calibration(recipe: Recipe, original: Original) -> Calibration:
+    """The calibration text as tokens, once the model has written it if it must."""
+    wanted = recipe.calibration
+    with at("calibration"):
+        return draw(
+            original.tokenizer,
+            original.text(wanted.text),
+            samples=wanted.samples,
+            seq_len=wanted.seq_len,
+            seed=recipe.seed,
+            bos=wanted.bos,
+        )
+
+
+def share(recipe: Recipe, index: int, original: ModelShape, removed: int) -> int | None:
+    """The stage's part of the recipe's budget, in parameters; None if it has a target of its own."""
+    budget, stage = recipe.budget, recipe.stages[index]
+    if budget is None or not stage.wants_target():
+        return None
+    waiting = [s.removes for s in recipe.stages[index:] if s.wants_target()]
+    return max(round(budget.for_next(waiting, original, removed)), 0)
+
+
+def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:
+    return lambda: models.load_model(
+        source,
+        dtype=recipe.dtype,
+        device=recipe.device,
+        device_map=recipe.device_map,
+        trust_remote_code=recipe.trust_remote_code,
+    )
+
+
+def _check_order(recipe: Recipe, index: int, output: Path | None) -> None:
+    """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
+    stage = recipe.stages[index]
+    if stage.removes == "layers" and any(earlier.uneven() for earlier in recipe.stages[:index]):
+        raise RecipeError("layers of different widths cannot be merged; put depth before the stage with uniform: false")
+    if stage.uneven() and output is not None and recipe.layout == "native":
+        raise RecipeError(
+            "uniform: false gives layers different widths, which layout: native cannot hold; add layout: padded "
+            "(loads everywhere, no gain in size) or layout: custom (true sizes, loads with trust_remote_code)"
+        )

@@ -1,0 +1,76 @@
+"""Finds the tasks of a protocol among lm-eval's own and those in folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from swm.errors import RecipeError, did_you_mean, listed, nearest_file
+from swm.tasks.harness import quiet_harness
+from swm.tasks.protocol import TaskProtocol
+from swm.tasks.stock import PRESET, SEVEN, harness
+
+
+def check_tasks(protocol: TaskProtocol) -> None:
+    """Raise RecipeError for an unknown task or a missing folder; loads no data and needs no network."""
+    _check_plain(protocol)
+    if not all(name in SEVEN for name in protocol.names()):
+        TaskIndex(protocol)
+
+
+class TaskIndex:
+    """lm-eval's index of task files, no larger than the names need: the whole of it takes seconds.
+
+    Raises RecipeError for names that no file defines, and for folders that do not exist.
+    """
+
+    def __init__(self, protocol: TaskProtocol) -> None:
+        _check_plain(protocol)
+        self._protocol = protocol
+        self.manager = self._build(installed=False)
+        self.local = frozenset(self.manager.all_tasks)
+        if not all(self._is_complete(name) for name in protocol.names()):
+            self.manager = self._build(installed=True)
+        for i, name in enumerate(protocol.tasks):
+            if name != PRESET and name not in SEVEN and name not in self.manager.task_index:
+                known = (*sorted(self.local), PRESET, *SEVEN, *self.manager.all_tasks)
+                allowed = _allowed(sorted(self.local))
+                raise RecipeError(
+                    f"unknown task '{name}'; allowed: {allowed}.{did_you_mean(name, known)}", ("tasks", i)
+                )
+
+    def origin(self, task: Any) -> str | None:
+        """The folder that holds the file of an lm-eval task, as the protocol writes it."""
+        file = Path(str((task.get_config("metadata") or {}).get("config_source", "")))
+        for given, folder in zip(self._protocol.include_path, self._protocol.folders(), strict=True):
+            if file.is_relative_to(folder) or file.is_relative_to(folder.resolve()):
+                return given
+        return None
+
+    def _build(self, installed: bool) -> Any:
+        with quiet_harness():
+            from lm_eval.tasks import TaskManager
+
+            paths = [str(folder) for folder in self._protocol.folders()]
+            return TaskManager(include_path=paths, include_defaults=installed)
+
+    def _is_complete(self, name: str) -> bool:
+        """Whether no more than the folders is needed; a group in a folder may name tasks of lm-eval itself."""
+        if name not in self.local:
+            return name in SEVEN
+        members = (self.manager.task_index[name].cfg or {}).get("task")
+        return not isinstance(members, list) or all(isinstance(m, str) and m in self.local for m in members)
+
+
+def _check_plain(protocol: TaskProtocol) -> None:
+    if not protocol.tasks:
+        raise RecipeError(f"found no task; allowed: {_allowed(())}", ("tasks",))
+    for i, (given, folder) in enumerate(zip(protocol.include_path, protocol.folders(), strict=True)):
+        if not folder.is_dir():
+            raise RecipeError(f"found '{given}'; there is no such folder.{nearest_file(folder)}", ("include_path", i))
+
+
+def _allowed(local: Sequence[str]) -> str:
+    own = f"{listed(local)} (include_path), " if local else ""
+    return f"{own}{PRESET} ({', '.join(SEVEN)}), and every task of {harness()}"

@@ -1,0 +1,93 @@
+"""Measures a model on downstream tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from swm.errors import RecipeError, brief
+from swm.progress import Progress
+from swm.tasks.harness import quiet_harness
+from swm.tasks.sources import PreparedTasks
+
+# The seed by which lm-eval draws few-shot examples unless told otherwise.
+FEWSHOT_SEED = 1234
+
+
+def run_tasks(
+    model: Any,
+    tokenizer: Any,
+    prepared: PreparedTasks,
+    progress: Progress | None = None,
+    label: str = "tasks",
+    batch_tokens: int | None = None,
+) -> dict[str, Any]:
+    """Score of every task with its standard error, their unweighted mean, and the protocol.
+
+    The mean's standard error is `sqrt(sum of squares) / n`. Scores that are no mean over documents have none.
+    Raises ModelError when the model's scores are not finite, RecipeError for a task that lm-eval refuses to run.
+    """
+    with quiet_harness(), _evaluating(model):
+        from lm_eval.evaluator import evaluate
+
+        from swm.tasks.scorer import PrefixScorer
+
+        for task in prepared.tasks.values():
+            # Drawing examples uses the seed up: a second model must see the same ones.
+            task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        scorer = PrefixScorer(model, tokenizer, batch_tokens, progress, label)
+        try:
+            found = evaluate(
+                lm=scorer,
+                task_dict={"tasks": dict(prepared.tasks)},
+                limit=prepared.protocol.limit,
+                bootstrap_iters=0,
+            )
+        except ValueError as error:
+            raise RecipeError(f"lm-eval cannot run the tasks: {brief(error)}", ("tasks",)) from error
+        rows = {name: _row(prepared, name, found) for name in prepared.tasks}
+    values = [row["value"] for row in rows.values()]
+    mean = {"value": sum(values) / len(values)}
+    if all("standard_error" in row for row in rows.values()):
+        mean["standard_error"] = math.sqrt(sum(row["standard_error"] ** 2 for row in rows.values())) / len(rows)
+    return dict(tasks=rows, average=mean, protocol=prepared.record)
+
+
+def check_comparable(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Raise RecipeError that names the difference when two records were not measured by one protocol."""
+    for key in {**one["protocol"], **other["protocol"]}:
+        mine, theirs = one["protocol"].get(key), other["protocol"].get(key)
+        if mine != theirs:
+            raise RecipeError(
+                f"scores cannot be compared: {key} is {mine!r} in one record and {theirs!r} in the other",
+                ("protocol", key),
+            )
+
+
+def _row(prepared: PreparedTasks, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Metric, value, standard error of the mean over documents, and how many there were."""
+    from lm_eval.api.metrics import mean, mean_stderr
+
+    task = prepared.tasks[name]
+    scores = {tuple(key.split(",", 1)): value for key, value in found["results"][name].items() if "," in key}
+    reported = [metric for metric, _ in scores if not metric.endswith("_stderr")]
+    metric = prepared.metric(name, reported)
+    kind = next(kind for known, kind in scores if known == metric)
+    values = [sample[metric] for sample in found["samples"][name] if sample["filter"] == kind and metric in sample]
+    row = {"metric": metric, "value": float(scores[metric, kind])}
+    if len(values) > 1 and task.aggregation().get(metric) is mean:
+        row["standard_error"] = float(mean_stderr(values))
+    return {**row, "items": len(values)}
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """The model without dropout inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

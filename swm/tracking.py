@@ -1,0 +1,109 @@
+"""Tracking: tells the trackers of a recipe what the life-cycle hooks tell of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pluggy
+
+from swm.errors import RecipeError, SwmError, at, brief
+from swm.flatten import flat, numbers
+from swm.hookspecs import hookimpl
+from swm.interfaces.tracker import TrackedRun, Tracker
+
+
+class Tracking:
+    """A plugin for the time of one run.
+
+    A tracker that cannot start ends the run before it has cost anything. One that fails later is not called again, and
+    `notes` says so: no tracker can lose a result.
+    """
+
+    def __init__(self, trackers: Sequence[Tracker], notes: list[str]) -> None:
+        self._trackers = trackers
+        self._notes = notes
+        self._runs: dict[int, TrackedRun] = {}
+        self._groups: dict[int, str] = {}
+
+    @hookimpl
+    def swm_run_started(self, recipe: dict[str, Any]) -> None:
+        parameters = flat(recipe)
+        for i, tracker in enumerate(self._trackers):
+            try:
+                with at("trackers", i):
+                    self._runs[i] = tracker.start(parameters)
+            except SwmError:
+                raise
+            except Exception as error:  # a tracker's library may raise anything
+                message = f"tracker '{tracker.name}' cannot start: {_told(error)}"
+                raise RecipeError(message, ("trackers", i)) from error
+
+    @hookimpl
+    def swm_stage_started(self, index: int, stage: Any) -> None:
+        self._groups[index] = f"{index}-{stage.name}"
+
+    @hookimpl
+    def swm_training_step(self, stage_index: int, step: int, loss: float) -> None:
+        self._log({f"{self._group(stage_index)}/loss": loss}, step)
+
+    @hookimpl
+    def swm_stage_finished(self, index: int, stage: Any, facts: dict[str, Any]) -> None:
+        self._log(numbers({self._group(index): facts}))
+
+    @hookimpl
+    def swm_measured(self, which: str, metrics: dict[str, Any]) -> None:
+        self._log(numbers({which: metrics}))
+
+    @hookimpl
+    def swm_run_finished(self, report: dict[str, Any]) -> None:
+        self._log(numbers({key: report[key] for key in ("compressed", "achieved") if key in report}))
+        self._each(lambda run: run.finish(report))
+        self._runs.clear()
+
+    def abandon(self, error: BaseException) -> None:
+        """The run ended with an error: the trackers that still follow it are told."""
+        self._each(lambda run: run.fail(_told(error)))
+        self._runs.clear()
+
+    def _group(self, index: int) -> str:
+        return self._groups.get(index, str(index))
+
+    def _log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        if metrics:
+            self._each(partial(_log, metrics=metrics, step=step))
+
+    def _each(self, call: Callable[[TrackedRun], None]) -> None:
+        for i, run in list(self._runs.items()):
+            try:
+                call(run)
+            except Exception as error:  # a tracker's library may raise anything, and must not lose the run
+                del self._runs[i]
+                self._notes.append(
+                    f"tracker '{self._trackers[i].name}' failed and was not called again: {_told(error)}"
+                )
+
+
+def _log(run: TrackedRun, metrics: Mapping[str, float], step: int | None) -> None:
+    run.log(metrics, step)
+
+
+def _told(error: BaseException) -> str:
+    name, message = type(error).__name__, brief(error)
+    return name if message == name else f"{name}: {message}"
+
+
+@contextmanager
+def tracked(manager: pluggy.PluginManager, trackers: Sequence[Tracker], notes: list[str]) -> Iterator[None]:
+    """Inside the block the trackers follow the hooks of `manager`. Failures of theirs are added to `notes`."""
+    tracking = Tracking(trackers, notes)
+    manager.register(tracking)
+    try:
+        yield
+    except BaseException as error:
+        tracking.abandon(error)
+        raise
+    finally:
+        manager.unregister(tracking)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from sample_report import SOURCE, sample_plan, sample_report
+
+from swm.card import model_card
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return sample_report()
+
+
+def _front(card: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    return found
+
+
+def test_the_hub_reads_the_results_of_the_compressed_model(report: dict[str, Any]) -> None:
+    data = ModelCard(model_card(report, sample_plan())).data
+    assert data.base_model == SOURCE
+    assert data.tags == ["pruned", "structured-pruning", "swm", "sliding-window"]
+    assert data.metrics == ["accuracy", "perplexity"]
+    assert data.model_name == "SmolLM2-135M-pruned"
+    assert [(r.dataset_type, r.metric_type, r.metric_value) for r in data.eval_results] == [
+        ("python-docs", "perplexity", 21.18),
+        ("boolq", "accuracy", 56.0),
+        ("piqa", "accuracy", 65.5),
+        ("arc_easy", "accuracy", 57.0),
+    ]
+
+
+def test_every_result_names_its_protocol(report: dict[str, Any]) -> None:
+    perplexity, boolq, *_ = ModelCard(model_card(report, sample_plan())).data.eval_results
+    assert perplexity.metric_name == "perplexity (16352 tokens scored in non-overlapping windows of 512, BOS: none)"
+    assert perplexity.metric_args["sha256"] == "e4906b397ac1"
+    assert perplexity.metric_args["standard_error"] == 0.79
+    assert boolq.metric_name == "acc (lm-eval 0.4.13, 0-shot, the first 200 items of each task)"
+    assert boolq.metric_args == {
+        "standard_error": 3.4,
+        "limit": 200,
+        "num_fewshot": 0,
+        "harness": "lm-eval 0.4.13",
+    }
+
+
+def test_a_data_set_of_the_hub_is_named_as_the_hub_names_it(report: dict[str, Any]) -> None:
+    text = {"name": "hub", "dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}
+    for result in report["perplexity"].values():
+        result["protocol"] = {**result["protocol"], "text": text}
+    [result] = [r for r in ModelCard(model_card(report, sample_plan())).data.eval_results if "perp" in r.metric_type]
+    found = (result.dataset_type, result.dataset_config, result.dataset_split)
+    assert found == ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
+
+
+def test_names_that_the_hub_refuses_are_spelled_with_its_letters(report: dict[str, Any]) -> None:
+    tasks = {"my task: nice/and/long": report["tasks"]["compressed"]["tasks"]["boolq"]}
+    for result in report["tasks"].values():
+        result["tasks"] = tasks
+    result = ModelCard(model_card(report, sample_plan())).data.eval_results[-1]
+    assert (result.dataset_type, result.dataset_name) == ("my-task-nice-and-long", "my task: nice/and/long")
+
+
+def test_without_measurements_there_is_no_index(report: dict[str, Any]) -> None:
+    del report["perplexity"], report["tasks"]
+    front = _front(model_card(report, sample_plan()))
+    assert not front.keys() & {"model-index", "metrics"}
+
+
+def test_an_infinite_perplexity_stays_out_of_the_index(report: dict[str, Any]) -> None:
+    report["perplexity"]["compressed"]["value"] = float("inf")
+    front = _front(model_card(report, sample_plan()))
+    assert front["metrics"] == ["accuracy"]
+
+
+@pytest.mark.parametrize("source", ["smollm2-135m", "/models/llama", "../a/b", "x/y/z"])
+def test_only_a_model_of_the_hub_is_a_base_model(report: dict[str, Any], source: str) -> None:
+    report["model"]["source"] = source
+    assert "base_model" not in _front(model_card(report, sample_plan()))
+
+
+def test_a_folder_that_looks_like_a_hub_id_is_no_base_model(
+    report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(SOURCE).mkdir(parents=True)
+    assert "base_model" not in _front(model_card(report, sample_plan()))
+
+
+def test_the_body_sets_the_models_side_by_side(report: dict[str, Any]) -> None:
+    card = model_card(report, sample_plan())
+    assert "# SmolLM2-135M, 30.0% smaller\n" in card
+    for line in (
+        "| parameters | 134,515,008 | 94,160,000 |",
+        "| perplexity | 14.120 ± 0.510 | 21.180 ± 0.790 |",
+        "| boolq | acc | 61.0 ± 3.4 | 56.0 ± 3.4 | -5.0 ± 4.8 |",
+        "| average of 3 tasks |  | 64.5 ± 2.0 | 59.5 ± 2.0 | -5.0 ± 2.8 |",
+    ):
+        assert f"\n{line}\n" in card
+
+
+def test_the_same_report_gives_the_same_card(report: dict[str, Any]) -> None:
+    assert model_card(report, sample_plan()) == model_card(sample_report(), sample_plan())

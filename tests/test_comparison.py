@@ -1,0 +1,59 @@
+"""Comparing results: one protocol, side by side; another one, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swm.comparison import compare, read_result
+from swm.errors import RecipeError
+
+
+def perplexity(value: float, seq_len: int = 512) -> dict[str, Any]:
+    return {"value": value, "standard_error": 1.0, "protocol": {"text": {"name": "list"}, "seq_len": seq_len}}
+
+
+def tasks(value: float, limit: int = 10) -> dict[str, Any]:
+    rows = {name: {"metric": "acc", "value": value, "standard_error": 0.1, "items": 10} for name in ("one", "two")}
+    return {"tasks": rows, "average": {"value": value, "standard_error": 0.07}, "protocol": {"limit": limit}}
+
+
+def folder(path: Path, **measured: Any) -> Path:
+    path.mkdir()
+    report = {name: {"dense": found, "compressed": found} for name, found in measured.items()}
+    (path / "report.json").write_text(json.dumps({**report, "compressed": {"parameters": 7}}))
+    return path
+
+
+def test_runs_stand_side_by_side(tmp_path: Path) -> None:
+    one = read_result(folder(tmp_path / "one", perplexity=perplexity(30.0), tasks=tasks(0.5)))
+    (tmp_path / "two.json").write_text(json.dumps({"model": "m", "tasks": tasks(0.25)}))
+    rows = dict(compare([one, read_result(tmp_path / "two.json")]))
+    assert list(rows) == ["perplexity", "one", "two", "average of 2 tasks"]
+    assert [found and found.value for found in rows["perplexity"]] == [30.0, None]
+    assert [found and found.value for found in rows["average of 2 tasks"]] == [50.0, 25.0]
+    assert (one.name, one.parameters) == ("one", 7)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"perplexity": perplexity(30.0, 2048)}, "perplexity of 'one' and 'other' .* seq_len is 512 and 2048"),
+        ({"tasks": tasks(0.5, 20)}, "tasks of 'one' and 'other' cannot be compared: limit is 10 and 20"),
+    ],
+)
+def test_another_protocol_is_refused(tmp_path: Path, other: dict[str, Any], message: str) -> None:
+    one = read_result(folder(tmp_path / "one", perplexity=perplexity(30.0), tasks=tasks(0.5)))
+    with pytest.raises(RecipeError, match=message):
+        compare([one, read_result(folder(tmp_path / "other", **other))])
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        read_result(tmp_path / "none")
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(RecipeError, match="holds neither a perplexity nor tasks"):
+        read_result(tmp_path)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swm.summary import Measured, Row, perplexity_row, task_rows, tasks_sentence
+
+
+def _result(**values: float) -> dict[str, Any]:
+    tasks = {name: {"metric": "acc", "value": value, "standard_error": 0.03} for name, value in values.items()}
+    return {"tasks": tasks, "average": {"value": 0.5, "standard_error": 0.02}, "protocol": {}}
+
+
+def test_accuracies_are_percents_and_the_average_comes_last() -> None:
+    rows = task_rows({"tasks": {"dense": _result(a=0.5, b=0.25), "compressed": _result(a=0.4, b=0.25)}})
+    assert [row.name for row in rows] == ["a", "b", "average of 2 tasks"]
+    assert rows[0].dense == Measured(50.0, 3.0)
+    assert rows[2].compressed == Measured(50.0, 2.0)
+
+
+def test_one_task_has_no_average() -> None:
+    assert [row.name for row in task_rows({"tasks": {"dense": _result(a=0.5)}})] == ["a"]
+
+
+def test_a_metric_that_is_no_accuracy_keeps_its_unit() -> None:
+    result = {"tasks": {"w": {"metric": "word_perplexity", "value": 12.0}}}
+    assert task_rows({"tasks": {"dense": result}}) == [Row("w", "word_perplexity", Measured(12.0), None)]
+
+
+def test_the_average_of_accuracies_and_others_is_no_percent() -> None:
+    result = _result(a=0.5)
+    result["tasks"]["w"] = {"metric": "word_perplexity", "value": 12.0}
+    assert task_rows({"tasks": {"dense": result}})[-1].dense == Measured(0.5, 0.02)
+
+
+def test_the_error_of_a_difference_is_the_root_of_the_sum_of_squares() -> None:
+    difference = Row("a", "acc", Measured(60.0, 3.0), Measured(55.0, 4.0)).difference
+    assert difference == Measured(-5.0, 5.0)
+    assert Row("a", "acc", Measured(60.0), Measured(55.0, 4.0)).difference == Measured(-5.0)
+
+
+def test_what_was_measured_on_one_model_has_neither_difference_nor_ratio() -> None:
+    row = perplexity_row({"perplexity": {"compressed": {"value": 9.0}}})
+    assert row is not None
+    assert (row.dense, row.compressed, row.difference, row.ratio) == (None, Measured(9.0), None, None)
+    assert perplexity_row({}) is None
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ({"harness": "lm-eval 1", "num_fewshot": 0, "limit": None}, "lm-eval 1, 0-shot, all items"),
+        ({"limit": 50}, "the first 50 items of each task"),
+    ],
+)
+def test_the_protocol_of_tasks_is_a_sentence(protocol: dict[str, Any], words: str) -> None:
+    assert tasks_sentence(protocol) == words
