@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from results import machine, markdown_table, write_section
+from results import machine, markdown_table, peak_memory, write_section
 
 from swm import models
 from swm.calibration import Calibration, draw
@@ -102,16 +101,12 @@ def prepare(options: argparse.Namespace) -> tuple[ModelView, Calibration]:
     return ModelView(model, row), calibration
 
 
-def peak_mebibytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 @torch.no_grad()
 def load_side(options: argparse.Namespace) -> dict[str, Any]:
     """The floor: the model and one forward pass over the calibration batch."""
     view, calibration = prepare(options)
     view.body(input_ids=calibration.ids, use_cache=False)
-    return {"peak": peak_mebibytes()}
+    return {"peak": peak_memory()}
 
 
 def engine_side(options: argparse.Namespace) -> dict[str, Any]:
@@ -126,7 +121,7 @@ def engine_side(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         "layer_forwards": engine.layer_forwards,
         "windows": [[w.first, w.last] for w in proposal.windows],
-        "peak": peak_mebibytes(),
+        "peak": peak_memory(),
     }
 
 
@@ -176,7 +171,7 @@ def reference_side(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": time.perf_counter() - start,
         "layer_forwards": forwards,
         "windows": [[w.first, w.last] for w in windows],
-        "peak": peak_mebibytes(),
+        "peak": peak_memory(),
     }
 
 

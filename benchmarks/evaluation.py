@@ -154,7 +154,8 @@ def protocol(options: argparse.Namespace, prepared: PreparedTasks) -> str:
         f"Model `{options.model}`, float32, zero-shot, the first {options.limit} documents of each task; "
         f"{prepared.record['harness']}, data: {'include path' if options.include_path else data}. Seconds from the "
         "requests' texts to their log-likelihoods; HFLM is lm-eval's own class with that batch size. Scores are the "
-        f"tasks' usual metrics. `swm compress` and `swm evaluate` run all tasks at once; HFLM's seconds are then the sum.\nMachine: {machine()}.\n\n"
+        "tasks' usual metrics. A run of swm scores all tasks at once; HFLM's seconds are the sum there.\n"
+        f"Machine: {machine()}.\n\n"
         f"Command: `python benchmarks/evaluation.py --limit {options.limit} --batch-sizes {sizes}`"
     )
 

@@ -50,6 +50,20 @@ def write_section(name: str, text: str) -> None:
     RESULTS.write_text(page)
 
 
+def peak_memory() -> float:
+    """The most memory, in MiB, that this process has had resident.
+
+    Linux's own count of the process: that of getrusage begins with what the parent had when it forked.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def machine() -> str:
     """The machine in a line, for the protocol beside a table."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, machine, markdown_table, peak_memory, write_section
 
 from swm.errors import SwmError
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
@@ -150,9 +149,9 @@ class Bench:
         ready = pipeline.prepare()
         view = pipeline.load(ready)
         weights = sum(p.numel() * p.element_size() for p in view.model.parameters()) / 2**20
-        loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        loaded = peak_memory()
         pipeline.decide(ready, view, apply_last=False)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_memory()
         return dict(zip(MEMORY, (weights, loaded, peak), strict=True))
 
     def protocol(self, dense: dict[str, Any]) -> str:

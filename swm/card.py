@@ -59,7 +59,8 @@ def model_card(report: dict[str, Any], plan: Plan) -> str:
         ]
     lines += [*_tasks(report), "", "## What was changed", "", *(f"- {line}" for line in plan.lines()), ""]
     lines += [
-        "`recipe.yaml` repeats the run, `plan.yaml` replays it on the original weights (`swm apply plan.yaml`), "
+        "`recipe.yaml` repeats the run, `plan.yaml` replays what it did to the structure "
+        "(`swm apply plan.yaml`), "
         "`report.json` holds every number.",
         "",
     ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +18,7 @@ from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.schedule import Schedule
-from swm.training_state import TrainingState, newest_state, read_state, write_state
+from swm.training_state import TrainingState, newest_state, read_state, remove_states, write_state
 from swm.trainset import Batch, Piece, TrainingSet, training_set
 
 Loss = Callable[[Batch], Tensor]
@@ -73,35 +73,42 @@ def train(
     accelerator = Accelerator(cpu=context.view.device.type == "cpu")
     optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     total = schedule.total(len(data.pieces))
-    last = newest_state(context.folder)
+    about = data.record()
+    # Of another text with the same name and parameters, the state is another one.
+    folder = context.folder / about["sha256"][:16]
+    last = newest_state(folder)
     if last is None:
         state = TrainingState()
-        write_state(context.folder, state, trained, optimizer)
+        write_state(folder, state, trained, optimizer)
     else:
         state = read_state(last, trained, optimizer)
     resumed = state.step
-    run = _Run(context, schedule, data, trained, loss, optimizer, accelerator, state)
-    with _training(context.view.model, trained), context.progress.task("train", total) as task:
-        task.advance(resumed)
-        for pieces in data.batches(schedule.batch, context.seed, first=resumed):
-            if state.step >= total or (schedule.seconds is not None and state.elapsed >= schedule.seconds):
-                break
-            value = run.step(pieces, total)
-            task.advance(note=f"loss {value:.4f}")
-            context.step_done(state.step, value)
-        if schedule.held_out:
-            run.restore_best()
+    run = _Run(context, schedule, data, trained, loss, optimizer, accelerator, state, folder)
+    try:
+        with _training(context.view.model, trained), context.progress.task("train", total) as task:
+            task.advance(resumed)
+            for pieces in data.batches(schedule.batch, context.seed, first=resumed):
+                if state.step >= total or (schedule.seconds is not None and state.elapsed >= schedule.seconds):
+                    break
+                value = run.step(pieces, total)
+                task.advance(note=f"loss {value:.4f}")
+                context.step_done(state.step, value)
+            run.finish()
+    except Exception:
+        run.give_back()
+        remove_states(context.folder)
+        raise
     facts: dict[str, Any] = {
         "steps": state.step,
         "planned_steps": total,
         "warm_up_steps": min(schedule.warm_up, total // 10),
         "trained_parameters": sum(p.numel() for p in trained.values()),
-        "data": data.record(),
+        "data": about,
         "losses": state.losses,
     }
     if state.held_out_losses:
         facts["held_out_losses"] = state.held_out_losses
-    shutil.rmtree(context.folder, ignore_errors=True)
+    remove_states(context.folder)
     return facts
 
 
@@ -115,6 +122,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     accelerator: Any
     state: TrainingState
+    folder: Path
 
     def step(self, pieces: list[Piece], total: int) -> float:
         """One update from a batch of pieces; the mean loss over its predicted tokens."""
@@ -140,7 +148,7 @@ class _Run:
             self._evaluate()
         state.elapsed += time.perf_counter() - start
         if state.step % schedule.save_every == 0:
-            write_state(self.context.folder, state, self.trained, self.optimizer)
+            write_state(self.folder, state, self.trained, self.optimizer)
         return value
 
     def _batch(self, pieces: list[Piece]) -> Batch:
@@ -163,22 +171,28 @@ class _Run:
         state.held_out_losses.append([state.step, value])
 
     @torch.no_grad()
-    def restore_best(self) -> None:
-        """Put the weights with the lowest loss on held-out pieces in place; those of the last step compete too."""
+    def finish(self) -> None:
+        """Look at the last weights; of held-out pieces, put those with the lowest loss in place."""
+        if not all(torch.isfinite(p).all() for p in self.trained.values()):
+            self._give_up(math.nan)
+        if not self.schedule.held_out:
+            return
         losses = self.state.held_out_losses
         if not losses or losses[-1][0] != self.state.step:
             self._evaluate()
         for name, value in self.state.best.items():
             self.trained[name].copy_(value)
 
-    def _give_up(self, value: float) -> None:
-        """Bring back the parameters from before the first step and raise RecoveryError."""
-        read_state(self.context.folder / "step-0", self.trained, None)
+    def give_back(self) -> None:
+        """Bring back the parameters from before the first step."""
+        read_state(self.folder / "step-0", self.trained, None)
         self.optimizer.zero_grad(set_to_none=True)
-        shutil.rmtree(self.context.folder, ignore_errors=True)
+
+    def _give_up(self, value: float) -> None:
+        remedy = f"try a learning_rate below {self.schedule.learning_rate:g}, or dtype: float32"
         raise RecoveryError(
             f"the loss was {value} at step {self.state.step + 1}, so the training was stopped and the weights are "
-            f"those from before; try a learning_rate below {self.schedule.learning_rate:g}, or dtype: float32"
+            f"those from before; {remedy}"
         )
 
 

@@ -65,6 +65,15 @@ def write_state(
             shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_states(folder: Path) -> None:
+    """Remove a folder of states at once, so that no half of one is found again."""
+    if folder.is_dir():
+        gone = folder.with_name(f".{folder.name}-done")
+        shutil.rmtree(gone, ignore_errors=True)
+        os.replace(folder, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 @torch.no_grad()
 def read_state(
     folder: Path, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer | None

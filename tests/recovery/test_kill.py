@@ -52,7 +52,7 @@ def recipe(llama_folder: Path, quick: dict[str, Any], tmp_path: Path) -> Path:
 
 def newest_step(cache: Path) -> int:
     """The number of the newest state of the one training in the cache, -1 while there is none."""
-    states = [newest_state(folder) for folder in (cache / "recovery").glob("*")]
+    states = [newest_state(folder) for folder in (cache / "recovery").glob("*/*")]
     return max((int(state.name.removeprefix("step-")) for state in states if state), default=-1)
 
 
