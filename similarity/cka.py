@@ -12,6 +12,9 @@ from torch import Tensor
 
 from swm.interfaces.similarity import SimilarityMetric
 
+# The rows of all layers' Gram matrices that are made at a time take this much memory.
+BLOCK_BYTES = 256 * 2**20
+
 
 @final
 @dataclass(frozen=True)
@@ -43,24 +46,53 @@ class CKA(SimilarityMetric):
         return float(self.pairwise([reference, candidate], mask)[0, 1])
 
     def pairwise(self, layers: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
-        """One centred Gram matrix a layer; all pairs are then one matrix product."""
-        grams = torch.stack([self._centred_gram(layer, mask).flatten() for layer in layers])
-        hsic = grams @ grams.T
+        """One centred Gram matrix a layer; all pairs are then one matrix product.
+
+        Whole, these matrices would fill the memory (4,096 tokens and 32 layers: 4 GB), so some rows of all of them are
+        made at a time.
+        """
+        points = [self._points(layer, mask) for layer in layers]
+        prepared = [self._prepare(layer) for layer in points]
+        n = len(points[0])
+        hsic = torch.zeros(len(points), len(points), dtype=torch.float64, device=points[0].device)
+        size = max(1, BLOCK_BYTES // (8 * n * len(points)))
+        for start in range(0, n, size):
+            rows = torch.arange(start, min(start + size, n), device=hsic.device)
+            block = torch.stack(
+                [self._centred(layer, rows, *sums).flatten() for layer, sums in zip(points, prepared, strict=True)]
+            )
+            hsic += block @ block.T
         scale = hsic.diagonal().clamp_min(0).sqrt()
         return hsic / (scale[:, None] * scale[None, :])
 
-    def _centred_gram(self, layer: Tensor, mask: Tensor | None) -> Tensor:
-        points = self._points(layer, mask).double()
-        n = len(points)
-        points = points - points.mean(dim=0)
-        gram = points @ points.T if self.kernel == "linear" else self._rbf(points)
+    def _prepare(self, points: Tensor) -> tuple[Tensor, float]:
+        """The sums of the Gram matrix's rows, and the kernel's width."""
+        if self.kernel == "linear":
+            centred = _around_mean(points)
+            sums = centred @ centred.sum(dim=0)
+            return sums if self.estimator == "biased" else sums - centred.square().sum(dim=1), 1.0
+        every = torch.arange(len(points), device=points.device)
+        squared = _squared_distances(points, every)
+        off_diagonal = squared[every[:, None] != every]
+        width = 2 * self.bandwidth**2 * float(off_diagonal.median())
+        return self._gram(points, every, width).sum(dim=1), width
+
+    def _gram(self, points: Tensor, rows: Tensor, width: float) -> Tensor:
+        """Some rows of the Gram matrix; the unbiased estimator's has no diagonal."""
+        if self.kernel == "linear":
+            centred = _around_mean(points)
+            gram = centred[rows] @ centred.T
+        else:
+            gram = torch.exp(-_squared_distances(points, rows) / width)
+        return gram if self.estimator == "biased" else _without_diagonal(gram, rows)
+
+    def _centred(self, points: Tensor, rows: Tensor, sums: Tensor, width: float) -> Tensor:
+        n, gram = len(points), self._gram(points, rows, width)
         if self.estimator == "biased":
-            return gram - gram.mean(dim=0) - gram.mean(dim=1, keepdim=True) + gram.mean()
+            return gram - (sums[rows, None] + sums) / n + sums.sum() / n**2
         # U-centring (Székely and Rizzo 2014): the inner product of two such matrices is the unbiased HSIC.
-        gram = gram - gram.diagonal().diag()
-        rows = gram.sum(dim=0)
-        gram = gram - (rows[:, None] + rows[None, :]) / (n - 2) + rows.sum() / ((n - 1) * (n - 2))
-        return gram - gram.diagonal().diag()
+        gram = gram - (sums[rows, None] + sums) / (n - 2) + sums.sum() / ((n - 1) * (n - 2))
+        return _without_diagonal(gram, rows)
 
     def _points(self, layer: Tensor, mask: Tensor | None) -> Tensor:
         if self.tokens == "each":
@@ -70,9 +102,19 @@ class CKA(SimilarityMetric):
         if self.tokens == "flattened":
             return layer.flatten(1)
         count = layer.shape[1] if mask is None else mask.sum(dim=1, keepdim=True)
-        return layer.sum(dim=1) / count
+        return layer.sum(dim=1, dtype=torch.float64) / count
 
-    def _rbf(self, points: Tensor) -> Tensor:
-        squared = torch.cdist(points, points).square()
-        off_diagonal = squared[~torch.eye(len(points), dtype=torch.bool, device=squared.device)]
-        return torch.exp(-squared / (2 * self.bandwidth**2 * off_diagonal.median()))
+
+def _around_mean(points: Tensor) -> Tensor:
+    points = points.double()
+    return points - points.mean(dim=0)
+
+
+def _squared_distances(points: Tensor, rows: Tensor) -> Tensor:
+    points = _around_mean(points)
+    return torch.cdist(points[rows], points).square()
+
+
+def _without_diagonal(gram: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a square matrix with zeros where the diagonal was."""
+    return gram.scatter(1, rows[:, None], 0.0)

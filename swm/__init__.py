@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.merger import LayerMerger, LayerWindow
     from swm.interfaces.provider import ModelProvider
+    from swm.interfaces.rebuild import Rebuild, Replaced
     from swm.interfaces.recovery import Recovery, RecoveryContext
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
     from swm.interfaces.stage import Stage, StageContext, StagePlan, Step
     from swm.interfaces.text import Example, TextSource
+    from swm.interfaces.tracker import Tracker
     from swm.interfaces.width import UnitGroup, WidthPruner
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
@@ -30,11 +32,16 @@ if TYPE_CHECKING:
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
     from swm.replay import replay
+    from swm.surgery import replace_projection
     from swm.training import TrainedRecovery, train
     from swm.view import ModelView
     from swm.windows import Window
 
 _HOME = {
+    "Tracker": "swm.interfaces.tracker",
+    "replace_projection": "swm.surgery",
+    "Replaced": "swm.interfaces.rebuild",
+    "Rebuild": "swm.interfaces.rebuild",
     "Target": "swm.budget",
     "Calibration": "swm.calibration",
     "SwmError": "swm.errors",
@@ -86,10 +93,12 @@ __all__ = [
     "ModelProvider",
     "ModelView",
     "Plan",
+    "Rebuild",
     "Recipe",
     "Recovery",
     "RecoveryContext",
     "Registry",
+    "Replaced",
     "RunResult",
     "SampleMetric",
     "SimilarityMetric",
@@ -100,6 +109,7 @@ __all__ = [
     "SwmError",
     "Target",
     "TextSource",
+    "Tracker",
     "TrainedRecovery",
     "UnitGroup",
     "WidthPruner",
@@ -108,6 +118,7 @@ __all__ = [
     "hookimpl",
     "load_plugins",
     "load_recipe",
+    "replace_projection",
     "replay",
     "train",
 ]

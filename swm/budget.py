@@ -84,7 +84,7 @@ def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dic
 class Budget:
     """One target for all stages that name none: `ratio` of all parameters or `params`, a number. Exactly one.
 
-    `depth_share` of it goes to the stages that remove layers, the rest to those that remove widths; what one stage
+    `depth_share` of it goes to the stages that remove layers, the rest to all others; what one stage
     removed too much or too little, the later ones make up for.
     """
 
@@ -103,11 +103,12 @@ class Budget:
     def for_next(self, waiting: Sequence[str], original: ModelShape, removed: int) -> float:
         """The number of parameters that the first of the waiting stages is to remove.
 
-        `waiting` says of each stage without a target so far, in order, whether it removes `layers` or `widths`;
+        `waiting` says of each stage without a target so far, in order, what it removes: `layers` or something else;
         `removed` parameters are gone already. A stage is given its kind's share of what is left.
         """
         left = self.parameters(original) - removed
-        shares = {"layers": self.depth_share, "widths": 1 - self.depth_share}
-        weights = [shares[kind] / waiting.count(kind) for kind in waiting]
+        layers = sum(kind == "layers" for kind in waiting)
+        share, rest = self.depth_share / max(layers, 1), (1 - self.depth_share) / max(len(waiting) - layers, 1)
+        weights = [share if kind == "layers" else rest for kind in waiting]
         total = sum(weights)
         return left * weights[0] / total if total > 0 else 0.0

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from swm.errors import CheckpointError, ModelError
-from swm.export import Export
+from swm.modelling import Export
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 
@@ -71,8 +71,11 @@ def probe(model: Any, ids: Tensor) -> Probe:
     return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
 
 
-def check_output(output: str | Path, overwrite: bool) -> Path:
-    """The output folder's path. Raises CheckpointError when it exists or cannot be made; leaves nothing behind."""
+def check_output(output: str | Path, overwrite: bool, mark: str = REPORT) -> Path:
+    """The output folder's path. Raises CheckpointError when it exists or cannot be made; leaves nothing behind.
+
+    `mark` is the file that tells a folder of ours, which may be overwritten, from somebody else's.
+    """
     path = Path(output)
     if path.name in ("", "..") or Path.cwd().is_relative_to(path.resolve()):
         raise CheckpointError(f"output '{output}' holds the folder you are in; name a folder of its own, as in out/new")
@@ -81,8 +84,8 @@ def check_output(output: str | Path, overwrite: bool) -> Path:
         raise CheckpointError(f"output {output} is a file")
     if path.exists() and not overwrite:
         raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
-    if path.exists() and any(path.iterdir()) and not (path / REPORT).is_file():
-        raise CheckpointError(f"output {output} has no {REPORT}, so swm did not write it; choose another folder")
+    if path.exists() and any(path.iterdir()) and not (path / mark).is_file():
+        raise CheckpointError(f"output {output} has no {mark}, so swm did not write it; choose another folder")
     try:
         nearest = next(parent for parent in path.absolute().parents if parent.exists())
         with tempfile.TemporaryDirectory(dir=nearest, prefix=".swm-"):
@@ -147,7 +150,7 @@ def save(
         verification = verify(fresh, before, exported.model, exported.needs_code)
         write_extras(fresh, verification)
         _readable(fresh)
-        _into_place(fresh, output, overwrite)
+        into_place(fresh, output, overwrite)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"output {output} cannot be written: {error}") from error
     finally:
@@ -163,7 +166,8 @@ def _readable(folder: Path) -> None:
         file.chmod((0o777 if file.is_dir() else 0o666) & ~mask)
 
 
-def _into_place(fresh: Path, output: Path, overwrite: bool) -> None:
+def into_place(fresh: Path, output: Path, overwrite: bool) -> None:
+    """Rename a finished folder; an old one goes only once the new one stands. Raises CheckpointError."""
     if output.exists():
         if not overwrite:
             raise CheckpointError(f"output {output} appeared while the run was going; nothing was written")

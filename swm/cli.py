@@ -8,7 +8,7 @@ import sys
 import typer
 
 from swm.commands.about import doctor, strategies
-from swm.commands.measure import compare, evaluate
+from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (compress, plan, apply, diff, evaluate, compare, strategies, doctor):
+for command in (compress, plan, apply, diff, inspect, evaluate, compare, strategies, doctor):
     app.command()(command)
 
 

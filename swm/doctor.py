@@ -97,7 +97,7 @@ def _widths(view: ModelView) -> dict[str, str]:
         "width: attention": f"{shape.kv_heads} KV heads with {shape.queries} query heads each",
         "width: mlp": f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}",
     }
-    counts = head_counts(view, "attention", with_biases=False)
+    counts = head_counts(view, with_biases=False)
     if counts is not None and len(counts) < shape.kv_heads:
         found["width: attention"] += f"; the model class takes {', '.join(map(str, counts))}"
     parts: tuple[Part, ...] = ("attention", "mlp")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -16,77 +14,34 @@ from torch import Tensor
 from swm.errors import CheckpointError
 from swm.families import ModelFamily
 from swm.interfaces.width import Block, Part
+from swm.modelling import Export, custom
 from swm.quiet import quiet_transformers
 from swm.surgery import set_widths
 from swm.units import Geometry, cuts, geometries, geometry
 from swm.view import ModelView
 
-Layout = Literal["native", "padded", "custom"]
+Layout = Literal["native", "padded", "custom", "merged", "factored"]
 BLOCKS: tuple[Block, ...] = ("attention", "mlp")
-
-MODELLING = "modeling_swm.py"
-# Written beside a model whose layers differ in width; `{...}` are filled in.
-MODELLING_TEXT = '''"""{parent} whose layers have widths of their own, as config.json lists them in `swm_layers`."""
-
-import copy
-
-from {module} import {config} as ParentConfig
-from {module} import {parent} as Parent
-
-
-class PrunedConfig(ParentConfig):
-    model_type = "{model_type}"
-
-
-class PrunedForCausalLM(Parent):
-    config_class = PrunedConfig
-
-    def __init__(self, config):
-        super().__init__(config)
-        layers = self.get_submodule("{layers}")
-        for i, widths in enumerate(config.swm_layers):
-            own = copy.copy(config)
-            for name, value in widths.items():
-                setattr(own, name, value)
-            layers[i] = type(layers[i])(own, i)
-        self.post_init()
-'''
-
-
-@dataclass(frozen=True)
-class Export:
-    """A model to save, text files to put beside it, changes of its config.json, and whether it needs its own code."""
-
-    model: Any
-    files: Mapping[str, str] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    needs_code: bool = False
-
-    def write(self, folder: Path) -> None:
-        """Save everything into an existing folder."""
-        # Weight names that a class translates on the way in and out belong to its model type, not to ours.
-        options = {"save_original_format": False} if self.needs_code else {}
-        with quiet_transformers():
-            self.model.save_pretrained(folder, **options)
-        for name, text in self.files.items():
-            (folder / name).write_text(text, encoding="utf-8")
-        if self.config:
-            file = folder / "config.json"
-            values = {**json.loads(file.read_text(encoding="utf-8")), **self.config}
-            file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
     shapes = geometries(view)
+    uneven, replaced = len(set(shapes)) > 1, any(view.replaced)
+    if layout in ("custom", "factored") and (uneven or replaced):
+        return custom(view, shapes)
+    if replaced and not (layout == "merged" and not uneven):
+        raise CheckpointError(
+            "projections were replaced by modules that no stock class knows; choose layout: factored (as they are, "
+            "with a small modelling file, loads with trust_remote_code) or, with even widths, layout: merged "
+            "(multiplied out: loads everywhere, no gain in size)"
+        )
     if not shapes:
         return Export(view.model)
-    if len(set(shapes)) == 1:
+    if not uneven:
         return Export(_native(view))
     if layout == "padded":
         return Export(padded(view, shapes))
-    if layout == "custom":
-        return custom(view, shapes)
     raise CheckpointError(
         "layers have different widths, which no stock class can load; choose layout: padded (zero-padded to the widest "
         "layer: loads everywhere, no gain in size) or layout: custom (true shapes with a small modelling file, loads "
@@ -115,7 +70,7 @@ def stand_in(config: Any, family: ModelFamily) -> str | None:
     return family.stand_in.get(config.model_type) if plain else None
 
 
-def head_counts(view: ModelView, part: Part, with_biases: bool) -> list[int] | None:
+def head_counts(view: ModelView, with_biases: bool, part: Part = "attention") -> list[int] | None:
     """The numbers of units of an attention part with which the model can be saved as a stock class; None when all can.
 
     A stand-in of another model type takes any number, but no biases.
@@ -131,24 +86,48 @@ def head_counts(view: ModelView, part: Part, with_biases: bool) -> list[int] | N
 
 
 def _native(view: ModelView) -> Any:
+    """The model itself, or its parameters in a stock class that takes them."""
+    replaced = any(view.replaced)
     why = refusal(view.config, view.family, geometry(view, 0))
-    if not why:
+    if not why and not replaced:
         return view.model
     other = stand_in(view.config, view.family)
-    if other is None:
+    if why and other is None:
         raise CheckpointError(f"model_type '{view.config.model_type}' refuses these head counts: {why}")
-    return as_model_type(view.model, other)
+    state = merged_state(view) if replaced else view.model.state_dict()
+    return as_model_type(view.model, other, state) if why and other else _refilled(view, state)
 
 
-def as_model_type(model: Any, model_type: str) -> Any:
-    """The same parameters in the class of another model type."""
+def merged_state(view: ModelView) -> dict[str, Tensor]:
+    """All tensors of the model, with the one matrix that does the same in place of each replaced projection."""
+    state = dict(view.model.state_dict())
+    for position, told in enumerate(view.replaced):
+        for path in told:
+            prefix = f"{view.family.layers}.{position}.{path}."
+            module: Any = view.layers[position].get_submodule(path)
+            state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+            dense = dict(module.dense_state())
+            if view.family.transposed:
+                dense["weight"] = dense["weight"].T.contiguous()
+            state.update({prefix + name: value for name, value in dense.items()})
+    return state
+
+
+def _refilled(view: ModelView, state: Mapping[str, Tensor]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return _filled(AutoModelForCausalLM, copy.deepcopy(view.config), view.model, state)
+
+
+def as_model_type(model: Any, model_type: str, state: Mapping[str, Tensor] | None = None) -> Any:
+    """The same parameters, or `state`, in the class of another model type."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = model.config.to_dict()
     for name in ("model_type", "architectures", "attention_bias", "mlp_bias", "pretraining_tp"):
         values.pop(name, None)
     config = AutoConfig.for_model(model_type, **{**values, "sliding_window": None})
-    return _filled(AutoModelForCausalLM, config, model, model.state_dict())
+    return _filled(AutoModelForCausalLM, config, model, model.state_dict() if state is None else state)
 
 
 def _filled(auto_class: Any, config: Any, model: Any, state: Mapping[str, Tensor]) -> Any:
@@ -212,35 +191,3 @@ def _padded_part(
     for key, parts in blocks.items():
         result[key] = torch.cat(parts, dim=dims[key])
     return result
-
-
-def custom(view: ModelView, shapes: list[Geometry]) -> Export:
-    """The true shapes, with a modelling file that `auto_map` names."""
-    model = view.model
-    parent = type(model)
-    model_type = f"swm_{view.config.model_type}"
-    text = MODELLING_TEXT.format(
-        module=parent.__module__,
-        parent=parent.__name__,
-        config=type(view.config).__name__,
-        model_type=model_type,
-        layers=view.family.layers,
-    )
-    module = MODELLING.removesuffix(".py")
-    config = {
-        "model_type": model_type,
-        "architectures": ["PrunedForCausalLM"],
-        "auto_map": {
-            "AutoConfig": f"{module}.PrunedConfig",
-            "AutoModelForCausalLM": f"{module}.PrunedForCausalLM",
-        },
-        "swm_layers": [_widths(view.family, shape) for shape in shapes],
-    }
-    return Export(model, {MODELLING: text}, config, needs_code=True)
-
-
-def _widths(family: ModelFamily, shape: Geometry) -> dict[str, int]:
-    widths = {family.mlp_width: shape.mlp}
-    if family.prunable_heads:
-        widths.update(head_dim=shape.head_dim, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads)
-    return widths

@@ -130,6 +130,14 @@ def _check_order(recipe: Recipe, index: int, output: Path | None) -> None:
     stage = recipe.stages[index]
     if stage.removes == "layers" and any(earlier.uneven() for earlier in recipe.stages[:index]):
         raise RecipeError("layers of different widths cannot be merged; put depth before the stage with uniform: false")
+    if stage.removes in ("layers", "widths") and any(earlier.replaces for earlier in recipe.stages[:index]):
+        raise RecipeError("layers and widths cannot be removed once projections are replaced; put this stage first")
+    if stage.replaces and output is not None and recipe.layout not in ("merged", "factored", "custom"):
+        raise RecipeError(
+            f"the stage puts modules in place of projections, which layout: {recipe.layout} cannot hold; add layout: "
+            "factored (as they are, loads with trust_remote_code) or layout: merged (multiplied out, loads everywhere, "
+            "no gain in size)"
+        )
     if stage.uneven() and output is not None and recipe.layout == "native":
         raise RecipeError(
             "uniform: false gives layers different widths, which layout: native cannot hold; add layout: padded "

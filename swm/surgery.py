@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from swm.errors import PlanError
 from swm.families import ModelFamily, cut_config_to
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
+from swm.interfaces.rebuild import Replaced, Replacement
 from swm.interfaces.width import Part, block
-from swm.units import Geometry, check_units, cut_state, cuts, geometry
+from swm.units import Geometry, check_units, cut_state, cuts, features, geometry
 from swm.view import ModelView
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
@@ -52,6 +53,8 @@ def same_memory(one: Tensor, other: Tensor) -> bool:
 @torch.no_grad()
 def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: Mapping[str, Tensor]) -> None:
     """Put `state` (canonical names) into the layer at position `survivor` and drop the other members."""
+    for member in members:
+        check_plain(view, member)
     own = view.state(survivor)
     # A result may consist of tensors of these very layers, so all is read before any is written.
     fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
@@ -71,11 +74,43 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
     setattr(view.model.get_submodule(parent), name, remaining)
     view.numbers = [view.numbers[i] for i in kept]
     view.ends = [view.ends[i] for i in kept]
+    view.replaced = [view.replaced[i] for i in kept]
     for position, layer in enumerate(remaining):
         for module in layer.modules():
             # The key-value cache is addressed by it; a stale one raises IndexError in generate().
             if hasattr(module, "layer_idx"):
                 setattr(module, "layer_idx", position)  # noqa: B010  a plain attribute, not a submodule
+
+
+def replace_projection(view: ModelView, position: int, role: str, module: Any, told: Replaced) -> None:
+    """Put a module in place of the projection with this canonical name (`attention.q`, `mlp.down`, ...).
+
+    `told` says how the code in a saved folder makes it again. Raises PlanError when it does not fit.
+    """
+    family, layer = view.family, view.layers[position]
+    if role not in family.projections:
+        known = ", ".join(family.projections)
+        raise PlanError(f"family row '{family.name}' has no projection '{role}'; it has {known}")
+    path = family.projections[role]
+    found, wanted = features(layer.get_submodule(path)), (module.in_features, module.out_features)
+    if not isinstance(module, Replacement) or found != wanted:
+        raise PlanError(
+            f"layer {view.numbers[position]}: what replaces {role} must be a Replacement of {found[0]} to {found[1]} "
+            f"features; found {type(module).__name__} of {wanted[0]} to {wanted[1]}"
+        )
+    owner, _, name = path.rpartition(".")
+    setattr(layer.get_submodule(owner), name, module)
+    view.replaced[position][path] = told
+
+
+def check_plain(view: ModelView, position: int) -> None:
+    """Raise PlanError for a layer with replaced projections, whose units and whose sums with others are undefined."""
+    if view.replaced[position]:
+        names = ", ".join(view.replaced[position])
+        raise PlanError(
+            f"layer {view.numbers[position]} has other modules in place of {names}; put the stage that replaces "
+            "projections behind those that remove layers or widths"
+        )
 
 
 @torch.no_grad()
@@ -91,6 +126,7 @@ def keep_units(
 
     `cut` changes the weights in place of `cut_units`. Raises PlanError when the shapes did not change as they must.
     """
+    check_plain(view, position)
     own = view.state(position)
     check_units(geometry(view, position), part, units)
     added = [key for key in biases or {} if key not in own]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,26 +59,25 @@ class Cut:
 
 def geometry(view: ModelView, position: int) -> Geometry:
     """The widths of a layer as it is. Raises FamilyError for a family whose row names not all that a cut must reach."""
-    family, config = view.family, view.config
-    state = view.state(position)
-    keys = state.keys() & {"attention.k.weight", "attention.qkv.weight"}
-    if "mlp.down.weight" not in state or "attention.o.weight" not in state or not keys:
+    family, config, layer = view.family, view.config, view.layers[position]
+    paths = family.projections
+    keys = paths.get("attention.k") or paths.get("attention.qkv")
+    if "mlp.down" not in paths or "attention.o" not in paths or keys is None:
         raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
-    reads = 0 if family.transposed else 1
-    mlp = state["mlp.down.weight"].shape[reads]
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    heads = state["attention.o.weight"].shape[reads] // head_dim
-    _check_rest(family, state, head_dim)
-    return Geometry(heads, _kv_heads(family, state, heads, head_dim), head_dim, mlp)
+    heads = features(layer.get_submodule(paths["attention.o"]))[0] // head_dim
+    written = features(layer.get_submodule(keys))[1] // head_dim
+    # One matrix may make queries, keys and values.
+    kv_heads = written if "attention.k" in paths else (written - heads) // 2
+    _check_rest(family, view.state(position), head_dim)
+    return Geometry(heads, kv_heads, head_dim, features(layer.get_submodule(paths["mlp.down"]))[0])
 
 
-def _kv_heads(family: ModelFamily, state: Mapping[str, Tensor], heads: int, head_dim: int) -> int:
-    """KV heads, counted in the projection that makes the keys."""
-    writes = 1 if family.transposed else 0
-    if "attention.k.weight" in state:
-        return state["attention.k.weight"].shape[writes] // head_dim
-    # One matrix makes queries, keys and values.
-    return (state["attention.qkv.weight"].shape[writes] // head_dim - heads) // 2
+def features(module: Any) -> tuple[int, int]:
+    """How many channels a projection reads and writes: of a Linear, a Conv1D, or what stands in place of one."""
+    if hasattr(module, "nx"):
+        return module.nx, module.nf
+    return module.in_features, module.out_features
 
 
 def geometries(view: ModelView) -> list[Geometry]:

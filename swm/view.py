@@ -20,6 +20,7 @@ from torch.func import functional_call  # type: ignore[attr-defined,unused-ignor
 
 from swm.errors import FamilyError
 from swm.families import ModelFamily
+from swm.interfaces.rebuild import Replaced
 
 TOKENS_PER_BATCH = 4096
 
@@ -51,7 +52,8 @@ class ModelView:
     """A model and its family row. It owns no copy of anything.
 
     `numbers[i]` is the number that layer i had in the original model, `ends[i]` the original layer whose output its
-    own stands for: the last one of what was merged into it.
+    own stands for: the last one of what was merged into it. `replaced[i]` tells of the modules in layer i, by their
+    path, that stand in place of a projection.
     """
 
     def __init__(self, model: nn.Module, family: ModelFamily) -> None:
@@ -59,6 +61,7 @@ class ModelView:
         self.family = family
         self.numbers = list(range(len(self.layers)))
         self.ends = list(self.numbers)
+        self.replaced: list[dict[str, Replaced]] = [{} for _ in self.numbers]
         if len(self.layers) != self.config.num_hidden_layers:
             raise FamilyError(
                 f"config says {self.config.num_hidden_layers} layers, {family.layers} has {len(self.layers)}"

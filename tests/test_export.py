@@ -15,8 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from swm import checkpoint
 from swm.errors import CheckpointError, ModelError
-from swm.export import MODELLING, Layout, export, head_counts, refusal, stand_in
+from swm.export import Layout, export, head_counts, refusal, stand_in
 from swm.interfaces.width import Part
+from swm.modelling import MODELLING
 from swm.models import ModelSource, load_config
 from swm.surgery import keep_units
 from swm.units import geometry
@@ -161,7 +162,7 @@ def test_uneven_widths_load_in_both_layouts(view: ModelView, ids: Tensor, tmp_pa
     else:
         assert (type(model).__name__, count) == ("PrunedForCausalLM", before)
         widths = json.loads((tmp_path / "config.json").read_text())["swm_layers"]
-        assert [w[view.family.mlp_width] for w in widths] == [40, 30, 51] * 2
+        assert [w["widths"][view.family.mlp_width] for w in widths] == [40, 30, 51] * 2
 
 
 @pytest.mark.parametrize("layout", ["padded", "custom"])

@@ -24,23 +24,27 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     swm errors progress quiet reload hookspecs
     budget families ranges windows yamlfile generation flatten summary
-    view interfaces interfaces.strategy
+    interfaces.rebuild interfaces
+    view interfaces.strategy
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker
     calibration schedule units interfaces.recovery
     interfaces.stage trainset training_state
     training
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
-    depth export
+    depth modelling
+    export
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.*
     tracking tasks.* speed
     registry
     catalogue models plan plugins
     original
-    html_format drawings
+    html_format drawings layer_pairs patches
     headline
     card checkpoint doctor html_report recipe report
-    comparison measuring
+    comparison measuring inspection
+    figures inspecting
+    inspection_files
     evaluation preparation
     pipeline
     replay

@@ -1,4 +1,4 @@
-"""Commands that measure: `evaluate`, `compare`."""
+"""Commands that measure: `evaluate`, `compare`, `inspect`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swm.commands.options import Json, PluginFile, Quiet, out, print_json, progress_of
+from swm.commands.options import Json, Overwrite, PluginFile, Quiet, out, print_json, progress_of
 
 
 def evaluate(
@@ -73,3 +73,48 @@ def compare(
         return
     cells = [[what, *(shown(value) for value in values)] for what, values in rows]
     out().print(table("", ["", *(result.name for result in found)], cells))
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A hub id, folder, GGUF file or registered name.", show_default=False)],
+    out_: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for figures and numbers.")] = None,
+    similarity: Annotated[str | None, typer.Option(help="A metric of hidden states.")] = None,
+    text: Annotated[str | None, typer.Option(help="A file, a hub data set, or a registered text.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples of the text.")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens in a sample.")] = None,
+    patch_threshold: Annotated[float | None, typer.Option(help="Layers at least so alike make a patch.")] = None,
+    overwrite: Overwrite = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    plugin: PluginFile = [],  # noqa: B006
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Show how alike a model's layers are, what each of them changes, and how large the hidden states get."""
+    from swm.console import table
+    from swm.inspecting import build_inspection, inspect_named
+    from swm.inspection_files import check_folder, write_inspection
+    from swm.plugins import load_plugins
+
+    plugins = load_plugins(plugin)
+    calibration = {"text": text, "samples": samples, "seq_len": seq_len}
+    about = {"similarity": similarity, "patch_threshold": patch_threshold}
+    given = {key: value for key, value in about.items() if value is not None}
+    drawn = {key: value for key, value in calibration.items() if value is not None}
+    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    recipe = build_inspection({"model": model, "calibration": drawn, **given, **options}, plugins)
+    if out_ is not None:
+        check_folder(out_, overwrite)
+    found = inspect_named(recipe, plugins, progress_of(quiet or as_json))
+    if out_ is not None:
+        write_inspection(found, out_, overwrite)
+    data = found.to_dict()
+    if as_json:
+        print_json(data)
+        return
+    rows = [[str(number), f"{value:.4f}"] for number, value in zip(found.layers, found.influence, strict=True)]
+    out().print(table("", ["layer", "block influence"], rows))
+    out().print(f"patches: {found.patch_layers() or 'none'}", highlight=False)
+    if out_ is not None:
+        typer.echo(f"saved: {out_}")

@@ -32,6 +32,8 @@ class Layout(StrEnum):
     native = "native"
     padded = "padded"
     custom = "custom"
+    merged = "merged"
+    factored = "factored"
 
 
 def compress(

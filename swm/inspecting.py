@@ -1,0 +1,87 @@
+"""Inspecting a model by its name: everything checked before the weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from swm import models
+from swm.calibration import draw
+from swm.construct import construct
+from swm.errors import RecipeError, at
+from swm.families import find_family
+from swm.inspection import Inspection, check_metric, inspect_model
+from swm.interfaces.similarity import SimilarityMetric
+from swm.plugins import Plugins
+from swm.progress import Progress, Silent
+from swm.recipe import CalibrationRecipe
+from swm.view import ModelView
+
+
+@dataclass(frozen=True)
+class InspectionRecipe:
+    """What is inspected, with which metric and on which text."""
+
+    model: str
+    similarity: SimilarityMetric
+    calibration: CalibrationRecipe
+    patch_threshold: float | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    trust_remote_code: bool = False
+
+
+def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRecipe:
+    """An inspection from plain data, with the default metric and text where none is named.
+
+    Raises RecipeError with the path of the culprit.
+    """
+    registry = plugins.registry
+    values = {"similarity": registry.default("similarity"), **data}
+    values["calibration"] = {"text": registry.default("text"), **values.get("calibration", {})}
+    recipe = construct(InspectionRecipe, values, registry.build)
+    assert isinstance(recipe, InspectionRecipe)
+    others = [name for name in registry.names("similarity") if _of_states(registry.strategy("similarity", name))]
+    check_metric(recipe.similarity, recipe.calibration.samples, recipe.calibration.seq_len, others)
+    return recipe
+
+
+def inspect_named(recipe: InspectionRecipe, plugins: Plugins, progress: Progress | None = None) -> Inspection:
+    """The inspection of the model that the recipe names.
+
+    Raises an SwmError before the weights are loaded for everything that can be known by then.
+    """
+    progress, wanted = progress or Silent(), recipe.calibration
+    with at("calibration", "text"):
+        wanted.text.check()
+    with at("device"):
+        models.pick_device(recipe.device)
+    source = models.locate(recipe.model, plugins.registry, progress)
+    config = models.load_config(source, recipe.trust_remote_code)
+    family = find_family(config, plugins.registry.families)
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and wanted.seq_len > longest:
+        found = f"found {wanted.seq_len}; the model takes at most {longest} tokens"
+        raise RecipeError(found, ("calibration", "seq_len"))
+    shape = models.shape_of(config, plugins.registry.families, recipe.trust_remote_code)
+    models.check_memory(shape, recipe.dtype, config, recipe.device)
+    tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+    size = {"samples": wanted.samples, "seq_len": wanted.seq_len}
+    with at("calibration"):
+        calibration = draw(tokenizer, wanted.text, **size, seed=recipe.seed, bos=wanted.bos)
+    with progress.task("load the model"):
+        model = models.load_model(
+            source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=recipe.trust_remote_code
+        )
+    view, name = ModelView(model, family), Path(recipe.model).name or source.folder.name
+    threshold = recipe.patch_threshold
+    return inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
+
+
+def _of_states(metric: type[Any]) -> bool:
+    return bool(metric.space != "logits")

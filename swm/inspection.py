@@ -1,0 +1,178 @@
+"""Inspection: how alike a model's layers are, how much each changes, and how large hidden states become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from swm.calibration import Calibration
+from swm.errors import ModelError, RecipeError, listed
+from swm.interfaces.similarity import SimilarityMetric
+from swm.layer_pairs import LayerPairs
+from swm.patches import find_patches, usual_threshold
+from swm.progress import Progress, Silent
+from swm.view import ModelView
+from swm.windows import Window
+
+# The hidden states of all layers are held for this many tokens at a time.
+TOKENS_PER_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class BoundaryNorms:
+    """Norms of the hidden states of single tokens at one boundary: what enters a layer, or leaves the last one.
+
+    `mean`, `max`, `mean_first` (the first token of each sample) and `mean_rest` (all others) are over tokens of all
+    samples. `largest_share` is the largest token's part in the sum of a sample's squared norms, averaged over samples:
+    the weight with which that one token decides a cosine of flattened samples. `first_is_largest` is the share of the
+    samples in which that token is the first.
+    """
+
+    mean: float
+    max: float
+    mean_first: float
+    mean_rest: float
+    largest_share: float
+    first_is_largest: float
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `inspect_model` found.
+
+    `layers` are the numbers of the layers in the original model, bottom first; everything else is in this order, and
+    `patches` are positions in it. `similarity[i][j]` compares the outputs of two layers, `norms[i]` is about what
+    enters layer i, and the last of `norms` about what leaves the last layer.
+    """
+
+    model: str
+    layers: tuple[int, ...]
+    metric: Mapping[str, Any]
+    calibration: Mapping[str, Any]
+    similarity: tuple[tuple[float, ...], ...]
+    patch_threshold: float
+    patches: tuple[Window, ...]
+    influence: tuple[float, ...]
+    norms: tuple[BoundaryNorms, ...]
+
+    def patch_layers(self) -> list[list[int]]:
+        """The original numbers of the layers of each patch."""
+        return [list(self.layers[patch.first : patch.last + 1]) for patch in self.patches]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        return {
+            "model": self.model,
+            "calibration": dict(self.calibration),
+            "layers": list(self.layers),
+            "similarity": {"metric": dict(self.metric), "values": [list(row) for row in self.similarity]},
+            "patches": {"threshold": self.patch_threshold, "layers": self.patch_layers()},
+            "block_influence": list(self.influence),
+            "norms": [asdict(norms) for norms in self.norms],
+        }
+
+
+def check_metric(metric: SimilarityMetric, samples: int, seq_len: int, others: Sequence[str] = ()) -> None:
+    """Raise RecipeError for a metric that cannot compare the outputs of layers on that many samples and tokens.
+
+    `others` are the names of metrics that can.
+    """
+    if metric.space == "logits":
+        instead = f": {listed(others)}" if others else ""
+        raise RecipeError(
+            f"similarity '{metric.name}' compares next-token distributions, and layers have none; "
+            f"use one that compares hidden states{instead}",
+            ("similarity",),
+        )
+    try:
+        metric.check(samples, seq_len)
+    except ValueError as error:
+        raise RecipeError(str(error), ("similarity",)) from None
+
+
+@torch.no_grad()
+def inspect_model(
+    view: ModelView,
+    calibration: Calibration,
+    similarity: SimilarityMetric,
+    progress: Progress | None = None,
+    *,
+    name: str = "",
+    patch_threshold: float | None = None,
+) -> Inspection:
+    """Run the model once over the calibration text and compare the outputs of all pairs of layers.
+
+    `name` is what figures call the model. Without a `patch_threshold` it is `usual_threshold`.
+    Raises RecipeError for a metric that cannot compare layers, ModelError where numbers are not finite.
+    """
+    samples, seq_len = calibration.ids.shape
+    check_metric(similarity, samples, seq_len)
+    pairs, influence, norms = LayerPairs(similarity), list[Tensor](), list[Tensor]()
+    batches = torch.split(calibration.ids, max(1, TOKENS_PER_BATCH // seq_len))
+    with (progress or Silent()).task("inspect layers", len(batches)) as task:
+        for ids in batches:
+            states = view.record(ids).states
+            norms.append(_norms(states, view.numbers))
+            influence.append(_influence(states))
+            pairs.add(states[1:])
+            task.advance()
+    table = pairs.table()
+    _check_table(table, similarity, view.numbers)
+    threshold = usual_threshold(table) if patch_threshold is None else patch_threshold
+    return Inspection(
+        model=name or view.config.model_type,
+        layers=tuple(view.numbers),
+        metric=similarity.spec(),
+        calibration=calibration.record(),
+        similarity=tuple(tuple(row) for row in table.tolist()),
+        patch_threshold=threshold,
+        patches=tuple(find_patches(table, threshold)),
+        influence=tuple(torch.cat(influence, dim=1).mean(dim=1).tolist()),
+        norms=tuple(_summary(boundary) for boundary in torch.cat(norms, dim=1)),
+    )
+
+
+def _influence(states: Sequence[Tensor]) -> Tensor:
+    """One minus the cosine of a token before and after a layer, the mean over tokens `[layers, samples]`.
+
+    Source: Men et al., ShortGPT, arXiv 2403.03853, section 3.2.
+    """
+    cosines = [F.cosine_similarity(a.double(), b.double(), dim=-1).mean(dim=1).cpu() for a, b in pairwise(states)]
+    return 1 - torch.stack(cosines)
+
+
+def _norms(states: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
+    """The norm of every token at every boundary, `[layers + 1, samples, seq]` in float64."""
+    found = torch.stack([torch.linalg.vector_norm(state, dim=-1, dtype=torch.float64).cpu() for state in states])
+    if not torch.isfinite(found).all():
+        first = int(torch.isfinite(found).flatten(1).all(dim=1).long().argmin())
+        where = "what enters the first layer" if first == 0 else f"the output of layer {numbers[first - 1]}"
+        raise ModelError(f"{where} holds values that are not a number or infinite; another dtype may help")
+    return found
+
+
+def _summary(norms: Tensor) -> BoundaryNorms:
+    """The norms `[samples, seq]` of one boundary in a few numbers."""
+    squares = norms.square()
+    largest = squares.max(dim=1)
+    rest = norms[:, 1:] if norms.shape[1] > 1 else norms
+    return BoundaryNorms(
+        mean=float(norms.mean()),
+        max=float(norms.max()),
+        mean_first=float(norms[:, 0].mean()),
+        mean_rest=float(rest.mean()),
+        largest_share=float((largest.values / squares.sum(dim=1).clamp_min(torch.finfo(squares.dtype).tiny)).mean()),
+        first_is_largest=float((largest.indices == 0).double().mean()),
+    )
+
+
+def _check_table(table: Tensor, metric: SimilarityMetric, numbers: Sequence[int]) -> None:
+    """Raise ModelError where two layers could not be compared."""
+    for i, j in (~torch.isfinite(table)).nonzero().tolist():
+        raise ModelError(f"similarity '{metric.name}' of layers {numbers[i]} and {numbers[j]} is not a number")

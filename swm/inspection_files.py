@@ -1,0 +1,44 @@
+"""The folder of an inspection: its figures, and its numbers as JSON."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from swm import checkpoint
+from swm.errors import CheckpointError
+from swm.figures import write_figures
+from swm.inspection import Inspection
+from swm.report import write_json
+
+NUMBERS = "inspection.json"
+
+
+def check_folder(folder: str | Path, overwrite: bool) -> Path:
+    """The folder's path. Raises CheckpointError when it holds something, or cannot be made."""
+    return checkpoint.check_output(folder, overwrite or _is_empty(Path(folder)), NUMBERS)
+
+
+def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool = False) -> Path:
+    """Write `similarity`, `influence` and `norms`, each `.png` and `.svg`, and `inspection.json` into a new folder.
+
+    Until the last rename nothing stands there. Raises CheckpointError when it holds something and `overwrite` is not
+    given, when swm did not write what it holds, or when it cannot be written.
+    """
+    path = check_folder(folder, overwrite)
+    fresh = path.with_name(f".{path.name}.swm-new-{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        write_json(fresh / NUMBERS, inspection.to_dict())
+        write_figures(inspection, fresh)
+        checkpoint.into_place(fresh, path, overwrite or _is_empty(path))
+    except OSError as error:
+        raise CheckpointError(f"output {folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return path
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

@@ -1,0 +1,111 @@
+"""The modelling file of a saved model whose layers have shapes of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swm.families import ModelFamily
+from swm.quiet import quiet_transformers
+from swm.units import Geometry
+from swm.view import ModelView
+
+MODELLING = "modeling_swm.py"
+# Written beside a model whose layers differ in width; `{...}` are filled in.
+MODELLING_TEXT = '''"""{parent} whose layers have shapes of their own, as config.json lists them in `swm_layers`."""
+
+import copy
+
+import torch
+from torch import nn
+
+from {module} import {config} as ParentConfig
+from {module} import {parent} as Parent
+
+
+{sources}class PrunedConfig(ParentConfig):
+    model_type = "{model_type}"
+
+
+class PrunedForCausalLM(Parent):
+    config_class = PrunedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        layers = self.get_submodule("{layers}")
+        for i, shape in enumerate(config.swm_layers):
+            own = copy.copy(config)
+            for name, value in shape.get("widths", {{}}).items():
+                setattr(own, name, value)
+            layers[i] = type(layers[i])(own, i)
+{calls}        self.post_init()
+'''
+
+
+@dataclass(frozen=True)
+class Export:
+    """A model to save, text files to put beside it, changes of its config.json, and whether it needs its own code."""
+
+    model: Any
+    files: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    needs_code: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Save everything into an existing folder."""
+        # Weight names that a class translates on the way in and out belong to its model type, not to ours.
+        options = {"save_original_format": False} if self.needs_code else {}
+        with quiet_transformers():
+            self.model.save_pretrained(folder, **options)
+        for name, text in self.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        if self.config:
+            file = folder / "config.json"
+            values = {**json.loads(file.read_text(encoding="utf-8")), **self.config}
+            file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def custom(view: ModelView, shapes: list[Geometry]) -> Export:
+    """The true shapes, with a modelling file that `auto_map` names."""
+    model = view.model
+    parent = type(model)
+    model_type = f"swm_{view.config.model_type}"
+    rebuilds = {told.rebuild.name: told.rebuild for layer in view.replaced for told in layer.values()}
+    text = MODELLING_TEXT.format(
+        module=parent.__module__,
+        parent=parent.__name__,
+        config=type(view.config).__name__,
+        model_type=model_type,
+        layers=view.family.layers,
+        sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in rebuilds.values()),
+        calls="".join(f'            {name}(layers[i], shape.get("{name}", {{}}))\n' for name in rebuilds),
+    )
+    module = MODELLING.removesuffix(".py")
+    config = {
+        "model_type": model_type,
+        "architectures": ["PrunedForCausalLM"],
+        "auto_map": {
+            "AutoConfig": f"{module}.PrunedConfig",
+            "AutoModelForCausalLM": f"{module}.PrunedForCausalLM",
+        },
+        "swm_layers": [_layer_shape(view, i, shapes) for i in range(len(view.layers))],
+    }
+    return Export(model, {MODELLING: text}, config, needs_code=True)
+
+
+def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict[str, Any]:
+    """What the modelling file must know of a layer: its widths, and the settings of its replaced modules by rebuild."""
+    found: dict[str, Any] = {"widths": _widths(view.family, shapes[position])} if shapes else {}
+    for path, told in view.replaced[position].items():
+        found.setdefault(told.rebuild.name, {})[path] = told.settings
+    return found
+
+
+def _widths(family: ModelFamily, shape: Geometry) -> dict[str, int]:
+    widths = {family.mlp_width: shape.mlp}
+    if family.prunable_heads:
+        widths.update(head_dim=shape.head_dim, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads)
+    return widths

@@ -1,0 +1,142 @@
+"""Projections replaced by other modules: the model runs, trains, is saved either way, and cannot be cut any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from swm.errors import CheckpointError, PlanError
+from swm.export import export
+from swm.interfaces.rebuild import Rebuild, Replaced
+from swm.surgery import keep_layers, keep_units, replace_projection
+from swm.units import features, geometry
+from swm.view import ModelView
+
+SOURCE = """
+def split_in_two(layer, ranks):
+    for path, (inner, bias) in ranks.items():
+        owner, _, name = path.rpartition(".")
+        old = layer.get_submodule(path)
+        wide = (old.nx, old.nf) if hasattr(old, "nx") else (old.in_features, old.out_features)
+        pair = nn.Sequential(nn.Linear(wide[0], inner, bias=False), nn.Linear(inner, wide[1], bias=bias))
+        setattr(layer.get_submodule(owner), name, pair)
+"""
+REBUILD = Rebuild("split_in_two", SOURCE)
+
+
+class Pair(nn.Sequential):
+    """Two matrices whose product is the given one."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        out, wide = weight.shape
+        inner = min(out, wide)
+        super().__init__(nn.Linear(wide, inner, bias=False), nn.Linear(inner, out, bias=bias is not None))
+        self.in_features, self.out_features = wide, out
+        u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
+        with torch.no_grad():
+            self[0].weight.copy_(s.sqrt()[:, None] * v)
+            self[1].weight.copy_(u * s.sqrt())
+            if bias is not None:
+                self[1].bias.copy_(bias)
+
+    def dense_state(self) -> dict[str, Tensor]:
+        state = {"weight": (self[1].weight.double() @ self[0].weight.double()).to(self[0].weight.dtype)}
+        return state if self[1].bias is None else {**state, "bias": self[1].bias}
+
+
+def split(view: ModelView, position: int, role: str) -> None:
+    state = view.state(position)
+    weight, bias = state[f"{role}.weight"], state.get(f"{role}.bias")
+    pair = Pair(weight.T if view.family.transposed else weight, bias)
+    replace_projection(view, position, role, pair, Replaced(REBUILD, [pair[0].out_features, bias is not None]))
+
+
+@torch.no_grad()
+def logits(model: Any, ids: Tensor) -> Tensor:
+    found: Tensor = model(input_ids=ids).logits
+    return found
+
+
+@pytest.fixture
+def replaced(view: ModelView, ids: Tensor) -> tuple[ModelView, Tensor]:
+    """A model of every family with two projections of two layers in two factors, and the logits of before."""
+    before = logits(view.model, ids)
+    for position in (1, 4):
+        for role in ("attention.o", "mlp.down"):
+            split(view, position, role)
+    return view, before
+
+
+def test_it_computes_the_same_and_keeps_its_widths(replaced: tuple[ModelView, Tensor], ids: Tensor) -> None:
+    view, before = replaced
+    torch.testing.assert_close(logits(view.model, ids), before, rtol=0, atol=1e-4)
+    assert geometry(view, 1) == geometry(view, 0)
+    assert features(view.layers[1].get_submodule(view.family.projections["mlp.down"])) == features(
+        view.layers[0].get_submodule(view.family.projections["mlp.down"])
+    )
+    keep_layers(view, [1, 2])
+    assert [sorted(told) for told in view.replaced] == [
+        sorted(view.family.projections[role] for role in ("attention.o", "mlp.down")),
+        [],
+    ]
+
+
+def test_the_folder_loads_factored_and_merged(replaced: tuple[ModelView, Tensor], ids: Tensor, tmp_path: Path) -> None:
+    view, _ = replaced
+    now = logits(view.model, ids)
+    export(view, "factored").write(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=True)
+    assert torch.equal(logits(loaded, ids), now)
+    assert sum(p.numel() for p in loaded.parameters()) == view.parameters()
+    merged = export(view, "merged").model
+    assert type(merged) is type(view.model)
+    torch.testing.assert_close(logits(merged, ids), now, rtol=0, atol=1e-4)
+    with pytest.raises(CheckpointError, match=r"layout: factored .* layout: merged"):
+        export(view, "native")
+
+
+def test_uneven_widths_and_factors_share_a_modelling_file(tiny, view_of, ids: Tensor, tmp_path: Path) -> None:
+    view = view_of(tiny("llama"))
+    keep_units(view, 2, "mlp", range(30))
+    split(view, 3, "attention.q")
+    now = logits(view.model, ids)
+    export(view, "custom").write(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=True)
+    assert torch.equal(logits(loaded, ids), now)
+    with pytest.raises(CheckpointError, match="with even widths"):
+        export(view, "merged")
+
+
+def test_a_layer_with_factors_is_cut_no_more(tiny, view_of) -> None:
+    view = view_of(tiny("llama"))
+    split(view, 3, "attention.q")
+    with pytest.raises(PlanError, match=r"layer 3 has other modules in place of self_attn\.q_proj"):
+        keep_units(view, 3, "mlp", [0, 1])
+    keep_units(view, 2, "mlp", [0, 1])
+
+
+def test_what_does_not_fit_is_refused(tiny, view_of) -> None:
+    view = view_of(tiny("llama"))
+    told = Replaced(REBUILD, [1, False])
+    with pytest.raises(PlanError, match=r"no projection 'mlp\.out'; it has attention\.q"):
+        replace_projection(view, 0, "mlp.out", nn.Linear(2, 2), told)
+    with pytest.raises(PlanError, match="must be a Replacement of 64 to 32 features; found Linear of 64 to 32"):
+        replace_projection(view, 0, "mlp.down", nn.Linear(64, 32), told)
+    with pytest.raises(PlanError, match="64 to 32 features; found Pair of 8 to 8"):
+        replace_projection(view, 0, "mlp.down", Pair(torch.eye(8), None), told)
+
+
+def test_factors_can_be_trained(tiny, view_of) -> None:
+    from swm.recovery.adapters import adapters
+
+    view = view_of(tiny("llama"))
+    split(view, 3, "mlp.down")
+    names = [name for name, _ in view.model.named_parameters()]
+    with adapters(view.model, 2, 4, 0.0) as trained:
+        assert any("down_proj.0" in name for name in trained)
+    assert [name for name, _ in view.model.named_parameters()] == names
