@@ -131,12 +131,14 @@ def _wait(model: Any) -> None:
 
 
 def _memory(model: Any) -> dict[str, int]:
-    """Bytes of the parameters, and on a GPU the most that one prefill and one step of decoding took."""
+    """Bytes of the parameters, and on a GPU the most that one prefill and one step of decoding took with them."""
     found = {"parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters())}
     if model.device.type == "cuda":
+        # The models that are compared stand on one device; each one's peak is its own.
+        others = torch.cuda.memory_allocated(model.device) - found["parameter_bytes"]
         torch.cuda.reset_peak_memory_stats(model.device)
         _decode(model, torch.ones((1, 128), dtype=torch.long, device=model.device), 2)
-        found["peak_bytes"] = torch.cuda.max_memory_allocated(model.device)
+        found["peak_bytes"] = torch.cuda.max_memory_allocated(model.device) - others
     return found
 
 

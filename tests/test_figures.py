@@ -144,6 +144,11 @@ def test_models_of_any_depth_can_be_drawn(given: Inspection, tmp_path: Path) -> 
     assert len(list(tmp_path.iterdir())) == 6
 
 
+def test_the_heat_map_of_a_deep_model_is_a_small_file(tmp_path: Path) -> None:
+    write_figures(inspection(80, patches=()), tmp_path)
+    assert (tmp_path / "similarity.svg").stat().st_size < 100_000
+
+
 def test_labelled_positions_are_even_and_end_at_the_last() -> None:
     assert _ticks(1) == [0]
     assert _ticks(5) == [0, 1, 2, 3, 4]

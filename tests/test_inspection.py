@@ -38,7 +38,7 @@ def calibration(ids: Tensor) -> Calibration:
 
 
 class Pretended(ModelView):
-    """A view of a real model that says that its hidden states are the given ones `[boundaries, samples, seq, hidden]`."""
+    """A view that says that its hidden states are the given ones, `[boundaries, samples, seq, hidden]`."""
 
     states: Tensor
 

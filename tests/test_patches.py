@@ -14,8 +14,8 @@ from swm.patches import find_patches, usual_threshold
 def blocks(*sizes: int, inside: float = 0.9, outside: float = 0.2) -> Tensor:
     """Similarities of layers that are alike in runs of these sizes."""
     owner = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    table = torch.where(owner[:, None] == owner, inside, outside).double()
-    return table.fill_diagonal_(1.0)
+    table = torch.full((len(owner), len(owner)), outside, dtype=torch.float64)
+    return table.masked_fill(owner[:, None] == owner, inside).fill_diagonal_(1.0)
 
 
 def found(table: Tensor, threshold: float) -> list[str]:

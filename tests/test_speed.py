@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from swm.construct import construct
 from swm.errors import RecipeError
 from swm.plugins import Plugins
-from swm.speed import SpeedProtocol, kv_cache_bytes, measure_speed
+from swm.speed import SpeedProtocol, _memory, kv_cache_bytes, measure_speed
 from swm.surgery import keep_layers
 
 QUICK = SpeedProtocol(batch_sizes=(2,), prompt_tokens=5, new_tokens=3, runs=4, warm_up=1)
@@ -75,6 +75,18 @@ def test_a_model_that_became_slower_is_told() -> None:
     found = measure_speed(models, 50, QUICK, clock=lambda: now[0])
     assert found["warnings"][0] == "compressed is slower than dense: prefill at batch 2 takes 1.25 times as long"
     assert len(found["warnings"]) == 2
+
+
+def test_the_peak_on_a_gpu_is_without_the_other_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 40 bytes of its own and 1000 of another model stand there; generation takes 60 more.
+    model = Model("dense", 1.0, [], [0.0])
+    model.device = torch.device("cuda")
+    monkeypatch.setattr(torch, "ones", lambda *shape, **options: torch.zeros(1, 1))
+    monkeypatch.setattr("swm.speed._decode", lambda *given: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1040)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1100)
+    assert _memory(model) == {"parameter_bytes": 40, "peak_bytes": 100}
 
 
 def test_a_real_model_runs_and_says_its_cache(tiny: Callable[..., PreTrainedModel], view_of: Any) -> None:

@@ -167,6 +167,21 @@ def test_all_pairs_together_cost_far_less_than_pair_by_pair() -> None:
     assert together.get_total_flops() * 5 < one_by_one.get_total_flops()
 
 
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+@pytest.mark.parametrize("rows", [1, 5, 12])
+def test_how_many_rows_are_made_at_a_time_changes_nothing(
+    kernel: Literal["linear", "rbf"],
+    estimator: Literal["biased", "unbiased"],
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layers, metric = list(torch.randn(3, 4, 3, 8)), CKA(kernel, estimator)
+    whole = metric.pairwise(layers)
+    monkeypatch.setattr("swm.similarity.cka.BLOCK_BYTES", rows * 12 * 3 * 8)
+    torch.testing.assert_close(metric.pairwise(layers), whole, atol=1e-12, rtol=0)
+
+
 def test_the_points_that_a_calibration_text_gives_are_checked() -> None:
     CKA().check(samples=1, seq_len=4)
     CKA(tokens="flattened").check(samples=4, seq_len=1)
