@@ -19,7 +19,9 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from swm.inspection import Inspection
 from swm.progress import Task
+from swm.ranges import format_ranges
 from swm.summary import Measured, protocol_sentence, task_rows, tasks_sentence, text_name
 
 
@@ -144,3 +146,17 @@ def show_measured(console: Console, found: Mapping[str, Any]) -> None:
         console.print(tasks_sentence(found["tasks"]["protocol"]), highlight=False)
     if "speed" in found:
         console.print(speed_table(found["speed"]))
+
+
+def show_inspection(console: Console, found: Inspection) -> None:
+    """A row a layer: how alike it is to the next one, what it changes, and how large its outputs are."""
+    rows = []
+    for i, number in enumerate(found.layers):
+        norms = found.norms[i + 1]
+        following = f"{found.similarity[i][i + 1]:.4f}" if i + 1 < len(found.layers) else ""
+        sizes = [f"{norms.mean_rest:,.1f}", f"{norms.max:,.1f}", f"{norms.largest_share:.0%}"]
+        rows.append([str(number), following, f"{found.influence[i]:.4f}", *sizes])
+    columns = ["layer", "like the next", "block influence", "norm of tokens", "largest token", "its share"]
+    console.print(table("", columns, rows))
+    patches = " ".join(format_ranges(layers) for layers in found.patch_layers())
+    console.print(f"patches of layers alike by {found.patch_threshold:.4f}: {patches or 'none'}", highlight=False)

@@ -107,7 +107,7 @@ def _plain_dataclass(hint: Any) -> type[Any] | None:
 
 
 def _validated(cls: type[Any], hints: dict[str, Any], values: dict[str, Any], path: Path, who: str) -> dict[str, Any]:
-    plain = {k: v for k, v in values.items() if not _is_ready(hints[k], v)}
+    plain = {k: v for k, v in values.items() if not _is_ready(hints[k])}
     model = _model(cls)  # type: ignore[arg-type]
     try:
         checked = model.model_validate(plain)
@@ -125,8 +125,8 @@ def _fixed(hint: Any, value: Any) -> Any:
     return tuple(value) if anything and isinstance(value, list) else value
 
 
-def _is_ready(hint: Any, value: Any) -> bool:
-    return value is not None and (_strategy_kind(hint) is not None or _plain_dataclass(hint) is not None)
+def _is_ready(hint: Any) -> bool:
+    return _strategy_kind(hint) is not None or _plain_dataclass(hint) is not None
 
 
 @functools.cache

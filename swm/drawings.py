@@ -18,6 +18,7 @@ DENSE, COMPRESSED, TEXT, LINE = (
 )
 UNITS = {"heads": "query heads", "kv_heads": "KV heads", "mlp": "MLP channels"}
 WIDTH = 760
+NARROW = 13
 
 
 def merge_drawing(original_layers: int, windows: Sequence[Window], /) -> str:
@@ -27,6 +28,7 @@ def merge_drawing(original_layers: int, windows: Sequence[Window], /) -> str:
     box = min(step - 3, 30.0)
     parts = [_label(0, 38, "original"), _label(0, 138, "compressed")]
     position = target = 0
+    ends = [0.0, 0.0]
     remaining = original_layers - sum(window.last - window.first for window in windows)
     inset = left + (original_layers - remaining) * step / 2
     while position < original_layers:
@@ -41,11 +43,20 @@ def merge_drawing(original_layers: int, windows: Sequence[Window], /) -> str:
             f'opacity="{0.3 if window else 0.12}"><title>{name}</title></path>'
         )
         for i in range(position, last + 1):
-            parts.append(_box(left + i * step, 24, box, 22, colour, str(i)))
-        parts.append(_box(to, 124, box, 22, colour, str(position) if last == position else f"{position}–{last}"))
+            parts.append(_box(left + i * step, 24, box, 22, colour, str(i) if box >= NARROW else ""))
+        joined = str(position) if last == position else f"{position}–{last}"
+        inside = box >= (NARROW if last == position else 7 * len(joined))
+        parts.append(_box(to, 124, box, 22, colour, joined if inside else ""))
+        # What is too long for its box stands below it, in the first of two rows that has room.
+        row = next((row for row, end in enumerate(ends) if to >= end), None)
+        if window and not inside and row is not None:
+            parts.append(_number(to + box / 2, 159 + 13 * row, joined))
+            ends[row] = to + 44
         position, target = last + 1, target + 1
+    if box < NARROW:
+        parts += [_number(left + i * step + box / 2, 18, str(i)) for i in range(0, original_layers, 10)]
     title = f"{original_layers} layers become {remaining}"
-    return _svg(title, WIDTH, 160, parts)
+    return _svg(title, WIDTH, 176, parts)
 
 
 def width_bars(dense: Widths, compressed: Widths, /) -> str:
@@ -109,12 +120,18 @@ def _label(x: float, y: float, text: str, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="13" fill="{TEXT}">{escape(text)}</text>'
 
 
+def _number(x: float, y: float, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="middle" font-size="11" fill="{TEXT}">{escape(text)}</text>'
+
+
 def _box(x: float, y: float, width: float, height: float, colour: str, text: str) -> str:
+    box = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="{colour}"/>'
+    if not text:
+        return box
     size = 11 if width >= 18 and len(text) < 4 else 7
     return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="{colour}"/>'
-        f'<text x="{x + width / 2:.1f}" y="{y + height / 2 + size / 3:.1f}" text-anchor="middle" font-size="{size}" '
-        f'fill="#fff">{escape(text)}</text>'
+        f'{box}<text x="{x + width / 2:.1f}" y="{y + height / 2 + size / 3:.1f}" text-anchor="middle" '
+        f'font-size="{size}" fill="#fff">{escape(text)}</text>'
     )
 
 

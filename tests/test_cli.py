@@ -235,7 +235,7 @@ def test_evaluate_prints_the_perplexity_with_its_protocol(work: Path) -> None:
     shown = run(work, *arguments, "--quiet")
     assert (shown.code, shown.err) == (0, "")
     assert f"perplexity {result['value']:.3f}" in shown.out
-    assert "248 tokens, windows of 32, BOS: none" in shown.out
+    assert "248 tokens scored in non-overlapping windows of 32, BOS: none" in " ".join(shown.out.split())
 
 
 def test_evaluate_agrees_with_the_report_of_a_run(work: Path, compressed: Ran) -> None:

@@ -22,6 +22,13 @@ def test_a_merge_shows_every_layer_and_what_became_of_it() -> None:
     assert svg == merge_drawing(6, [Window(1, 3)])
 
 
+def test_boxes_too_narrow_for_their_numbers_have_some_beside_them() -> None:
+    found = texts(merge_drawing(80, [Window(30, 50), Window(51, 62), Window(63, 64), Window(70, 75)]))
+    # Two rows have room for the first two windows, not for the one right after them.
+    numbers = ["0", "10", "20", "30", "40", "50", "60", "70"]
+    assert found == ["original", "compressed", "30–50", "51–62", "70–75", *numbers]
+
+
 def test_only_widths_that_changed_are_drawn() -> None:
     svg = width_bars({"heads": 8, "mlp": 100}, {"heads": 8, "mlp": [100, 50, 75]})
     assert texts(svg) == ["MLP channels: 50 to 100 of 100"]

@@ -78,10 +78,11 @@ def compare(
 def inspect(
     model: Annotated[str, typer.Argument(help="A hub id, folder, GGUF file or registered name.", show_default=False)],
     out_: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for figures and numbers.")] = None,
-    similarity: Annotated[str | None, typer.Option(help="A metric of hidden states.")] = None,
+    similarity: Annotated[str | None, typer.Option(help="A metric of hidden states, as in a recipe.")] = None,
     text: Annotated[str | None, typer.Option(help="A file, a hub data set, or a registered text.")] = None,
     samples: Annotated[int | None, typer.Option(help="Samples of the text.")] = None,
     seq_len: Annotated[int | None, typer.Option(help="Tokens in a sample.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of the samples.")] = 0,
     patch_threshold: Annotated[float | None, typer.Option(help="Layers at least so alike make a patch.")] = None,
     overwrite: Overwrite = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -92,17 +93,19 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show how alike a model's layers are, what each of them changes, and how large the hidden states get."""
-    from swm.console import table
+    from swm import yamlfile
+    from swm.console import show_inspection
     from swm.inspecting import build_inspection, inspect_named
     from swm.inspection_files import check_folder, write_inspection
     from swm.plugins import load_plugins
 
     plugins = load_plugins(plugin)
     calibration = {"text": text, "samples": samples, "seq_len": seq_len}
-    about = {"similarity": similarity, "patch_threshold": patch_threshold}
+    metric = None if similarity is None else yamlfile.parse(similarity, "--similarity")[0]
+    about = {"similarity": metric, "patch_threshold": patch_threshold}
     given = {key: value for key, value in about.items() if value is not None}
     drawn = {key: value for key, value in calibration.items() if value is not None}
-    options = {"dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    options = {"seed": seed, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     recipe = build_inspection({"model": model, "calibration": drawn, **given, **options}, plugins)
     if out_ is not None:
         check_folder(out_, overwrite)
@@ -113,8 +116,7 @@ def inspect(
     if as_json:
         print_json(data)
         return
-    rows = [[str(number), f"{value:.4f}"] for number, value in zip(found.layers, found.influence, strict=True)]
-    out().print(table("", ["layer", "block influence"], rows))
-    out().print(f"patches: {found.patch_layers() or 'none'}", highlight=False)
+    if not quiet:
+        show_inspection(out(), found)
     if out_ is not None:
-        typer.echo(f"saved: {out_}")
+        typer.echo(str(out_) if quiet else f"saved: {out_}")
