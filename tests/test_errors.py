@@ -196,7 +196,12 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "text without a token": (
         OUTPUT,
         "evaluate: {perplexity: {text: [''], seq_len: 16}}",
-        ("recipe.yaml:6: evaluate.perplexity:", "at least 2 tokens", "has 0"),
+        ("recipe.yaml:6: evaluate.perplexity.text:", "list of texts is empty", "at least one document"),
+    ),
+    "text of one token": (
+        OUTPUT,
+        "evaluate: {perplexity: {text: [a], seq_len: 16}}",
+        ("recipe.yaml:6: evaluate.perplexity:", "at least 2 tokens", "has 1"),
     ),
     "misspelt model folder": (
         MODEL,

@@ -95,6 +95,12 @@ def install(python: Path, *what: str | Path) -> None:
     run(*pip, "--no-index", "--no-deps", "--no-build-isolation", *what, cwd=python.parent)
 
 
+def data_files(folder: Path) -> set[str]:
+    """What a wheel holds besides Python: the marker of types, and templates."""
+    found = {path.relative_to(folder).as_posix() for path in (folder / "swm/templates").iterdir()}
+    return found | {"swm/py.typed"}
+
+
 def python_files(folder: Path) -> set[str]:
     """The Python files of swm by the place that they have in a wheel."""
     return {
@@ -128,7 +134,7 @@ def elsewhere(tmp_path: Path) -> Path:
 def test_wheel_from_the_source_distribution_is_complete(checkout: Path, wheel: Path) -> None:
     names = in_wheel(wheel)
     code = {name for name in names if ".dist-info/" not in name}
-    assert code == python_files(checkout) | {"swm/py.typed"}
+    assert code == python_files(checkout) | data_files(checkout)
     assert {name.split("/")[0] for name in code} == {"swm"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
@@ -143,7 +149,7 @@ def test_clone_without_links_still_builds_a_full_wheel(checkout: Path, tmp_path:
         link.unlink()
         link.write_text(target)
     code = {name for name in in_wheel(build(clone, tmp_path)) if ".dist-info/" not in name}
-    assert code == python_files(checkout) | {"swm/py.typed"}
+    assert code == python_files(checkout) | data_files(checkout)
 
 
 def test_installed_command_works_in_another_folder(
