@@ -10,10 +10,12 @@ from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
 from swm.mergers.ema import EMA
+from swm.mergers.least_squares import LeastSquares
+from swm.mergers.linear import Linear
 from swm.mergers.sum import Sum
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (Average, Consolidate, Delete, EMA, Sum):
+    for strategy in (Average, Consolidate, Delete, EMA, LeastSquares, Linear, Sum):
         register(strategy)

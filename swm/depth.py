@@ -6,6 +6,7 @@ every layer; a trial runs the merged layer and what lies above it, and nothing e
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -160,15 +161,27 @@ class DepthEngine:
         below = program[: [slot.window for slot in program].index(window)]
         key = (window, below)
         if key not in self._merged:
-            states = [self.view.state(i) for i in range(window.first, window.last + 1)]
-            given = LayerWindow(
-                states,
-                window.keep,
-                entering=lambda: self._end(below) if entering is None else entering,
-                leaving=lambda: self._originals[window.last],
-            )
+            given = self._window(window, below if entering is None else entering)
             self._merged[key] = check_state(self.merger, self.view, window.first, self.merger.merge(given))
         return self._merged[key]
+
+    def _window(self, window: Window, below: Program | Tensor) -> LayerWindow:
+        """A window with the activations that a merger may ask for."""
+
+        @functools.cache
+        def entering() -> Tensor:
+            return below if isinstance(below, Tensor) else self._end(below)
+
+        def run(state: State) -> Tensor:
+            self.layer_forwards += 1
+            return self.view.run_layer(self._recording, window.first, entering(), state)
+
+        def inputs(role: str) -> Tensor:
+            self.layer_forwards += 1
+            return self.view.projection_inputs(self._recording, window.first, entering(), role)
+
+        states = [self.view.state(i) for i in range(window.first, window.last + 1)]
+        return LayerWindow(states, window.keep, entering, lambda: self._originals[window.last], run, inputs)
 
     def _run(self, slot: Slot, hidden: Tensor, program: Program) -> Tensor:
         self.layer_forwards += 1

@@ -160,6 +160,19 @@ class ModelView:
             outputs.append(first_tensor(output))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
+    @torch.no_grad()
+    def projection_inputs(self, recording: Recording, position: int, hidden: Tensor, role: str) -> Tensor:
+        """What enters the projection with this canonical name, `[samples, seq, channels]`, when the layer is run."""
+        found: list[Tensor] = []
+        module = self.layers[position].get_submodule(self.family.projections[role])
+        handle = module.register_forward_pre_hook(lambda module, args: found.append(args[0].detach()))
+        try:
+            self.run_layer(recording, position, hidden)
+        finally:
+            handle.remove()
+        # Some layers flatten samples and positions into one dimension.
+        return torch.cat([x.reshape(-1, hidden.shape[1], x.shape[-1]) for x in found])
+
     def run_batch(self, recording: Recording, batch: int, position: int, hidden: Tensor) -> Tensor:
         """Run a layer on one batch of the recording, with gradients where they are enabled."""
         call = recording.calls[batch][position]

@@ -28,13 +28,17 @@ class LayerWindow:
     `norms.<path>.weight`), the tensors of the model itself: never write to them. `keep` is the end that the
     depth pruner means to survive, if it has an opinion. `entering` and `leaving` give the hidden states
     `[samples, seq, hidden]` that enter the window in the compressed model so far and that leave it in the
-    original one; they are available to mergers that declare `needs_activations`.
+    original one; `run(state)` gives what the bottom layer makes of those that enter with other parameters, and
+    `inputs(role)` what enters its projection of that canonical name (`mlp.down`), `[samples, seq, channels]`. They
+    are available to mergers that declare `needs_activations`.
     """
 
     states: Sequence[State]
     keep: End | None = None
     entering: Callable[[], Tensor] | None = None
     leaving: Callable[[], Tensor] | None = None
+    run: Callable[[State], Tensor] | None = None
+    inputs: Callable[[str], Tensor] | None = None
 
 
 class LayerMerger(Strategy):
