@@ -20,11 +20,10 @@ GRID = tuple(10.0**power for power in range(-6, 3))
 class LeastSquares(LayerMerger):
     """Ridge regression of the bottom layer's down projection, and its bias where it has one, toward the window's end.
 
-    `argmin ||X W' + Y - L||^2 + ridge s ||W' - W||^2` over calibration tokens, X the projection's inputs in the
-    compressed model so far, Y the rest of the layer's output, L the original model's hidden states at the window's end,
-    s the mean square of an input channel's sum over tokens. Without `ridge`, the best of a grid is taken on every `fold`-th
-    token, which is left out for that, and fits again on all of them; one factorisation serves the whole grid. The
-    first `skip_first` tokens of a sample do not count: attention sinks have huge norms.
+    `argmin ||X W' + Y - L||^2 + ridge s ||W' - W||^2` over calibration tokens: X is what enters the projection in the
+    compressed model so far, Y the rest of the layer's output, L the original model's hidden states at the window's
+    end, s the mean of the diagonal of X'X. Without `ridge`, the best of a grid is taken on every `fold`-th token, which
+    is left out for that. The first `skip_first` tokens of a sample do not count: attention sinks have huge norms.
     """
 
     name: ClassVar[str] = "least-squares"
