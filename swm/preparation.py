@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from swm.calibration import Calibration, draw
 from swm.errors import RecipeError, at
 from swm.families import ModelFamily, find_family
 from swm.interfaces.stage import Setting
+from swm.interfaces.text import TextSource
 from swm.measuring import Ruler, make_ruler
 from swm.original import Original
 from swm.plugins import Plugins
@@ -71,6 +72,8 @@ def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: boo
     if longest is not None and recipe.calibration.seq_len > longest:
         found = f"found {recipe.calibration.seq_len}; the model takes at most {longest} tokens"
         raise RecipeError(found, ("calibration", "seq_len"))
+    with at("model"):
+        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
     text = recipe.calibration
     first = True
     for i, stage in enumerate(recipe.stages):
@@ -79,17 +82,27 @@ def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: boo
         with at("stages", i, stage.name):
             _check_order(recipe, i, output)
             aimed = stage.with_target(Target(params=goal)) if goal else stage
-            aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
+            aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first, tokenizer))
         first = first and goal == 0
+    for place, source_of_text in _texts(recipe):
+        with at(*place):
+            source_of_text.check_model(config)
     with at("model"):
         if recipe.device_map is None:
             models.check_memory(shape, recipe.dtype, config, recipe.device)
-        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
     original = Original(_loader(recipe, source), family, tokenizer, progress)
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
     with at("evaluate"):
         ruler = make_ruler(recipe.evaluate, tokenizer, config, progress)
     return Prepared(source, config, family, shape, tokenizer, calibration, ruler, output, original)
+
+
+def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:
+    """The texts that the original model may have to write, and where the recipe names them."""
+    yield ("calibration", "text"), recipe.calibration.text
+    for i, stage in enumerate(recipe.stages):
+        for text in stage.texts():
+            yield ("stages", i, stage.name, "data"), text
 
 
 def draw_calibration(recipe: Recipe, original: Original) -> Calibration:

@@ -19,7 +19,7 @@ from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.schedule import Schedule
 from swm.training_state import TrainingState, newest_state, read_state, remove_states, write_state
-from swm.trainset import Batch, Piece, TrainingSet, training_set
+from swm.trainset import Batch, Piece, TrainingSet, check_text, training_set
 
 Loss = Callable[[Batch], Tensor]
 
@@ -45,6 +45,10 @@ class TrainedRecovery(Schedule, Recovery):
 
     def longest(self) -> int:
         return self.cutoff
+
+    def check(self, tokenizer: Any) -> None:
+        if self.data is not None and not self.data.from_model:
+            check_text(tokenizer, self.data, cutoff=self.cutoff, held_out=self.held_out)
 
     def training_set(self, context: RecoveryContext) -> TrainingSet:
         """The tokenised text. Raises RecoveryError when there is too little."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,21 +91,38 @@ def training_set(
     Prompts are not learned. At most `limit` pieces are drawn with the seed, besides `held_out` others.
     Raises RecoveryError when there are too few.
     """
-    examples = source.examples()
-    if examples is not None:
-        pieces = [piece for example in examples if (piece := _of_example(tokenizer, example, cutoff)).targets > 0]
-    else:
-        pieces = _of_text(tokenizer, source, cutoff)
-    needed = held_out + 1
-    if len(pieces) < needed:
-        raise RecoveryError(
-            f"text '{source.title()}' gives {len(pieces)} pieces of {cutoff} tokens to train on; "
-            f"at least {needed} are needed"
-        )
+    pieces = list(_pieces(tokenizer, source, cutoff))
+    _check_count(len(pieces), source, cutoff, held_out)
     order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed)).tolist()
     kept = order[held_out:][:limit]
     pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
     return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in order[:held_out]], source.spec(), pad)
+
+
+def check_text(tokenizer: Any, source: TextSource, *, cutoff: int, held_out: int = 0) -> None:
+    """Raise what `training_set` would for a text with too few pieces; reads no more than that takes."""
+    enough = held_out + 1
+    found = itertools.islice(_pieces(tokenizer, source, cutoff, enough * cutoff), enough)
+    _check_count(len(list(found)), source, cutoff, held_out)
+
+
+def _check_count(count: int, source: TextSource, cutoff: int, held_out: int) -> None:
+    if count <= held_out:
+        raise RecoveryError(
+            f"text '{source.title()}' gives {count} pieces of {cutoff} tokens to train on; "
+            f"at least {held_out + 1} are needed"
+        )
+
+
+def _pieces(tokenizer: Any, source: TextSource, cutoff: int, enough: int | None = None) -> Iterator[Piece]:
+    examples = source.examples()
+    if examples is None:
+        yield from _of_text(tokenizer, source, cutoff, enough)
+        return
+    for example in examples:
+        piece = _of_example(tokenizer, example, cutoff)
+        if piece.targets > 0:
+            yield piece
 
 
 def _of_example(tokenizer: Any, example: Example, cutoff: int) -> Piece:
@@ -118,8 +136,8 @@ def _of_example(tokenizer: Any, example: Example, cutoff: int) -> Piece:
     return Piece(tuple(whole[:cutoff]), min(len(prompt), cutoff))
 
 
-def _of_text(tokenizer: Any, source: TextSource, cutoff: int) -> list[Piece]:
+def _of_text(tokenizer: Any, source: TextSource, cutoff: int, enough: int | None) -> list[Piece]:
     bos = [tokenizer.bos_token_id] if wants_bos(tokenizer, "auto") else []
     width = cutoff - len(bos)
-    stream = token_stream(tokenizer, source, "calibration").tolist()
+    stream = token_stream(tokenizer, source, "calibration", enough).tolist()
     return [Piece((*bos, *stream[i : i + width])) for i in range(0, len(stream) - width + 1, width)]

@@ -49,6 +49,9 @@ class Recovery(Strategy):
         """The text sources that it will read, so that they are checked before anything heavy."""
         return ()
 
+    def check(self, tokenizer: Any) -> None:
+        """Raise RecoveryError or TextError early when there is too little text to train on; must be cheap."""
+
     def longest(self) -> int:
         """The number of tokens of the longest piece of text it trains on, 0 when it reads none."""
         return 0

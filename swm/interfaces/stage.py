@@ -25,6 +25,7 @@ class Setting:
     """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's.
 
     `model` is the model without its weights (on the meta device); `first` tells that the stage will find it like this.
+    `tokenizer` is None where the stage is checked without one.
     """
 
     shape: ModelShape
@@ -34,6 +35,7 @@ class Setting:
     seq_len: int
     model: ModelView | None = None
     first: bool = True
+    tokenizer: Any = None
 
 
 @dataclass

@@ -59,6 +59,9 @@ class TextSource(Strategy):
     def check(self) -> None:
         """Raise TextError early when the source obviously cannot be read; must be cheap."""
 
+    def check_model(self, config: Any) -> None:
+        """Raise TextError early when a model with this config cannot write the text."""
+
     def separates(self) -> bool:
         """Whether calibration and evaluation get disjoint documents."""
         return False

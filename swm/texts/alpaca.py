@@ -46,8 +46,9 @@ class Alpaca(TextSource):
         return self.path or str(self.dataset)
 
     def check(self) -> None:
-        if self.path is not None and not self._path.is_file():
-            raise TextError(f"instruction file {self.path} does not exist.{nearest_file(self.path)}")
+        if self.path is not None:
+            for _ in self.examples():
+                pass
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         return (example.prompt + example.response for example in self.examples())
@@ -68,7 +69,8 @@ class Alpaca(TextSource):
         if self.path is None:
             yield from self._hub_rows()
             return
-        self.check()
+        if not self._path.is_file():
+            raise TextError(f"instruction file {self.path} does not exist.{nearest_file(self.path)}")
         opener = gzip.open if self._path.suffix == ".gz" else open
         try:
             with opener(self._path, "rt", encoding="utf-8") as stream:

@@ -52,15 +52,18 @@ class Generated(TextSource):
         about = {**self.spec(), "model": dense.fingerprint, "version": 1}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
-    @torch.no_grad()
-    def _write(self, dense: DenseModel) -> list[str]:
-        model, tokenizer = dense.model, dense.tokenizer
-        longest = getattr(model.config, "max_position_embeddings", None)
+    def check_model(self, config: Any) -> None:
+        longest = getattr(config, "max_position_embeddings", None)
         if longest is not None and self.tokens > longest:
             raise TextError(
                 f"generated text of {self.tokens} tokens; the model takes at most {longest}, as in "
                 f"{{name: generated, tokens: {longest}}}"
             )
+
+    @torch.no_grad()
+    def _write(self, dense: DenseModel) -> list[str]:
+        model, tokenizer = dense.model, dense.tokenizer
+        self.check_model(model.config)
         generator = torch.Generator().manual_seed(self.seed)
         pieces: list[str] = []
         pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)

@@ -127,16 +127,30 @@ def test_an_empty_list_is_no_data(refused: Callable[[str], str]) -> None:
 
 
 def test_generated_text_cannot_measure_perplexity(refused: Callable[..., str]) -> None:
-    said = refused("{name: lora, cutoff: 16}", "evaluate: {perplexity: {text: generated, seq_len: 16}}")
+    written = "{name: lora, cutoff: 16, data: {name: generated, tokens: 16}}"
+    said = refused(written, "evaluate: {perplexity: {text: generated, seq_len: 16}}")
     assert said.startswith("evaluate.perplexity")
     assert "generated text serves calibration and recovery in a run" in said
 
 
-def test_text_longer_than_the_model_takes_is_told_with_its_place(run) -> None:
-    with pytest.raises(SwmError, match=r"generated text of 65 tokens; the model takes at most 64"):
-        run({"recover": {"name": "lora", "cutoff": 16, "data": {"name": "generated", "tokens": 65}}})
+def test_text_longer_than_the_model_can_write_is_told_with_its_place(refused: Callable[[str], str]) -> None:
+    said = refused("{name: lora, cutoff: 16, data: {name: generated, tokens: 65}}")
+    assert said.startswith("stages.1.recover.data: generated text of 65 tokens; the model takes at most 64")
 
 
-def test_too_little_text_is_told_with_the_stage(run) -> None:
-    with pytest.raises(SwmError, match=r"stages\.0\.recover: text 'list' gives 0 pieces of 16 tokens to train on"):
-        run({"recover": {"name": "lora", "cutoff": 16, "data": ["short"]}})
+@pytest.mark.parametrize(
+    ("recovery", "message"),
+    [
+        ("{name: lora, cutoff: 16, data: [short]}", "text 'list' gives 0 pieces of 16 tokens to train on; at least 1"),
+        ("{name: full, cutoff: 16, held_out: 2, data: [one of two or three short ones]}", "at least 3 are needed"),
+        ("{name: partial, cutoff: 16, data: {name: alpaca, path: ROWS}}", ":2: a row needs text in"),
+    ],
+)
+def test_text_that_cannot_be_trained_on_is_told_before_a_weight_is_loaded(
+    refused: Callable[[str], str], tmp_path: Path, recovery: str, message: str
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "Say a.", "output": "a"}\n{"instruction": "Say b."}\n')
+    said = refused(recovery.replace("ROWS", str(rows)))
+    assert said.startswith("stages.1.recover.data: ")
+    assert message in said
