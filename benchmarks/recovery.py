@@ -2,17 +2,22 @@
 
     python benchmarks/recovery.py --text wiki.test.raw --data alpaca.jsonl.gz
 
-Rows are kept in benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets the tables.
+First the pace of every training is measured, which wants a machine that does nothing else; then each trains for the
+steps that the time holds at its pace, so that later load on the machine changes no result. Rows are kept in
+benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets the tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from results import Rows, machine, markdown_table, write_section
 
+import swm
 from swm.pipeline import CompressionPipeline
 from swm.plugins import load_plugins
 from swm.recipe import build_recipe
@@ -36,6 +41,8 @@ RECOVERIES: dict[str, dict[str, Any] | None] = {
     "partial": {"name": "partial"},
     "full": {"name": "full"},
 }
+QUICK = {"sliding-window": "last", "llm-pruner": "magnitude"}
+"""What leaves a model of the same shape at once: the pace depends on nothing else."""
 
 
 def main() -> None:
@@ -49,8 +56,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
     parser.add_argument("--only", nargs="+", default=list(RECOVERIES), help="the recoveries to measure now")
+    parser.add_argument("--pace-seconds", type=float, default=45, help="how long to measure the pace of a training")
+    parser.add_argument("--pace-only", action="store_true", help="measure every pace and stop")
     options = parser.parse_args()
     bench = Bench(options)
+    for name in MODELS:
+        for recovery in RECOVERIES:
+            bench.pace(name, recovery)
+    if options.pace_only:
+        return
     dense = bench.row("dense", next(iter(MODELS)), "none", "dense")
     rows = [["dense", "", *bench.cells(dense)]]
     for name in MODELS:
@@ -72,13 +86,37 @@ class Bench:
         self.rows.known_only = self.options.known_only or recovery not in self.options.only
         return self.rows.measure(key, lambda: self._measure(model, recovery, which))
 
-    def _measure(self, model: str, recovery: str, which: str) -> dict[str, Any]:
-        options, plugins = self.options, load_plugins()
-        stages = list(MODELS[model]["stages"])
+    def pace(self, model: str, recovery: str) -> float | None:
+        """Seconds a step, measured once; None without a training."""
+        if RECOVERIES[recovery] is None:
+            return None
+        self.rows.known_only = self.options.known_only or recovery not in self.options.only
+        row = self.rows.measure(f"pace: {model} | {recovery}", lambda: self._pace(model, recovery))
+        return None if "missing" in row else float(row["seconds_per_step"])
+
+    def _pace(self, model: str, recovery: str) -> dict[str, Any]:
+        clock = _Clock()
+        plugins = load_plugins()
+        plugins.manager.register(clock)
+        recipe = self._recipe(model, recovery, seconds=self.options.pace_seconds)
+        for stage in recipe["stages"]:
+            for settings in stage.values():
+                quick = QUICK.get(settings.get("pruner", ""))
+                if quick:
+                    settings.pop("similarity", None)
+                    settings["pruner"] = quick
+        pipeline = CompressionPipeline(build_recipe({**recipe, "evaluate": {}}, plugins), plugins)
+        ready = pipeline.prepare()
+        pipeline.decide(ready, pipeline.load(ready), apply_last=True)
+        return {"seconds_per_step": fmean(clock.steps()), "steps": len(clock.steps())}
+
+    def _recipe(self, model: str, recovery: str, **schedule: Any) -> dict[str, Any]:
+        options = self.options
+        stages = [{kind: dict(settings) for kind, settings in stage.items()} for stage in MODELS[model]["stages"]]
         if RECOVERIES[recovery] is not None:
             data = {"name": "alpaca", "path": options.data}
-            stages.append({"recover": {**RECOVERIES[recovery], "seconds": options.seconds, "data": data, "batch": 16}})
-        recipe = {
+            stages.append({"recover": {**RECOVERIES[recovery], **schedule, "data": data, "batch": 16}})
+        return {
             **MODELS[model],
             "model": options.model,
             "dtype": "float32",
@@ -91,7 +129,11 @@ class Bench:
                 "limit": options.limit,
             },
         }
-        pipeline = CompressionPipeline(build_recipe(recipe, plugins), plugins)
+
+    def _measure(self, model: str, recovery: str, which: str) -> dict[str, Any]:
+        plugins, pace = load_plugins(), self.pace(model, recovery)
+        schedule = {} if pace is None else {"steps": max(1, round(self.options.seconds / pace))}
+        pipeline = CompressionPipeline(build_recipe(self._recipe(model, recovery, **schedule), plugins), plugins)
         ready = pipeline.prepare()
         view = pipeline.load(ready)
         facts: dict[str, Any] = {}
@@ -121,7 +163,8 @@ class Bench:
         text, data = Path(options.text).name, Path(options.data).name
         return (
             "## Recovery: before and after the same time of training\n\n"
-            f"Model `{options.model}`, float32. Each recovery trains for {options.seconds:g} s with batches of 16 on "
+            f"Model `{options.model}`, float32. Each recovery trains for the steps that {options.seconds:g} s hold on "
+            f"this machine when it does nothing else, with batches of 16, on "
             f"`{data}` (Alpaca's template, prompts masked, pieces of at most 256 tokens), other parameters at their "
             f"defaults. Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the "
             f"seven tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, "
@@ -129,6 +172,21 @@ class Bench:
             f"Machine: {machine()}.\n\n"
             f"Command: `python benchmarks/recovery.py --text {text} --data {data}`"
         )
+
+
+class _Clock:
+    """Notes when the steps of a training end."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    @swm.hookimpl
+    def swm_training_step(self, step: int) -> None:
+        self.times.append(time.perf_counter())
+
+    def steps(self) -> list[float]:
+        """The seconds of every step after the first, which warms up."""
+        return [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
 
 
 if __name__ == "__main__":
