@@ -2,9 +2,10 @@
 
     python benchmarks/recovery.py --text wiki.test.raw --data alpaca.jsonl.gz
 
-First the pace of every training is measured, which wants a machine that does nothing else; then each trains for the
-steps that the time holds at its pace, so that later load on the machine changes no result. Rows are kept in
-benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets the tables.
+First the pace of every training is measured, which wants a machine that does nothing else; then each recovery trains
+for the steps that the time holds at its pace (the median of the four models), so that later load on the machine
+changes no result. Rows are kept in benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets
+the tables.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from results import Rows, machine, markdown_table, write_section
@@ -60,9 +61,8 @@ def main() -> None:
     parser.add_argument("--pace-only", action="store_true", help="measure every pace and stop")
     options = parser.parse_args()
     bench = Bench(options)
-    for name in MODELS:
-        for recovery in RECOVERIES:
-            bench.pace(name, recovery)
+    for recovery in RECOVERIES:
+        bench.pace(recovery)
     if options.pace_only:
         return
     dense = bench.row("dense", next(iter(MODELS)), "none", "dense")
@@ -86,13 +86,17 @@ class Bench:
         self.rows.known_only = self.options.known_only or recovery not in self.options.only
         return self.rows.measure(key, lambda: self._measure(model, recovery, which))
 
-    def pace(self, model: str, recovery: str) -> float | None:
-        """Seconds a step, measured once; None without a training."""
+    def pace(self, recovery: str) -> float | None:
+        """Seconds a step, measured once for every model, the median; None without a training."""
         if RECOVERIES[recovery] is None:
             return None
         self.rows.known_only = self.options.known_only or recovery not in self.options.only
-        row = self.rows.measure(f"pace: {model} | {recovery}", lambda: self._pace(model, recovery))
-        return None if "missing" in row else float(row["seconds_per_step"])
+        rows = [
+            self.rows.measure(f"pace: {model} | {recovery}", lambda m=model: self._pace(m, recovery))
+            for model in MODELS
+        ]
+        found = [float(row["seconds_per_step"]) for row in rows if "missing" not in row]
+        return median(found) if found else None
 
     def _pace(self, model: str, recovery: str) -> dict[str, Any]:
         clock = _Clock()
@@ -131,7 +135,7 @@ class Bench:
         }
 
     def _measure(self, model: str, recovery: str, which: str) -> dict[str, Any]:
-        plugins, pace = load_plugins(), self.pace(model, recovery)
+        plugins, pace = load_plugins(), self.pace(recovery)
         schedule = {} if pace is None else {"steps": max(1, round(self.options.seconds / pace))}
         pipeline = CompressionPipeline(build_recipe(self._recipe(model, recovery, **schedule), plugins), plugins)
         ready = pipeline.prepare()
@@ -164,7 +168,7 @@ class Bench:
         return (
             "## Recovery: before and after the same time of training\n\n"
             f"Model `{options.model}`, float32. Each recovery trains for the steps that {options.seconds:g} s hold on "
-            f"this machine when it does nothing else, with batches of 16, on "
+            f"this machine when it does nothing else (its pace, median of the four models), with batches of 16, on "
             f"`{data}` (Alpaca's template, prompts masked, pieces of at most 256 tokens), other parameters at their "
             f"defaults. Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the "
             f"seven tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, "
