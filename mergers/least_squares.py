@@ -10,9 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
-from swm.mergers.refit import BIAS, DOWN, fit_of
-
-GRID = tuple(10.0**power for power in range(-6, 3))
+from swm.mergers.refit import BIAS, fit_of
+from swm.ridge import Ridge, Sums
 
 
 @final
@@ -20,51 +19,44 @@ GRID = tuple(10.0**power for power in range(-6, 3))
 class LeastSquares(LayerMerger):
     """Ridge regression of the bottom layer's down projection, and its bias where it has one, toward the window's end.
 
-    `argmin ||X W' + Y - L||^2 + ridge s ||W' - W||^2` over calibration tokens: X is what enters the projection in the
-    compressed model so far, Y the rest of the layer's output, L the original model's hidden states at the window's
-    end, s the mean of the diagonal of X'X. Without `ridge`, the best of a grid is taken on every `fold`-th token, which
-    is left out for that. The first `skip_first` tokens of a sample do not count: attention sinks have huge norms.
+    `argmin sum_t c_t ||x_t W' + y_t - l_t||^2 + ridge s ||W' - W||^2` over calibration tokens t: x is what enters the
+    projection in the compressed model so far, y the rest of the layer's output, l the original model's hidden state at
+    the window's end, s the mean of the diagonal of `sum c x'x`. `c = 1/||l||^2` where `relative`, else 1: attention
+    sinks are a hundred times as long as other tokens, which need them to stay what they are. Without `ridge`, the best
+    of a grid is taken on every `fold`-th sample, which is left out for that.
     """
 
     name: ClassVar[str] = "least-squares"
     needs_activations: ClassVar[bool] = True
 
     ridge: Annotated[float, Field(ge=0)] | None = None
-    skip_first: Annotated[int, Field(ge=0)] = 1
+    relative: bool = True
+    skip_first: Annotated[int, Field(ge=0)] = 0
     fold: Annotated[int, Field(ge=2)] = 5
 
     def merge(self, window: LayerWindow) -> State:
         own = window.states[0]
-        fit = fit_of(window, self.skip_first)
-        inputs, missing = fit.inputs, fit.wanted - fit.given
+        fit = fit_of(window)
+        assert window.leaving is not None
+        inputs, missing = fit.inputs, fit.missing
         if BIAS in own:
-            inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
-        ridge = self._best_ridge(inputs, missing) if self.ridge is None else self.ridge
-        change = _Solver(inputs, missing).change(ridge)
-        result = dict(own)
+            inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
+        if self.relative:
+            scale = 1 / window.leaving().norm(dim=-1, keepdim=True).clamp_min(1e-12)
+            inputs, missing = inputs * scale, missing * scale
+        change = self._solve(inputs[:, self.skip_first :], missing[:, self.skip_first :])
         channels = fit.weight.shape[0]
-        result[DOWN] = fit.stored(fit.weight + change[:channels], own[DOWN])
-        if BIAS in own:
-            result[BIAS] = (own[BIAS].double() + change[channels]).to(own[BIAS].dtype)
-        return result
+        return fit.changed(own, change[:channels], change[channels] if BIAS in own else None)
 
-    def _best_ridge(self, inputs: Tensor, missing: Tensor) -> float:
-        held = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-        held[:: self.fold] = True
-        solver = _Solver(inputs[~held], missing[~held])
-        return min(GRID, key=lambda ridge: float((missing[held] - inputs[held] @ solver.change(ridge)).square().sum()))
+    def _solve(self, inputs: Tensor, missing: Tensor) -> Tensor:
+        """The change of the weight, `[channels, hidden]`, from `[samples, seq, ..]`."""
 
-
-class _Solver:
-    """The change of a weight for any ridge, from one eigendecomposition of the inputs' Gram matrix."""
-
-    def __init__(self, inputs: Tensor, missing: Tensor) -> None:
-        gram = inputs.T @ inputs
-        self._scale = float(gram.diagonal().mean())
-        self._values, self._vectors = torch.linalg.eigh(gram)
-        self._right = self._vectors.T @ (inputs.T @ missing)
-
-    def change(self, ridge: float) -> Tensor:
-        floor = torch.finfo(torch.float64).eps * float(self._values[-1]) * len(self._values)
-        weights = self._values.clamp_min(0) + max(ridge * self._scale, floor)
-        return self._vectors @ (self._right / weights[:, None])
+        if self.ridge is not None:
+            return Ridge(Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1))).solution(self.ridge)
+        held = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+        if len(inputs) > 1:
+            held[:: self.fold] = True
+        else:
+            held[:, -max(1, held.shape[1] // self.fold) :] = True
+        training, left_out = (Sums.of(inputs[chosen], missing[chosen]) for chosen in (~held, held))
+        return Ridge(training + left_out).solution(Ridge(training).best(left_out))

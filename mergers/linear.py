@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
-import torch
 from pydantic import Field
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
-from swm.mergers.refit import BIAS, DOWN, fit_of
+from swm.mergers.refit import BIAS, fit_of
+from swm.ridge import Ridge, Sums
 
 
 @final
@@ -18,9 +18,9 @@ class Linear(LayerMerger):
     """The bottom layer, its MLP output mapped by the `[hidden, hidden]` T that is nearest to what the window gave.
 
     `T = argmin ||M T + Y - L||^2 + ridge s ||T - 1||^2` over calibration tokens, M the bottom layer's MLP output, Y the
-    rest of its output, L the original model's hidden states at the window's end, s the mean square of M; T is folded
-    into the down projection and its bias. The first `skip_first` tokens of a sample do not count.
-    Source: ReplaceMe, arXiv 2505.02819, least squares; there ridge pulls toward 0.
+    rest of its output, L the original model's hidden states at the window's end, s the mean of the diagonal of M'M; T
+    is folded into the down projection and its bias. Source: ReplaceMe, arXiv 2505.02819, least squares; there ridge
+    pulls toward 0.
     """
 
     name: ClassVar[str] = "linear"
@@ -28,18 +28,12 @@ class Linear(LayerMerger):
     needs_activations: ClassVar[bool] = True
 
     ridge: Annotated[float, Field(ge=0)] = 1e-4
-    skip_first: Annotated[int, Field(ge=0)] = 1
 
     def merge(self, window: LayerWindow) -> State:
         own = window.states[0]
-        fit = fit_of(window, self.skip_first)
-        bias = own[BIAS].double() if BIAS in own else 0.0
-        output = fit.given + bias
-        gram = output.T @ output
-        gram.diagonal().add_(self.ridge * gram.diagonal().mean())
-        change = torch.linalg.solve(gram, output.T @ (fit.wanted - fit.given))
-        result = dict(own)
-        result[DOWN] = fit.stored(fit.weight + fit.weight @ change, own[DOWN])
+        fit = fit_of(window)
+        output = fit.inputs.flatten(0, 1) @ fit.weight
         if BIAS in own:
-            result[BIAS] = (bias + bias @ change).to(own[BIAS].dtype)
-        return result
+            output += own[BIAS]
+        change = Ridge(Sums.of(output, fit.missing.flatten(0, 1))).solution(self.ridge)
+        return fit.changed(own, fit.weight.double() @ change, own[BIAS].double() @ change if BIAS in own else None)

@@ -1,4 +1,4 @@
-"""What the mergers that refit a projection share: the samples they fit on, and what the layer gives without its MLP."""
+"""What the mergers that refit a projection share: the tokens they fit on, and what the layer gives without its MLP."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ BIAS = "mlp.down.bias"
 
 @dataclass(frozen=True)
 class Fit:
-    """Tokens to fit on, float64: `inputs` `[tokens, channels]` of the down projection, `weight` `[channels, hidden]`.
+    """What to fit on: `inputs` `[samples, seq, channels]` of the down projection, `weight` `[channels, hidden]`.
 
-    `wanted` `[tokens, hidden]` is what the projection should give (without its bias), `given` what it gives now.
-    `transposed` tells that the family stores its weights as `[in, out]`.
+    `missing` `[samples, seq, hidden]` is what the layer lacks of what the window gave. `transposed` tells that the
+    family stores its weights as `[in, out]`.
     """
 
     inputs: Tensor
     weight: Tensor
-    wanted: Tensor
+    missing: Tensor
     transposed: bool
 
-    @property
-    def given(self) -> Tensor:
-        return self.inputs @ self.weight
-
-    def stored(self, weight: Tensor, like: Tensor) -> Tensor:
-        """A weight `[channels, hidden]` in the form and dtype of the layer's own."""
-        return (weight if self.transposed else weight.T).to(like.dtype).contiguous()
+    def changed(self, own: State, weight: Tensor, bias: Tensor | None) -> State:
+        """The layer's state with these changes, `[channels, hidden]` and `[hidden]`, added to the projection."""
+        new = self.weight.double() + weight
+        result = {**own, DOWN: (new if self.transposed else new.T).to(own[DOWN].dtype).contiguous()}
+        if bias is not None:
+            result[BIAS] = (own[BIAS].double() + bias).to(own[BIAS].dtype)
+        return result
 
 
 @torch.no_grad()
-def fit_of(window: LayerWindow, skip_first: int) -> Fit:
-    """What the bottom layer's down projection sees and should give, so that the layer gives what the window did.
+def fit_of(window: LayerWindow) -> Fit:
+    """What the bottom layer's down projection sees, and what it should add so that the layer gives what the window did.
 
     Raises FamilyError for a layer that changes the projection's output before adding it (a norm behind the MLP).
     """
@@ -47,15 +47,13 @@ def fit_of(window: LayerWindow, skip_first: int) -> Fit:
         raise PlanError("this merger needs activations, and there are none here")
     own = window.states[0]
     silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in own.items()}
-    inputs, rest, now = (
-        _tokens(x, skip_first) for x in (window.inputs("mlp.down"), window.run(silent), window.run(own))
-    )
-    bias = own[BIAS].double() if BIAS in own else torch.zeros(rest.shape[1], dtype=torch.float64, device=rest.device)
+    inputs, rest, now = window.inputs("mlp.down"), window.run(silent), window.run(own)
+    bias = own[BIAS] if BIAS in own else torch.zeros_like(rest[0, 0])
 
     def off(transposed: bool) -> float:
         """How far the layer is from the sum of its MLP output and the rest, if its weights are stored this way."""
-        weight = own[DOWN].double() if transposed else own[DOWN].double().T
-        if weight.shape != (inputs.shape[1], rest.shape[1]):
+        weight = own[DOWN] if transposed else own[DOWN].T
+        if weight.shape != (inputs.shape[-1], rest.shape[-1]):
             return math.inf
         return float((rest + inputs @ weight + bias - now).norm() / now.norm())
 
@@ -66,10 +64,4 @@ def fit_of(window: LayerWindow, skip_first: int) -> Fit:
             "layers of this family normalise what their MLP gives, so no projection of theirs can be refitted in "
             "closed form; use a merger that needs no activations"
         )
-    weight = own[DOWN].double() if transposed else own[DOWN].double().T
-    wanted = _tokens(window.leaving(), skip_first) - rest - bias
-    return Fit(inputs, weight, wanted, transposed)
-
-
-def _tokens(x: Tensor, skip_first: int) -> Tensor:
-    return x[:, skip_first:].flatten(0, 1).double()
+    return Fit(inputs, own[DOWN] if transposed else own[DOWN].T, window.leaving() - now, transposed)

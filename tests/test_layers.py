@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     swm errors progress quiet reload hookspecs
     budget families ranges windows yamlfile generation flatten summary
-    interfaces.rebuild interfaces
+    interfaces.rebuild interfaces ridge
     view interfaces.strategy
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker

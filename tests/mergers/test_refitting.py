@@ -42,7 +42,7 @@ def fitted(view: ModelView, ids: Tensor, merger: LayerMerger, window: Window = W
     return engine(view, ids, merger).fitted([window])[window]
 
 
-def error(view: ModelView, ids: Tensor, state: State, skip_first: int = 1) -> float:
+def error(view: ModelView, ids: Tensor, state: State, skip_first: int = 0) -> float:
     """The squared distance from what the window gave of what the layer gives with this state."""
     recording = view.record(ids)
     found = view.run_layer(recording, WINDOW.first, recording.states[WINDOW.first], state)
@@ -69,7 +69,7 @@ def test_only_the_down_projection_changes_and_the_window_is_met_better_than_by_d
 
 
 def test_less_freedom_leaves_more_error(llama: ModelView, many: Tensor) -> None:
-    free, mapped = LeastSquares(ridge=0), Linear(ridge=0)
+    free, mapped = LeastSquares(ridge=0, relative=False), Linear(ridge=0)
     values = [error(llama, many, fitted(llama, many, merger)) for merger in (free, mapped)]
     assert values[0] < values[1] < error(llama, many, llama.state(WINDOW.first))
 
@@ -98,10 +98,10 @@ def test_without_ridge_the_map_is_the_least_squares_solution(llama: ModelView, m
     state = fitted(llama, many, Linear(ridge=0))
     recording = llama.record(many)
     entering = recording.states[WINDOW.first]
-    inputs = llama.projection_inputs(recording, WINDOW.first, entering, "mlp.down")[:, 1:].flatten(0, 1).double()
+    inputs = llama.projection_inputs(recording, WINDOW.first, entering, "mlp.down").flatten(0, 1).double()
     given = inputs @ llama.state(WINDOW.first)[DOWN].double().T
     found = llama.run_layer(recording, WINDOW.first, entering, state)
-    residual = (found - recording.states[WINDOW.last + 1])[:, 1:].flatten(0, 1).double()
+    residual = (found - recording.states[WINDOW.last + 1]).flatten(0, 1).double()
     scale = given.norm() * residual.norm()
     assert float((given.T @ residual).norm() / scale) < 1e-5
 
@@ -114,16 +114,35 @@ def test_a_large_ridge_is_a_deletion(merger: LayerMerger, llama: ModelView, many
 
 
 def test_the_ridge_is_the_best_of_the_grid_on_held_out_tokens(llama: ModelView, ids: Tensor) -> None:
-    """With 55 tokens for 64 channels no ridge at all would fit them exactly and be wrong elsewhere."""
+    """With 60 tokens for 64 channels no ridge at all would fit them exactly and be wrong elsewhere."""
     fresh = torch.randint(3, 96, (40, 12), generator=torch.Generator().manual_seed(9))
     chosen = error(llama, fresh, fitted(llama, ids, LeastSquares()))
     assert chosen < 0.5 * error(llama, fresh, fitted(llama, ids, LeastSquares(ridge=0)))
     assert chosen < error(llama, fresh, llama.state(WINDOW.first))
 
 
-def test_the_first_tokens_do_not_count(llama: ModelView, many: Tensor) -> None:
-    state = fitted(llama, many, LeastSquares(ridge=1e-6, skip_first=3))
-    again = fitted(llama, many, LeastSquares(ridge=1e-6, skip_first=0))
+def test_relative_errors_count_where_asked(llama: ModelView, many: Tensor) -> None:
+    recording = llama.record(many)
+    wanted = recording.states[WINDOW.last + 1].double()
+
+    def relative(state: State) -> float:
+        found = llama.run_layer(recording, WINDOW.first, recording.states[WINDOW.first], state).double()
+        return float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).square().sum())
+
+    by_length, plain = (fitted(llama, many, LeastSquares(1e-6, relative=flag)) for flag in (True, False))
+    assert relative(by_length) < relative(plain)
+    assert error(llama, many, by_length) > error(llama, many, plain)
+
+
+def test_one_long_sample_holds_out_its_end(llama: ModelView) -> None:
+    ids = torch.randint(3, 96, (1, 60), generator=torch.Generator().manual_seed(8))
+    chosen, own = fitted(llama, ids, LeastSquares()), llama.state(WINDOW.first)
+    fresh = torch.randint(3, 96, (40, 12), generator=torch.Generator().manual_seed(9))
+    assert error(llama, fresh, chosen) < error(llama, fresh, own)
+
+
+def test_skipped_tokens_do_not_count(llama: ModelView, many: Tensor) -> None:
+    state, again = (fitted(llama, many, LeastSquares(1e-6, relative=False, skip_first=n)) for n in (3, 0))
     assert error(llama, many, state, 3) < error(llama, many, again, 3)
     assert error(llama, many, state, 0) > error(llama, many, again, 0)
 

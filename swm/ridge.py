@@ -1,0 +1,63 @@
+"""Ridge regression from sums over tokens: the tokens need not stay, and one factorisation serves any ridge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# In units of the mean of the diagonal of x'x.
+GRID = tuple(10.0**power for power in range(-6, 3))
+
+
+@dataclass
+class Sums:
+    """Sums over tokens in float64: `xx` `[inputs, inputs]`, `xy` `[inputs, outputs]` and `yy`, a number."""
+
+    xx: Tensor
+    xy: Tensor
+    yy: float
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, chunk: int = 4096) -> Sums:
+        """Of tokens x `[tokens, inputs]` and y `[tokens, outputs]`, so many at a time."""
+        found = cls(
+            torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device),
+            torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64, device=x.device),
+            0.0,
+        )
+        for part, other in zip(x.split(chunk), y.split(chunk), strict=True):
+            a, b = part.double(), other.double()
+            found.xx.addmm_(a.T, a)
+            found.xy.addmm_(a.T, b)
+            found.yy += float(b.square().sum())
+        return found
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy)
+
+    def error(self, solution: Tensor) -> float:
+        """`||y - x B||^2` for a solution B `[inputs, outputs]`."""
+        return self.yy - 2 * float((solution * self.xy).sum()) + float((solution * (self.xx @ solution)).sum())
+
+
+class Ridge:
+    """`argmin ||y - x B||^2 + ridge s ||B||^2` for any ridge, s being the mean of the diagonal of x'x."""
+
+    def __init__(self, sums: Sums) -> None:
+        self._scale = float(sums.xx.diagonal().mean())
+        self._values, self._vectors = torch.linalg.eigh(sums.xx)
+        self._right = self._vectors.T @ sums.xy
+
+    def solution(self, ridge: float) -> Tensor:
+        """B `[inputs, outputs]`; directions that x does not have stay 0."""
+        least = torch.finfo(torch.float64).eps * self._values[-1].clamp_min(0) * len(self._values)
+        weights = torch.where(self._values > least, self._values + ridge * self._scale, math.inf)
+        return self._vectors @ (self._right / weights[:, None])
+
+    def best(self, held_out: Sums, grid: Sequence[float] = GRID) -> float:
+        """The ridge of the grid with the least error on tokens that were left out."""
+        return min(grid, key=lambda ridge: held_out.error(self.solution(ridge)))
