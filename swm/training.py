@@ -133,6 +133,8 @@ class _Run:
         start = time.perf_counter()
         schedule, state = self.schedule, self.state
         targets = sum(piece.targets for piece in pieces)
+        # Pieces of like length need little padding; which ones share a micro batch does not change the sum.
+        pieces = sorted(pieces, key=lambda piece: len(piece.ids))
         value = 0.0
         with torch.enable_grad():
             for i in range(0, len(pieces), schedule.micro_batch):

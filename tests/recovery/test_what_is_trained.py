@@ -111,7 +111,7 @@ def test_without_dropout_micro_batches_are_the_whole_batch(tiny, view_of, recove
     file.write_text(json.dumps(rows))
     ends, losses = [], []
     for micro_batch in (8, 2, 3):
-        view = view_of(tiny("llama", max_position_embeddings=256))
+        view = view_of(tiny("llama", max_position_embeddings=256).double())
         data = Alpaca(str(file))
         facts = recover(Full(data=data, steps=3, batch=8, micro_batch=micro_batch, learning_rate=1e-4), view)
         losses.append([loss for _, loss in facts["losses"]])
