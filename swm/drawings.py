@@ -86,7 +86,9 @@ def width_bars(dense: Widths, compressed: Widths, /) -> str:
 
 
 def loss_curve(points: Sequence[Sequence[float]], /) -> str:
-    """The loss over the steps `[[step, loss], ...]`, with its first and last value written."""
+    """The loss over the steps `[[step, loss], ...]`, with its first and last value written; "" if none is a number."""
+    if not any(math.isfinite(loss) for _, loss in points):
+        return ""
     left, right, top, bottom = 56.0, WIDTH - 16.0, 14.0, 176.0
     steps, losses = [p[0] for p in points], [p[1] for p in points if math.isfinite(p[1])]
     low, high = min(losses), max(losses)

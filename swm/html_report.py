@@ -140,9 +140,9 @@ def _recoveries(report: Mapping[str, Any], figures: Figures) -> Iterator[dict[st
     for index, stage in enumerate(report.get("stages", ())):
         for key, title in CURVES.items():
             points = stage["facts"].get(key)
-            if points:
-                title = f"{title}, stage {index} {stage['stage']}"
-                yield {"title": title, "curve": Markup(figures.loss_curve(points))}
+            curve = figures.loss_curve(points) if points else ""
+            if curve:
+                yield {"title": f"{title}, stage {index} {stage['stage']}", "curve": Markup(curve)}
 
 
 def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:

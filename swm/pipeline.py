@@ -30,7 +30,7 @@ from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.progress import Progress, Silent
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, shape_now, write_json, write_yaml
-from swm.speed import measure_speed
+from swm.speed import measure_speed, speed_of
 from swm.tracking import tracked
 from swm.units import widths
 from swm.view import ModelView
@@ -209,6 +209,8 @@ class CompressionPipeline:
         pair = {"dense": ready.original.view().model, "compressed": view.model}
         with self._timed("measure speed"):
             self.speed = measure_speed(pair, view.config.vocab_size, protocol, self.progress, self.recipe.seed)
+        for which in pair:
+            self.plugins.manager.hook.swm_measured(which=which, metrics={"speed": speed_of(self.speed, which)})
 
     def _save(self, ready: Prepared, view: ModelView, plan: Plan, report: dict[str, Any]) -> None:
         assert ready.calibration is not None

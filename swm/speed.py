@@ -70,6 +70,14 @@ def measure_speed(
     return found
 
 
+def speed_of(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The part of `measure_speed`'s findings that tells of one model, by measurement and batch size."""
+    own: dict[str, Any] = {
+        kind: {f"batch {row['batch']}": dict(row[name]) for row in found[kind]} for kind in ("prefill", "decode")
+    }
+    return {**own, **found["memory"][name], "kv_cache_bytes_per_token": found["kv_cache_bytes_per_token"][name]}
+
+
 def _times(
     models: Mapping[str, Any],
     work: Callable[[Any, Tensor], None],

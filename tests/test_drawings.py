@@ -44,3 +44,4 @@ def test_a_curve_begins_and_ends_where_the_losses_do() -> None:
     [line] = ElementTree.fromstring(svg).iter("polyline")
     assert line.get("points") == "56.0,14.0 744.0,176.0"
     assert loss_curve([[1, 2.0]]).count("<polyline") == 1
+    assert loss_curve([[1, float("nan")], [2, float("inf")]]) == ""

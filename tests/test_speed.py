@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ from transformers import PreTrainedModel
 
 from swm.construct import construct
 from swm.errors import RecipeError
+from swm.hookspecs import hookimpl
+from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins
+from swm.recipe import build_recipe
 from swm.speed import SpeedProtocol, _memory, kv_cache_bytes, measure_speed
 from swm.surgery import keep_layers
 
@@ -111,3 +115,30 @@ def test_settings_that_measure_nothing_are_refused(plugins: Plugins) -> None:
         construct(SpeedProtocol, {"runs": 10, "warm_up": 9}, plugins.registry.build)
     with pytest.raises(RecipeError, match="batch_sizes"):
         construct(SpeedProtocol, {"batch_sizes": []}, plugins.registry.build)
+
+
+def test_a_run_tells_its_hooks_the_speed_of_both_models(stories: Path, plugins: Plugins) -> None:
+    told: dict[str, Any] = {}
+
+    class Listener:
+        @hookimpl
+        def swm_measured(self, which: str, metrics: dict[str, Any]) -> None:
+            told[which] = metrics["speed"]
+
+    listener = Listener()
+    plugins.manager.register(listener)
+    try:
+        protocol = {"batch_sizes": [1, 2], "prompt_tokens": 8, "new_tokens": 2, "runs": 3, "warm_up": 0}
+        recipe = {
+            "model": str(stories),
+            "calibration": {"text": "python-docs", "samples": 2, "seq_len": 16},
+            "stages": [{"depth": {"pruner": "last", "target": {"layers": 2}}}],
+            "evaluate": {"speed": protocol},
+        }
+        result = CompressionPipeline(build_recipe(recipe, plugins), plugins).run()
+    finally:
+        plugins.manager.unregister(listener)
+    for which, found in told.items():
+        assert found["decode"]["batch 2"] == result.speed["decode"][1][which]
+    assert told["compressed"]["parameter_bytes"] < told["dense"]["parameter_bytes"]
+    assert told["compressed"]["kv_cache_bytes_per_token"] * 5 == told["dense"]["kv_cache_bytes_per_token"] * 3
