@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.refit import BIAS, fit_of
-from swm.ridge import Ridge, Sums
+from swm.ridge import Ridge, Sums, solve
 
 
 @final
@@ -52,11 +52,11 @@ class LeastSquares(LayerMerger):
         """The change of the weight, `[channels, hidden]`, from `[samples, seq, ..]`."""
 
         if self.ridge is not None:
-            return Ridge(Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1))).solution(self.ridge)
+            return solve(Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1)), self.ridge)
         held = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         if len(inputs) > 1:
             held[:: self.fold] = True
         else:
             held[:, -max(1, held.shape[1] // self.fold) :] = True
         training, left_out = (Sums.of(inputs[chosen], missing[chosen]) for chosen in (~held, held))
-        return Ridge(training + left_out).solution(Ridge(training).best(left_out))
+        return solve(training + left_out, Ridge(training).best(left_out))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.refit import BIAS, fit_of
-from swm.ridge import Ridge, Sums
+from swm.ridge import Sums, solve
 
 
 @final
@@ -35,5 +35,5 @@ class Linear(LayerMerger):
         output = fit.inputs.flatten(0, 1) @ fit.weight
         if BIAS in own:
             output += own[BIAS]
-        change = Ridge(Sums.of(output, fit.missing.flatten(0, 1))).solution(self.ridge)
+        change = solve(Sums.of(output, fit.missing.flatten(0, 1)), self.ridge)
         return fit.changed(own, fit.weight.double() @ change, own[BIAS].double() @ change if BIAS in own else None)

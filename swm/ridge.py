@@ -44,6 +44,16 @@ class Sums:
         return self.yy - 2 * float((solution * self.xy).sum()) + float((solution * (self.xx @ solution)).sum())
 
 
+def solve(sums: Sums, ridge: float) -> Tensor:
+    """As `Ridge(sums).solution(ridge)`, by a Cholesky factorisation where x'x allows it: many times faster."""
+    shifted = sums.xx.clone()
+    shifted.diagonal().add_(ridge * sums.xx.diagonal().mean())
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    if ridge == 0 or failed:
+        return Ridge(sums).solution(ridge)
+    return torch.cholesky_solve(sums.xy, factor)
+
+
 class Ridge:
     """`argmin ||y - x B||^2 + ridge s ||B||^2` for any ridge, s being the mean of the diagonal of x'x."""
 

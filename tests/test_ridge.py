@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swm.ridge import GRID, Ridge, Sums
+from swm.ridge import GRID, Ridge, Sums, solve
 
 
 @pytest.fixture
@@ -21,6 +21,7 @@ def test_it_solves_the_stated_problem(data, ridge: float) -> None:
     stacked = torch.cat([x, scale.sqrt() * torch.eye(7).double()])
     expected = torch.linalg.lstsq(stacked, torch.cat([y, torch.zeros(7, 3).double()])).solution
     torch.testing.assert_close(Ridge(Sums.of(*data)).solution(ridge), expected)
+    torch.testing.assert_close(solve(Sums.of(*data), ridge), expected)
 
 
 def test_sums_add_up_and_tell_the_error(data) -> None:
