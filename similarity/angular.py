@@ -24,6 +24,7 @@ class Angular(SampleMetric):
     """
 
     name: ClassVar[str] = "angular"
+    symmetric: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2403.17887"
 
     tokens: Literal["each", "last"] = "last"

@@ -30,6 +30,7 @@ class CKA(SimilarityMetric):
     """
 
     name: ClassVar[str] = "cka"
+    symmetric: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/1905.00414"
 
     kernel: Literal["linear", "rbf"] = "linear"

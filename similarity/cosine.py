@@ -25,6 +25,7 @@ class Cosine(SampleMetric):
     """
 
     name: ClassVar[str] = "cosine"
+    symmetric: ClassVar[bool] = True
     is_default: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2502.19159"
 

@@ -69,6 +69,7 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
     """Keep the layers at these positions, in order, and bring every index and config field into line."""
     layers = view.layers
     remaining = nn.ModuleList(layers[i] for i in kept)
+    remaining.training = layers.training
     parent, _, name = view.family.layers.rpartition(".")
     cut_config_to(view.config, kept)
     setattr(view.model.get_submodule(parent), name, remaining)

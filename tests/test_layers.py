@@ -20,7 +20,7 @@ from swm.plugins import Plugins
 ROOT = Path(__file__).resolve().parents[1]
 
 # Every module by its rank, the lowest first. A module imports only what stands on a line above its own; strategies,
-# tasks and commands may import helpers of their own folder too. `folder.*` is every module of a folder.
+# tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
     swm errors progress quiet reload hookspecs
     budget families ranges windows yamlfile generation flatten summary
@@ -48,12 +48,14 @@ RANKS = """
     evaluation preparation
     pipeline
     replay
+    testing.*
     console
     commands.*
     cli
     __main__
 """
 FOLDERS = ("similarity", "mergers", "pruners", "recovery", "stages", "texts", "providers", "trackers")
+OWN_HELPERS = (*FOLDERS, "tasks", "commands", "testing")
 RULED_FOLDERS = ("similarity", "mergers", "pruners", "recovery")
 
 
@@ -170,7 +172,7 @@ def test_imports_point_down_only() -> None:
     wrong = []
     for module in MODULES:
         for line, target, runtime in _imports(module):
-            own_folder = module.folder in (*FOLDERS, "tasks", "commands") and target.partition(".")[0] == module.folder
+            own_folder = module.folder in OWN_HELPERS and target.partition(".")[0] == module.folder
             if not runtime or own_folder:
                 continue
             mine, theirs = _rank(module.name), _rank(target)

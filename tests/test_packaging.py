@@ -96,9 +96,9 @@ def install(python: Path, *what: str | Path) -> None:
 
 
 def data_files(folder: Path) -> set[str]:
-    """What a wheel holds besides Python: the marker of types, and templates."""
-    found = {path.relative_to(folder).as_posix() for path in (folder / "swm/templates").iterdir()}
-    return found | {"swm/py.typed"}
+    """What a wheel holds besides Python: the marker of types, templates, and the rows of the tiny models."""
+    found = [*(folder / "swm/templates").iterdir(), *(folder / "swm/testing").glob("*.json")]
+    return {path.relative_to(folder).as_posix() for path in found} | {"swm/py.typed"}
 
 
 def python_files(folder: Path) -> set[str]:

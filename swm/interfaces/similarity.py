@@ -22,6 +22,8 @@ class SimilarityMetric(Strategy):
 
     kind: ClassVar[str] = "similarity"
     space: ClassVar[Literal["hidden", "normed", "logits"]] = "normed"
+    symmetric: ClassVar[bool] = False
+    """Whether `compare(a, b)` is `compare(b, a)`, so that half of a table of pairs will do."""
 
     @abstractmethod
     def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
@@ -37,8 +39,11 @@ class SimilarityMetric(Strategy):
     def pairwise(self, layers: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
         """`compare(layers[i], layers[j])` for all i, j, `[n, n]` float64; override it where that is cheaper."""
         table = torch.ones(len(layers), len(layers), dtype=torch.float64)
-        for i, j in itertools.permutations(range(len(layers)), 2):
+        pairs = itertools.combinations if self.symmetric else itertools.permutations
+        for i, j in pairs(range(len(layers)), 2):
             table[i, j] = self.compare(layers[i].float(), layers[j].float(), mask)
+            if self.symmetric:
+                table[j, i] = table[i, j]
         return table
 
 

@@ -23,8 +23,10 @@ class PythonDocs(TextSource):
     def documents(self, purpose: Purpose) -> Iterable[str]:
         from pydoc_data.topics import topics
 
-        names = sorted(topics)[0 if purpose == "calibration" else 1 :: 2]
-        return [topics[name] for name in names]
+        names = sorted(topics)
+        even, odd = ([topics[name] for name in names[start::2]] for start in (0, 1))
+        # Some topics have two names, one at an even and one at an odd place.
+        return even if purpose == "calibration" else [text for text in odd if text not in even]
 
     def separates(self) -> bool:
         return True

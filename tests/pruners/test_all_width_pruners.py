@@ -1,4 +1,4 @@
-"""What every width pruner must do."""
+"""How the built-in width pruners see units; what every pruner must do stands in `swm.testing`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 from unit_groups import drawn, permuted
 
-from swm.errors import RecipeError
 from swm.interfaces.width import WidthPruner
 from swm.plugins import Plugins, load_plugins
 from swm.pruners.flap import FLAP
@@ -38,12 +37,8 @@ def test_these_are_all(plugins: Plugins) -> None:
 
 @pytest.mark.parametrize("shape", list(SHAPES.values()), ids=list(SHAPES))
 @pytest.mark.parametrize("pruner", list(VARIANTS.values()), ids=list(VARIANTS))
-def test_one_finite_number_a_unit(pruner: WidthPruner, shape: Any) -> None:
-    score = pruner.score(drawn(*shape))
-    assert score.shape == (shape[0],)
-    assert torch.isfinite(score).all()
-    assert torch.equal(score, pruner.score(drawn(*shape)))
-    assert score.unique().numel() == shape[0]
+def test_no_two_units_score_alike(pruner: WidthPruner, shape: Any) -> None:
+    assert pruner.score(drawn(*shape)).unique().numel() == shape[0]
 
 
 @pytest.mark.parametrize("shape", list(SHAPES.values()), ids=list(SHAPES))
@@ -52,12 +47,6 @@ def test_units_may_come_in_any_order(pruner: WidthPruner, shape: Any) -> None:
     group = drawn(*shape)
     order = torch.randperm(group.units, generator=torch.Generator().manual_seed(1)).tolist()
     torch.testing.assert_close(pruner.score(permuted(group, order)), pruner.score(group)[order])
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_unknown_parameter_is_refused(plugins: Plugins, name: str) -> None:
-    with pytest.raises(RecipeError, match="nonsense"):
-        plugins.registry.build("width", {"name": name, "nonsense": 1})
 
 
 def test_what_they_need() -> None:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import swm
 from swm.interfaces.recovery import Recovery
 from swm.original import Original
 from swm.progress import Silent
+from swm.testing import tiny_tokenizer
 from swm.texts.inline import InlineText
 from swm.view import ModelView
 
-# Four specials and as many characters as the tiny vocabulary has room for.
-TOKENS = ["<pad>", "<s>", "</s>", "<unk>", *string.ascii_letters, *string.digits, *" \n.,:#-'()!?"]
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
 DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")
 
@@ -35,11 +32,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    made = Tokenizer(models.WordLevel({token: i for i, token in enumerate(TOKENS)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
-    )
+    return tiny_tokenizer()
 
 
 @pytest.fixture

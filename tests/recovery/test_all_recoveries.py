@@ -1,4 +1,4 @@
-"""What every recovery promises on every family: losses fall, and a plain model is left."""
+"""What the built-in recoveries promise beyond what `swm.testing` asks of every one: losses fall, killed ones go on."""
 
 from __future__ import annotations
 
@@ -78,27 +78,21 @@ def test_losses_fall_and_a_plain_model_is_left(
 
 
 @each_recovery
-@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_leaves_every_bit_as_it_was(
-    tiny, pruned, make: Callable[..., Recovery], quick: dict[str, Any], recover, monkeypatch, wrong: float
+def test_a_loss_that_is_no_number_is_told_with_its_step(
+    tiny, pruned, make: Callable[..., Recovery], quick: dict[str, Any], recover, monkeypatch
 ) -> None:
     view = pruned("llama")
-    before, look = weights(view), looks(view)
     forward, calls = view.model.forward, []
 
     def fails_later(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         output = forward(*args, **kwargs)
-        output.logits = output.logits * (wrong if len(calls) > 3 else 1)
+        output.logits = output.logits * (float("nan") if len(calls) > 3 else 1)
         return output
 
     monkeypatch.setattr(view.model, "forward", fails_later)
     with pytest.raises(RecoveryError, match=r"the loss was nan at step 4"):
         recover(make(**quick), view, lambda: tiny("llama"))
-    monkeypatch.undo()
-    assert same(weights(view), before)
-    assert looks(view) == look
-    assert not view.model.training
 
 
 @each_recovery
@@ -113,17 +107,16 @@ def test_steps_that_are_far_too_large_are_noticed_and_taken_back(
 
 
 @each_recovery
-def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
+def test_another_seed_gives_other_bytes(
     tiny, pruned, make: Callable[..., Recovery], quick: dict[str, Any], recover
 ) -> None:
     ends = []
-    for seed in (0, 0, 1):
+    for seed in (0, 1):
         view = pruned("llama")
         torch.manual_seed(seed)
         recover(make(**{**quick, "steps": 4, "batch": 2}), view, lambda: tiny("llama"), seed=seed)
         ends.append(weights(view))
-    assert same(ends[0], ends[1])
-    assert not same(ends[0], ends[2])
+    assert not same(ends[0], ends[1])
 
 
 @each_recovery

@@ -1,0 +1,89 @@
+"""checks_for: pytest checks for one strategy."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swm.errors import PluginError, listed
+from swm.interfaces.depth import DepthPruner
+from swm.interfaces.merger import LayerMerger
+from swm.interfaces.recovery import Recovery
+from swm.interfaces.similarity import SimilarityMetric
+from swm.interfaces.stage import Stage
+from swm.interfaces.strategy import Strategy
+from swm.interfaces.text import TextSource
+from swm.interfaces.width import WidthPruner
+from swm.plugins import load_plugins
+from swm.registry import Registry
+from swm.testing.checks import Checks
+from swm.testing.depth import DepthChecks
+from swm.testing.merger import MergerChecks
+from swm.testing.recovery import RecoveryChecks
+from swm.testing.similarity import SimilarityChecks
+from swm.testing.stage import StageChecks
+from swm.testing.text import TextChecks
+from swm.testing.tiny import FAMILIES
+from swm.testing.width import WidthChecks
+
+_CHECKS: dict[type[Strategy], type[Checks]] = {
+    SimilarityMetric: SimilarityChecks,
+    LayerMerger: MergerChecks,
+    DepthPruner: DepthChecks,
+    WidthPruner: WidthChecks,
+    Recovery: RecoveryChecks,
+    Stage: StageChecks,
+    TextSource: TextChecks,
+}
+
+
+def checks_for(
+    strategy: type[Strategy],
+    *variants: Mapping[str, Any],
+    families: Sequence[str] = FAMILIES,
+    also: Sequence[Any] = (),
+    fresh_process: bool = True,
+) -> type[Checks]:
+    """A class of pytest checks for a strategy; give it to a name that begins with Test.
+
+        TestMine = checks_for(MyMetric, {}, {"power": 1.5})
+
+    `variants` are parameters as in a recipe (none: the defaults). The first ones are tried on tiny random models of
+    all `families` (`config.model_type`), the others on the first family. `also` are further classes to register, such
+    as a stage's steps; what an installed plugin registers is known already. Without `fresh_process` the result is
+    loaded again in the same process only. Raises PluginError for a class of another kind.
+    """
+    kind = next((kind for kind in _CHECKS if isinstance(strategy, type) and issubclass(strategy, kind)), None)
+    if kind is None or not dataclasses.is_dataclass(strategy):
+        kinds = listed(each.__name__ for each in _CHECKS)
+        raise PluginError(f"found {strategy!r}; there are checks for dataclasses that are a {kinds}")
+    values = {
+        "strategy": strategy,
+        "variants": variants or ({},),
+        "families": families,
+        "registry": _Lazy(strategy, tuple(also)),
+        "fresh_process": fresh_process,
+        "trials": {},
+    }
+    return type(f"{strategy.__name__}Checks", (_CHECKS[kind],), values)
+
+
+class _Lazy:
+    """The registry of the loaded plugins and the strategies under test, made when a test first asks for it."""
+
+    def __init__(self, *strategies: Any) -> None:
+        first, others = strategies
+        self._strategies = (first, *others)
+
+    def __get__(self, instance: object, owner: type) -> Registry:
+        return self._registry
+
+    @functools.cached_property
+    def _registry(self) -> Registry:
+        registry = load_plugins().registry
+        for strategy in self._strategies:
+            if strategy.name not in registry.names(strategy.kind):
+                registry.register(strategy, "these tests")
+        return registry

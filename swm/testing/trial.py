@@ -1,0 +1,219 @@
+"""A stage tried on a tiny model: planned, performed, replayed, saved, loaded again."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import shutil
+import tempfile
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from swm import models
+from swm.budget import ModelShape
+from swm.calibration import Calibration
+from swm.checkpoint import Probe, probe
+from swm.errors import ModelError
+from swm.export import Layout, export
+from swm.families import find_family
+from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.interfaces.text import TextSource, WrittenText
+from swm.plan import Plan, PlannedStage, read_plan
+from swm.progress import Silent
+from swm.quiet import quiet_transformers
+from swm.registry import Registry
+from swm.testing.expect import copies
+from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer
+from swm.view import ModelView
+
+# With the blank lines between them just four pieces of 16 tokens that are easy to learn.
+DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")
+SEED = 0
+
+MakeStage: TypeAlias = Callable[[ModelView], Stage]
+
+
+@dataclass(eq=False)
+class Trial:
+    """One stage on one family. What is asked for is done once and kept.
+
+    `begin` changes the fresh model before the stage sees it.
+    """
+
+    make: MakeStage
+    family: str
+    registry: Registry
+    begin: Callable[[ModelView], None]
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """For what is written; it goes with the trial."""
+        folder = tempfile.mkdtemp(prefix="swm-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def fresh(self) -> ModelView:
+        """The model before the stage."""
+        model = tiny_model(self.family)
+        view = ModelView(model, find_family(model.config, self.registry.families))
+        self.begin(view)
+        return view
+
+    def context(self, view: ModelView) -> StageContext:
+        """What the stage works with on this model."""
+        calibration = Calibration(tiny_ids(), {"name": "tiny"}, SEED)
+        context = StageContext(view, calibration, shape(view), SEED, Silent())
+        context.recovery = functools.partial(self._recovery, view)
+        return context
+
+    def _recovery(self, view: ModelView, recovery: Recovery) -> RecoveryContext:
+        return RecoveryContext(
+            view,
+            tiny_tokenizer(),
+            _readable,
+            lambda: ModelView(tiny_model(self.family), view.family),
+            SEED,
+            Silent(),
+            Path(tempfile.mkdtemp(dir=self.folder)),
+            lambda step, loss: None,
+        )
+
+    @functools.cached_property
+    def stage(self) -> Stage:
+        """The stage, once it has checked what is known before the weights are loaded."""
+        view = self.fresh()
+        stage, (samples, seq_len) = self.make(view), tiny_ids().shape
+        empty = models.empty_view(copy.deepcopy(view.config), self.registry.families)
+        stage.check(
+            Setting(shape(view), view.family, view.config, samples, seq_len, model=empty, tokenizer=tiny_tokenizer())
+        )
+        return stage
+
+    @functools.cached_property
+    def _first(self) -> tuple[StagePlan, dict[str, Tensor], dict[str, Tensor]]:
+        view = self.fresh()
+        before = copies(state_of(view))
+        torch.manual_seed(SEED)
+        planned = self.stage.plan(self.context(view))
+        return planned, before, state_of(view)
+
+    @property
+    def planned(self) -> StagePlan:
+        return self._first[0]
+
+    @property
+    def planning(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The parameters before and after planning."""
+        return self._first[1:]
+
+    def plan_again(self, tokens_per_batch: int | None = None) -> StagePlan:
+        """Planned on another fresh model, with so many tokens in a batch."""
+        with batches(tokens_per_batch):
+            return self.stage.plan(self.context(self.fresh()))
+
+    @functools.cached_property
+    def done(self) -> tuple[ModelView, Mapping[str, Any]]:
+        """The model as the stage leaves it, and what the report says of it."""
+        planned, view = self.planned, self.fresh()
+        torch.manual_seed(SEED)
+        facts = self.stage.perform(planned, self.context(view))
+        return view, {**planned.facts, **facts}
+
+    @functools.cached_property
+    def again(self) -> ModelView:
+        """Another fresh model after the stage, which nobody saves: that adds to its config."""
+        view = self.fresh()
+        torch.manual_seed(SEED)
+        self.stage.perform(self.planned, self.context(view))
+        return view
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The plan as a run would write it."""
+        view, settings = self.fresh(), self.stage.spec()
+        identity = {
+            "source": "tiny",
+            "fingerprint": view.fingerprint(),
+            "model_type": view.config.model_type,
+            "dtype": "float32",
+            "layers": len(view.layers),
+            "parameters": view.parameters(),
+        }
+        planned = self.planned
+        stage = PlannedStage(settings.pop("name"), settings, planned.steps, planned.facts, planned.tensors)
+        return Plan(identity, [stage], self.context(view).calibration.record(), SEED)
+
+    def replayed(self) -> ModelView:
+        """A fresh model after the plan, written to a file and read back."""
+        file = self.folder / "plan.yaml"
+        self.plan.write(file)
+        view = self.fresh()
+        for stage in read_plan(file, self.registry).stages:
+            stage.apply(view)
+        return view
+
+    @functools.cached_property
+    def before_saving(self) -> Probe:
+        """Logits and greedy tokens of the model in memory."""
+        return probe(self.done[0].model, tiny_ids(2))
+
+    @functools.cached_property
+    def saved(self) -> tuple[Path, Any, bool]:
+        """The folder that holds the model, what was saved, and whether its own code is needed to load it."""
+        folder = self.folder / "model"
+        folder.mkdir()
+        exported = export(self.done[0], self._layout())
+        exported.write(folder)
+        return folder, exported.model, exported.needs_code
+
+    def _layout(self) -> Layout:
+        if self.stage.replaces:
+            return "factored"
+        return "custom" if self.stage.uneven() else "native"
+
+    def reloaded(self) -> Any:
+        """The saved model, loaded by Transformers in this process. Raises ModelError when it cannot be."""
+        from transformers import AutoModelForCausalLM
+
+        folder, _, code = self.saved
+        with quiet_transformers(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=code).eval()
+            except Exception as error:  # whatever a class raises for weights that do not fit
+                raise ModelError(f"{type(error).__name__}: {error}") from error
+
+
+def shape(view: ModelView) -> ModelShape:
+    """What is known of a model before its weights are loaded."""
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+
+
+def state_of(view: ModelView) -> dict[str, Tensor]:
+    """The parameters and buffers of the model, its own tensors."""
+    model = view.model
+    return {name: value.detach() for name, value in (*model.named_parameters(), *model.named_buffers())}
+
+
+@contextmanager
+def batches(tokens: int | None) -> Iterator[None]:
+    """Models are run on batches of at most so many tokens, or one sample."""
+    if tokens is None:
+        yield
+        return
+    with mock.patch("swm.view.TOKENS_PER_BATCH", tokens):
+        yield
+
+
+def _readable(source: TextSource) -> TextSource:
+    return WrittenText(source, DOCUMENTS) if source.from_model else source
