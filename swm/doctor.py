@@ -19,8 +19,9 @@ from swm.families import find_family
 from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.width import Part
-from swm.plugins import RESTRICT, Plugins
+from swm.plugins import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.progress import Progress
+from swm.registry import Registry
 from swm.units import geometry
 from swm.view import ModelView
 
@@ -30,6 +31,12 @@ LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safet
 def diagnose(plugins: Plugins, model: str | None, progress: Progress) -> dict[str, dict[str, Any]]:
     """Sections of findings: installation, plugins, and the model if one is named."""
     findings: dict[str, dict[str, Any]] = {"installation": _installation(), "plugins": _plugins(plugins)}
+    contested = plugins.registry.contested()
+    if contested:
+        findings["name clashes"] = {
+            f"{kind} '{name}'": f"claimed by {' and by '.join(origins)}: it means neither until {RESTRICT} says which"
+            for (kind, name), origins in contested.items()
+        }
     if model is not None:
         findings[f"model {model}"] = _model(plugins, model, progress)
     return findings
@@ -49,14 +56,40 @@ def _installation() -> dict[str, Any]:
 
 
 def _plugins(plugins: Plugins) -> dict[str, Any]:
-    counts: dict[str, int] = {}
-    for entry in plugins.registry.entries():
-        counts[entry.origin] = counts.get(entry.origin, 0) + 1
-    found: dict[str, Any] = {origin: f"{count} strategies" for origin, count in counts.items()}
+    found: dict[str, Any] = {}
+    for plugin in plugins.loaded:
+        brought = plugins.registry.brought_by(plugin.origin)
+        if plugin.origin == BUILTIN_ORIGIN:
+            found[plugin.origin] = "; ".join(f"{kind}: {len(names)}" for kind, names in sorted(brought.items()))
+            continue
+        strategies = (
+            "; ".join(f"{kind} {listed(names)}" for kind, names in sorted(brought.items())) or "life-cycle hooks"
+        )
+        api = "" if plugin.api == API_VERSION else f" ({_api_note(plugin.api)})"
+        found[plugin.origin] = f"{strategies}{api}"
     found.update({broken.origin: f"broken: {broken.error}" for broken in plugins.broken})
     if RESTRICT in os.environ:
         found[RESTRICT] = os.environ[RESTRICT] or "(empty: no installed plugin)"
     return found
+
+
+def _api_note(api: int | None) -> str:
+    if api is None:
+        return f"states no plugin API version; swm_api = {API_VERSION} in its module would"
+    return f"written for plugin API {api}, which this swm still takes; its own is {API_VERSION}"
+
+
+def _capacity(registry: Registry, pruner: str, layers: int) -> str:
+    """How many layers a depth pruner can remove; a plugin's error is told, not raised."""
+    try:
+        built = registry.build_named(DepthPruner.kind, pruner, {})
+        assert isinstance(built, DepthPruner)
+        most = built.capacity(layers)
+    except SwmError as error:
+        return f"only with parameters: {error}"
+    except Exception as error:
+        return f"broken: {type(error).__name__}: {error}"
+    return f"up to {most} layers" if most > 0 else "no: the model has too few layers for its protected ones"
 
 
 def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
@@ -80,10 +113,7 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     found.update(_widths(empty))
     for entry in registry.entries():
         if issubclass(entry.strategy, DepthPruner):
-            most = entry.strategy().capacity(shape.layers)
-            found[f"depth: {entry.strategy.name}"] = (
-                f"up to {most} layers" if most > 0 else "no: the model has too few layers for its protected ones"
-            )
+            found[f"depth: {entry.strategy.name}"] = _capacity(registry, entry.strategy.name, shape.layers)
     return found
 
 

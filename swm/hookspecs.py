@@ -1,6 +1,10 @@
 """What a plugin can implement. All hooks are optional.
 
-`API_VERSION` grows by one when a hook or an abstract class changes in a way that breaks plugins; additions keep it.
+A plugin says in its module for which version of this interface it was written: `swm_api = 1`. The promise: hooks, the
+abstract classes that `swm` exports, and `swm.testing` only get additions while `API_VERSION` stays; it grows by one
+with a release that takes something away or asks more of a plugin, and `CHANGELOG.md` says what. Plugins of versions
+from `OLDEST_API` on are loaded, those of older and of later ones are not: `swm doctor` says so, and all else works. A
+plugin that says nothing is loaded, at its own risk.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from typing import Any
 import pluggy
 
 API_VERSION = 1
+OLDEST_API = 1
 
 hookspec = pluggy.HookspecMarker("swm")
 hookimpl = pluggy.HookimplMarker("swm")

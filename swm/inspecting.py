@@ -46,7 +46,8 @@ def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRec
     values["calibration"] = {"text": registry.default("text"), **values.get("calibration", {})}
     recipe = construct(InspectionRecipe, values, registry.build)
     assert isinstance(recipe, InspectionRecipe)
-    others = [name for name in registry.names("similarity") if _of_states(registry.strategy("similarity", name))]
+    metrics = [entry.strategy for entry in registry.entries() if entry.strategy.kind == "similarity"]
+    others = [metric.name for metric in metrics if _of_states(metric)]
     check_metric(recipe.similarity, recipe.calibration.samples, recipe.calibration.seq_len, others)
     return recipe
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from types import ModuleType
 import pluggy
 
 from swm import hookspecs
-from swm.errors import ClashError, PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
+from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
 from swm.registry import Registry
 
 GROUP = "swm"
@@ -46,14 +46,27 @@ class Broken:
         return f"plugin {self.origin}: {self.error}; remove it or set {RESTRICT}="
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A plugin that is in use. `api` is the version of the plugin interface that it says it was written for."""
+
+    origin: str
+    api: int | None
+
+
 @dataclass
 class Plugins:
     """The loaded plugins: their registry, their life-cycle hooks, and the broken ones."""
 
     registry: Registry
     manager: pluggy.PluginManager
-    origins: list[str] = field(default_factory=list)
+    loaded: list[Loaded] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
+
+    @property
+    def origins(self) -> list[str]:
+        """Where the loaded plugins come from, in their order."""
+        return [plugin.origin for plugin in self.loaded]
 
     def load_file(self, path: str | Path) -> None:
         """Load one Python file as a plugin. Raises PluginError with the file and the cause."""
@@ -76,15 +89,19 @@ class Plugins:
             raise PluginError(f"plugin file {path}: {type(error).__name__}: {error}") from error
         self._add(module, name, str(path))
 
-    def _add(self, module: ModuleType, name: str, origin: str) -> None:
-        """Register a module and what it brings, or nothing of it. Raises PluginError with the origin and the cause."""
+    def _add(self, module: ModuleType, name: str, origin: str, rivals: Container[str] = ()) -> None:
+        """Register a module and what it brings, or nothing of it. Raises PluginError with the origin and the cause.
+
+        `rivals` are the origins whose names it may contest.
+        """
         try:
+            api = _api(module, origin)
             self.manager.register(module, name)
             self._check_hooks(module, origin)
             # Only the new plugin: the others have been asked already.
             others = [p for p in self.manager.get_plugins() if p is not module]
             caller = self.manager.subset_hook_caller("swm_register", others)
-            caller(register=partial(self.registry.register, origin=origin))
+            caller(register=partial(self.registry.register, origin=origin, rivals=rivals))
         except Exception as error:
             if self.manager.has_plugin(name):
                 self.manager.unregister(name=name)
@@ -95,7 +112,7 @@ class Plugins:
             lines = str(error).splitlines() or [""]
             what = "" if isinstance(error, pluggy.PluginValidationError) else f"{type(error).__name__}: "
             raise PluginError(f"plugin {origin}: {what}{' '.join(lines[1:] or lines)}") from error
-        self.origins.append(origin)
+        self.loaded.append(Loaded(origin, api))
 
     def _check_hooks(self, module: ModuleType, origin: str) -> None:
         """Raise PluginError for a hook that is not ours, and for a plugin without any."""
@@ -108,10 +125,28 @@ class Plugins:
             raise PluginError(f"plugin {origin} has no hook: put @swm.hookimpl above one of {listed(known)}")
 
 
+def _api(module: ModuleType, origin: str) -> int | None:
+    """The plugin API that the module says it is for, if any. Raises PluginError for one that this swm does not have."""
+    api = getattr(module, "swm_api", None)
+    if api is None and module.__name__ in BUILTIN:
+        return hookspecs.API_VERSION
+    if api is None:
+        return None
+    if not isinstance(api, int) or isinstance(api, bool) or api < 1:
+        raise PluginError(f"plugin {origin}: found swm_api = {api!r}; it is a number, as in swm_api = 1")
+    oldest, newest = hookspecs.OLDEST_API, hookspecs.API_VERSION
+    if not oldest <= api <= newest:
+        takes = f"{oldest} to {newest}" if oldest < newest else str(newest)
+        remedy = "upgrade swm" if api > newest else "upgrade the plugin"
+        raise PluginError(f"plugin {origin}: it is written for plugin API {api}; this swm has {takes}; {remedy}")
+    return api
+
+
 def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
     """The built-in plugins, the installed ones that `SWM_PLUGINS` admits, and the given files.
 
-    An installed plugin that breaks is listed in `Plugins.broken`; a name that two plugins claim raises PluginError.
+    An installed plugin that breaks, or that claims a built-in name, is listed in `Plugins.broken`; a name that two
+    installed ones claim is an error when it is used. A file that breaks or clashes raises PluginError.
     """
     manager = pluggy.PluginManager("swm")
     manager.add_hookspecs(hookspecs)
@@ -128,27 +163,32 @@ def _load_installed(plugins: Plugins) -> None:
     restrict = os.environ.get(RESTRICT)
     wanted = None if restrict is None else {name.strip() for name in restrict.split(",") if name.strip()}
     found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value))
-    if wanted is not None and wanted - {entry.name for entry in found}:
-        missing = listed(wanted - {entry.name for entry in found})
-        near = did_you_mean(missing, [entry.name for entry in found])
+    known = {name for entry in found for name in _names(entry)}
+    if wanted is not None and wanted - known:
+        missing = listed(wanted - known)
+        near = did_you_mean(missing, known)
         raise PluginError(f"{RESTRICT} names {missing}; installed plugins: {listed(e.name for e in found)}.{near}")
-    seen: dict[str, str] = {}
     for entry in found:
-        if wanted is not None and entry.name not in wanted:
-            continue
-        dist = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
-        origin = f"'{entry.name}' ({dist})"
-        if entry.name in seen:
-            raise ClashError(f"plugin name '{entry.name}' is used twice: by {seen[entry.name]} and by {dist}")
-        seen[entry.name] = dist
-        try:
-            module = entry.load()
-        except (Exception, SystemExit) as error:
-            plugins.broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
-            continue
-        try:
-            plugins._add(module, entry.name, origin)
-        except ClashError:
-            raise
-        except PluginError as error:
-            plugins.broken.append(Broken(origin, str(error)))
+        if wanted is None or wanted & _names(entry):
+            _load_entry(plugins, entry)
+
+
+def _names(entry: importlib.metadata.EntryPoint) -> set[str]:
+    """What the environment variable may call the plugin: its entry point, or its distribution where two share one."""
+    return {entry.name, *([entry.dist.name] if entry.dist is not None else [])}
+
+
+def _load_entry(plugins: Plugins, entry: importlib.metadata.EntryPoint) -> None:
+    dist = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+    origin = f"'{entry.name}' ({dist})"
+    installed = [name for name in plugins.origins if name != BUILTIN_ORIGIN]
+    try:
+        module = entry.load()
+    except (Exception, SystemExit) as error:
+        plugins.broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
+        return
+    try:
+        # Two distributions may have given their entry points one name.
+        plugins._add(module, origin, origin, rivals=installed)
+    except PluginError as error:
+        plugins.broken.append(Broken(origin, str(error).removeprefix(f"plugin {origin}: ")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -22,16 +22,22 @@ class Entry:
 
 
 class Registry:
-    """Strategies by kind and name. It holds no global state: tests and programs make their own."""
+    """Strategies by kind and name. It holds no global state: tests and programs make their own.
+
+    A name that two plugins claim and neither can be asked to give up belongs to nobody: using it is an error that
+    names both, and everything else works.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[str, dict[str, Entry]] = {}
+        self._claims: dict[tuple[str, str], list[Entry]] = {}
         self._families: dict[str, tuple[ModelFamily, str]] = {}
 
-    def register(self, thing: Any, origin: str) -> None:
+    def register(self, thing: Any, origin: str, rivals: Container[str] = ()) -> None:
         """Add a strategy class or a ModelFamily row.
 
-        Raises PluginError for anything else, for an unfinished class, and for a name that is taken.
+        A strategy's name that one of the `rivals` has already belongs to nobody from then on. Raises PluginError for
+        anything else, for an unfinished class, and for a name that another origin has.
         """
         if isinstance(thing, ModelFamily):
             self._register_family(thing, origin)
@@ -50,10 +56,15 @@ class Registry:
             check_fields(thing)
         except Exception as error:  # whatever annotations raise when they are read
             raise PluginError(f"{origin}: the types of {kind} '{name}' cannot be used: {brief(error)}") from error
-        taken = self._entries.setdefault(kind, {}).get(name)
-        if taken is not None:
-            raise ClashError(f"{kind} '{name}' is registered twice: by {taken.origin} and by {origin}")
-        self._entries[kind][name] = Entry(thing, origin)
+        taken = [*self._claims.get((kind, name), []), *filter(None, [self._entries.setdefault(kind, {}).get(name)])]
+        for entry in taken:
+            if entry.origin not in rivals or entry.origin == origin:
+                raise ClashError(f"{kind} '{name}' is registered twice: by {entry.origin} and by {origin}")
+        if taken:
+            self._entries[kind].pop(name, None)
+            self._claims[kind, name] = [*taken, Entry(thing, origin)]
+        else:
+            self._entries[kind][name] = Entry(thing, origin)
 
     def _register_family(self, family: ModelFamily, origin: str) -> None:
         for known, owner in self._families.values():
@@ -66,34 +77,66 @@ class Registry:
         self._families[family.name] = (family, origin)
 
     def forget(self, origin: str) -> None:
-        """Take out all that `origin` registered."""
+        """Take out all that `origin` registered; a name that it contested belongs to the other again."""
+        for key, claims in list(self._claims.items()):
+            left = [entry for entry in claims if entry.origin != origin]
+            self._claims[key] = left
+            if len(left) < 2:
+                del self._claims[key]
+                for entry in left:
+                    self._entries[key[0]][key[1]] = entry
         for kind, entries in self._entries.items():
             self._entries[kind] = {name: entry for name, entry in entries.items() if entry.origin != origin}
         self._families = {name: row for name, row in self._families.items() if row[1] != origin}
+
+    def brought_by(self, origin: str) -> dict[str, list[str]]:
+        """The names that `origin` registered, by kind; contested ones too, and its family rows."""
+        found: dict[str, list[str]] = {}
+        claims = [entry for entries in self._claims.values() for entry in entries]
+        for entry in [*self.entries(), *claims]:
+            if entry.origin == origin:
+                found.setdefault(entry.strategy.kind, []).append(entry.strategy.name)
+        rows = [name for name, (_, owner) in self._families.items() if owner == origin]
+        return {**found, **({"family": rows} if rows else {})}
 
     @property
     def families(self) -> list[ModelFamily]:
         return [family for family, _ in self._families.values()]
 
     def names(self, kind: str) -> list[str]:
-        """The registered names of a kind, sorted."""
-        return sorted(self._entries.get(kind, {}))
+        """The registered names of a kind, sorted; contested ones too."""
+        return sorted({*self._entries.get(kind, {}), *(name for claimed, name in self._claims if claimed == kind)})
 
     def strategy(self, kind: str, name: str) -> type[Strategy]:
-        """The class that is registered under a name. Raises KeyError when there is none."""
+        """The class that is registered under a name. Raises KeyError for none, ClashError for a contested name."""
+        self._check_claims(kind, name)
         return self._entries[kind][name].strategy
+
+    def contested(self) -> dict[tuple[str, str], list[str]]:
+        """The origins that claim a name, by kind and name, where there are several."""
+        return {key: [entry.origin for entry in claims] for key, claims in sorted(self._claims.items())}
+
+    def _check_claims(self, kind: str, name: str, path: tuple[str | int, ...] = ()) -> None:
+        claims = self._claims.get((kind, name))
+        if claims:
+            owners = " and by ".join(entry.origin for entry in claims)
+            raise ClashError(
+                f"{kind} '{name}' is registered by {owners}, so it means neither; uninstall one, or name in the "
+                "environment variable SWM_PLUGINS the plugins that should be loaded",
+                path,
+            )
 
     def default(self, kind: str) -> str:
         """The name of the strategy that is meant where none is named. Raises RecipeError when a kind has none."""
-        for name in self.names(kind):
-            if self._entries[kind][name].strategy.is_default:
+        for name, entry in sorted(self._entries.get(kind, {}).items()):
+            if entry.strategy.is_default:
                 return name
         raise RecipeError(f"no {kind} is named and there is no default; known: {listed(self.names(kind))}")
 
     def entries(self) -> Iterator[Entry]:
-        """All entries by kind and name."""
+        """All entries by kind and name, but for contested ones."""
         for kind in sorted(self._entries):
-            for name in self.names(kind):
+            for name in sorted(self._entries[kind]):
                 yield self._entries[kind][name]
 
     def build(self, kind: str, value: Any, path: tuple[str | int, ...] = ()) -> Strategy:
@@ -125,8 +168,8 @@ class Registry:
 
     def _sugar(self, kind: str, value: Any) -> Any:
         """The mapping that some strategy of the kind makes of a bare value (a path, a list), else the value."""
-        for name in self.names(kind):
-            parameters = self._entries[kind][name].strategy.from_value(value)
+        for name, entry in sorted(self._entries.get(kind, {}).items()):
+            parameters = entry.strategy.from_value(value)
             if parameters is not None:
                 return {"name": name, **parameters}
         return value
@@ -135,6 +178,8 @@ class Registry:
         self, kind: str, name: Any, parameters: dict[str, Any], path: tuple[str | int, ...] = ()
     ) -> Strategy:
         """As `build`, with the name apart from the parameters."""
+        if isinstance(name, str):
+            self._check_claims(kind, name, path)
         entry = self._entries.get(kind, {}).get(name) if isinstance(name, str) else None
         if entry is None:
             known = self.names(kind)
@@ -145,6 +190,6 @@ class Registry:
 
     def _rebuilt(self, value: Strategy) -> Strategy | dict[str, Any]:
         """An instance made in Python is validated like one from a recipe, by building it again."""
-        if self._entries[value.kind][value.name].strategy is not type(value):
+        if self.strategy(value.kind, value.name) is not type(value):
             return value
         return {"name": value.name, **{k: v for k, v in vars(value).items() if v is not None}}

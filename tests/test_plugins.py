@@ -57,6 +57,64 @@ class Distance(swm.SampleMetric):
 def swm_register(register: Callable[[Any], None]) -> None:
     register(Distance)
 '''
+MORE = """
+
+@dataclass(frozen=True)
+class Nearness(Distance):
+    '''Another name.'''
+
+    name: ClassVar[str] = "nearness"
+
+
+@swm.hookimpl(specname="swm_register")
+def register_more(register: Callable[[Any], None]) -> None:
+    register(Nearness)
+"""
+STAGE = """
+from dataclasses import dataclass
+import swm
+
+@dataclass(frozen=True)
+class Idle(swm.Stage):
+    '''Does nothing.'''
+    name = "idle"
+
+    def plan(self, context):
+        return swm.StagePlan([])
+
+@swm.hookimpl
+def swm_register(register):
+    register(Idle)
+"""
+PRUNERS = """
+from dataclasses import dataclass
+import swm
+
+@dataclass(frozen=True)
+class Needy(swm.DepthPruner):
+    '''Has a parameter without a default.'''
+    name = "needy"
+    count: int
+
+    def propose(self, context):
+        return swm.DepthProposal([])
+
+@dataclass(frozen=True)
+class Torn(swm.DepthPruner):
+    '''Fails early.'''
+    name = "torn"
+
+    def capacity(self, layers):
+        raise ZeroDivisionError("torn")
+
+    def propose(self, context):
+        return swm.DepthProposal([])
+
+@swm.hookimpl
+def swm_register(register):
+    register(Needy)
+    register(Torn)
+"""
 PROVIDER = '''\
 import json
 from dataclasses import dataclass
@@ -230,7 +288,9 @@ def test_an_installed_plugin_is_found_by_its_entry_point(
     assert "distance" in plugins.registry.names("similarity")
     assert plugins.broken == []
     _, out, _ = swm("doctor", "--json")
-    assert json.loads(out)["plugins"]["'far-away' (installed_far_away 1.2)"] == "1 strategies"
+    assert json.loads(out)["plugins"]["'far-away' (installed_far_away 1.2)"].startswith(
+        "similarity distance (states no plugin API"
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,21 +368,141 @@ def test_a_clash_names_both_origins(install: Install, tmp_path: Path) -> None:
     )
 
 
-def test_a_clash_of_installed_plugins_stops_swm(install: Install, swm: Callable[..., tuple[Any, str, str]]) -> None:
+def test_a_name_that_two_installed_plugins_claim_means_neither_and_all_else_works(
+    model: Path, tmp_path: Path, install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", METRIC)
+    install("near-by", METRIC + MORE)
+    far, near = "'far-away' (installed_far_away 1.2)", "'near-by' (installed_near_by 1.2)"
+    plugins = load_plugins()
+    assert plugins.registry.contested() == {("similarity", "distance"): [far, near]}
+    assert {"cosine", "nearness"} <= {entry.strategy.name for entry in plugins.registry.entries()}
+    code, out, err = swm("doctor", "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert told["name clashes"]["similarity 'distance'"].startswith(f"claimed by {far} and by {near}")
+    assert told["plugins"][near].startswith("similarity distance, nearness")
+    code, out, err = swm("strategies", "similarity")
+    assert code == 0
+    assert "nearness" in out
+    assert f"warning: similarity 'distance' is claimed by {far} and by {near}" in err
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=model, similarity="nearness"))
+    assert swm("plan", "recipe.yaml", "--quiet")[0] == 0
+
+
+def test_using_a_contested_name_names_both_owners_and_the_way_to_say_which(
+    model: Path,
+    tmp_path: Path,
+    install: Install,
+    swm: Callable[..., tuple[Any, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     install("far-away", METRIC)
     install("near-by", METRIC)
-    code, out, err = swm("strategies")
-    assert (code, out) == (2, "")
-    assert "by 'far-away' (installed_far_away 1.2) and by 'near-by' (installed_near_by 1.2)" in err
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=model, similarity="{name: distance, power: 1}"))
+    code, _, err = swm("plan", "recipe.yaml", "--quiet")
+    assert code == 2
+    assert err == (
+        "error: recipe.yaml:5: stages.0.depth.similarity: similarity 'distance' is registered by 'far-away' "
+        "(installed_far_away 1.2) and by 'near-by' (installed_near_by 1.2), so it means neither; uninstall one, or "
+        "name in the environment variable SWM_PLUGINS the plugins that should be loaded\n"
+    )
+    monkeypatch.setenv("SWM_PLUGINS", "near-by")
+    assert swm("plan", "recipe.yaml", "--quiet")[0] == 0
 
 
-def test_one_plugin_name_in_two_distributions_is_a_clash(install: Install) -> None:
+def test_a_contested_stage_is_told_like_that_too(
+    model: Path, tmp_path: Path, install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", STAGE)
+    install("near-by", STAGE)
+    (tmp_path / "recipe.yaml").write_text(f"model: {model}\nstages: [idle: {{}}]\n")
+    code, _, err = swm("plan", "recipe.yaml", "--quiet")
+    assert code == 2
+    assert "stage 'idle' is registered by 'far-away'" in err
+
+
+def test_a_plugin_that_fails_after_a_clash_gives_the_name_back(install: Install) -> None:
+    install("far-away", METRIC)
+    install("near-by", METRIC.replace("register(Distance)", "register(Distance)\n    1 / 0"))
+    plugins = load_plugins()
+    assert plugins.registry.contested() == {}
+    assert plugins.registry.strategy("similarity", "distance").__module__ == "installed_far_away"
+    assert [broken.origin for broken in plugins.broken] == ["'near-by' (installed_near_by 1.2)"]
+
+
+def test_a_built_in_name_stays_built_in(install: Install, swm: Callable[..., tuple[Any, str, str]]) -> None:
+    install("far-away", METRIC.replace('"distance"', '"cosine"'))
+    plugins = load_plugins()
+    assert plugins.registry.strategy("similarity", "cosine").__module__ == "swm.similarity.cosine"
+    [broken] = plugins.broken
+    assert broken.error == (
+        "similarity 'cosine' is registered twice: by swm and by 'far-away' (installed_far_away 1.2)"
+    )
+    assert swm("strategies", "similarity")[0] == 0
+
+
+def test_one_plugin_name_in_two_distributions_is_two_plugins(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     install("far-away", METRIC)
     install("far-away", METRIC.replace('"distance"', '"nearness"'), module="installed_other")
-    with pytest.raises(
-        ClashError, match=r"'far-away' is used twice: by installed_far_away 1\.2 and by installed_other 1\.2"
-    ):
-        load_plugins()
+    both = {"distance", "nearness"}
+    assert both <= set(load_plugins().registry.names("similarity"))
+    monkeypatch.setenv("SWM_PLUGINS", "installed_other")
+    assert both & set(load_plugins().registry.names("similarity")) == {"nearness"}
+
+
+@pytest.mark.parametrize(
+    ("api", "says"),
+    [
+        ("2", "it is written for plugin API 2; this swm has 1; upgrade swm"),
+        ("0", "found swm_api = 0; it is a number, as in swm_api = 1"),
+        ("'1'", "found swm_api = '1'; it is a number, as in swm_api = 1"),
+        ("True", "found swm_api = True; it is a number"),
+    ],
+)
+def test_a_plugin_for_another_api_is_shown_and_not_loaded(
+    api: str, says: str, install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", f"{METRIC}\nswm_api = {api}\n")
+    plugins = load_plugins()
+    assert "distance" not in plugins.registry.names("similarity")
+    [broken] = plugins.broken
+    assert broken.error.startswith(says)
+    code, out, _ = swm("doctor", "--json")
+    assert code == 0
+    assert says in json.loads(out)["plugins"]["'far-away' (installed_far_away 1.2)"]
+
+
+def test_a_plugin_for_an_older_api_that_is_still_good_is_loaded_with_a_note(
+    install: Install, swm: Callable[..., tuple[Any, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swm.hookspecs.API_VERSION", 3)
+    monkeypatch.setattr("swm.doctor.API_VERSION", 3)
+    monkeypatch.setattr("swm.hookspecs.OLDEST_API", 2)
+    install("far-away", f"{METRIC}\nswm_api = 2\n")
+    install("near-by", METRIC.replace('"distance"', '"nearness"') + "\nswm_api = 1\n")
+    told = json.loads(swm("doctor", "--json")[1])["plugins"]
+    assert told["'far-away' (installed_far_away 1.2)"] == (
+        "similarity distance (written for plugin API 2, which this swm still takes; its own is 3)"
+    )
+    assert "it is written for plugin API 1; this swm has 2 to 3" in told["'near-by' (installed_near_by 1.2)"]
+
+
+def test_a_file_for_another_api_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "my_metric.py").write_text(f"{METRIC}\nswm_api = 2\n")
+    with pytest.raises(PluginError, match=r"my_metric\.py: it is written for plugin API 2; this swm has 1; upg"):
+        load_plugins([tmp_path / "my_metric.py"])
+
+
+def test_doctor_survives_a_pruner_that_cannot_tell_its_capacity(
+    model: Path, install: Install, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    install("far-away", PRUNERS)
+    code, out, _ = swm("doctor", str(model), "--json")
+    assert code == 0
+    told = json.loads(out)[f"model {model}"]
+    assert told["depth: needy"] == "only with parameters: 'needy' needs count"
+    assert told["depth: torn"] == "broken: ZeroDivisionError: torn"
 
 
 def test_a_family_row_of_a_plugin_makes_an_unknown_family_work(

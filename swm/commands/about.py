@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from swm.commands.options import Json, PluginFile, out, print_json, progress_of
+from swm.commands.options import Json, PluginFile, out, print_json, progress_of, warn_broken
 
 
 def strategies(
@@ -21,6 +21,7 @@ def strategies(
     from swm.plugins import load_plugins
 
     plugins = load_plugins(plugin)
+    warn_broken(plugins, as_json)
     entries = catalogue(plugins.registry)
     kinds = sorted({entry["kind"] for entry in entries})
     if kind is not None and kind not in kinds:

@@ -24,10 +24,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 
 
 def warn_broken(plugins: Plugins, quiet: bool) -> None:
-    """A line for each installed plugin that could not be used."""
-    for broken in plugins.broken:
+    """A line for each installed plugin that could not be used, and for each name that two of them claim."""
+    clashes = [
+        f"{kind} '{name}' is claimed by {' and by '.join(origins)}"
+        for (kind, name), origins in plugins.registry.contested().items()
+    ]
+    for warning in [*map(str, plugins.broken), *clashes]:
         if not quiet:
-            typer.secho(f"warning: {broken}", fg="yellow", err=True)
+            typer.secho(f"warning: {warning}", fg="yellow", err=True)
 
 
 def progress_of(quiet: bool) -> Progress:
