@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, final
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.refit import BIAS, fit_of
-from swm.ridge import Ridge, Sums, solve
+from swm.refitting import by_length, fit_change
 
 
 @final
@@ -21,9 +19,9 @@ class LeastSquares(LayerMerger):
 
     `argmin sum_t c_t ||x_t W' + y_t - l_t||^2 + ridge s ||W' - W||^2` over calibration tokens t: x is what enters the
     projection in the compressed model so far, y the rest of the layer's output, l the original model's hidden state at
-    the window's end, s the mean of the diagonal of `sum c x'x`. `c = 1/||l||^2` where `relative`, else 1: attention
-    sinks are a hundred times as long as other tokens, which need them to stay what they are. Without `ridge`, the best
-    of a grid is taken on every `fold`-th sample, which is left out for that.
+    the window's end, s the mean of the diagonal of `sum c x'x`. `c = 1/||l||^2` where `relative`, else 1. Without
+    `ridge`, the best of a grid is taken on every `fold`-th sample, which is left out for that. The first `skip_first`
+    tokens of a sample do not count.
     """
 
     name: ClassVar[str] = "least-squares"
@@ -35,28 +33,15 @@ class LeastSquares(LayerMerger):
     fold: Annotated[int, Field(ge=2)] = 5
 
     def merge(self, window: LayerWindow) -> State:
-        own = window.states[0]
-        fit = fit_of(window)
+        own, fit = window.states[0], fit_of(window)
         assert window.leaving is not None
-        inputs, missing = fit.inputs, fit.missing
-        if BIAS in own:
-            inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
-        if self.relative:
-            scale = 1 / window.leaving().norm(dim=-1, keepdim=True).clamp_min(1e-12)
-            inputs, missing = inputs * scale, missing * scale
-        change = self._solve(inputs[:, self.skip_first :], missing[:, self.skip_first :])
-        channels = fit.weight.shape[0]
-        return fit.changed(own, change[:channels], change[channels] if BIAS in own else None)
-
-    def _solve(self, inputs: Tensor, missing: Tensor) -> Tensor:
-        """The change of the weight, `[channels, hidden]`, from `[samples, seq, ..]`."""
-
-        if self.ridge is not None:
-            return solve(Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1)), self.ridge)
-        held = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
-        if len(inputs) > 1:
-            held[:: self.fold] = True
-        else:
-            held[:, -max(1, held.shape[1] // self.fold) :] = True
-        training, left_out = (Sums.of(inputs[chosen], missing[chosen]) for chosen in (~held, held))
-        return solve(training + left_out, Ridge(training).best(left_out))
+        counted = slice(self.skip_first, None)
+        change = fit_change(
+            fit.inputs[:, counted],
+            fit.missing[:, counted],
+            by_length(window.leaving()[:, counted]) if self.relative else None,
+            bias=BIAS in own,
+            ridge=self.ridge,
+            fold=self.fold,
+        )
+        return fit.changed(own, change.weight, change.bias)

@@ -7,6 +7,7 @@ from typing import Any
 
 from swm.hookspecs import hookimpl
 from swm.pruners.activation import Activation
+from swm.pruners.best_windows import BestWindows
 from swm.pruners.block_influence import BlockInfluence
 from swm.pruners.contiguous import Contiguous
 from swm.pruners.flap import FLAP
@@ -26,6 +27,7 @@ from swm.pruners.wanda import Wanda
 def swm_register(register: Callable[[Any], None]) -> None:
     for strategy in (
         Activation,
+        BestWindows,
         BlockInfluence,
         Contiguous,
         FLAP,

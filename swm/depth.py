@@ -178,7 +178,7 @@ class DepthEngine:
 
         def inputs(role: str) -> Tensor:
             self.layer_forwards += 1
-            return self.view.projection_inputs(self._recording, window.first, entering(), role)
+            return self.view.run_watched(self._recording, window.first, entering(), role)[1]
 
         states = [self.view.state(i) for i in range(window.first, window.last + 1)]
         return LayerWindow(states, window.keep, entering, lambda: self._originals[window.last], run, inputs)

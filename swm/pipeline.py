@@ -140,6 +140,7 @@ class CompressionPipeline:
         }
         stages: list[PlannedStage] = []
         context = StageContext(view, ready.calibration, ready.shape, self.recipe.seed, self.progress)
+        context.dense = ready.original.view
         if len(self.recipe.stages) > 1:
             # Later stages compare with the model as it was before the first one.
             context.reference = view.record(ready.calibration.ids).states[-1]

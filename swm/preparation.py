@@ -72,8 +72,6 @@ def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: boo
     if longest is not None and recipe.calibration.seq_len > longest:
         found = f"found {recipe.calibration.seq_len}; the model takes at most {longest} tokens"
         raise RecipeError(found, ("calibration", "seq_len"))
-    with at("model"):
-        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
     text = recipe.calibration
     first = True
     for i, stage in enumerate(recipe.stages):
@@ -82,7 +80,7 @@ def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: boo
         with at("stages", i, stage.name):
             _check_order(recipe, i, output)
             aimed = stage.with_target(Target(params=goal)) if goal else stage
-            aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first, tokenizer))
+            aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
         first = first and goal == 0
     for place, source_of_text in _texts(recipe):
         with at(*place):
@@ -90,6 +88,10 @@ def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: boo
     with at("model"):
         if recipe.device_map is None:
             models.check_memory(shape, recipe.dtype, config, recipe.device)
+        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+    for i, stage in enumerate(recipe.stages):
+        with at("stages", i, stage.name):
+            stage.check_texts(tokenizer)
     original = Original(_loader(recipe, source), family, tokenizer, progress)
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
     with at("evaluate"):

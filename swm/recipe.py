@@ -156,9 +156,10 @@ def _check_targets(recipe: Recipe) -> None:
     if recipe.budget is None and waiting:
         stage = recipe.stages[waiting[0]]
         units = "{layers: n}, {params: n} or {ratio: r}" if stage.removes == "layers" else "{params: n} or {ratio: r}"
+        who = getattr(stage, "pruner", stage).name
         fail(
             ("stages", waiting[0], stage.name),
-            f"'{stage.pruner.name}' needs a target: {units}; or give the recipe a budget: {{ratio: r}}",
+            f"'{who}' needs a target: {units}; or give the recipe a budget: {{ratio: r}}",
         )
 
 

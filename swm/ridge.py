@@ -29,7 +29,7 @@ class Sums:
             torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64, device=x.device),
             0.0,
         )
-        for part, other in zip(x.split(chunk), y.split(chunk), strict=True):
+        for part, other in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
             a, b = part.double(), other.double()
             found.xx.addmm_(a.T, a)
             found.xy.addmm_(a.T, b)
@@ -66,7 +66,8 @@ class Ridge:
         """B `[inputs, outputs]`; directions that x does not have stay 0."""
         least = torch.finfo(torch.float64).eps * self._values[-1].clamp_min(0) * len(self._values)
         weights = torch.where(self._values > least, self._values + ridge * self._scale, math.inf)
-        return self._vectors @ (self._right / weights[:, None])
+        found: Tensor = self._vectors @ (self._right / weights[:, None])
+        return found
 
     def best(self, held_out: Sums, grid: Sequence[float] = GRID) -> float:
         """The ridge of the grid with the least error on tokens that were left out."""

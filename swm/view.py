@@ -38,7 +38,8 @@ class Recording:
     """What one forward pass over the text leaves behind.
 
     `states[i]` are the hidden states `[samples, seq, hidden]` that enter layer i, and `states[layers]` what leaves
-    the last one (before the tail). `calls[batch][i]` are the arguments of layer i, `rows[batch]` its samples.
+    the last one (before the tail), unless only the first were kept. `calls[batch][i]` are the arguments of layer i,
+    `rows[batch]` its samples.
     """
 
     ids: Tensor
@@ -99,10 +100,13 @@ class ModelView:
         return {self.family.canonical(k): p.detach() for k, p in self.layers[position].named_parameters()}
 
     @torch.no_grad()
-    def record(self, ids: Tensor, mask: Tensor | None = None, batch_size: int | None = None) -> Recording:
+    def record(
+        self, ids: Tensor, mask: Tensor | None = None, batch_size: int | None = None, only_first: bool = False
+    ) -> Recording:
         """Run the model once over `ids` `[samples, seq]` and keep what is needed to run any layer again.
 
-        The vocabulary projection is not run. `mask` is `[samples, seq]`, 0 for padding.
+        The vocabulary projection is not run. `mask` is `[samples, seq]`, 0 for padding. Of all hidden
+        states, `only_first` keeps those that enter the first layer.
         """
         layers = self.layers
         size = batch_size or max(1, TOKENS_PER_BATCH // ids.shape[1])
@@ -119,11 +123,13 @@ class ModelView:
                 batch: list[LayerCall] = batch,
             ) -> None:
                 hidden, args, kwargs = split_hidden(args, kwargs)
-                parts[len(batch)].append(hidden)
+                if not (batch and only_first):
+                    parts[len(batch)].append(hidden)
                 batch.append(LayerCall(args, kwargs))
 
             def after(module: nn.Module, args: Any, output: Any) -> None:
-                parts[-1].append(first_tensor(output))
+                if not only_first:
+                    parts[-1].append(first_tensor(output))
 
             handles = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
             handles.append(layers[-1].register_forward_hook(after))
@@ -139,7 +145,7 @@ class ModelView:
             if len(batch) != len(layers):
                 raise FamilyError(f"{self.family.layers} has {len(layers)} layers, {len(batch)} were run")
             calls.append(batch)
-        states = [part[0] if len(part) == 1 else torch.cat(part) for part in parts]
+        states = [part[0] if len(part) == 1 else torch.cat(part) for part in parts if part]
         return Recording(ids, mask, states, calls, rows)
 
     @torch.no_grad()
@@ -161,17 +167,24 @@ class ModelView:
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     @torch.no_grad()
-    def projection_inputs(self, recording: Recording, position: int, hidden: Tensor, role: str) -> Tensor:
-        """What enters the projection with this canonical name, `[samples, seq, channels]`, when the layer is run."""
+    def run_watched(
+        self,
+        recording: Recording,
+        position: int,
+        hidden: Tensor,
+        role: str,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `run_layer`, with what enters the projection of that canonical name, `[samples, seq, channels]`."""
         found: list[Tensor] = []
         module = self.layers[position].get_submodule(self.family.projections[role])
         handle = module.register_forward_pre_hook(lambda module, args: found.append(args[0].detach()))
         try:
-            self.run_layer(recording, position, hidden)
+            output = self.run_layer(recording, position, hidden, state)
         finally:
             handle.remove()
         # Some layers flatten samples and positions into one dimension.
-        return torch.cat([x.reshape(-1, hidden.shape[1], x.shape[-1]) for x in found])
+        return output, torch.cat([x.reshape(-1, hidden.shape[1], x.shape[-1]) for x in found])
 
     def run_batch(self, recording: Recording, batch: int, position: int, hidden: Tensor) -> Tensor:
         """Run a layer on one batch of the recording, with gradients where they are enabled."""

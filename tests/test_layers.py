@@ -25,7 +25,7 @@ RANKS = """
     swm errors progress quiet reload hookspecs
     budget families ranges windows yamlfile generation flatten summary
     interfaces.rebuild interfaces ridge
-    view interfaces.strategy
+    view interfaces.strategy refitting
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker
     calibration schedule units interfaces.recovery

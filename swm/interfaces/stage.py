@@ -25,7 +25,6 @@ class Setting:
     """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's.
 
     `model` is the model without its weights (on the meta device); `first` tells that the stage will find it like this.
-    `tokenizer` is None where the stage is checked without one.
     """
 
     shape: ModelShape
@@ -35,7 +34,6 @@ class Setting:
     seq_len: int
     model: ModelView | None = None
     first: bool = True
-    tokenizer: Any = None
 
 
 @dataclass
@@ -49,6 +47,8 @@ class StageContext:
     progress: Progress
     reference: Tensor | None = None
     """The original model's last hidden states on the calibration text, when earlier stages changed the model."""
+    dense: Callable[[], ModelView] | None = None
+    """Loads the original model once more; None where it cannot be had."""
     recovery: Callable[[Recovery], RecoveryContext] | None = None
     """Makes what a recovery works with; None where nothing can be trained."""
 
@@ -139,6 +139,9 @@ class Stage(Strategy):
 
     def check(self, setting: Setting) -> None:
         """Raise an SwmError for what the setting rules out. Called before the weights are loaded."""
+
+    def check_texts(self, tokenizer: Any) -> None:
+        """Raise an SwmError for text that cannot be used. Called before the weights are loaded; must be cheap."""
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:

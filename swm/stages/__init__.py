@@ -9,10 +9,11 @@ from swm.hookspecs import hookimpl
 from swm.stages.depth import DepthStage, MergeStep
 from swm.stages.keep import KeepStep
 from swm.stages.recover import RecoverStage, TrainStep
+from swm.stages.repair import RefitStep, RepairStage
 from swm.stages.width import WidthStage
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (DepthStage, MergeStep, KeepStep, RecoverStage, TrainStep, WidthStage):
+    for strategy in (DepthStage, MergeStep, KeepStep, RecoverStage, RefitStep, RepairStage, TrainStep, WidthStage):
         register(strategy)

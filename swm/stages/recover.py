@@ -52,9 +52,10 @@ class RecoverStage(Stage):
         longest = getattr(setting.config, "max_position_embeddings", None)
         if longest is not None and self.recovery.longest() > longest:
             raise RecipeError(f"found {self.recovery.longest()}; the model takes at most {longest} tokens", ("cutoff",))
-        if setting.tokenizer is not None:
-            with at("data"):
-                self.recovery.check(setting.tokenizer)
+
+    def check_texts(self, tokenizer: Any) -> None:
+        with at("data"):
+            self.recovery.check(tokenizer)
 
     def plan(self, context: StageContext) -> StagePlan:
         return StagePlan([TrainStep(self.recovery.name)])

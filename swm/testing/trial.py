@@ -74,14 +74,19 @@ class Trial:
         calibration = Calibration(tiny_ids(), {"name": "tiny"}, SEED)
         context = StageContext(view, calibration, shape(view), SEED, Silent())
         context.recovery = functools.partial(self._recovery, view)
+        context.dense = self._dense
         return context
+
+    def _dense(self) -> ModelView:
+        model = tiny_model(self.family)
+        return ModelView(model, find_family(model.config, self.registry.families))
 
     def _recovery(self, view: ModelView, recovery: Recovery) -> RecoveryContext:
         return RecoveryContext(
             view,
             tiny_tokenizer(),
             _readable,
-            lambda: ModelView(tiny_model(self.family), view.family),
+            self._dense,
             SEED,
             Silent(),
             Path(tempfile.mkdtemp(dir=self.folder)),
@@ -94,9 +99,8 @@ class Trial:
         view = self.fresh()
         stage, (samples, seq_len) = self.make(view), tiny_ids().shape
         empty = models.empty_view(copy.deepcopy(view.config), self.registry.families)
-        stage.check(
-            Setting(shape(view), view.family, view.config, samples, seq_len, model=empty, tokenizer=tiny_tokenizer())
-        )
+        stage.check(Setting(shape(view), view.family, view.config, samples, seq_len, model=empty))
+        stage.check_texts(tiny_tokenizer())
         return stage
 
     @functools.cached_property

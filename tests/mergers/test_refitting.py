@@ -98,7 +98,7 @@ def test_without_ridge_the_map_is_the_least_squares_solution(llama: ModelView, m
     state = fitted(llama, many, Linear(ridge=0))
     recording = llama.record(many)
     entering = recording.states[WINDOW.first]
-    inputs = llama.projection_inputs(recording, WINDOW.first, entering, "mlp.down").flatten(0, 1).double()
+    inputs = llama.run_watched(recording, WINDOW.first, entering, "mlp.down")[1].flatten(0, 1).double()
     given = inputs @ llama.state(WINDOW.first)[DOWN].double().T
     found = llama.run_layer(recording, WINDOW.first, entering, state)
     residual = (found - recording.states[WINDOW.last + 1]).flatten(0, 1).double()

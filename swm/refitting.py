@@ -1,0 +1,64 @@
+"""Closed-form change of a projection so that it gives what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swm.ridge import Ridge, Sums, solve
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to add to a weight `[channels, outputs]` and to its bias `[outputs]`, float64.
+
+    `ridge` is the one that was used, `error` the squared error on the tokens that were left out to choose it, as a part
+    of the one without a change; None where it was given.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    ridge: float
+    error: float | None
+
+
+def fit_change(
+    inputs: Tensor, missing: Tensor, scale: Tensor | None = None, *, bias: bool, ridge: float | None, fold: int
+) -> Change:
+    """`argmin sum_t ||s_t (x_t D + d - m_t)||^2 + ridge c ||D||^2`, c the mean of the diagonal of `sum s^2 x'x`.
+
+    `inputs` x are `[samples, seq, channels]`, `missing` m `[samples, seq, outputs]`, `scale` s `[samples, seq, 1]`;
+    `bias` allows d. Without `ridge`, the best of a grid is taken on every `fold`-th sample, which is left out for that;
+    of a single sample, on its last tokens.
+    """
+    if bias:
+        inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
+    if scale is not None:
+        inputs, missing = inputs * scale, missing * scale
+    error = None
+    if ridge is None:
+        held = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+        if len(inputs) > 1:
+            held[:: max(fold, 2)] = True
+        else:
+            held[:, -max(1, held.shape[1] // fold) :] = True
+        training, left_out = (Sums.of(inputs[chosen], missing[chosen]) for chosen in (~held, held))
+        solutions = Ridge(training)
+        ridge = solutions.best(left_out)
+        error = left_out.error(solutions.solution(ridge)) / left_out.yy if left_out.yy else 1.0
+        sums = training + left_out
+    else:
+        sums = Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1))
+    found = solve(sums, ridge)
+    return Change(found[:-1], found[-1], ridge, error) if bias else Change(found, None, ridge, error)
+
+
+def by_length(hidden: Tensor) -> Tensor:
+    """`1 / ||h||` `[.., 1]` of hidden states `[.., hidden]`.
+
+    Attention sinks are a hundred times as long as other tokens, which need them to stay what they are.
+    """
+    lengths: Tensor = hidden.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return lengths.reciprocal()

@@ -1,0 +1,184 @@
+"""The `repair` stage: output projections are refitted so that every layer gives what the original model has there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from swm.errors import FamilyError, PlanError
+from swm.interfaces.merger import State
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.progress import Task
+from swm.ranges import format_ranges
+from swm.refitting import by_length, fit_change
+from swm.surgery import check_plain
+from swm.view import ModelView
+
+Role = Literal["attention.o", "mlp.down"]
+# Below this the two models are the same up to there.
+NOTHING = 1e-5
+
+
+@final
+@dataclass(frozen=True)
+class RefitStep(Step):
+    """The projection of that canonical name in the layer with this original number gets the fitted weights."""
+
+    name: ClassVar[str] = "refit"
+
+    layer: int
+    projection: str
+
+    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        if self.layer not in view.numbers:
+            raise PlanError(f"step refits layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
+        if not tensors:
+            raise PlanError(
+                f"the weights fitted for {self.projection} of layer {self.layer} are missing; keep the .safetensors "
+                "file beside the plan file"
+            )
+        position = view.numbers.index(self.layer)
+        check_plain(view, position)
+        own = view.state(position)
+        for key, value in tensors.items():
+            if key not in own or own[key].shape != value.shape:
+                shape = tuple(own[key].shape) if key in own else "none"
+                raise PlanError(f"layer {self.layer}: {key} fitted as {tuple(value.shape)}; the model has {shape}")
+            own[key].copy_(value)
+
+    def describe(self) -> str:
+        return f"layer {self.layer}: refit {self.projection}"
+
+    def alike(self) -> tuple[int, str]:
+        return self.layer, f"refit {self.projection}"
+
+
+@final
+@dataclass(frozen=True)
+class RepairStage(Stage):
+    """Refits output projections in closed form, from the bottom up, on what the compressed model really computes.
+
+    The attention's projection is fitted to what the original layer's gave, then the MLP's so that the layer ends where
+    the original model is (for a merged layer: at the end of what was merged); ridge regression toward the present
+    weights. `relative` counts a token's error relative to the length of its hidden state. Without `ridge`, the best of
+    a grid is taken for each projection on every `fold`-th sample, which is left out for that. Loads the original model
+    once more.
+    """
+
+    name: ClassVar[str] = "repair"
+
+    projections: Annotated[Sequence[Role], Field(min_length=1)] = ("attention.o", "mlp.down")
+    ridge: Annotated[float, Field(ge=0)] | None = None
+    relative: bool = True
+    fold: Annotated[int, Field(ge=2)] = 5
+
+    def check(self, setting: Setting) -> None:
+        missing = [role for role in self.projections if role not in setting.family.projections]
+        if missing:
+            raise FamilyError(f"family row '{setting.family.name}' names no projection {missing[0]}")
+
+    def plan(self, context: StageContext) -> StagePlan:
+        if context.dense is None:
+            raise PlanError("the repair needs the original model, which is not at hand here")
+        view = context.view
+        for position in range(len(view.layers)):
+            check_plain(view, position)
+        with context.progress.task("repair", len(view.layers)) as task:
+            return _Repair(self, view, context.dense(), context.calibration.ids).run(task)
+
+
+class _Repair:
+    """The original and the compressed model side by side: of each, the hidden states at one place are in memory."""
+
+    def __init__(self, settings: RepairStage, view: ModelView, dense: ModelView, ids: Tensor) -> None:
+        self.settings, self.view, self.dense = settings, view, dense
+        self.records = view.record(ids, only_first=True), dense.record(ids, only_first=True)
+        self.hidden = self.records[0].states[0]
+        self.wanted = self.records[1].states[0]
+        self.reached = 0
+        self.steps: list[RefitStep] = []
+        self.tensors: dict[int, Mapping[str, Tensor]] = {}
+        self.errors: list[Any] = []
+
+    @torch.no_grad()
+    def run(self, task: Task) -> StagePlan:
+        for position in range(len(self.view.layers)):
+            self._layer(position)
+            task.advance(note=f"layer {self.view.numbers[position]}")
+        columns = ("layer", "projection", "error_before", "error_left", "ridge")
+        facts = {"refitted": [dict(zip(columns, row, strict=True)) for row in self.errors]}
+        return StagePlan(self.steps, facts, self.tensors)
+
+    def _layer(self, position: int) -> None:
+        state: State = self.view.state(position)
+        attention = self._advance(position)
+        if "attention.o" in self.settings.projections and attention is not None:
+            _, inputs = self._run(position, "attention.o", state)
+            now = _applied(inputs, state, "attention.o", self.view.family.transposed)
+            state = self._refit(position, "attention.o", state, inputs, attention - now, attention)
+        output, inputs = self._run(position, "mlp.down", state)
+        if "mlp.down" in self.settings.projections and self._adds(position, state, output, inputs):
+            state = self._refit(position, "mlp.down", state, inputs, self.wanted - output, self.wanted)
+            output = self.view.run_layer(self.records[0], position, self.hidden, state)
+        self.hidden = output
+
+    def _advance(self, position: int) -> Tensor | None:
+        """Run the original model to where this layer should end; what its attention projection gave on the way."""
+        given = None
+        for layer in range(self.reached, self.view.ends[position] + 1):
+            end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, "attention.o")
+            if layer == self.view.numbers[position]:
+                given = _applied(inputs, self.dense.state(layer), "attention.o", self.dense.family.transposed)
+            self.wanted = end
+        self.reached = self.view.ends[position] + 1
+        return given
+
+    def _run(self, position: int, role: str, state: State) -> tuple[Tensor, Tensor]:
+        return self.view.run_watched(self.records[0], position, self.hidden, role, state)
+
+    def _adds(self, position: int, state: State, output: Tensor, inputs: Tensor) -> bool:
+        """Whether the layer adds its MLP's output as it is, so that what it lacks can be asked of the projection."""
+        silent = {k: torch.zeros_like(v) if k.startswith("mlp.down.") else v for k, v in state.items()}
+        rest = self.view.run_layer(self.records[0], position, self.hidden, silent)
+        given = _applied(inputs, state, "mlp.down", self.view.family.transposed)
+        return bool((rest + given - output).norm() <= 1e-2 * output.norm())
+
+    def _refit(self, position: int, role: Role, state: State, inputs: Tensor, missing: Tensor, wanted: Tensor) -> State:
+        """The state with that projection refitted, noted as a step; the state itself where that does not help."""
+        before = float(missing.norm() / wanted.norm())
+        if before < NOTHING:
+            return state
+        weight, bias = f"{role}.weight", f"{role}.bias"
+        settings = self.settings
+        change = fit_change(
+            inputs,
+            missing,
+            by_length(wanted) if settings.relative else None,
+            bias=bias in state,
+            ridge=settings.ridge,
+            fold=settings.fold,
+        )
+        number = self.view.numbers[position]
+        left = None if change.error is None else round(change.error, 4)
+        self.errors.append((number, role, round(before, 6), left, change.ridge))
+        if change.error is not None and change.error >= 1:
+            return state
+        added = change.weight if self.view.family.transposed else change.weight.T
+        fitted = {weight: (state[weight].double() + added).to(state[weight].dtype).contiguous()}
+        if change.bias is not None:
+            fitted[bias] = (state[bias].double() + change.bias).to(state[bias].dtype)
+        self.tensors[len(self.steps)] = fitted
+        self.steps.append(RefitStep(number, role))
+        return {**state, **fitted}
+
+
+def _applied(inputs: Tensor, state: Mapping[str, Tensor], role: str, transposed: bool) -> Tensor:
+    """What a projection makes of its inputs `[.., channels]`."""
+    weight = state[f"{role}.weight"]
+    given = inputs @ (weight if transposed else weight.T)
+    return given + state[f"{role}.bias"] if f"{role}.bias" in state else given

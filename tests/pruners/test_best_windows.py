@@ -1,0 +1,106 @@
+"""The set of windows with the least sum of costs."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from swm.errors import PlanError
+from swm.pruners.best_windows import BestWindows, cheapest
+from swm.windows import Window, check_windows, removed_layers
+
+
+class Costs:
+    """Answers with made-up losses; a set of windows costs the sum of its windows."""
+
+    seed = 0
+
+    def __init__(self, layers: int, target: int, seed: int) -> None:
+        self.layers, self.target = layers, target
+        chance = random.Random(seed)
+        self.costs = {
+            Window(first, last): chance.random() * (last - first) ** 0.5
+            for first in range(layers)
+            for last in range(first + 1, layers)
+        }
+        self.asked: list[tuple[Window, ...]] = []
+
+    def loss(self, windows: Sequence[Window]) -> float:
+        self.asked.append(tuple(windows))
+        return 3.0 + sum(self.costs[w] for w in windows)
+
+    def trial(self, windows: Sequence[Window]) -> float:
+        return 1.0 - sum(self.costs[w] for w in windows)
+
+    def compare(self, lower: int, upper: int) -> float:
+        raise NotImplementedError
+
+    def commit(self, windows: Sequence[Window]) -> None:
+        raise NotImplementedError
+
+
+def least(costs: dict[Window, float], layers: int, target: int) -> float:
+    """By trying every set of disjoint windows."""
+    found = []
+    for count in range(1, target + 1):
+        for chosen in itertools.combinations(costs, count):
+            if removed_layers(chosen) == target:
+                try:
+                    check_windows(chosen, layers)
+                except PlanError:
+                    continue
+                found.append(sum(costs[w] for w in chosen))
+    return min(found)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("layers", "target", "longest"), [(6, 3, 3), (7, 4, 2), (5, 4, 4)])
+def test_no_other_set_costs_less(seed: int, layers: int, target: int, longest: int) -> None:
+    context = Costs(layers, target, seed)
+    proposal = BestWindows(longest=longest).propose(context)
+    check_windows(proposal.windows, layers)
+    assert removed_layers(proposal.windows) == target
+    allowed = {w: c for w, c in context.costs.items() if w.removed <= longest}
+    assert sum(context.costs[w] for w in proposal.windows) == pytest.approx(least(allowed, layers, target))
+    assert sum(proposal.facts["costs"].values()) == pytest.approx(least(allowed, layers, target), abs=1e-5)
+
+
+def test_each_window_is_asked_for_once_and_the_effort_says_so() -> None:
+    context = Costs(8, 3, 0)
+    pruner = BestWindows(protect_first=1, protect_last=2)
+    pruner.propose(context)
+    assert len(context.asked) == len(set(context.asked)) == pruner.effort(8, 3)
+    assert {w for windows in context.asked for w in windows} == {
+        Window(first, last) for first in range(1, 6) for last in range(first + 1, 6) if last - first <= 3
+    }
+
+
+def test_the_criterion_may_be_the_similarity() -> None:
+    context = Costs(6, 2, 3)
+    assert BestWindows(criterion="similarity").propose(context).windows == BestWindows().propose(context).windows
+    assert context.asked[0] == ()
+
+
+@pytest.mark.parametrize(
+    ("pruner", "layers", "expected"),
+    [
+        (BestWindows(), 30, 25),  # 0-6, 7-13, 14-20, 21-27, 28-29
+        (BestWindows(longest=1), 7, 3),
+        (BestWindows(longest=40), 30, 29),
+        (BestWindows(protect_first=2, protect_last=3), 8, 2),
+        (BestWindows(protect_first=4, protect_last=4), 6, 0),
+    ],
+)
+def test_the_capacity_is_what_the_windows_can_remove(pruner: BestWindows, layers: int, expected: int) -> None:
+    assert pruner.capacity(layers) == expected
+    if 0 < expected < 6:
+        proposal = pruner.propose(Costs(layers, expected, 1))
+        assert removed_layers(proposal.windows) == expected
+
+
+def test_equal_costs_take_the_lower_layers() -> None:
+    costs = {Window(i, i + 1): 1.0 for i in range(5)}
+    assert cheapest(costs, 6, 2) == [Window(0, 1), Window(2, 3)]
