@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-plugins lint format clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/swm compress examples/smollm2-depth.yaml --overwrite
 
 test: $(VENV)/.test $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Beside the environment, not in it: what swm does must not depend on a plugin that happens to be there.
+test-plugins: $(VENV)/.test
+	$(PIP) optuna scipy
+	rm -rf build/plugins
+	$(PIP) --no-deps --target build/plugins ./plugins/swm-dipsvd
+	HF_HUB_OFFLINE=1 PYTHONPATH=build/plugins $(BIN)/python -m pytest plugins/swm-dipsvd/tests
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Ways to share the ranks among layers, one file each."""

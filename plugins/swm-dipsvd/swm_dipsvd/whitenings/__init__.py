@@ -1,0 +1,1 @@
+"""Ways to whiten, one file each."""

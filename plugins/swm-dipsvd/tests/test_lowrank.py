@@ -1,0 +1,152 @@
+"""The stage in recipes: what goes, what is saved, and that both ways to save compute the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from swm import yamlfile
+from swm.errors import SwmError
+from swm.families import find_family
+from swm.interfaces.stage import StageContext
+from swm.pipeline import CompressionPipeline, RunResult
+from swm.plan import read_plan
+from swm.plugins import Plugins
+from swm.progress import Silent
+from swm.recipe import build_recipe
+from swm.replay import replay
+from swm.report import shape_now as shape
+from swm.view import ModelView
+from swm_dipsvd.factoriser import Factoriser
+from swm_dipsvd.ranks import ranks_of, sizes
+from swm_dipsvd.whitenings.cholesky import Cholesky
+
+Run = Callable[..., RunResult]
+DIPSVD = {"lowrank": {"whitening": "channel-weighted", "allocation": "dip-heuristic", "block_ratio": 0.4}}
+# All projections of a tiny Llama, and what a layer's q, k, v, o, gate, up, down keep at one ratio.
+BLOCK = 6 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64)
+
+
+def count(model: Any) -> int:
+    return sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+
+
+@torch.no_grad()
+def logits(model: Any, ids: Tensor) -> Tensor:
+    found: Tensor = model(input_ids=ids).logits
+    return found
+
+
+def facts(result: RunResult, stage: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = result.report["stages"][stage]["facts"]
+    return found
+
+
+def test_both_ratios_are_told_and_true(run: Run, llama_folder: Path) -> None:
+    before = count(AutoModelForCausalLM.from_pretrained(llama_folder))
+    result = run({"lowrank": {"whitening": "cholesky", "block_ratio": 0.4}})
+    told = facts(result)
+    gone = before - count(result.model)
+    assert gone == told["planned_params"]
+    assert told["planned_ratio"] == pytest.approx(gone / before, abs=1e-6)
+    assert told["planned_block_ratio"] == pytest.approx(gone / BLOCK, abs=1e-6)
+    # Ranks are whole numbers, rounded down.
+    assert 0.4 <= told["planned_block_ratio"] < 0.45
+    assert told["kept_ratios"] == [0.6] * 6
+
+
+@pytest.mark.parametrize("layout", ["factored", "merged"])
+def test_the_folder_computes_what_was_in_memory(run: Run, layout: str, tmp_path: Path, ids: Tensor) -> None:
+    result = run(DIPSVD, layout=layout, output=str(tmp_path / "out"), trust_remote_code=layout == "factored")
+    folder = tmp_path / "out"
+    loaded = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=layout == "factored")
+    torch.testing.assert_close(logits(loaded, ids), logits(result.model, ids), rtol=0, atol=1e-4)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["stages"][0]["facts"]["allocation"]["sensitivity"]
+    assert "lowrank" in (folder / "README.md").read_text()
+    if layout == "factored":
+        assert count(loaded) == count(result.model)
+        assert torch.equal(logits(loaded, ids), logits(result.model, ids))
+        with pytest.raises(ValueError, match="trust_remote_code"):
+            AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    else:
+        assert type(loaded).__module__.startswith("transformers.")
+
+
+def test_a_factored_folder_asks_for_trust(run: Run, tmp_path: Path) -> None:
+    run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
+    with pytest.raises(SwmError, match="trust_remote_code"):
+        run({"lowrank": {"whitening": "none", "block_ratio": 0.2}}, model=tmp_path / "out")
+
+
+def test_a_plan_replays_to_the_same_model(run: Run, plugins: Plugins, tmp_path: Path, ids: Tensor) -> None:
+    result = run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
+    plan = read_plan(tmp_path / "out" / "plan.yaml", plugins.registry)
+    again = replay(plan, plugins, str(tmp_path / "again"), device="cpu", layout="factored", trust_remote_code=True)
+    assert torch.equal(logits(again.model, ids), logits(result.model, ids))
+    names = sorted(file.name for file in (tmp_path / "out").glob("*.safetensors"))
+    for name in (name for name in names if name.startswith("model")):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    data, _ = yamlfile.parse((tmp_path / "out" / "plan.yaml").read_text())
+    assert json.dumps(data).count('"factor"') == 6 * 7
+
+
+def test_one_budget_is_shared_with_depth_and_width(run: Run, llama_folder: Path) -> None:
+    before = count(AutoModelForCausalLM.from_pretrained(llama_folder))
+    result = run(
+        {"depth": {"pruner": "last"}},
+        {"lowrank": {"whitening": "cholesky"}},
+        budget={"ratio": 0.4, "depth_share": 0.5},
+    )
+    assert 1 - count(result.model) / before == pytest.approx(0.4, abs=0.02)
+    assert len(result.model.model.layers) == 5
+    assert facts(result, 1)["planned_params"] > 0
+
+
+def test_merging_and_low_rank_go_together(run: Run, tmp_path: Path) -> None:
+    result = run(
+        {"depth": {"pruner": "sliding-window", "target": {"layers": 1}}},
+        {"width": {"pruner": "magnitude", "units": ["mlp"], "target": {"ratio": 0.05}}},
+        {"lowrank": {"whitening": "channel-weighted", "block_ratio": 0.3}},
+        {"recover": {"name": "lora", "steps": 2, "data": {"name": "python-docs"}, "cutoff": 16, "batch": 2}},
+        layout="factored",
+        trust_remote_code=True,
+        output=str(tmp_path / "out"),
+    )
+    assert [stage["stage"] for stage in result.report["stages"]] == ["depth", "width", "lowrank", "recover"]
+
+
+def test_the_loss_of_a_trial_is_that_of_the_model_it_stands_for(run: Run, plugins: Plugins, llama_folder: Path) -> None:
+    ratios = [0.5, 0.6, 0.7, 0.7, 0.6, 0.5]
+    result = run({"lowrank": {"whitening": "cholesky", "allocation": ratios, "block_ratio": 0.4}})
+    model = AutoModelForCausalLM.from_pretrained(llama_folder).eval()
+    view = ModelView(model, find_family(model.config, plugins.registry.families))
+    calibration = _calibration(llama_folder, plugins)
+    context = StageContext(view, calibration, shape(view), 0, Silent())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    factoriser = Factoriser(context, Cholesky(), sizes(view, list(view.family.projections)))
+    found = factoriser.loss(ratios)
+    with torch.no_grad():
+        expected = result.model(input_ids=calibration.ids, labels=calibration.ids).loss
+    assert found == pytest.approx(float(expected), abs=1e-5)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert factoriser.loss([1e-6] * 6) == float("inf")
+    assert ranks_of(factoriser.matrices, ratios, view.numbers)[0, "attention.q"] == int(32 * 32 * 0.5 / 64)
+
+
+def _calibration(folder: Path, plugins: Plugins) -> Any:
+    recipe = {
+        "model": str(folder),
+        "device": "cpu",
+        "dtype": "float32",
+        "stages": [{"lowrank": {"whitening": "none", "block_ratio": 0.4}}],
+        "calibration": {"text": "python-docs", "samples": 8, "seq_len": 24},
+    }
+    return CompressionPipeline(build_recipe(recipe, plugins), plugins).prepare().calibration
