@@ -32,7 +32,7 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
     ("merger", "sum"): [{"norms": n} for n in NORMS],
     ("merger", "least-squares"): [{}, {"ridge": 0.1, "skip_first": 0}],
     ("depth", "laco"): [{"merge_layers": 2}, {"threshold": 0.3}],
-    ("depth", "sliding-window"): [{}, {"quirks": "released"}, {"threshold": 0.5}],
+    ("depth", "sliding-window"): [{}, {"quirks": "released"}, {"threshold": 0.5}, {"search": "bisect"}],
     ("depth", "single-loss"): [{"protect_first": 1, "protect_last": 1}],
     ("width", "llm-pruner"): [
         {},

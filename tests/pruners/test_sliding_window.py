@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
@@ -247,3 +247,45 @@ def test_the_protected_ends_bound_what_can_be_removed() -> None:
     assert SlidingWindow().uses_target() is True
     with pytest.raises(ValueError, match="quirks: released has fixed protected layers"):
         SlidingWindow(0.7, "released", protect_first=2)
+
+
+@every_quirk
+def test_bisection_finds_the_same_windows_where_longer_ones_are_never_better(quirks: Quirks) -> None:
+    for seed in range(300):
+        layers, target = sizes(seed, 4, 24)
+        for pruner in (SlidingWindow(random.Random(seed).uniform(0.3, 1), quirks), SlidingWindow(quirks=quirks)):
+            goal = target if pruner.uses_target() else None
+            linear, skipping = (Context(costs(seed), layers, goal) for _ in range(2))
+            expected = pruner.propose(linear)
+            assert replace(pruner, search="bisect").propose(skipping) == expected
+
+
+@every_quirk
+def test_bisection_takes_few_trials_for_long_windows(quirks: Quirks) -> None:
+    # Twelve layers may go in one window of 13, out of 40.
+    context = Context(lambda model: 1 - 0.01 * max(map(len, model)), 40)
+    found = SlidingWindow(0.868, quirks, search="bisect").propose(context).windows
+    assert [window.removed for window in found[:2]] == [12, 12]
+    assert len(context.asked) <= 3 * 2 * math.ceil(math.log2(13))
+    linear = Context(context.similarity, 40)
+    assert SlidingWindow(0.868, quirks).propose(linear).windows == found
+    assert len(linear.asked) >= 37
+
+
+def test_bisection_may_skip_what_does_not_pass() -> None:
+    # A window of three layers does not pass, longer ones do.
+    similarity: Similarity = lambda model: 0.0 if max(map(len, model)) == 3 else 1.0  # noqa: E731
+    assert SlidingWindow(0.5).propose(Context(similarity, 10)).windows[0] == Window(7, 8)
+    assert SlidingWindow(0.5, search="bisect").propose(Context(similarity, 10)).windows == [Window(1, 8)]
+
+
+@every_kind
+@every_quirk
+def test_what_bisection_merges_has_passed(kind: str, quirks: Quirks) -> None:
+    for seed in range(200):
+        layers, similarity = random.Random(seed).randint(4, 16), KINDS[kind](seed)
+        context = Context(similarity, layers)
+        windows = SlidingWindow(0.4, quirks, search="bisect").propose(context).windows
+        assert check_windows(windows, layers) == tuple(reversed(windows))
+        for count in range(1, len(windows) + 1):
+            assert similarity(merged(windows[:count], layers)) > 0.4
