@@ -1,10 +1,10 @@
-"""The depth engine beside a plain reference of the released loop, paired in one run.
+"""The depth engine beside the same search without caches and a plain reference of the released loop, in one run.
 
     python benchmarks/depth_engine.py [--model smollm2-135m] [--threshold 0.95] [--samples 10] [--seq-len 128]
 
 The reference copies the whole model for each trial and runs every layer and the vocabulary projection, one sample at a
-time, as the released code does. Each side runs in a process of its own, so that peak memory can be told apart; both
-walk with `quirks: released` and the flattened cosine.
+time, as the released code does. `no caches` is the engine, made to run every layer of each trial. Each side runs in a
+process of its own, so that peak memory can be told apart; all walk with `quirks: released` and the flattened cosine.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from results import machine, markdown_table, peak_memory, write_section
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from swm import models
 from swm.calibration import Calibration, draw
-from swm.depth import DepthEngine
+from swm.depth import DepthEngine, Program
+from swm.families import find_family
 from swm.interfaces.stage import StageContext
 from swm.plugins import load_plugins
 from swm.progress import Silent
@@ -33,72 +37,93 @@ from swm.report import shape_now
 from swm.view import ModelView
 from swm.windows import Window
 
+VOCABULARY = 8192
 PROJECTIONS = ("gate_proj", "down_proj", "up_proj", "q_proj", "k_proj", "v_proj", "o_proj")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--model", default="smollm2-135m", help="or random:LAYERSxWIDTH")
     parser.add_argument("--text", default="python-docs")
     parser.add_argument("--threshold", type=float, default=0.95)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--side", choices=("load", "engine", "reference"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("load", *SIDES), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        sys.stdout.write(json.dumps(SIDES[options.side](options)) + "\n")
+        work = load_side if options.side == "load" else SIDES[options.side]
+        sys.stdout.write(json.dumps(work(options)) + "\n")
         return
-    found = {side: run_side(side) for side in SIDES}
-    load, engine, reference = (found[side] for side in SIDES)
-    rows = []
-    for label, key, form in [("wall time, s", "seconds", "{:.1f}"), ("layer-forwards", "layer_forwards", "{:.0f}")]:
-        rows.append([label, form.format(engine[key]), form.format(reference[key]), ratio(engine[key], reference[key])])
-    for label, base in (("peak memory, MiB", 1.0), ("peak memory / (model and one batch)", load["peak"])):
-        ours, theirs = engine["peak"] / base, reference["peak"] / base
-        rows.append([label, f"{ours:.2f}", f"{theirs:.2f}", ratio(ours, theirs)])
-    same = "same" if engine["windows"] == reference["windows"] else "different"
-    rows.append(["windows", shown(engine["windows"]), shown(reference["windows"]), same])
-    table = markdown_table(["", "swm engine", "plain reference", "ratio"], rows)
+    floor = run_side("load", sys.argv[1:])["peak"]
+    found = {side: run_side(side, sys.argv[1:]) for side in SIDES}
+    reference = found["plain reference"]
+    rows = [
+        ["wall time, s", *(f"{side['seconds']:.1f}" for side in found.values())],
+        ["times faster than the reference", *(f"{reference['seconds'] / s['seconds']:.1f}" for s in found.values())],
+        ["layer-forwards", *(str(side["layer_forwards"]) for side in found.values())],
+        ["peak memory, MiB", *(f"{side['peak']:.0f}" for side in found.values())],
+        ["peak memory / (model and one batch)", *(f"{side['peak'] / floor:.2f}" for side in found.values())],
+        ["windows", *(shown(side["windows"]) for side in found.values())],
+    ]
     text = (
         "## The depth engine beside a plain reference of the released loop\n\n"
         f"Model `{options.model}`, {options.samples} x {options.seq_len} tokens of {options.text}, threshold "
         f"{options.threshold}, flattened cosine, quirks: released, float32. The reference copies the model for each "
-        "trial and runs every layer and the vocabulary projection. Each side in a process of its own, one after the "
-        "other.\n"
-        f"Machine: {machine()}.\n\nCommand: `python benchmarks/depth_engine.py`\n\n{table}"
+        "trial and runs every layer and the vocabulary projection; `no caches` is the engine made to run every layer "
+        "of each trial. Each side in a process of its own, one after the other.\n"
+        f"Machine: {machine()}.\n\nCommand: `python benchmarks/depth_engine.py`\n\n"
+        f"{markdown_table(['', *found], rows)}"
     )
     print(text)
     write_section("depth-engine", text)
 
 
-def ratio(ours: float, theirs: float) -> str:
-    return f"{theirs / ours:.2f}"
-
-
 def shown(windows: list[list[int]]) -> str:
-    return ", ".join(f"{first}-{last}" for first, last in windows)
+    return ", ".join(f"{first}-{last}" for first, last in windows) or "none"
 
 
-def run_side(side: str) -> dict[str, Any]:
+def run_side(side: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a side measured, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], "--side", side],
+        [sys.executable, __file__, *arguments, "--side", side],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
-    return json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def prepare(options: argparse.Namespace) -> tuple[ModelView, Calibration]:
     registry = load_plugins().registry
+    if options.model.startswith("random:"):
+        model = random_model(*map(int, options.model.removeprefix("random:").split("x")))
+        ids = torch.randint(0, VOCABULARY, (options.samples, options.seq_len), generator=torch.manual_seed(0))
+        return ModelView(model, find_family(model.config, registry.families)), Calibration(ids, {"name": "random"}, 0)
     source = models.locate(options.model, registry, Silent())
-    config = models.load_config(source)
     text = registry.build("text", options.text)
     calibration = draw(models.load_tokenizer(source), text, samples=options.samples, seq_len=options.seq_len, seed=0)
     model = models.load_model(source, dtype="float32", device="cpu")
-    row = next(row for row in registry.families if config.model_type in row.model_types)
-    return ModelView(model, row), calibration
+    return ModelView(model, find_family(model.config, registry.families)), calibration
+
+
+def random_model(layers: int, width: int) -> Any:
+    """A Llama without training, whose layers each change their input by some."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 64,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(width / 10)
+    return model
 
 
 @torch.no_grad()
@@ -109,17 +134,31 @@ def load_side(options: argparse.Namespace) -> dict[str, Any]:
     return {"peak": peak_memory()}
 
 
-def engine_side(options: argparse.Namespace) -> dict[str, Any]:
+class Uncached(DepthEngine):
+    """Runs every layer of each trial, and each trial again."""
+
+    def trial(self, windows: Sequence[Window]) -> float:
+        self._similarities.clear()
+        return super().trial(windows)
+
+    def _end(self, program: Program) -> torch.Tensor:
+        hidden = self._states[0]
+        for slot in program:
+            hidden = self._run(slot, hidden, program)
+        return hidden
+
+
+def engine_side(options: argparse.Namespace, engine: type[DepthEngine], **search: Any) -> dict[str, Any]:
     view, calibration = prepare(options)
     registry = load_plugins().registry
     start = time.perf_counter()
     context = StageContext(view, calibration, shape_now(view), 0, Silent())
     similarity, merger = registry.build("similarity", "cosine"), registry.build("merger", "consolidate")
-    engine = DepthEngine(context, similarity, merger, None)
-    proposal = SlidingWindow(threshold=options.threshold, quirks="released").propose(engine)
+    made = engine(context, similarity, merger, None)
+    proposal = SlidingWindow(threshold=options.threshold, quirks="released", **search).propose(made)
     return {
         "seconds": time.perf_counter() - start,
-        "layer_forwards": engine.layer_forwards,
+        "layer_forwards": made.layer_forwards,
         "windows": [[w.first, w.last] for w in proposal.windows],
         "peak": peak_memory(),
     }
@@ -175,7 +214,12 @@ def reference_side(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-SIDES = {"load": load_side, "engine": engine_side, "reference": reference_side}
+SIDES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "swm": partial(engine_side, engine=DepthEngine),
+    "swm, search: bisect": partial(engine_side, engine=DepthEngine, search="bisect"),
+    "no caches": partial(engine_side, engine=Uncached),
+    "plain reference": reference_side,
+}
 
 if __name__ == "__main__":
     main()
