@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,7 +16,8 @@ class Schedule:
     learning rate follows the clock, and two runs are not the same bytes). `micro_batch` pieces are in memory at a time.
     The learning rate rises for `warm_up` steps, at most a tenth of all, and falls to zero. With `held_out` pieces, the
     loss on them is taken every `evaluate_every` steps, and the best weights are kept. `save_every` steps the state is
-    written, so that a run that was killed goes on.
+    written, so that a run that was killed goes on. `mixed_precision: bf16` multiplies matrices in bfloat16 and keeps
+    weights and updates as they are: faster where the processor has instructions for it.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 2
@@ -33,6 +34,7 @@ class Schedule:
     held_out: Annotated[int, Field(ge=0)] = 0
     evaluate_every: Annotated[int, Field(ge=1)] = 100
     save_every: Annotated[int, Field(ge=1)] = 100
+    mixed_precision: Literal["no", "bf16"] = "no"
 
     def total(self, pieces: int) -> int:
         """The number of steps that are planned for so many pieces."""

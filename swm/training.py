@@ -138,7 +138,7 @@ class _Run:
         value = 0.0
         with torch.enable_grad():
             for i in range(0, len(pieces), schedule.micro_batch):
-                found = self.loss(self._batch(pieces[i : i + schedule.micro_batch])) / targets
+                found = self._loss(pieces[i : i + schedule.micro_batch]) / targets
                 self.accelerator.backward(found)
                 value += float(found.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), schedule.max_norm)
@@ -157,16 +157,17 @@ class _Run:
             write_state(self.folder, state, self.trained, self.optimizer)
         return value
 
-    def _batch(self, pieces: list[Piece]) -> Batch:
+    def _loss(self, pieces: list[Piece]) -> Tensor:
         batch, device = self.data.collate(pieces), self.context.view.device
-        return Batch(batch.ids.to(device), batch.mask.to(device), batch.labels.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.mixed_precision == "bf16"):
+            return self.loss(Batch(batch.ids.to(device), batch.mask.to(device), batch.labels.to(device)))
 
     @torch.no_grad()
     def _evaluate(self) -> None:
         pieces = list(self.data.held_out)
         size = self.schedule.micro_batch
         self.context.view.model.eval()
-        values = [float(self.loss(self._batch(pieces[i : i + size]))) for i in range(0, len(pieces), size)]
+        values = [float(self._loss(pieces[i : i + size])) for i in range(0, len(pieces), size)]
         self.context.view.model.train()
         value = round(sum(values) / sum(piece.targets for piece in pieces), 6)
         state = self.state

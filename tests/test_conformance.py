@@ -41,6 +41,7 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
     ],
     ("width", "magnitude"): [{}, {"norm": "l1"}],
     ("width", "flap"): [{}, {"bias": False}],
+    ("recovery", "lora"): [{}, {"mixed_precision": "bf16"}],
     ("recovery", "distill"): [{}, {"trains": "all", "hidden": 0.5, "next_token": 0.5}],
     ("stage", "depth"): [
         {"pruner": "block-influence", **LAYERS},

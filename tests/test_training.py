@@ -224,3 +224,19 @@ def test_a_resumed_training_that_fails_brings_back_what_was_before_its_first_ste
     with pytest.raises(RecoveryError, match="at step 4"):
         run(loss=lambda batch: model.loss(batch) * torch.inf, steps=10, save_every=1)
     assert model.weight.item() == 1
+
+
+def test_mixed_precision_multiplies_in_bfloat16_and_keeps_the_weights(
+    run: Callable[..., dict[str, Any]], model: OneWeight
+) -> None:
+    seen: list[torch.dtype] = []
+
+    def loss(batch: Batch) -> Tensor:
+        product = model.weight[None] @ model.weight[:, None]
+        seen.append(product.dtype)
+        return product.float().sum() * (batch.labels[:, 1:] != IGNORED).sum()
+
+    run(loss, steps=1)
+    run(loss, steps=1, mixed_precision="bf16")
+    assert seen == [torch.float32, torch.bfloat16]
+    assert model.weight.dtype == torch.float32
