@@ -27,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from swm import models
 from swm.calibration import Calibration, draw
-from swm.depth import DepthEngine, Program
+from swm.depth import DepthEngine, Program, Stream
 from swm.families import find_family
 from swm.interfaces.stage import StageContext
 from swm.plugins import load_plugins
@@ -141,10 +141,11 @@ class Uncached(DepthEngine):
         self._similarities.clear()
         return super().trial(windows)
 
-    def _end(self, program: Program) -> torch.Tensor:
-        hidden = self._states[0]
+    def _end(self, program: Program, stream: Stream | None = None) -> torch.Tensor:
+        stream = stream or self._scored
+        hidden = stream.states[0]
         for slot in program:
-            hidden = self._run(slot, hidden, program)
+            hidden = self._run(slot, hidden, program, stream)
         return hidden
 
 

@@ -1,27 +1,28 @@
 """DepthEngine: scores merged models without copying or changing the model.
 
 SWM works from the top, so what lies below a window is the original model. The engine keeps the hidden states that enter
-every layer; a trial runs the merged layer and what lies above it, and nothing else.
+every layer; a trial runs the merged layer and what lies above it, and nothing else. A merger that fits to activations
+is judged on text that it has not seen: a quarter of the samples is left out of its fits, and alone scored.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from swm.errors import RecipeError
+from swm.fitting import fit_window, fit_windows, window_states
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
 from swm.progress import Task
 from swm.surgery import check_state, same_memory
-from swm.view import ModelView
+from swm.view import ModelView, Recording
 from swm.windows import Window, check_windows
 
 # The next-token scores of one piece of text, in float32, take at most this much memory at a time.
@@ -41,6 +42,20 @@ class Slot:
 Program = tuple[Slot, ...]
 
 
+@dataclass
+class Stream:
+    """Some samples of the text on their way through the layers.
+
+    `states[i]` is what enters slot i of the base program. Where a merger fits to it, `originals[i]` is what leaves
+    layer i of the unmerged model, and `reached` how far a program below a window was run last, with what left it.
+    """
+
+    recording: Recording
+    states: list[Tensor]
+    originals: list[Tensor] = field(default_factory=list)
+    reached: tuple[Program, Tensor] | None = None
+
+
 class DepthEngine:
     """Implements `DepthContext`: positions are those of the model as it is when the engine is made."""
 
@@ -51,7 +66,9 @@ class DepthEngine:
         merger: LayerMerger,
         target: int | None,
         task: Task | None = None,
+        samples: int | None = None,
     ) -> None:
+        """Trials look at the first `samples` of the text (all by default); `fitted` at all of it."""
         view = context.view
         self.view: ModelView = view
         self.layers = len(view.layers)
@@ -63,25 +80,36 @@ class DepthEngine:
         self.layer_forwards = self.layers
         self.nan_trials = 0
         self._task = task
-        self._recording = view.record(context.calibration.ids)
-        self._reference = self._recording.states[-1] if context.reference is None else context.reference
+        self._all_ids = context.calibration.ids
+        ids = self._all_ids[:samples]
+        seen = seen_samples(len(ids)) if merger.needs_activations else 0
+        self._scored = self._stream(ids[seen:], fits=merger.needs_activations and not seen)
+        self._fitted = self._stream(ids[:seen], fits=True) if seen else None
+        self._whole_reference = context.reference
+        reference = self._scored.states[-1] if context.reference is None else context.reference[:samples][seen:]
+        self._reference: Tensor = reference
         self._reference_ready = self._ready(self._reference) if similarity.space != "logits" else None
         self._reference_logits: list[Tensor] | None = None
         self._plain: Program = tuple(Slot(i) for i in range(self.layers))
         self._base: Program = self._plain
-        self._states: list[Tensor] = list(self._recording.states)
-        self._originals = self._recording.states[1:] if merger.needs_activations else []
-        self._recording.states = []
         self._merged: dict[tuple[Window, Program], State] = {}
         self._similarities: dict[Program, float] = {}
         self._losses: dict[Program, float] = {}
+
+    def _stream(self, ids: Tensor, fits: bool = False) -> Stream:
+        recording = self.view.record(ids)
+        states, recording.states = recording.states, []
+        return Stream(recording, list(states), states[1:] if fits else [])
+
+    def _streams(self) -> list[Stream]:
+        return [self._scored] if self._fitted is None else [self._fitted, self._scored]
 
     def trial(self, windows: Sequence[Window]) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows."""
         program = self._program(windows)
         if program not in self._similarities:
             self.trials += 1
-            value = self._compare_ends(self._end(program))
+            value = self._similarity(self._reference, self._end(program))
             self.nan_trials += math.isnan(value)
             self._similarities[program] = value
             self._tell(windows, f"similarity {value:.4f}")
@@ -103,27 +131,28 @@ class DepthEngine:
                 f"similarity '{self.similarity.name}' compares next-token distributions, and this depth pruner "
                 "compares layers; use one that compares hidden states"
             )
-        return self.similarity.compare(self._states[lower].float(), self._states[upper].float())
+        pair = (torch.cat([stream.states[i] for stream in self._streams()]).float() for i in (lower, upper))
+        return self.similarity.compare(*pair)
 
     def commit(self, windows: Sequence[Window]) -> None:
         """See `DepthContext.commit`: runs the layers that differ and keeps what enters each."""
         program = self._program(windows)
         shared = _shared(program, self._base)
-        states = self._states[: shared + 1]
-        for slot in program[shared:]:
-            states.append(self._run(slot, states[-1], program))
-        self._base, self._states = program, states
+        for stream in self._streams():
+            states = stream.states[: shared + 1]
+            for slot in program[shared:]:
+                states.append(self._run(slot, states[-1], program, stream))
+            stream.states = states
+        self._base = program
 
-    def fitted(self, windows: Sequence[Window]) -> dict[Window, State]:
-        """The state of each window as the final model will hold it, for mergers that need activations.
+    def fitted(self, windows: Sequence[Window]) -> tuple[dict[Window, State], float]:
+        """For mergers that need activations: each window's state in the final model, and that model's similarity.
 
-        It shares no memory with the model, which later stages change.
+        Both are of all of the text. The states share no memory with the model, which later stages change.
         """
-        program = self._program(windows)
-        self._end(program)
-        return {
-            window: {key: value.clone() for key, value in self._state(window, program).items()} for window in windows
-        }
+        found = fit_windows(self.view, self._all_ids, check_windows(windows, self.layers), self.merger)
+        reference = found.original_end if self._whole_reference is None else self._whole_reference
+        return found.states, self._similarity(reference, found.end)
 
     def _program(self, windows: Sequence[Window]) -> Program:
         ordered = check_windows(windows, self.layers)
@@ -150,79 +179,72 @@ class DepthEngine:
     def _data_free_state(self, window: Window) -> State:
         key = (window, ())
         if key not in self._merged:
-            states = [self.view.state(i) for i in range(window.first, window.last + 1)]
-            merged = self.merger.merge(LayerWindow(states, window.keep))
+            merged = self.merger.merge(LayerWindow(window_states(self.view, window), window.keep))
             self._merged[key] = check_state(self.merger, self.view, window.first, merged)
         return self._merged[key]
 
-    def _state(self, window: Window, program: Program, entering: Tensor | None = None) -> State:
+    def _state(self, window: Window, program: Program) -> State:
         if not self.merger.needs_activations:
             return self._data_free_state(window)
         below = program[: [slot.window for slot in program].index(window)]
         key = (window, below)
         if key not in self._merged:
-            given = self._window(window, below if entering is None else entering)
-            self._merged[key] = check_state(self.merger, self.view, window.first, self.merger.merge(given))
+            stream = self._fitted or self._scored
+            entering, leaving = self._end(below, stream), stream.originals[window.last]
+            stream.reached = below, entering
+            self.layer_forwards += 2
+            self._merged[key] = fit_window(
+                self.view, stream.recording, window, self.merger, lambda: entering, lambda: leaving
+            )
         return self._merged[key]
 
-    def _window(self, window: Window, below: Program | Tensor) -> LayerWindow:
-        """A window with the activations that a merger may ask for."""
-
-        @functools.cache
-        def entering() -> Tensor:
-            return below if isinstance(below, Tensor) else self._end(below)
-
-        def run(state: State) -> Tensor:
-            self.layer_forwards += 1
-            return self.view.run_layer(self._recording, window.first, entering(), state)
-
-        def inputs(role: str) -> Tensor:
-            self.layer_forwards += 1
-            return self.view.run_watched(self._recording, window.first, entering(), role)[1]
-
-        states = [self.view.state(i) for i in range(window.first, window.last + 1)]
-        return LayerWindow(states, window.keep, entering, lambda: self._originals[window.last], run, inputs)
-
-    def _run(self, slot: Slot, hidden: Tensor, program: Program) -> Tensor:
+    def _run(self, slot: Slot, hidden: Tensor, program: Program, stream: Stream) -> Tensor:
         self.layer_forwards += 1
-        state = None if slot.window is None else self._state(slot.window, program, hidden)
-        return self.view.run_layer(self._recording, slot.position, hidden, state)
+        state = None if slot.window is None else self._state(slot.window, program)
+        return self.view.run_layer(stream.recording, slot.position, hidden, state)
 
-    def _end(self, program: Program) -> Tensor:
+    def _end(self, program: Program, stream: Stream | None = None) -> Tensor:
         """The hidden states after the last slot of a program, from the longest part that is already known."""
+        stream = stream or self._scored
         shared = _shared(program, self._base)
-        hidden = self._states[shared]
+        hidden = stream.states[shared]
+        if stream.reached is not None and shared < len(stream.reached[0]) == _shared(program, stream.reached[0]):
+            shared, hidden = len(stream.reached[0]), stream.reached[1]
         for slot in program[shared:]:
-            hidden = self._run(slot, hidden, program)
+            hidden = self._run(slot, hidden, program, stream)
         return hidden
 
     def _ready(self, end: Tensor) -> Tensor:
         return (self.view.tail(end) if self.similarity.space == "normed" else end).float()
 
-    def _compare_ends(self, end: Tensor) -> float:
-        if self._reference_ready is not None:
-            return self.similarity.compare(self._reference_ready, self._ready(end))
+    def _similarity(self, reference: Tensor, end: Tensor) -> float:
+        """Of two ends of the model; what is made of the search's own reference is kept."""
+        own = reference is self._reference
+        if self.similarity.space != "logits":
+            ready = self._reference_ready if own else None
+            return self.similarity.compare(self._ready(reference) if ready is None else ready, self._ready(end))
         if not isinstance(self.similarity, SampleMetric):
-            return self.similarity.compare(self.view.logits(self._reference).float(), self.view.logits(end).float())
-        values = [
-            self.similarity.per_sample(reference, self.view.logits(end[rows]).float())
-            for rows, reference in zip(self._pieces(end), self._logits_of_reference(), strict=True)
-        ]
+            return self.similarity.compare(self.view.logits(reference).float(), self.view.logits(end).float())
+        wanted = self._kept_logits() if own else self._logits(reference)
+        values = [self.similarity.per_sample(*pair) for pair in zip(wanted, self._logits(end), strict=True)]
         return self.similarity.reduce(torch.cat(values))
 
-    def _logits_of_reference(self) -> Iterable[Tensor]:
-        """The original model's next-token scores, piece by piece."""
-        pieces = (self.view.logits(self._reference[rows]).float() for rows in self._pieces(self._reference))
+    def _logits(self, end: Tensor) -> Iterator[Tensor]:
+        """Next-token scores, piece by piece."""
+        return (self.view.logits(end[rows]).float() for rows in self._pieces(end))
+
+    def _kept_logits(self) -> Iterable[Tensor]:
+        """Those of the original model."""
         samples, seq = self._reference.shape[:2]
         if samples * seq * self.view.config.vocab_size * 4 > REFERENCE_LOGITS_BYTES:
-            return pieces
+            return self._logits(self._reference)
         if self._reference_logits is None:
-            self._reference_logits = list(pieces)
+            self._reference_logits = list(self._logits(self._reference))
         return self._reference_logits
 
     def _next_token_loss(self, end: Tensor) -> float:
         total = 0.0
-        ids = self._recording.ids.to(end.device)
+        ids = self._scored.recording.ids.to(end.device)
         for rows in self._pieces(end):
             logits = self.view.logits(end[rows])[:, :-1].float()
             total += float(F.cross_entropy(logits.flatten(0, 1), ids[rows, 1:].flatten(), reduction="sum"))
@@ -236,6 +258,11 @@ class DepthEngine:
     def _tell(self, windows: Sequence[Window], result: str) -> None:
         if self._task is not None:
             self._task.advance(note=f"{' '.join(map(str, windows)) or 'no window'}: {result}")
+
+
+def seen_samples(samples: int) -> int:
+    """How many of the samples a merger that needs activations is fitted to during a search; the others are scored."""
+    return samples - max(1, samples // 4) if samples > 1 else 0
 
 
 def _shared(program: Program, base: Program) -> int:

@@ -16,10 +16,10 @@ from torch import Tensor
 from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
-from swm.errors import PlanError
+from swm.errors import PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import StageContext
+from swm.interfaces.stage import Setting, StageContext
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
@@ -172,10 +172,12 @@ def test_a_merger_sees_what_enters_the_merged_model_and_leaves_the_original_one(
 
     engine = engine_of(llama, ids, Stretch())
     engine.trial([Window(3, 5)])
-    fitted = engine.fitted(PAIR)
+    fitted, similarity = engine.fitted(PAIR)
     torch.testing.assert_close(fitted[PAIR[0]]["mlp.down.weight"], low)
     torch.testing.assert_close(fitted[PAIR[1]]["mlp.down.weight"], high)
-    for state in (*fitted.values(), engine.fitted(PAIR[:1])[PAIR[0]]):
+    end = llama.run_layer(recording, 3, hidden, dict(llama.state(3), **{"mlp.down.weight": high}))
+    assert similarity == pytest.approx(Cosine().compare(llama.tail(recording.states[6]), llama.tail(end)), abs=1e-6)
+    for state in (*fitted.values(), engine.fitted(PAIR[:1])[0][PAIR[0]]):
         model_memory = {p.data_ptr() for p in llama.model.parameters()}
         assert not model_memory & {value.data_ptr() for value in state.values()}
 
@@ -222,3 +224,49 @@ def test_tensors_left_beside_a_plan_that_needs_none_are_not_used(llama: ModelVie
     expected = view_of(tiny("llama"))
     MergeStep("1-2", 1, Average()).apply(expected, {})
     assert llama.fingerprint() == expected.fingerprint()
+
+
+def test_a_fitted_merger_is_judged_on_text_that_it_has_not_seen(llama: ModelView, tiny) -> None:
+    ids = torch.randint(3, 96, (9, 12), generator=torch.Generator().manual_seed(8))
+    seen: list[int] = []
+
+    class Watching(Stretch):
+        def merge(self, window: LayerWindow) -> State:
+            assert window.entering is not None
+            seen.append(len(window.entering()))
+            return super().merge(window)
+
+    engine = DepthEngine(context_of(llama, ids), Cosine(), Watching(), None, samples=8)
+    loss, similarity = engine.loss([Window(1, 2)]), engine.trial([Window(1, 2)])
+    assert seen == [6]
+    recording = llama.record(ids)
+    first = llama.state(1)
+    stretched = recording.states[3][:6].norm() / recording.states[1][:6].norm()
+    state = dict(first, **{"mlp.down.weight": first["mlp.down.weight"] * stretched})
+    rest = llama.record(ids[6:8])
+    hidden = llama.run_layer(rest, 1, rest.states[1], state)
+    for layer in (3, 4, 5):
+        hidden = llama.run_layer(rest, layer, hidden)
+    logits = llama.logits(hidden)[:, :-1]
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[6:8, 1:].flatten())
+    assert loss == pytest.approx(float(expected), abs=1e-5)
+    assert similarity == pytest.approx(Cosine().compare(llama.tail(rest.states[-1]), llama.tail(hidden)), abs=1e-6)
+    engine.fitted([Window(1, 2)])
+    assert seen == [6, 9]
+
+
+def test_a_search_on_some_samples_is_that_of_a_text_with_no_others(llama: ModelView) -> None:
+    ids = torch.randint(3, 96, (9, 12), generator=torch.Generator().manual_seed(8))
+    for merger in (Consolidate(), Stretch()):
+        some = DepthEngine(context_of(llama, ids), Cosine(), merger, None, samples=4)
+        only = engine_of(llama, ids[:4], merger)
+        assert some.trial(PAIR) == only.trial(PAIR)
+        assert some.compare(1, 3) == only.compare(1, 3)
+
+
+def test_more_samples_than_there_are_cannot_be_searched(llama: ModelView, ids: Tensor) -> None:
+    settings = {"name": "depth", "pruner": "last", "target": {"layers": 1}, "search_samples": 6}
+    stage = load_plugins().registry.build("stage", settings)
+    shape = context_of(llama, ids).original
+    with pytest.raises(RecipeError, match=r"search_samples: found 6; the calibration text has 5 samples"):
+        stage.check(Setting(shape, llama.family, llama.config, 5, 12))

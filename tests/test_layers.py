@@ -32,7 +32,8 @@ RANKS = """
     interfaces.stage trainset training_state
     training
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
-    depth modelling
+    fitting modelling
+    depth
     export
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.*
     tracking tasks.* speed

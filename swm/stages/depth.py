@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
+from pydantic import Field
 from torch import Tensor
 
 from swm.budget import ModelShape, Target
-from swm.depth import DepthEngine
+from swm.depth import DepthEngine, seen_samples
 from swm.errors import BudgetError, PlanError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.merger import LayerMerger, State
@@ -73,7 +74,8 @@ class MergeStep(Step):
 class DepthStage(Stage):
     """Removes layers: `pruner` says which windows, `merger` how each becomes one layer.
 
-    `similarity` and `merger` default to what the pruner's paper uses.
+    `similarity` and `merger` default to what the pruner's paper uses. The search looks at the first `search_samples`
+    of the calibration text, and at all of it by default; a merger that fits to activations always fits to all of it.
     """
 
     name: ClassVar[str] = "depth"
@@ -83,6 +85,7 @@ class DepthStage(Stage):
     target: Target | None = None
     similarity: SimilarityMetric | None = None
     merger: LayerMerger | None = None
+    search_samples: Annotated[int, Field(ge=1)] | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
@@ -108,6 +111,8 @@ class DepthStage(Stage):
         assert self.similarity is not None
         with at("pruner" if self.target is None else "target"):
             self._count(setting.shape, setting.shape)
+        with at("search_samples"):
+            scored = self._scored(setting.samples)
         with at("similarity"):
             if self.pruner.compares_layers and self.similarity.space == "logits":
                 raise RecipeError(
@@ -115,7 +120,7 @@ class DepthStage(Stage):
                     "layers, which have none; use a similarity of hidden states"
                 )
             try:
-                self.similarity.check(setting.samples, setting.seq_len)
+                self.similarity.check(scored, setting.seq_len)
             except ValueError as error:
                 raise RecipeError(f"similarity '{self.similarity.name}': {error}") from None
 
@@ -127,6 +132,14 @@ class DepthStage(Stage):
             return None
         return self.target.whole_layers(original, current, capacity, self.pruner.name)
 
+    def _scored(self, samples: int) -> int:
+        """How many samples a trial's similarity is taken of. Raises RecipeError where there are fewer than asked."""
+        assert self.merger is not None
+        searched = samples if self.search_samples is None else self.search_samples
+        if searched > samples:
+            raise RecipeError(f"found {searched}; the calibration text has {samples} samples")
+        return searched - seen_samples(searched) if self.merger.needs_activations else searched
+
     def plan(self, context: StageContext) -> StagePlan:
         assert self.similarity is not None
         assert self.merger is not None
@@ -134,11 +147,11 @@ class DepthStage(Stage):
         count = self._count(context.original, ModelShape(view.parameters(), tuple(view.layer_parameters())))
         label = f"{self.pruner.name} · {self.merger.name}"
         with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
-            engine = DepthEngine(context, self.similarity, self.merger, count, task)
+            engine = DepthEngine(context, self.similarity, self.merger, count, task, self.search_samples)
             proposal = self.pruner.propose(engine)
             windows = check_windows(proposal.windows, engine.layers)
-            similarity = engine.trial(windows)
-        fitted = engine.fitted(windows) if self.merger.needs_activations else {}
+            fits = self.merger.needs_activations
+            fitted, similarity = engine.fitted(windows) if fits else ({}, engine.trial(windows))
         steps = [self._step(view, window) for window in windows]
         facts = {
             **proposal.facts,

@@ -12,6 +12,7 @@ from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import FamilyError
+from swm.fitting import fit_window
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.stage import StageContext
 from swm.mergers.delete import Delete
@@ -39,7 +40,7 @@ def engine(view: ModelView, ids: Tensor, merger: LayerMerger) -> DepthEngine:
 
 
 def fitted(view: ModelView, ids: Tensor, merger: LayerMerger, window: Window = WINDOW) -> State:
-    return engine(view, ids, merger).fitted([window])[window]
+    return engine(view, ids, merger).fitted([window])[0][window]
 
 
 def error(view: ModelView, ids: Tensor, state: State, skip_first: int = 0) -> float:
@@ -86,10 +87,11 @@ def test_what_the_bottom_layer_can_give_exactly_is_found_exactly(tiny: Any, view
     state = fitted(view, ids, LeastSquares(ridge=0))
     for key, value in view.state(WINDOW.first).items():
         torch.testing.assert_close(state[key], value, atol=2e-4, rtol=2e-3)
-    before = engine(view, ids, LeastSquares(ridge=0))
+    recording = view.record(ids)
+    ends = [recording.states[i] for i in (WINDOW.first, WINDOW.last + 1)]
     wanted = view.state(WINDOW.first)[DOWN].clone()
     view.state(WINDOW.first)[DOWN].mul_(0.5)
-    found = before.fitted([WINDOW])[WINDOW][DOWN]
+    found = fit_window(view, recording, WINDOW, LeastSquares(ridge=0), lambda: ends[0], lambda: ends[1])[DOWN]
     torch.testing.assert_close(found, wanted, atol=2e-4, rtol=2e-3)
 
 
@@ -149,11 +151,11 @@ def test_skipped_tokens_do_not_count(llama: ModelView, many: Tensor) -> None:
 
 def test_a_window_is_fitted_on_what_enters_it_in_the_compressed_model(llama: ModelView, many: Tensor) -> None:
     lower, upper = Window(0, 1), Window(3, 5)
-    both = engine(llama, many, LeastSquares()).fitted([lower, upper])
+    both = engine(llama, many, LeastSquares()).fitted([lower, upper])[0]
     recording = llama.record(many)
     hidden = llama.run_layer(recording, 0, recording.states[0], both[lower])
     hidden = llama.run_layer(recording, 2, hidden)
     found = llama.run_layer(recording, 3, hidden, both[upper])
-    alone = llama.run_layer(recording, 3, hidden, engine(llama, many, LeastSquares()).fitted([upper])[upper])
+    alone = llama.run_layer(recording, 3, hidden, engine(llama, many, LeastSquares()).fitted([upper])[0][upper])
     wanted = recording.states[6]
     assert (found - wanted)[:, 1:].norm() < (alone - wanted)[:, 1:].norm()

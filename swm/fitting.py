@@ -1,0 +1,86 @@
+"""Fits the windows of a plan, bottom first, each on what the layers below make of the text once they are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.surgery import check_state
+from swm.view import ModelView, Recording
+from swm.windows import Window
+
+
+def window_states(view: ModelView, window: Window) -> list[State]:
+    """The parameters of a window's layers, the tensors of the model itself."""
+    return [view.state(position) for position in range(window.first, window.last + 1)]
+
+
+def fit_window(
+    view: ModelView,
+    recording: Recording,
+    window: Window,
+    merger: LayerMerger,
+    entering: Callable[[], Tensor],
+    leaving: Callable[[], Tensor],
+) -> State:
+    """What a merger that needs activations makes of a window; hidden states are `[samples, seq, hidden]`."""
+
+    def run(state: State) -> Tensor:
+        return view.run_layer(recording, window.first, entering(), state)
+
+    def inputs(role: str) -> Tensor:
+        return view.run_watched(recording, window.first, entering(), role)[1]
+
+    given = LayerWindow(window_states(view, window), window.keep, entering, leaving, run, inputs)
+    return check_state(merger, view, window.first, merger.merge(given))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The states of windows, and the hidden states that leave the merged and the original model's last layer."""
+
+    states: dict[Window, State]
+    end: Tensor
+    original_end: Tensor
+
+
+@torch.no_grad()
+def fit_windows(view: ModelView, ids: Tensor, windows: Sequence[Window], merger: LayerMerger) -> Fitted:
+    """Fit these windows (ascending, disjoint) on `ids` `[samples, seq]`; the states share no memory with the model.
+
+    The original and the merged model run side by side: of each, the hidden states at one place are in memory.
+    """
+    pair = _Pair(view, view.record(ids, only_first=True))
+    states: dict[Window, State] = {}
+    for window in windows:
+        pair.run_to(window.first)
+        states[window] = {key: value.clone() for key, value in pair.merge(window, merger).items()}
+    pair.run_to(len(view.layers))
+    return Fitted(states, pair.merged, pair.wanted)
+
+
+class _Pair:
+    """What the merged model so far and the original one hold before layer `position`."""
+
+    def __init__(self, view: ModelView, recording: Recording) -> None:
+        self.view, self.recording, self.position = view, recording, 0
+        self.merged = self.wanted = recording.states[0]
+
+    def run_to(self, position: int) -> None:
+        for below in range(self.position, position):
+            same = self.merged is self.wanted
+            self.wanted = self.view.run_layer(self.recording, below, self.wanted)
+            self.merged = self.wanted if same else self.view.run_layer(self.recording, below, self.merged)
+        self.position = position
+
+    def merge(self, window: Window, merger: LayerMerger) -> State:
+        for inside in range(window.first, window.last + 1):
+            self.wanted = self.view.run_layer(self.recording, inside, self.wanted)
+        state = fit_window(self.view, self.recording, window, merger, lambda: self.merged, lambda: self.wanted)
+        self.merged = self.view.run_layer(self.recording, window.first, self.merged, state)
+        self.position = window.last + 1
+        return state
