@@ -1,8 +1,9 @@
-"""The set of windows that costs least, each window judged alone with whatever the merger makes of it."""
+"""The set of windows that costs least, each window judged with whatever the merger makes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -28,6 +29,7 @@ class BestWindows(DepthPruner):
 
     criterion: Literal["loss", "similarity"] = "loss"
     longest: Annotated[int, Field(ge=1)] = 6
+    candidates: Annotated[int, Field(ge=1)] = 8
     protect_first: Annotated[int, Field(ge=0)] = 0
     protect_last: Annotated[int, Field(ge=0)] = 0
 
@@ -36,15 +38,22 @@ class BestWindows(DepthPruner):
         return sum(window.removed for window in _fill(inner, self.longest))
 
     def effort(self, layers: int, target: int | None) -> int | None:
-        return len(self._windows(layers, target or 0)) + 1
+        return len(self._windows(layers, target or 0)) + 1 + self.candidates
 
     def propose(self, context: DepthContext) -> DepthProposal:
         assert context.target is not None
         windows = self._windows(context.layers, context.target)
         before = self._badness(context, [])
         costs = {window: self._badness(context, [window]) - before for window in windows}
-        chosen = cheapest(costs, context.layers, context.target)
-        return DepthProposal(chosen, {"costs": {str(w): round(costs[w], 6) for w in chosen}})
+        sets = cheapest(costs, context.layers, context.target, self.candidates)
+        together = {chosen: self._badness(context, chosen) - before for chosen in sets}
+        best = min(sets, key=lambda chosen: (not math.isfinite(together[chosen]), together[chosen]))
+        facts = {
+            "costs": {str(window): round(costs[window], 6) for window in best},
+            "cost_together": round(together[best], 6),
+            "candidate": sets.index(best),
+        }
+        return DepthProposal(best, facts)
 
     def _windows(self, layers: int, target: int) -> list[Window]:
         stop = layers - self.protect_last
@@ -54,7 +63,7 @@ class BestWindows(DepthPruner):
             for removed in range(1, min(self.longest, target, stop - 1 - first) + 1)
         ]
 
-    def _badness(self, context: DepthContext, windows: list[Window]) -> float:
+    def _badness(self, context: DepthContext, windows: Sequence[Window]) -> float:
         return context.loss(windows) if self.criterion == "loss" else -context.trial(windows)
 
 
@@ -67,25 +76,25 @@ def _fill(layers: int, longest: int) -> list[Window]:
     return found
 
 
-def cheapest(costs: Mapping[Window, float], layers: int, target: int) -> list[Window]:
-    """The disjoint windows that remove `target` layers together for the least sum of costs; ties go to lower layers."""
-    # best[count] holds the cheapest way to remove so many layers below the current one.
-    best: list[list[tuple[float, tuple[Window, ...]] | None]] = [[None] * (target + 1) for _ in range(layers + 1)]
-    best[0][0] = (0.0, ())
-    ending: dict[int, list[Window]] = {}
-    for window in costs:
-        ending.setdefault(window.last + 1, []).append(window)
+def cheapest(costs: Mapping[Window, float], layers: int, target: int, count: int = 1) -> list[tuple[Window, ...]]:
+    """The `count` sets of disjoint windows that remove `target` layers for the least sums of costs, the least first.
+
+    Of equal sums the lower layers come first; a cost that is not a number counts as infinite.
+    """
+    # best[end][n] holds the cheapest ways to remove n layers below layer `end`.
+    best: list[list[list[tuple[float, tuple[Window, ...]]]]] = [
+        [[] for _ in range(target + 1)] for _ in range(layers + 1)
+    ]
+    best[0][0] = [(0.0, ())]
+    ending: dict[int, list[tuple[Window, float]]] = {}
+    for window, cost in costs.items():
+        ending.setdefault(window.last + 1, []).append((window, math.inf if math.isnan(cost) else cost))
     for end in range(1, layers + 1):
-        best[end] = list(best[end - 1])
-        for window in ending.get(end, ()):
-            for count in range(window.removed, target + 1):
-                below = best[window.first][count - window.removed]
-                if below is None:
-                    continue
-                total = below[0] + costs[window]
-                known = best[end][count]
-                if known is None or total < known[0]:
-                    best[end][count] = (total, (*below[1], window))
-    found = best[layers][target]
-    assert found is not None
-    return list(found[1])
+        for n in range(target + 1):
+            ways = list(best[end - 1][n])
+            for window, cost in ending.get(end, ()):
+                if window.removed <= n:
+                    below = best[window.first][n - window.removed]
+                    ways += [(total + cost, (*windows, window)) for total, windows in below]
+            best[end][n] = sorted(ways)[:count]
+    return [windows for _, windows in best[layers][target]]

@@ -42,8 +42,8 @@ class Costs:
         raise NotImplementedError
 
 
-def least(costs: dict[Window, float], layers: int, target: int) -> float:
-    """By trying every set of disjoint windows."""
+def sums(costs: dict[Window, float], layers: int, target: int) -> list[float]:
+    """Of every set of disjoint windows, in order."""
     found = []
     for count in range(1, target + 1):
         for chosen in itertools.combinations(costs, count):
@@ -53,7 +53,7 @@ def least(costs: dict[Window, float], layers: int, target: int) -> float:
                 except PlanError:
                     continue
                 found.append(sum(costs[w] for w in chosen))
-    return min(found)
+    return sorted(found)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -64,17 +64,19 @@ def test_no_other_set_costs_less(seed: int, layers: int, target: int, longest: i
     check_windows(proposal.windows, layers)
     assert removed_layers(proposal.windows) == target
     allowed = {w: c for w, c in context.costs.items() if w.removed <= longest}
-    assert sum(context.costs[w] for w in proposal.windows) == pytest.approx(least(allowed, layers, target))
-    assert sum(proposal.facts["costs"].values()) == pytest.approx(least(allowed, layers, target), abs=1e-5)
+    assert sum(context.costs[w] for w in proposal.windows) == pytest.approx(sums(allowed, layers, target)[0])
+    assert sum(proposal.facts["costs"].values()) == pytest.approx(sums(allowed, layers, target)[0], abs=1e-5)
 
 
 def test_each_window_is_asked_for_once_and_the_effort_says_so() -> None:
-    context = Costs(8, 3, 0)
+    context = Costs(12, 3, 0)
     pruner = BestWindows(protect_first=1, protect_last=2)
     pruner.propose(context)
-    assert len(context.asked) == len(set(context.asked)) == pruner.effort(8, 3)
-    assert {w for windows in context.asked for w in windows} == {
-        Window(first, last) for first in range(1, 6) for last in range(first + 1, 6) if last - first <= 3
+    assert len(context.asked) == pruner.effort(12, 3)
+    alone = [windows[0] for windows in context.asked[: -pruner.candidates] if windows]
+    assert len(alone) == len(set(alone))
+    assert set(alone) == {
+        Window(first, last) for first in range(1, 10) for last in range(first + 1, 10) if last - first <= 3
     }
 
 
@@ -103,4 +105,37 @@ def test_the_capacity_is_what_the_windows_can_remove(pruner: BestWindows, layers
 
 def test_equal_costs_take_the_lower_layers() -> None:
     costs = {Window(i, i + 1): 1.0 for i in range(5)}
-    assert cheapest(costs, 6, 2) == [Window(0, 1), Window(2, 3)]
+    assert cheapest(costs, 6, 2) == [(Window(0, 1), Window(2, 3))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_next_best_sets_follow_in_order(seed: int) -> None:
+    costs = Costs(6, 3, seed).costs
+    found = cheapest(costs, 6, 3, 10)
+    assert len(set(found)) == 10
+    assert all(removed_layers(windows) == 3 for windows in found)
+    assert [sum(costs[w] for w in windows) for windows in found] == pytest.approx(sums(costs, 6, 3)[:10])
+
+
+def test_a_set_whose_windows_hurt_each_other_is_passed_over() -> None:
+    class Hurting(Costs):
+        def loss(self, windows: Sequence[Window]) -> float:
+            return super().loss(windows) + (10.0 if tuple(windows) == self.worst else 0.0)
+
+        worst: tuple[Window, ...] = ()
+
+    context = Hurting(7, 3, 5)
+    context.worst, second = cheapest(context.costs, 7, 3, 2)
+    assert len(context.worst) > 1
+    proposal = BestWindows().propose(context)
+    assert proposal.windows == second
+    assert proposal.facts["candidate"] == 1
+    assert BestWindows(candidates=1).propose(context).windows == context.worst
+
+
+def test_a_window_without_a_number_is_not_taken() -> None:
+    context = Costs(6, 2, 5)
+    first = BestWindows().propose(context).windows
+    for window in first:
+        context.costs[window] = float("nan")
+    assert not set(first) & set(BestWindows().propose(context).windows)
