@@ -38,7 +38,7 @@ RANKS = """
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.*
     tracking tasks.* speed
     registry
-    catalogue models plan plugins
+    catalogue models plan plugins scaffolding
     original
     html_format drawings layer_pairs patches
     headline

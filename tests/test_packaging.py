@@ -97,7 +97,8 @@ def install(python: Path, *what: str | Path) -> None:
 
 def data_files(folder: Path) -> set[str]:
     """What a wheel holds besides Python: the marker of types, templates, and the rows of the tiny models."""
-    found = [*(folder / "swm/templates").iterdir(), *(folder / "swm/testing").glob("*.json")]
+    templates = [*(folder / "swm/templates").iterdir(), *(folder / "swm/scaffold").rglob("*.tmpl")]
+    found = [*templates, *(folder / "swm/testing").glob("*.json")]
     return {path.relative_to(folder).as_posix() for path in found} | {"swm/py.typed"}
 
 

@@ -1,0 +1,124 @@
+"""`swm new-plugin`: what it writes installs, passes its own tests, and is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swm.errors import PluginError
+from swm.plugins import Plugins
+from swm.scaffolding import kinds, new_plugin
+
+
+def run(*command: str | Path, cwd: Path, site: Path) -> str:
+    """Standard output of a command that must succeed, with the packages in `site`."""
+    environment = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("SWM_PLUGINS", None)
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_there_is_a_template_for_every_kind_that_authors_write() -> None:
+    assert kinds() == ["depth", "merger", "recovery", "similarity", "stage", "width"]
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize("kind", kinds())
+def test_the_package_installs_passes_its_own_tests_and_is_found(kind: str, plugins: Plugins, tmp_path: Path) -> None:
+    folder = new_plugin("my-idea", kind, plugins.registry, tmp_path / "swm-my-idea")
+    site = tmp_path / "site"
+    options = ("--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", site)
+    run(sys.executable, "-m", "pip", "install", *options, folder, cwd=tmp_path, site=site)
+    tested = run(sys.executable, "-m", "pytest", "-q", cwd=folder, site=site)
+    assert " passed" in tested
+    assert "failed" not in tested
+    swm = (sys.executable, "-m", "swm")
+    [mine] = [
+        e
+        for e in json.loads(run(*swm, "strategies", kind, "--json", cwd=tmp_path, site=site))
+        if "my-idea" in e["origin"]
+    ]
+    assert (mine["kind"], mine["name"]) == (kind, "my-idea")
+    assert "swm-my-idea 0.1.0" in run(*swm, "doctor", "--json", cwd=tmp_path, site=site)
+    plan = run(*swm, "plan", "recipe.yaml", "--set", f"model={tiny_folder(tmp_path)}", cwd=folder, site=site)
+    assert plan
+
+
+def tiny_folder(parent: Path) -> Path:
+    """A folder with a tiny model."""
+    from swm.testing import tiny_model, tiny_tokenizer
+
+    folder = parent / "tiny"
+    tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_names_are_made_for_python(plugins: Plugins, tmp_path: Path) -> None:
+    folder = new_plugin("mean-2-norm", "merger", plugins.registry, tmp_path / "deep" / "er")
+    assert (folder / "src" / "swm_mean_2_norm" / "mean_2_norm.py").is_file()
+    assert "class Mean2Norm(swm.LayerMerger)" in (folder / "src" / "swm_mean_2_norm" / "mean_2_norm.py").read_text()
+    assert (folder / ".gitignore").is_file()
+    assert "${" not in "".join(file.read_text() for file in folder.rglob("*") if file.is_file())
+    assert [entry.name for entry in folder.parent.iterdir()] == ["er"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("mine", "mergr", r"unknown kind 'mergr'.*Did you mean 'merger'"),
+        ("mine", "common", "unknown kind 'common'"),
+        ("My_Metric", "similarity", r"name: found 'My_Metric'; allowed are small letters.* such as my-metric"),
+        ("2nd", "similarity", "allowed are small letters"),
+        ("a--b", "similarity", "allowed are small letters"),
+        ("a" * 61, "similarity", "60 characters at most"),
+        ("lambda", "similarity", "a word of the Python language"),
+        ("null", "similarity", "'null', which YAML does not read as text"),
+        ("any", "similarity", "its class Any would hide one"),
+        ("cosine", "similarity", "there is a similarity 'cosine' already, from swm"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    name: str, kind: str, message: str, plugins: Plugins, tmp_path: Path
+) -> None:
+    with pytest.raises(PluginError, match=message):
+        new_plugin(name, kind, plugins.registry, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_brings_a_step_of_its_name(plugins: Plugins, tmp_path: Path) -> None:
+    [step, *_] = set(plugins.registry.names("step")) - set(plugins.registry.names("stage"))
+    with pytest.raises(PluginError, match=f"there is a step '{step}' already, from swm"):
+        new_plugin(step, "stage", plugins.registry, tmp_path / "out")
+
+
+def test_the_name_of_an_installed_package_is_refused(
+    plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "swm_lately.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError, match="a package swm_lately is installed already"):
+        new_plugin("lately", "merger", plugins.registry, tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(plugins: Plugins, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PluginError, match="file/out cannot be written: "):
+        new_plugin("mine", "merger", plugins.registry, tmp_path / "file" / "out")
+
+
+def test_nothing_is_overwritten(plugins: Plugins, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PluginError, match="out exists already; choose another name, or another folder with --output"):
+        new_plugin("mine", "merger", plugins.registry, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_name_of_another_kind_is_free(plugins: Plugins, tmp_path: Path) -> None:
+    assert new_plugin("cosine", "merger", plugins.registry, tmp_path / "out").is_dir()
