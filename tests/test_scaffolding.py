@@ -60,6 +60,15 @@ def tiny_folder(parent: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("kind", kinds())
+def test_the_code_is_clean(kind: str, plugins: Plugins, tmp_path: Path) -> None:
+    pytest.importorskip("ruff")
+    folder = new_plugin("my-idea", kind, plugins.registry, tmp_path / "swm-my-idea")
+    ruff = (sys.executable, "-m", "ruff")
+    run(*ruff, "check", "--isolated", "--line-length=120", "--select=E,F,W,I,B,UP,N", ".", cwd=folder, site=folder)
+    run(*ruff, "format", "--isolated", "--line-length=120", "--check", ".", cwd=folder, site=folder)
+
+
 def test_names_are_made_for_python(plugins: Plugins, tmp_path: Path) -> None:
     folder = new_plugin("mean-2-norm", "merger", plugins.registry, tmp_path / "deep" / "er")
     assert (folder / "src" / "swm_mean_2_norm" / "mean_2_norm.py").is_file()
