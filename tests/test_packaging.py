@@ -162,6 +162,8 @@ def test_installed_command_works_in_another_folder(
     assert {(entry["kind"], entry["name"]) for entry in listed if entry["origin"] == "swm"} == {
         (entry.strategy.kind, entry.strategy.name) for entry in plugins.registry.entries() if entry.origin == "swm"
     }
+    run(environment.with_name("swm"), "new-plugin", "my-idea", "--kind", "depth", cwd=elsewhere)
+    assert {".gitignore", "pyproject.toml", "src", "tests"} <= {p.name for p in (elsewhere / "swm-my-idea").iterdir()}
 
 
 def test_editable_install_runs_the_checkout(checkout: Path, environment: Path, elsewhere: Path) -> None:

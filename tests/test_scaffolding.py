@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from swm.cli import app, main
 from swm.errors import PluginError
 from swm.plugins import Plugins
 from swm.scaffolding import kinds, new_plugin
@@ -127,6 +129,22 @@ def test_nothing_is_overwritten(plugins: Plugins, tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="out exists already; choose another name, or another folder with --output"):
         new_plugin("mine", "merger", plugins.registry, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_command_says_what_comes_next_and_refuses_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    assert all(kind in runner.invoke(app, ["new-plugin", "--help"]).output for kind in kinds())
+    done = runner.invoke(app, ["new-plugin", "my-idea", "--kind", "width"])
+    assert done.exit_code == 0
+    assert "pip install -e 'swm-my-idea[test]'" in done.output
+    assert (tmp_path / "swm-my-idea" / "pyproject.toml").is_file()
+    monkeypatch.setattr(sys, "argv", ["swm", "new-plugin", "my-idea", "--kind", "width"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.strip().count("\n") == 0
 
 
 def test_a_name_of_another_kind_is_free(plugins: Plugins, tmp_path: Path) -> None:
