@@ -21,7 +21,7 @@ class Ties(swm.LayerMerger):
     """Adds to the layer that stays the mean of the large differences that agree in sign.
 
     Of each other layer's difference only the `density` largest entries count; each entry of the matrix takes the sign
-    of their sum, and the mean of those that have it. Norms stay. Source: Yadav et al., arXiv 2306.01708, section 4.
+    of their sum, and the mean of those that have it. Norms stay. Source: Yadav et al., arXiv 2306.01708.
     """
 
     name: ClassVar[str] = "ties"
