@@ -19,7 +19,7 @@ swm_api = 1
 class Neighbours(swm.SampleMetric):
     """The share of each token's nearest tokens (by cosine, in its sample) that both activations agree on.
 
-    Blind to scale and rotation, and to whatever is far away. Source: Huh et al., arXiv 2405.07987 (mutual nearest neighbours).
+    Blind to scale and rotation, and to whatever is far away. Source: Huh et al., arXiv 2405.07987.
     """
 
     name: ClassVar[str] = "neighbours"

@@ -20,7 +20,7 @@ class OutputShare(swm.WidthPruner):
     """A unit's mean share of the outputs: `|W_ij| |x_j|^power` over its sum over j; 1 is that of an average unit.
 
     Each output counts alike, however large it is: a few huge ones do not decide, as they do where shares are not taken.
-    `|x_j|` is the root mean square of input j. After the relative importance of Zhang et al., "Plug-and-Play", ICLR 2024.
+    `|x_j|` is the root mean square of input j. After the relative importance of "Plug-and-Play", Zhang et al., 2024.
     """
 
     name: ClassVar[str] = "output-share"
