@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from swm.commands.about import doctor, strategies
+from swm.commands.about import doctor, schema, strategies
 from swm.commands.author import new_plugin
 from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.run import apply, compress, diff, plan
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (compress, plan, apply, diff, inspect, evaluate, compare, strategies, doctor, new_plugin):
+for command in (compress, plan, apply, diff, inspect, evaluate, compare, strategies, schema, doctor, new_plugin):
     app.command()(command)
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from swm.errors import RecipeError, did_you_mean, listed
 from swm.interfaces.strategy import Strategy
@@ -43,8 +45,8 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
             )
     ready = dict(values)
     for name, value in values.items():
-        kind = _strategy_kind(hints[name])
-        nested = _plain_dataclass(hints[name])
+        kind = strategy_kind(hints[name])
+        nested = plain_dataclass(hints[name])
         if value is None and type(None) in get_args(hints[name]):
             continue
         if kind is not None:
@@ -67,6 +69,21 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
         return cls(**checked)
     except (ValueError, TypeError) as error:
         fail(path, f"{who}: {error}" if issubclass(cls, Strategy) else str(error))
+
+
+def plain_schema(cls: type[Any], ref_template: str) -> dict[str, Any]:
+    """The JSON schema of the fields of the dataclass `cls` that hold plain values, as they are validated.
+
+    Types that JSON does not know are described as anything. `ref_template` is where its `$defs` will stand.
+    """
+    return _model(cls).model_json_schema(  # type: ignore[arg-type]
+        ref_template=ref_template, schema_generator=_Lenient
+    )
+
+
+class _Lenient(GenerateJsonSchema):
+    def handle_invalid_for_json_schema(self, schema: CoreSchema, error_info: str) -> JsonSchemaValue:
+        return {}
 
 
 def check_fields(cls: type[Any]) -> None:
@@ -92,14 +109,16 @@ def _options(hint: Any) -> list[Any]:
     return [hint]
 
 
-def _strategy_kind(hint: Any) -> str | None:
+def strategy_kind(hint: Any) -> str | None:
+    """The kind of the strategy that a field of this type holds, if it holds one."""
     for option in _options(hint):
         if inspect.isclass(option) and issubclass(option, Strategy):
             return option.kind
     return None
 
 
-def _plain_dataclass(hint: Any) -> type[Any] | None:
+def plain_dataclass(hint: Any) -> type[Any] | None:
+    """The dataclass that a field of this type holds, if it holds one."""
     for option in _options(hint):
         if inspect.isclass(option) and dataclasses.is_dataclass(option):
             return option
@@ -126,7 +145,7 @@ def _fixed(hint: Any, value: Any) -> Any:
 
 
 def _is_ready(hint: Any) -> bool:
-    return _strategy_kind(hint) is not None or _plain_dataclass(hint) is not None
+    return strategy_kind(hint) is not None or plain_dataclass(hint) is not None
 
 
 @functools.cache
@@ -136,7 +155,7 @@ def _model(cls: type[Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
-        if _strategy_kind(hint) is None and _plain_dataclass(hint) is None and field.init:
+        if strategy_kind(hint) is None and plain_dataclass(hint) is None and field.init:
             fields[field.name] = (hint, None)
     return create_model(cls.__name__, __config__=ConfigDict(extra="ignore", strict=True, allow_inf_nan=False), **fields)
 

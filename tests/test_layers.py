@@ -30,7 +30,7 @@ RANKS = """
     interfaces.tracker
     calibration schedule units interfaces.recovery
     interfaces.stage trainset training_state
-    training
+    training next_token
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
     fitting modelling
     depth
@@ -43,7 +43,7 @@ RANKS = """
     html_format drawings layer_pairs patches
     headline
     card checkpoint doctor html_report recipe report
-    comparison measuring inspection
+    comparison measuring inspection schema
     figures inspecting
     inspection_files
     evaluation preparation

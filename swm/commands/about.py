@@ -1,7 +1,8 @@
-"""Commands that tell what there is: `strategies`, `doctor`."""
+"""Commands that tell what there is: `strategies`, `schema`, `doctor`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,27 @@ def strategies(
     for each in sorted({entry["kind"] for entry in chosen}):
         rows = [[e["name"], e["summary"], e["shown"], e["origin"]] for e in chosen if e["kind"] == each]
         out().print(table(each, ["name", "what it does", "parameters", "from"], rows))
+
+
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
+    plugin: PluginFile = [],  # noqa: B006
+) -> None:
+    """The JSON schema of recipes, for editors: every strategy with its parameters, plugins included."""
+    from swm.plugins import load_plugins
+    from swm.schema import recipe_schema, write_schema
+
+    plugins = load_plugins(plugin)
+    warn_broken(plugins, False)
+    made = recipe_schema(plugins.registry)
+    if output is None:
+        print_json(made)
+        return
+    write_schema(made, output)
+    typer.echo(
+        f"wrote {output}; editors with a YAML language server read it where a recipe begins with\n"
+        f"# yaml-language-server: $schema={output}"
+    )
 
 
 def doctor(

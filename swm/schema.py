@@ -1,0 +1,169 @@
+"""The JSON schema of recipes, made of the classes that recipes are validated with."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import tempfile
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from swm.construct import plain_dataclass, plain_schema, strategy_kind
+from swm.errors import SwmError
+from swm.interfaces.strategy import Strategy, plain
+from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
+from swm.registry import Entry, Registry
+
+Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# What `from_value` of some strategy may understand: anything that stands without a name.
+BARE: Schema = {"type": ["string", "array", "number", "boolean"]}
+NULL: Schema = {"type": "null"}
+
+
+def recipe_schema(registry: Registry) -> Schema:
+    """What a recipe may hold with these strategies, in the dialect 2020-12.
+
+    Every recipe that loads is valid. The converse does not hold for what depends on several keys, such as a stage that
+    has neither a target nor a budget to take one from.
+    """
+    return _Writer(registry).recipe()
+
+
+def write_schema(schema: Schema, file: Path) -> None:
+    """Write it, over what stood there. Raises SwmError when that cannot be done."""
+    if file.is_dir():
+        raise SwmError(f"schema {file} cannot be written: it is a folder; name a file in it")
+    try:
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".swm-") as temporary:
+            fresh = Path(temporary) / file.name
+            fresh.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(fresh, file)
+    except OSError as error:
+        raise SwmError(f"schema {file} cannot be written: {error.strerror or error}") from None
+
+
+class _Writer:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._definitions: dict[str, Schema] = {}
+
+    def recipe(self) -> Schema:
+        whole = self._of(Recipe, optional=("calibration",))
+        keys = whole["properties"]
+        keys["stages"] = {"type": "array", "minItems": 1, "items": self._stage(), "description": "In their order."}
+        tracker = self._kind("tracker")
+        keys["trackers"] = {"anyOf": [tracker, {"type": "array", "items": tracker}]}
+        # `build_recipe` fills in the text, and takes short forms of two values.
+        self._definitions[CalibrationRecipe.__name__] = self._of(CalibrationRecipe, optional=("text",))
+        measured = self._definitions[EvaluationRecipe.__name__]["properties"]
+        measured["tasks"] = {"anyOf": [{"type": "string"}, measured["tasks"]]}
+        measured["speed"] = {"anyOf": [{"type": "boolean"}, measured["speed"]]}
+        return {"$schema": DIALECT, "title": "A recipe of swm", **whole, "$defs": self._definitions}
+
+    def _stage(self) -> Schema:
+        """A mapping with one key, the stage's name."""
+        properties = {
+            entry.strategy.name: self._below(entry)
+            for entry in self._registry.entries()
+            if entry.strategy.kind == "stage"
+        }
+        return {
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": False,
+            "minProperties": 1,
+            "maxProperties": 1,
+        }
+
+    def _below(self, entry: Entry) -> Schema:
+        """What stands below a stage's name: its parameters, or the strategy that it holds."""
+        holds = getattr(entry.strategy, "holds", "")
+        return self._kind(holds) if holds else self._defined(f"stage.{entry.strategy.name}", entry.strategy)
+
+    def _kind(self, kind: str) -> Schema:
+        """A strategy of that kind: a name, or a mapping with name and parameters."""
+        reference = {"$ref": f"#/$defs/{kind}"}
+        if kind in self._definitions:
+            return reference
+        self._definitions[kind] = {}
+        entries = [entry for entry in self._registry.entries() if entry.strategy.kind == kind]
+        choices = [self._named(entry.strategy) for entry in entries]
+        alone = [entry.strategy.name for entry in entries if not _required(entry.strategy)]
+        others = [BARE] if any(_takes_values(entry.strategy) for entry in entries) else []
+        others += [NULL] if any(entry.strategy.is_default for entry in entries) else []
+        self._definitions[kind] = {"anyOf": [{"enum": alone}, *choices, *others]}
+        return reference
+
+    def _named(self, strategy: type[Strategy]) -> Schema:
+        reference = self._defined(f"{strategy.kind}.{strategy.name}", strategy)
+        definition = self._definitions[f"{strategy.kind}.{strategy.name}"]
+        definition["properties"] = {"name": {"const": strategy.name}, **definition["properties"]}
+        definition["required"] = ["name", *definition.get("required", [])]
+        return reference
+
+    def _defined(self, name: str, cls: type[Any]) -> Schema:
+        if name not in self._definitions:
+            self._definitions[name] = {}
+            self._definitions[name].update(self._of(cls))
+        return {"$ref": f"#/$defs/{name}"}
+
+    def _of(self, cls: type[Any], optional: Sequence[str] = ()) -> Schema:
+        """A mapping of the fields of a dataclass."""
+        written = plain_schema(cls, f"#/$defs/{cls.__name__}.{{model}}")
+        for name, definition in written.get("$defs", {}).items():
+            self._definitions[f"{cls.__name__}.{name}"] = definition
+        hints = typing.get_type_hints(cls, include_extras=True)
+        properties = {
+            field.name: self._field(hints[field.name], written["properties"].get(field.name, {}), field)
+            for field in dataclasses.fields(cls)
+            if field.init
+        }
+        required = [name for name in _required(cls) if name not in optional]
+        described: Schema = {"type": "object", "description": _described(cls), "properties": properties}
+        return {**described, **({"required": required} if required else {}), "additionalProperties": False}
+
+    def _field(self, hint: Any, written: Schema, field: dataclasses.Field[Any]) -> Schema:
+        kind, nested = strategy_kind(hint), plain_dataclass(hint)
+        if kind is not None:
+            return _nullable(self._kind(kind), hint)
+        if nested is not None:
+            return _nullable(self._defined(nested.__name__, nested), hint)
+        kept = {key: value for key, value in written.items() if key not in ("title", "default")}
+        if field.default is dataclasses.MISSING or field.default is None:
+            return kept
+        return {**kept, "default": plain(field.default)}
+
+
+def _nullable(held: Schema, hint: Any) -> Schema:
+    return {"anyOf": [held, NULL]} if type(None) in typing.get_args(hint) else held
+
+
+def _takes_values(strategy: type[Strategy]) -> bool:
+    return getattr(strategy.from_value, "__func__", None) is not getattr(Strategy.from_value, "__func__", None)
+
+
+def _required(cls: type[Any]) -> list[str]:
+    """The fields that have no default, and that `complete` does not fill in by itself."""
+    missing = dataclasses.MISSING
+    names = [
+        f.name for f in dataclasses.fields(cls) if f.init and f.default is missing and f.default_factory is missing
+    ]
+    complete = getattr(cls, "complete", None)
+    if complete is None or not names:
+        return names
+    try:
+        filled = complete({}, lambda kind, value: value)
+    except Exception:  # a stranger's method, asked what it was not written for
+        return []
+    return [name for name in names if name not in filled]
+
+
+def _described(cls: type[Any]) -> str:
+    text = inspect.getdoc(cls) or ""
+    paper = getattr(cls, "paper", "")
+    return f"{text}\n\n{paper}".strip()
