@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
-from swm.recovery.next_token import next_token_loss
+from swm.next_token import next_token_loss
 from swm.training import TrainedRecovery, train
 
 

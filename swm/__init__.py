@@ -11,116 +11,183 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from swm.budget import Target
+    from swm.budget import ModelShape, Target
     from swm.calibration import Calibration
-    from swm.errors import SwmError
+    from swm.errors import (
+        BudgetError,
+        FamilyError,
+        ModelError,
+        PlanError,
+        RecipeError,
+        RecoveryError,
+        SwmError,
+        at,
+        unknown,
+    )
     from swm.families import ModelFamily
     from swm.hookspecs import hookimpl
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-    from swm.interfaces.merger import LayerMerger, LayerWindow
+    from swm.interfaces.merger import End, LayerMerger, LayerWindow
     from swm.interfaces.provider import ModelProvider
     from swm.interfaces.rebuild import Rebuild, Replaced
     from swm.interfaces.recovery import Recovery, RecoveryContext
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
-    from swm.interfaces.stage import Stage, StageContext, StagePlan, Step
+    from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+    from swm.interfaces.strategy import Strategy
     from swm.interfaces.text import Example, TextSource
     from swm.interfaces.tracker import Tracker
-    from swm.interfaces.width import UnitGroup, WidthPruner
+    from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
+    from swm.models import cache_folder
+    from swm.next_token import next_token_loss
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
     from swm.plugins import load_plugins
+    from swm.progress import Progress, Task
+    from swm.ranges import format_ranges
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
     from swm.replay import replay
-    from swm.surgery import replace_projection
+    from swm.scoring import layer_gradients
+    from swm.surgery import positions, replace_projection, set_parameter
     from swm.training import TrainedRecovery, train
-    from swm.view import ModelView
-    from swm.windows import Window
+    from swm.units import features
+    from swm.view import ModelView, Recording
+    from swm.windows import Window, windows_without
 
 _HOME = {
-    "Tracker": "swm.interfaces.tracker",
-    "replace_projection": "swm.surgery",
-    "Replaced": "swm.interfaces.rebuild",
-    "Rebuild": "swm.interfaces.rebuild",
+    "ModelShape": "swm.budget",
     "Target": "swm.budget",
     "Calibration": "swm.calibration",
+    "BudgetError": "swm.errors",
+    "FamilyError": "swm.errors",
+    "ModelError": "swm.errors",
+    "PlanError": "swm.errors",
+    "RecipeError": "swm.errors",
+    "RecoveryError": "swm.errors",
     "SwmError": "swm.errors",
+    "at": "swm.errors",
+    "unknown": "swm.errors",
     "ModelFamily": "swm.families",
     "hookimpl": "swm.hookspecs",
     "DepthContext": "swm.interfaces.depth",
     "DepthProposal": "swm.interfaces.depth",
     "DepthPruner": "swm.interfaces.depth",
+    "End": "swm.interfaces.merger",
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
     "ModelProvider": "swm.interfaces.provider",
+    "Rebuild": "swm.interfaces.rebuild",
+    "Replaced": "swm.interfaces.rebuild",
     "Recovery": "swm.interfaces.recovery",
     "RecoveryContext": "swm.interfaces.recovery",
     "SampleMetric": "swm.interfaces.similarity",
     "SimilarityMetric": "swm.interfaces.similarity",
+    "Setting": "swm.interfaces.stage",
     "Stage": "swm.interfaces.stage",
     "StageContext": "swm.interfaces.stage",
     "StagePlan": "swm.interfaces.stage",
     "Step": "swm.interfaces.stage",
+    "Strategy": "swm.interfaces.strategy",
     "Example": "swm.interfaces.text",
     "TextSource": "swm.interfaces.text",
-    "TrainedRecovery": "swm.training",
-    "train": "swm.training",
+    "Tracker": "swm.interfaces.tracker",
+    "CoupledWeight": "swm.interfaces.width",
+    "Need": "swm.interfaces.width",
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
+    "cache_folder": "swm.models",
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",
-    "replay": "swm.replay",
     "Plan": "swm.plan",
     "load_plugins": "swm.plugins",
+    "Progress": "swm.progress",
+    "Task": "swm.progress",
+    "format_ranges": "swm.ranges",
     "Recipe": "swm.recipe",
     "load_recipe": "swm.recipe",
+    "next_token_loss": "swm.next_token",
     "Registry": "swm.registry",
+    "replay": "swm.replay",
+    "layer_gradients": "swm.scoring",
+    "positions": "swm.surgery",
+    "replace_projection": "swm.surgery",
+    "set_parameter": "swm.surgery",
+    "TrainedRecovery": "swm.training",
+    "train": "swm.training",
+    "features": "swm.units",
     "ModelView": "swm.view",
+    "Recording": "swm.view",
     "Window": "swm.windows",
+    "windows_without": "swm.windows",
 }
 
 __all__ = [
+    "BudgetError",
     "Calibration",
     "CompressionPipeline",
+    "CoupledWeight",
     "DepthContext",
     "DepthProposal",
     "DepthPruner",
+    "End",
     "Example",
+    "FamilyError",
     "LayerMerger",
     "LayerWindow",
+    "ModelError",
     "ModelFamily",
     "ModelProvider",
+    "ModelShape",
     "ModelView",
+    "Need",
     "Plan",
+    "PlanError",
+    "Progress",
     "Rebuild",
     "Recipe",
+    "RecipeError",
+    "Recording",
     "Recovery",
     "RecoveryContext",
+    "RecoveryError",
     "Registry",
     "Replaced",
     "RunResult",
     "SampleMetric",
+    "Setting",
     "SimilarityMetric",
     "Stage",
     "StageContext",
     "StagePlan",
     "Step",
+    "Strategy",
     "SwmError",
     "Target",
+    "Task",
     "TextSource",
     "Tracker",
     "TrainedRecovery",
     "UnitGroup",
     "WidthPruner",
     "Window",
+    "at",
+    "cache_folder",
     "compress",
+    "features",
+    "format_ranges",
     "hookimpl",
+    "layer_gradients",
     "load_plugins",
     "load_recipe",
+    "next_token_loss",
+    "positions",
     "replace_projection",
     "replay",
+    "set_parameter",
     "train",
+    "unknown",
+    "windows_without",
 ]
 
 

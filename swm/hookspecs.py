@@ -1,10 +1,10 @@
 """What a plugin can implement. All hooks are optional.
 
 A plugin says in its module for which version of this interface it was written: `swm_api = 1`. The promise: hooks, the
-abstract classes that `swm` exports, and `swm.testing` only get additions while `API_VERSION` stays; it grows by one
-with a release that takes something away or asks more of a plugin, and `CHANGELOG.md` says what. Plugins of versions
-from `OLDEST_API` on are loaded, those of older and of later ones are not: `swm doctor` says so, and all else works. A
-plugin that says nothing is loaded, at its own risk.
+names that `swm` exports, and `swm.testing` only get additions while `API_VERSION` stays; it grows by one with a release
+that takes something away or asks more of a plugin, and `CHANGELOG.md` says what. Plugins of versions from `OLDEST_API`
+on are loaded, those of older and of later ones are not: `swm doctor` says so, and all else works. A plugin that says
+nothing is loaded, at its own risk.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from pydantic import Field
 from torch import Tensor
 
 import swm
-from swm.interfaces.width import Need
 
 swm_api = 1
 
@@ -27,7 +26,7 @@ class OutputShare(swm.WidthPruner):
     standardised: ClassVar[bool] = True
     power: Annotated[float, Field(ge=0)] = 0.5
 
-    def needs(self) -> frozenset[Need]:
+    def needs(self) -> frozenset[swm.Need]:
         return frozenset({"inputs"})
 
     def score(self, group: swm.UnitGroup) -> Tensor:

@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor
 
 import swm
-from swm.interfaces.merger import End
 
 swm_api = 1
 
@@ -27,7 +26,7 @@ class Ties(swm.LayerMerger):
     name: ClassVar[str] = "ties"
     density: Annotated[float, Field(gt=0, le=1)] = 0.2
 
-    def survivor(self, keep: End | None) -> End:
+    def survivor(self, keep: swm.End | None) -> swm.End:
         return keep or "bottom"
 
     def merge(self, window: swm.LayerWindow) -> Mapping[str, Tensor]:

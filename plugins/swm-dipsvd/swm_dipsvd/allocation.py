@@ -12,10 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from swm.errors import PlanError
-from swm.interfaces.strategy import Strategy
-from swm.progress import Progress
-from swm.view import ModelView
+from swm import ModelView, PlanError, Progress, Strategy
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 import swm
-from swm.errors import PlanError
-from swm.ranges import format_ranges
-from swm.units import features
+from swm import PlanError, features, format_ranges
 from swm_dipsvd.pair import REBUILD, FactorPair
 
 

@@ -11,10 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.errors import BudgetError
-from swm.interfaces.stage import StageContext
-from swm.progress import Task
-from swm.view import Recording
+from swm import BudgetError, Recording, StageContext, Task
 from swm_dipsvd.factors import Factors, factorise
 from swm_dipsvd.observation import observe
 from swm_dipsvd.ranks import Key, Size, ranks_of

@@ -11,10 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 import swm
-from swm.budget import ModelShape
-from swm.errors import FamilyError, RecipeError, at, unknown
-from swm.families import ModelFamily
-from swm.interfaces.stage import Setting
+from swm import FamilyError, ModelFamily, ModelShape, RecipeError, Setting, at, unknown
 from swm_dipsvd.allocation import Allocation, AllocationContext, checked
 from swm_dipsvd.allocations.uniform import Uniform
 from swm_dipsvd.factor import FactorStep

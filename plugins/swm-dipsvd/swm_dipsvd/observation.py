@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swm.errors import ModelError
-from swm.scoring import layer_gradients
-from swm.view import ModelView, Recording
+from swm import ModelError, ModelView, Recording, layer_gradients
 from swm_dipsvd.moments import Moments, Need
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from swm.interfaces.rebuild import Rebuild
+from swm import Rebuild
 
 REBUILD = Rebuild(
     "swm_low_rank",

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from swm.errors import BudgetError, PlanError
-from swm.units import features
-from swm.view import ModelView
+from swm import BudgetError, ModelView, PlanError, features
 
 Key = tuple[int, str]
 """The position of a layer and the role of a projection in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from swm.interfaces.strategy import Strategy
+from swm import Strategy
 from swm_dipsvd.moments import Moments, Need
 from swm_dipsvd.whitener import Whitener
 

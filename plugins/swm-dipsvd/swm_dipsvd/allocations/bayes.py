@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
-from swm import models
-from swm.errors import ModelError
+from swm import ModelError, cache_folder
 from swm_dipsvd.allocation import Allocation, AllocationContext, Shares, balanced
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Bayes(Allocation):
         from optuna.storages.journal import JournalFileBackend
 
         key = context.key({"low": self.low, "sampler": self.sampler, "samples": self.samples, "version": 1})
-        file: Path = models.cache_folder() / "lowrank" / f"{key}.journal"
+        file: Path = cache_folder() / "lowrank" / f"{key}.journal"
         file.parent.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(file)))
         return create_study(storage=storage, study_name=key, direction="minimize", load_if_exists=True)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.scoring import layer_gradients
+from swm import layer_gradients
 from swm_dipsvd.allocation import Allocation, AllocationContext, Shares, balanced
 
 ROUNDS, ENERGY, NOTHING = 25, 0.95, 1e-8

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
-from swm.errors import RecipeError
+from swm import RecipeError
 from swm_dipsvd.allocation import Allocation, AllocationContext, Shares
 
 # Published vectors are rounded to three places.

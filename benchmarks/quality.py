@@ -1,0 +1,168 @@
+"""What each way of compressing costs in perplexity and in the seven tasks, with and without repair.
+
+    python benchmarks/quality.py --text wiki.test.raw --calibration c4.jsonl.gz
+
+Rows are kept in benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets the tables. `--only`
+takes parts of the rows' names.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from results import Rows, machine, markdown_table, write_section
+
+from swm.errors import SwmError
+from swm.pipeline import CompressionPipeline
+from swm.plugins import load_plugins
+from swm.recipe import build_recipe
+
+Settings = dict[str, Any]
+EACH = {"name": "cosine", "tokens": "each"}
+REPAIR: Settings = {"repair": {}}
+LAYERS, RATIOS = (6, 10), (0.2, 0.35)
+DEPTH: dict[str, Settings] = {
+    "last": {"pruner": "last"},
+    "random": {"pruner": "random"},
+    "block-influence": {"pruner": "block-influence"},
+    "contiguous": {"pruner": "contiguous"},
+    "single-loss": {"pruner": "single-loss"},
+    "greedy-loss": {"pruner": "greedy-loss"},
+    "laco": {"pruner": "laco", "similarity": EACH},
+    "SWM, released": {"pruner": {"name": "sliding-window", "quirks": "released"}},
+    "SWM, fixed, each token": {"pruner": "sliding-window", "similarity": EACH},
+    "block-influence, average": {"pruner": "block-influence", "merger": "average"},
+    "block-influence, ema": {"pruner": "block-influence", "merger": "ema"},
+    "contiguous, linear (ReplaceMe)": {"pruner": "contiguous", "merger": "linear"},
+    "block-influence, linear": {"pruner": "block-influence", "merger": "linear"},
+    "block-influence, least-squares": {"pruner": "block-influence", "merger": "least-squares"},
+    "SWM, fixed, least-squares": {"pruner": "sliding-window", "similarity": EACH, "merger": "least-squares"},
+    "best-windows, least-squares": {"pruner": "best-windows"},
+}
+REPAIRED = ("block-influence", "contiguous", "best-windows, least-squares")
+WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
+BOTH: dict[str, Settings] = {
+    "SWM + llm-pruner": DEPTH["SWM, fixed, each token"],
+    "block-influence + llm-pruner": DEPTH["block-influence"],
+    "best-windows + llm-pruner": DEPTH["best-windows, least-squares"],
+}
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """Parts of recipes by the name of the row."""
+    found: dict[str, dict[str, Any]] = {}
+    for count in LAYERS:
+        for name, settings in DEPTH.items():
+            depth = {"depth": {"search_samples": 16, **settings, "target": {"layers": count}}}
+            found[f"{name} | {count} layers"] = {"stages": [depth]}
+            if name in REPAIRED:
+                found[f"{name}, then repair | {count} layers"] = {"stages": [depth, REPAIR]}
+    for ratio in RATIOS:
+        for name in WIDTH:
+            width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
+            found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
+            found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [width, REPAIR]}
+        for name, settings in BOTH.items():
+            stages = [{"depth": {"search_samples": 16, **settings}}, {"width": {"pruner": "llm-pruner"}}]
+            budget = {"ratio": ratio, "depth_share": 0.5}
+            found[f"{name} | {ratio:.0%}"] = {"stages": stages, "budget": budget}
+            found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [*stages, REPAIR], "budget": budget}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--text", required=True, help="the WikiText-2 test file, or any text")
+    parser.add_argument("--calibration", required=True, help="a text source or file")
+    parser.add_argument("--samples", type=int, default=96, help="calibration samples of 256 tokens")
+    parser.add_argument("--limit", type=int, default=100, help="items of each task")
+    parser.add_argument("--max-tokens", type=int, default=64 * 512)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
+    parser.add_argument("--only", nargs="+", default=[""], help="rows whose name has one of these in it")
+    parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
+    bench = Bench(parser.parse_args())
+    dense = bench.row("dense", {"stages": [{"depth": {"pruner": "last", "target": {"layers": 1}}}]})
+    sections = [bench.protocol()]
+    found = {name: bench.row(name, recipe) for name, recipe in cases().items()}
+    for size in (*(f"{count} layers" for count in LAYERS), *(f"{ratio:.0%}" for ratio in RATIOS)):
+        rows = [["dense", *cells(dense, dense)]]
+        rows += [[name.split(" | ")[0], *cells(row, dense)] for name, row in found.items() if name.endswith(size)]
+        columns = [size, "parameters that went", "perplexity", "times dense", "average of seven tasks, %"]
+        sections.append(markdown_table(columns, rows))
+    write_section("quality", "\n\n".join(sections))
+
+
+def cells(row: dict[str, Any], dense: dict[str, Any]) -> list[str]:
+    if "missing" in row or "missing" in dense:
+        return ["", "not measured", "", ""]
+    if "refused" in row:
+        return ["", "refused", "", ""]
+    value, mean = row["perplexity"]["value"], row["tasks"]["average"]
+    times = value / dense["perplexity"]["value"]
+    return [
+        f"{1 - row['parameters'] / dense['parameters']:.1%}",
+        f"{value:.1f}" if value < 10_000 else f"{value:.0e}",
+        f"{times:.2f}" if times < 100 else f"{times:.0e}",
+        f"{100 * mean['value']:.1f} ± {100 * mean['standard_error']:.1f}",
+    ]
+
+
+class Bench:
+    """Runs a recipe for each row and measures what it leaves."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.plugins = load_plugins()
+        self.rows = Rows(options.out / "quality.jsonl")
+
+    def row(self, key: str, recipe: dict[str, Any]) -> dict[str, Any]:
+        wanted = key == "dense" or any(part in key for part in self.options.only)
+        self.rows.known_only = self.options.known_only or not wanted
+        return self.rows.measure(key, lambda: self._measure(recipe, "dense" if key == "dense" else "compressed"))
+
+    def _measure(self, recipe: dict[str, Any], which: str) -> dict[str, Any]:
+        options = self.options
+        text = {"text": options.text, "seq_len": 512, "bos": "none", "max_tokens": options.max_tokens}
+        base = {
+            "model": options.model,
+            "dtype": "float32",
+            "device": "cpu",
+            "calibration": {"text": options.calibration, "samples": options.samples, "seq_len": 256},
+            "evaluate": {"perplexity": text, "tasks": ["seven"], "limit": options.limit},
+        }
+        pipeline = CompressionPipeline(build_recipe({**base, **recipe}, self.plugins), self.plugins)
+        try:
+            ready = pipeline.prepare()
+            view = pipeline.load(ready)
+            stages = [] if which == "dense" else pipeline.decide(ready, view, apply_last=True).stages
+        except SwmError as error:
+            return {"refused": str(error)}
+        found = ready.ruler.measure(view.model, which)
+        return {
+            "parameters": view.parameters(),
+            "plan": [step.describe() for stage in stages for step in stage.steps][:40],
+            "seconds": {name: round(value, 1) for name, value in pipeline.seconds.items()},
+            "perplexity": found["perplexity"],
+            "tasks": found["tasks"],
+        }
+
+    def protocol(self) -> str:
+        options = self.options
+        text, calibration = Path(options.text).name, Path(options.calibration).name
+        return (
+            "## Quality: every way to compress, with and without repair\n\n"
+            f"Model `{options.model}`, float32. Calibration: {options.samples} samples of 256 tokens of "
+            f"`{calibration}`, seed 0; searches of depth pruners look at 16 of them. No training. Perplexity on "
+            f"`{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven tasks with the "
+            f"first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted mean with its "
+            "standard error.\n"
+            f"Machine: {machine()}.\n\n"
+            f"Command: `python benchmarks/quality.py --text {text} --calibration {calibration}`"
+        )
+
+
+if __name__ == "__main__":
+    main()
