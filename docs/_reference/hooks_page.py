@@ -1,0 +1,19 @@
+"""What a plugin can implement, out of the hook specifications."""
+
+from __future__ import annotations
+
+import inspect
+
+from words import docstring
+
+from swm import hookspecs
+
+
+def hooks() -> str:
+    """The promise, then each hook with its arguments."""
+    found = [(name, hook) for name, hook in vars(hookspecs).items() if name.startswith("swm_")]
+    parts = [docstring(hookspecs), f"This swm has `API_VERSION = {hookspecs.API_VERSION}`."]
+    for name, hook in found:
+        arguments = ", ".join(str(p).replace("'", "") for p in inspect.signature(hook).parameters.values())
+        parts += [f"## {name}", f"`{name}({arguments})`", docstring(hook)]
+    return "\n\n".join(parts)

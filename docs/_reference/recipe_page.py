@@ -1,0 +1,21 @@
+"""The keys of a recipe, out of its JSON schema."""
+
+from __future__ import annotations
+
+from words import spaced, table
+
+from swm.registry import Registry
+from swm.schema import recipe_schema
+
+
+def recipe(registry: Registry) -> str:
+    """The recipe itself, then the parts that it refers to."""
+    schema = recipe_schema(registry)
+    # Stages and strategies are on a page of their own.
+    schema["properties"]["stages"] = {"$ref": "#/$defs/stage"}
+    parts = [schema["description"], table(schema)]
+    for name, part in schema["$defs"].items():
+        if name[0].isupper():
+            parts += [f"## {spaced(name).capitalize()} {{ #{spaced(name).replace(' ', '-')} }}"]
+            parts += [part["description"], table(part)]
+    return "\n\n".join(parts)
