@@ -28,9 +28,10 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Strict: a warning, such as a link to nowhere, ends it. The variable silences an advertisement.
+# Strict: a warning, such as a link to nowhere, is an error; --quiet would hide it from the count.
+# The variable silences an advertisement.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
