@@ -136,7 +136,7 @@ def _quiet() -> Iterator[None]:
     from optuna.exceptions import ExperimentalWarning
 
     level = told.get_verbosity()
-    told.set_verbosity(logging.WARNING)
+    told.set_verbosity(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
