@@ -230,6 +230,12 @@ def test_what_is_not_run_is_valid(block: Block, desk: Path, plugins: Plugins) ->
     CHECKERS[block.language](block, desk, plugins)
 
 
+def test_what_a_tutorial_asks_to_type_is_short() -> None:
+    for page in sorted((ROOT / "docs" / "tutorials").glob("*.md")):
+        for block in blocks(page):
+            assert len([line for line in block.code.splitlines() if line]) < 30, block.place
+
+
 def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Every `swm ...` of the shell blocks and of the running text: the command and its options."""
     text = page.read_text(encoding="utf-8") if page.exists() else ""

@@ -61,7 +61,7 @@ def test_ranges_choices_and_defaults_are_in_words(page: dict[str, ModuleType], p
     told = section(text, "laco { #depth-laco }")
     assert "| `threshold` | number, at least -1, at most 1 |  |" in told
     assert "| `protect_first` | whole number, at least 0 | `0` |" in told
-    assert "`bottom`, `top`, `mean` | `bottom` |" in section(text, "consolidate { #merger-consolidate }")
+    assert "one of `bottom`, `top`, `mean` | `bottom` |" in section(text, "consolidate { #merger-consolidate }")
 
 
 def test_every_key_of_a_recipe_is_told_of(page: dict[str, ModuleType], plugins: Plugins) -> None:

@@ -14,6 +14,7 @@ BOUNDS = {
     "maximum": "at most {}",
     "exclusiveMaximum": "less than {}",
 }
+PRUNER = {"depth": " pruner", "width": " pruner"}
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 
 
@@ -25,7 +26,7 @@ def allowed(schema: Schema) -> str:
     if "$ref" in schema:
         return _named(schema["$ref"].removeprefix("#/$defs/"))
     if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         return _list(schema)
     bounds = [text.format(schema[key]) for key, text in BOUNDS.items() if key in schema]
@@ -43,7 +44,7 @@ def _list(schema: Schema) -> str:
 def _named(name: str) -> str:
     """A kind of strategy, or a part of the recipe."""
     if name[0].islower():
-        return f"a [{name}](strategies.md#{name})"
+        return f"a [{name}{PRUNER.get(name, '')}](strategies.md#{name})"
     return f"[{spaced(name)}](recipe.md#{spaced(name).replace(' ', '-')})"
 
 
