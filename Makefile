@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
+# Most tests keep one core busy; more than four of them at once would take much memory.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-plugins lint format docs clean
 
@@ -10,14 +12,14 @@ demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/swm compress examples/smollm2-depth.yaml --overwrite
 
 test: $(VENV)/.test $(VENV)/.demo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SPREAD) $(PYTEST_ARGS)
 
 # Beside the environment, not in it: what swm does must not depend on a plugin that happens to be there.
 test-plugins: $(VENV)/.test
 	$(PIP) optuna scipy
 	rm -rf build/plugins
 	$(PIP) --no-deps --target build/plugins ./plugins/swm-dipsvd
-	HF_HUB_OFFLINE=1 PYTHONPATH=build/plugins $(BIN)/python -m pytest plugins/swm-dipsvd/tests
+	HF_HUB_OFFLINE=1 PYTHONPATH=build/plugins $(BIN)/python -m pytest $(SPREAD) plugins/swm-dipsvd/tests
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
