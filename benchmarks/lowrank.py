@@ -34,7 +34,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "DipSVD, column, bayes": {"whitening": COLUMN, "allocation": "bayes"},
     "DipSVD, symmetric, bayes": {"whitening": SYMMETRIC, "allocation": "bayes"},
 }
-MERGED = {"pruner": "sliding-window", "similarity": {"name": "cosine", "tokens": "each"}, "target": {"layers": 1}}
+EACH = {"name": "cosine", "tokens": "each"}
+MERGED = {"pruner": "sliding-window", "similarity": EACH, "target": {"layers": 1}, "search_samples": 8}
 COMBINED = "SWM (1 layer), then DipSVD (column, uniform)"
 
 
@@ -124,7 +125,8 @@ class Bench:
             "## Low rank\n\n"
             f"Model `{options.model}`, float32. Perplexity on `{name}` (BOS: none, windows of 512 tokens, "
             f"{dense['scored']} tokens scored, standard error over windows ± {dense['error']:.1f} for the dense model"
-            f"). Calibration: {options.samples} samples of 256 tokens of `{calibration}`, seed 0. `bayes`: "
+            f"). Calibration: {options.samples} samples of 256 tokens of `{calibration}`, seed 0; no "
+            f"training. `bayes`: "
             f"{options.trials} trials on 8 of the samples. The ratio is that of the projections' parameters; in "
             "brackets: the share of all parameters that went.\n"
             f"Machine: {machine()}.\n\n"
