@@ -7,9 +7,11 @@ is judged on text that it has not seen: a quarter of the samples is left out of 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from swm.fitting import fit_window, fit_windows, window_states
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
+from swm.observations import Observation, Values
 from swm.progress import Task
 from swm.surgery import check_state, same_memory
 from swm.view import ModelView, Recording
@@ -77,39 +80,55 @@ class DepthEngine:
         self.similarity = similarity
         self.merger = merger
         self.trials = 0
-        self.layer_forwards = self.layers
+        self.layer_forwards = 0
         self.nan_trials = 0
         self._task = task
         self._all_ids = context.calibration.ids
-        ids = self._all_ids[:samples]
-        seen = seen_samples(len(ids)) if merger.needs_activations else 0
-        self._scored = self._stream(ids[seen:], fits=merger.needs_activations and not seen)
-        self._fitted = self._stream(ids[:seen], fits=True) if seen else None
+        self._ids = self._all_ids[:samples]
+        self._seen = seen_samples(len(self._ids)) if merger.needs_activations else 0
         self._whole_reference = context.reference
-        reference = self._scored.states[-1] if context.reference is None else context.reference[:samples][seen:]
-        self._reference: Tensor = reference
-        self._reference_ready = self._ready(self._reference) if similarity.space != "logits" else None
         self._reference_logits: list[Tensor] | None = None
         self._plain: Program = tuple(Slot(i) for i in range(self.layers))
         self._base: Program = self._plain
+        self._wanted_base: Program = self._plain
         self._merged: dict[tuple[Window, Program], State] = {}
         self._similarities: dict[Program, float] = {}
         self._losses: dict[Program, float] = {}
+        self._observed = context.observed
+        self._known: Values | None = None
+        if context.observed is None:
+            self._look()
+        else:
+            # Everything may be known already; the text is run once something is not.
+            what = {"what": "depth trials", "samples": len(self._ids), "seen": self._seen}
+            self._known = context.observed.values(what)
+
+    _streams: tuple[Stream, ...] = ()
+
+    def _look(self) -> None:
+        """Run the text through the model, if that has not been done."""
+        if self._streams:
+            return
+        fits, seen = self.merger.needs_activations, self._seen
+        self._scored = self._stream(self._ids[seen:], fits=fits and not seen)
+        self._fitted = self._stream(self._ids[:seen], fits=True) if seen else None
+        self._streams = (self._scored,) if self._fitted is None else (self._fitted, self._scored)
+        self.layer_forwards += self.layers
+        whole = self._whole_reference
+        self._reference: Tensor = self._scored.states[-1] if whole is None else whole[: len(self._ids)][seen:]
+        self._reference_ready = self._ready(self._reference) if self.similarity.space != "logits" else None
 
     def _stream(self, ids: Tensor, fits: bool = False) -> Stream:
         recording = self.view.record(ids)
         states, recording.states = recording.states, []
         return Stream(recording, list(states), states[1:] if fits else [])
 
-    def _streams(self) -> list[Stream]:
-        return [self._scored] if self._fitted is None else [self._fitted, self._scored]
-
     def trial(self, windows: Sequence[Window]) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows."""
         program = self._program(windows)
         if program not in self._similarities:
             self.trials += 1
-            value = self._similarity(self._reference, self._end(program))
+            value = self._once(self._named("similarity", program), lambda: self._measured_similarity(program))
             self.nan_trials += math.isnan(value)
             self._similarities[program] = value
             self._tell(windows, f"similarity {value:.4f}")
@@ -120,7 +139,9 @@ class DepthEngine:
         program = self._program(windows)
         if program not in self._losses:
             self.trials += 1
-            self._losses[program] = self._next_token_loss(self._end(program))
+            self._losses[program] = self._once(
+                self._named("loss", program), lambda: self._next_token_loss(self._end(program))
+            )
             self._tell(windows, f"loss {self._losses[program]:.4f}")
         return self._losses[program]
 
@@ -131,14 +152,26 @@ class DepthEngine:
                 f"similarity '{self.similarity.name}' compares next-token distributions, and this depth pruner "
                 "compares layers; use one that compares hidden states"
             )
-        pair = (torch.cat([stream.states[i] for stream in self._streams()]).float() for i in (lower, upper))
-        return self.similarity.compare(*pair)
+
+        def compared() -> float:
+            self._settle()
+            pair = (torch.cat([stream.states[i] for stream in self._streams]).float() for i in (lower, upper))
+            return self.similarity.compare(*pair)
+
+        return self._once(self._named(f"layers {lower} {upper}", self._wanted_base), compared)
 
     def commit(self, windows: Sequence[Window]) -> None:
         """See `DepthContext.commit`: runs the layers that differ and keeps what enters each."""
-        program = self._program(windows)
+        self._wanted_base = self._program(windows)
+        if self._streams:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Bring the streams to what was committed last."""
+        self._look()
+        program = self._wanted_base
         shared = _shared(program, self._base)
-        for stream in self._streams():
+        for stream in self._streams:
             states = stream.states[: shared + 1]
             for slot in program[shared:]:
                 states.append(self._run(slot, states[-1], program, stream))
@@ -150,9 +183,51 @@ class DepthEngine:
 
         Both are of all of the text. The states share no memory with the model, which later stages change.
         """
-        found = fit_windows(self.view, self._all_ids, check_windows(windows, self.layers), self.merger)
+        ordered = check_windows(windows, self.layers)
+        if self._observed is None:
+            return self._fit(ordered)
+
+        def fit() -> Observation:
+            states, similarity = self._fit(ordered)
+            tensors = {f"{i} {key}": v for i, w in enumerate(ordered) for key, v in states[w].items()}
+            return Observation(tensors, {"similarity": similarity})
+
+        spans = [[w.first, w.last, w.keep] for w in ordered]
+        what = {"what": "fitted windows", "windows": spans, "merger": self.merger.spec()}
+        found = self._observed.observation({**what, "similarity": self.similarity.spec()}, fit)
+        states: dict[Window, State] = {}
+        for name, tensor in found.tensors.items():
+            index, _, key = name.partition(" ")
+            states.setdefault(ordered[int(index)], {})[key] = tensor.to(self.view.device)  # type: ignore[index]
+        return states, float(found.facts["similarity"])
+
+    def _fit(self, windows: Sequence[Window]) -> tuple[dict[Window, State], float]:
+        found = fit_windows(self.view, self._all_ids, windows, self.merger)
         reference = found.original_end if self._whole_reference is None else self._whole_reference
         return found.states, self._similarity(reference, found.end)
+
+    def _once(self, name: str, compute: Callable[[], float]) -> float:
+        """What `compute` gives, unless it is known from an earlier run."""
+        known = None if self._known is None else self._known.get(name)
+        if known is not None:
+            return known
+        value = compute()
+        if self._known is not None:
+            self._known.put(name, value)
+        return value
+
+    def _named(self, what: str, program: Program) -> str:
+        """All that a number depends on besides the model and the text; the merger only where something is merged."""
+        told: dict[str, Any] = {"what": what, "program": [_slot_name(slot) for slot in program]}
+        if what != "loss":
+            told["similarity"] = self.similarity.spec()
+        if any(slot.window for slot in program):
+            told["merger"] = self.merger.spec()
+        return json.dumps(told, sort_keys=True)
+
+    def _measured_similarity(self, program: Program) -> float:
+        end = self._end(program)
+        return self._similarity(self._reference, end)
 
     def _program(self, windows: Sequence[Window]) -> Program:
         ordered = check_windows(windows, self.layers)
@@ -205,7 +280,9 @@ class DepthEngine:
 
     def _end(self, program: Program, stream: Stream | None = None) -> Tensor:
         """The hidden states after the last slot of a program, from the longest part that is already known."""
-        stream = stream or self._scored
+        if stream is None:
+            self._settle()
+            stream = self._scored
         shared = _shared(program, self._base)
         hidden = stream.states[shared]
         if stream.reached is not None and shared < len(stream.reached[0]) == _shared(program, stream.reached[0]):
@@ -219,7 +296,7 @@ class DepthEngine:
 
     def _similarity(self, reference: Tensor, end: Tensor) -> float:
         """Of two ends of the model; what is made of the search's own reference is kept."""
-        own = reference is self._reference
+        own = bool(self._streams) and reference is self._reference
         if self.similarity.space != "logits":
             ready = self._reference_ready if own else None
             return self.similarity.compare(self._ready(reference) if ready is None else ready, self._ready(end))
@@ -263,6 +340,12 @@ class DepthEngine:
 def seen_samples(samples: int) -> int:
     """How many of the samples a merger that needs activations is fitted to during a search; the others are scored."""
     return samples - max(1, samples // 4) if samples > 1 else 0
+
+
+def _slot_name(slot: Slot) -> str:
+    if slot.window is None:
+        return str(slot.position)
+    return f"{slot.window.first}-{slot.window.last} {slot.window.keep} in {slot.position}"
 
 
 def _shared(program: Program, base: Program) -> int:

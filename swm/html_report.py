@@ -138,11 +138,16 @@ def _answers(report: Mapping[str, Any]) -> list[dict[str, str]]:
 def _recoveries(report: Mapping[str, Any], figures: Figures) -> Iterator[dict[str, Any]]:
     """The losses of the stages that trained, as curves."""
     for index, stage in enumerate(report.get("stages", ())):
-        for key, title in CURVES.items():
-            points = stage["facts"].get(key)
-            curve = figures.loss_curve(points) if points else ""
+        for key, points in _curves(stage["facts"]).items():
+            title, curve = CURVES[key], figures.loss_curve(points)
             if curve:
                 yield {"title": f"{title}, stage {index} {stage['stage']}", "curve": Markup(curve)}
+
+
+def _curves(facts: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """The facts that are losses by training step; other stages may call plain numbers losses."""
+    found = {key: facts.get(key) for key in CURVES}
+    return {key: points for key, points in found.items() if points and isinstance(points[0], list | tuple)}
 
 
 def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
@@ -157,6 +162,6 @@ def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
 def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
     """A stage with its settings and facts in rows; the losses are drawn, not listed."""
     settings = rows(stage["settings"])
-    facts = {key: value for key, value in stage["facts"].items() if key not in CURVES}
+    facts = {key: value for key, value in stage["facts"].items() if key not in _curves(stage["facts"])}
     methods = [value for key, value in settings.items() if key.endswith(".name") and key.count(".") == 1]
     return {"stage": stage["stage"], "methods": methods, "settings": settings, "facts": rows(facts)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,10 @@ class Ruler:
             with self.progress.task(f"answers, {which}"):
                 replies = answers(model, self.tokenizer, self.wanted.prompts, self.wanted.max_new_tokens)
             yield "answers", replies
+
+    def known(self, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """What `measure` gave for the same model before."""
+        return ((name, found[name]) for name in ("perplexity", "tasks", "answers") if name in found)
 
 
 def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: Progress) -> Ruler:

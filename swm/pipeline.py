@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import swm
 from swm import checkpoint
@@ -23,6 +25,7 @@ from swm.export import export
 from swm.html_report import html_report
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.observations import Observation, ObservationCache, Observed, machine
 from swm.original import Original
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
@@ -58,6 +61,10 @@ class CompressionPipeline:
     plugins: Plugins = field(default_factory=load_plugins)
     progress: Progress = field(default_factory=Silent)
     overwrite: bool = False
+    observations: ObservationCache | None = None
+    """Where observations are kept and looked up; None for neither."""
+    dense: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the original model by an earlier run with the same recipe: `fingerprint` and measurements."""
     seconds: dict[str, float] = field(default_factory=dict)
     speed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -141,15 +148,39 @@ class CompressionPipeline:
         stages: list[PlannedStage] = []
         context = StageContext(view, ready.calibration, ready.shape, self.recipe.seed, self.progress)
         context.dense = ready.original.view
+        context.observed = self._observed(ready, view, ready.original.fingerprint)
         if len(self.recipe.stages) > 1:
             # Later stages compare with the model as it was before the first one.
-            context.reference = view.record(ready.calibration.ids).states[-1]
+            context.reference = self._last_hidden(context)
         for i, stage in enumerate(self.recipe.stages):
             context.recovery = partial(self._recovery, ready.original, view, i)
             last = i == len(self.recipe.stages) - 1
             goal = share(self.recipe, i, ready.shape, ready.shape.parameters - view.parameters())
+            if i:
+                context.observed = self._observed(ready, view)
             stages.append(self._stage(i, stage, goal, context, apply=apply_last or not last))
         return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
+
+    def _observed(self, ready: Prepared, view: ModelView, fingerprint: str = "") -> Observed | None:
+        if self.observations is None:
+            return None
+        assert ready.calibration is not None
+        config = view.config.to_diff_dict()
+        about = {
+            "model": fingerprint or view.fingerprint(),
+            "original": ready.original.fingerprint,
+            "config": {key: config[key] for key in sorted(config.keys() - {"_name_or_path", "transformers_version"})},
+            "text": ready.calibration.fingerprint,
+            "device": str(view.device),
+            **machine(),
+        }
+        return Observed(self.observations, json.loads(json.dumps(about, default=str)))
+
+    def _last_hidden(self, context: StageContext) -> Tensor:
+        def record() -> Observation:
+            return Observation({"states": context.view.record(context.calibration.ids).states[-1]})
+
+        return context.observation({"what": "last hidden states"}, record).tensors["states"].to(context.view.device)
 
     def _recovery(self, original: Original, view: ModelView, index: int, recovery: Recovery) -> RecoveryContext:
         hook = self.plugins.manager.hook.swm_training_step
@@ -197,8 +228,9 @@ class CompressionPipeline:
 
     def _measure(self, ready: Prepared, view: ModelView, report: dict[str, Any], which: str) -> None:
         start = {"answers": {"prompts": list(self.recipe.evaluate.prompts)}}
+        known = self.dense if which == "dense" and self.dense.get("fingerprint") == ready.original.fingerprint else {}
         with self._timed(f"measure {which}"):
-            for name, found in ready.ruler.measure(view.model, which):
+            for name, found in ready.ruler.known(known) if known else ready.ruler.measure(view.model, which):
                 report.setdefault(name, start.get(name, {}))[which] = found
                 self.plugins.manager.hook.swm_measured(which=which, metrics={name: found})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from swm.errors import ModelError, PlanError
 from swm.interfaces.width import CoupledWeight, InputStatistics, Part, UnitGroup, WidthPruner
+from swm.observations import Observation
 from swm.progress import Task
 from swm.units import Geometry, cuts, geometry
 from swm.view import ModelView, Recording
@@ -30,6 +31,20 @@ class Scored:
     def __init__(self) -> None:
         self.scores: dict[tuple[int, Part], Tensor] = {}
         self.means: dict[tuple[int, Part], Tensor] = {}
+
+    def observation(self) -> Observation:
+        """All of it by name."""
+        found = {"score": self.scores, "mean": self.means}
+        return Observation({f"{kind} {i} {part}": v for kind, by in found.items() for (i, part), v in by.items()})
+
+    @classmethod
+    def of(cls, found: Observation) -> Scored:
+        """What `observation` was made of."""
+        scored = cls()
+        for name, value in found.tensors.items():
+            kind, position, part = name.split(" ")
+            (scored.scores if kind == "score" else scored.means)[int(position), cast(Part, part)] = value
+        return scored
 
 
 def score_units(

@@ -29,6 +29,7 @@ RANKS = """
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker
     calibration schedule units interfaces.recovery
+    observations
     interfaces.stage trainset training_state
     training next_token
     allocation compensation construct perplexity scoring surgery torch_pruning_backend

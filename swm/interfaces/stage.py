@@ -16,6 +16,7 @@ from swm.families import ModelFamily
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.observations import Observation, Observed
 from swm.progress import Progress
 from swm.view import ModelView
 
@@ -51,10 +52,19 @@ class StageContext:
     """Loads the original model once more; None where it cannot be had."""
     recovery: Callable[[Recovery], RecoveryContext] | None = None
     """Makes what a recovery works with; None where nothing can be trained."""
+    observed: Observed | None = None
+    """What earlier runs observed of this very model and text; None where nothing is kept."""
 
     def smallest_layer(self) -> int:
         """The number of parameters of the smallest layer as the model is now."""
         return min(self.view.layer_parameters())
+
+    def observation(self, what: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
+        """What `compute` gives, or gave in an earlier run for the same model, text and `what` (plain data).
+
+        `what` names the observation and holds every parameter that it depends on.
+        """
+        return compute() if self.observed is None else self.observed.observation(what, compute)
 
 
 class Step(Strategy):

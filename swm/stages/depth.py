@@ -158,7 +158,6 @@ class DepthStage(Stage):
             "removed_layers": removed_layers(windows),
             "similarity": similarity,
             "trials": engine.trials,
-            "layer_forwards": engine.layer_forwards,
         }
         if engine.nan_trials:
             facts["trials_not_a_number"] = engine.nan_trials

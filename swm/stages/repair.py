@@ -13,6 +13,7 @@ from torch import Tensor
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.merger import State
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.observations import Observation
 from swm.progress import Task
 from swm.ranges import format_ranges
 from swm.refitting import by_length, fit_change
@@ -88,8 +89,22 @@ class RepairStage(Stage):
         view = context.view
         for position in range(len(view.layers)):
             check_plain(view, position)
+        found = context.observation({"what": "repair", "settings": self.spec()}, lambda: self._fit(context))
+        steps = [RefitStep(layer, role) for layer, role in found.facts["steps"]]
+        tensors: dict[int, dict[str, Tensor]] = {}
+        for name, value in found.tensors.items():
+            index, _, key = name.partition(" ")
+            tensors.setdefault(int(index), {})[key] = value.to(view.device)
+        return StagePlan(steps, {"refitted": found.facts["refitted"]}, tensors)
+
+    def _fit(self, context: StageContext) -> Observation:
+        assert context.dense is not None
+        view = context.view
         with context.progress.task("repair", len(view.layers)) as task:
-            return _Repair(self, view, context.dense(), context.calibration.ids).run(task)
+            planned = _Repair(self, view, context.dense(), context.calibration.ids).run(task)
+        tensors = {f"{i} {key}": v for i, by in planned.tensors.items() for key, v in by.items()}
+        steps = [[step.layer, step.projection] for step in planned.steps if isinstance(step, RefitStep)]
+        return Observation(tensors, {**planned.facts, "steps": steps})
 
 
 class _Repair:

@@ -27,6 +27,7 @@ from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.width import Part, WidthPruner
+from swm.observations import Observation
 from swm.ranges import format_ranges
 from swm.scoring import Scored, score_units
 from swm.stages.keep import UNITS, Backend, KeepStep
@@ -186,13 +187,22 @@ class WidthStage(Stage):
         goal = 0.0 if self.target is None else self.target.parameters(context.original)
         if self.layer_ratio is None:
             check_goal(view, self._keys(view, allowed), goal, rounding, self.scope == "local", heads)
-        with context.progress.task(f"{self.pruner.name} · {' + '.join(self.units)}", len(positions)) as task:
-            scored = score_units(view, context.calibration.ids, self.pruner, positions, self.units, task)
+        scored = self._scored(context, positions)
         if self.scope == "local":
             chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio, heads)
         else:
             chosen = allocate_globally(view, scored.scores, goal, rounding, self.pruner.standardised)
         return self._steps(view, scored, chosen, rounding["mlp"])
+
+    def _scored(self, context: StageContext, positions: Sequence[int]) -> Scored:
+        def score() -> Observation:
+            with context.progress.task(f"{self.pruner.name} · {' + '.join(self.units)}", len(positions)) as task:
+                ids = context.calibration.ids
+                return score_units(context.view, ids, self.pruner, positions, self.units, task).observation()
+
+        what = {"what": "unit scores", "pruner": self.pruner.spec(), "seed": context.seed}
+        place = {"positions": list(positions), "layers": context.view.numbers, "parts": list(self.units)}
+        return Scored.of(context.observation({**what, **place}, score))
 
     def _steps(self, view: ModelView, scored: Scored, chosen: Allocation, round_mlp: int) -> StagePlan:
         steps: list[KeepStep] = []

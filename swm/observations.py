@@ -1,0 +1,194 @@
+"""What was observed of a model, kept on disk by all that it depends on, so that many runs observe once.
+
+An observation's name is a hash of what it depends on, and its content never changes; so any number of processes may
+share a folder. Files appear by renaming, or grow by whole lines, and whatever cannot be read is observed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import swm
+
+GIB = 2**30
+# A file that was being written when its process died is nobody's after this many seconds.
+STALE = 3600.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Tensors by name, and plain facts about them."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the cache: what it holds, its size in bytes, and when it was last used (seconds since 1970)."""
+
+    file: Path
+    about: Mapping[str, Any]
+    size: int
+    used: float
+
+
+class Values:
+    """Numbers by name in one file that only grows."""
+
+    def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
+        self._file = file
+        self._about = about
+        self._found: dict[str, float] = {}
+        with contextlib.suppress(OSError):
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
+                with contextlib.suppress(ValueError, TypeError):
+                    name, value = json.loads(line)
+                    self._found[name] = float(value)
+            os.utime(file)
+
+    def get(self, name: str) -> float | None:
+        """The number of that name, if it is known."""
+        return self._found.get(name)
+
+    def put(self, name: str, value: float) -> None:
+        """Keep a number; what is torn off by a kill is a line that nobody can read."""
+        self._found[name] = value
+        with contextlib.suppress(OSError):
+            start = "" if self._file.exists() else json.dumps(self._about)
+            # The break first, so that a line never continues one that was torn off.
+            with self._file.open("a", encoding="utf-8") as lines:
+                lines.write(f"{start}\n{json.dumps([name, value])}")
+
+
+class ObservationCache:
+    """Observations in a folder; the least recently used go when it holds more than `limit` bytes."""
+
+    def __init__(self, folder: Path, limit: int = 10 * GIB) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def observation(self, about: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
+        """What `compute` gives; from the disk when it was computed before."""
+        file = self._file(about, ".safetensors")
+        found = _read(file)
+        if found is None:
+            found = compute()
+            with contextlib.suppress(OSError, SafetensorError):
+                self._write(file, about, found)
+                self.shrink()
+        return found
+
+    def values(self, about: Mapping[str, Any]) -> Values:
+        """The numbers that were kept about this, to read and to add to."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return Values(self._file(about, ".jsonl"), about)
+
+    def entries(self) -> list[Entry]:
+        """All files, the least recently used first."""
+        found = []
+        for file in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.jsonl")]:
+            with contextlib.suppress(OSError):
+                status = file.stat()
+                found.append(Entry(file, _about(file), status.st_size, status.st_mtime))
+        return sorted(found, key=lambda entry: (entry.used, entry.file.name))
+
+    def shrink(self, limit: int | None = None) -> int:
+        """Remove the least recently used until at most `limit` bytes are left; returns how many went."""
+        for leftover in self.folder.glob(".*.new"):
+            with contextlib.suppress(OSError):
+                if time.time() - leftover.stat().st_mtime > STALE:
+                    leftover.unlink()
+        most = self.limit if limit is None else limit
+        files = self.entries()
+        size, gone = sum(entry.size for entry in files), 0
+        for entry in files:
+            if size <= most:
+                break
+            with contextlib.suppress(OSError):
+                entry.file.unlink()
+                gone += 1
+            size -= entry.size
+        return gone
+
+    def _file(self, about: Mapping[str, Any], suffix: str) -> Path:
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:40]
+        return self.folder / f"{key}{suffix}"
+
+    def _write(self, file: Path, about: Mapping[str, Any], found: Observation) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".new")
+        os.close(handle)
+        try:
+            tensors = {key: value.detach().cpu().contiguous() for key, value in found.tensors.items()}
+            metadata = {"about": json.dumps(about), "facts": json.dumps(found.facts)}
+            # safetensors refuses tensors that share memory, and a file without any.
+            save_file({k: v.clone() for k, v in tensors.items()} or {"": torch.empty(0)}, name, metadata)
+            Path(name).replace(file)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The cache as seen by one stage: for one model as it is now, one original, one text."""
+
+    cache: ObservationCache
+    about: Mapping[str, Any]
+
+    def observation(self, what: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
+        """See `ObservationCache.observation`; `what` says all else that the result depends on, as plain data."""
+        return self.cache.observation({**what, **self.about}, compute)
+
+    def values(self, what: Mapping[str, Any]) -> Values:
+        """See `ObservationCache.values`."""
+        return self.cache.values({**what, **self.about})
+
+
+def machine() -> dict[str, Any]:
+    """What changes the last digits of a result: the same recipe gives the same bytes with the cache and without."""
+    return {"swm": swm.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def _read(file: Path) -> Observation | None:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in _names(opened) if name}
+        os.utime(file)
+        return Observation(tensors, json.loads(metadata["facts"]))
+    except (OSError, SafetensorError, ValueError, KeyError):
+        return None
+
+
+def _names(opened: Any) -> Iterator[str]:
+    yield from opened.keys()
+
+
+def _about(file: Path) -> Mapping[str, Any]:
+    try:
+        if file.suffix == ".jsonl":
+            with file.open(encoding="utf-8") as lines:
+                text = lines.readline()
+        else:
+            with safe_open(file, framework="pt") as opened:
+                text = (opened.metadata() or {}).get("about", "{}")
+        found = json.loads(text)
+        return found if isinstance(found, dict) else {}
+    except (OSError, SafetensorError, ValueError):
+        return {}
