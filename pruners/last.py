@@ -21,6 +21,7 @@ class Last(DepthPruner):
 
     name: ClassVar[str] = "last"
     paper: ClassVar[str] = "https://arxiv.org/abs/2411.15558"
+    is_baseline: ClassVar[bool] = True
 
     protect_last: Annotated[int, Field(ge=0)] = 1
 

@@ -20,6 +20,7 @@ class Magnitude(WidthPruner):
     """
 
     name: ClassVar[str] = "magnitude"
+    is_baseline: ClassVar[bool] = True
 
     norm: Literal["l1", "l2"] = "l2"
 

@@ -18,6 +18,7 @@ class Random(DepthPruner):
     """Removes layers drawn with the recipe's seed, or with `seed`. The first and the last layer are spared."""
 
     name: ClassVar[str] = "random"
+    is_baseline: ClassVar[bool] = True
 
     seed: Annotated[int, Field(ge=0)] | None = None
     protect_first: Annotated[int, Field(ge=0)] = 1

@@ -18,6 +18,7 @@ class RandomUnits(WidthPruner):
     """Scores drawn with `seed`, another draw for every layer and part."""
 
     name: ClassVar[str] = "random"
+    is_baseline: ClassVar[bool] = True
 
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -65,6 +65,14 @@ class PlanError(SwmError):
     """A plan cannot be read or does not fit the model."""
 
 
+class StudyError(SwmError):
+    """A study's folder cannot be used, or its runs cannot be compared."""
+
+
+class WorkerDiedError(SwmError):
+    """What carried out a run of a study is gone."""
+
+
 class CheckpointError(SwmError):
     """An output folder cannot be written or did not pass its verification."""
 

@@ -32,6 +32,7 @@ BUILTIN = (
     "swm.texts",
     "swm.trackers",
     "swm.providers",
+    "swm.executors",
 )
 
 

@@ -263,8 +263,13 @@ def apply_override(data: Any, override: str) -> yamlfile.Path:
         )
     try:
         value, _ = yamlfile.parse(text)
+        return set_value(data, dotted, value)
     except RecipeError as error:
         raise RecipeError(error.message, (), f"--set {override}") from None
+
+
+def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:
+    """Set the value at a dotted key of plain data; returns its path. Raises RecipeError where nothing can be set."""
     parts: list[str | int] = [int(part) if part.isdigit() else part for part in dotted.split(".")]
     here = data
     for depth, part in enumerate(parts):
@@ -272,9 +277,9 @@ def apply_override(data: Any, override: str) -> yamlfile.Path:
         where = ".".join(map(str, parts[:depth])) or "the recipe"
         if isinstance(here, list):
             if not isinstance(part, int) or part >= len(here):
-                raise RecipeError(f"{where} has {len(here)} entries, no '{part}'", (), f"--set {override}")
+                raise RecipeError(f"{where} has {len(here)} entries, no '{part}'")
         elif not isinstance(here, dict):
-            raise RecipeError(f"{where} is {here!r}, which has no '{part}'", (), f"--set {override}")
+            raise RecipeError(f"{where} is {here!r}, which has no '{part}'")
         elif not last and part not in here:
             here[part] = {}
         if last:

@@ -27,7 +27,7 @@ RANKS = """
     interfaces.rebuild interfaces ridge
     view interfaces.strategy refitting
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
-    interfaces.tracker
+    interfaces.tracker interfaces.executor
     calibration schedule units interfaces.recovery
     observations
     interfaces.stage trainset training_state
@@ -36,7 +36,7 @@ RANKS = """
     fitting modelling
     depth
     export
-    builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.*
+    builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*
     tracking tasks.* speed
     registry
     catalogue models plan plugins scaffolding
@@ -50,14 +50,15 @@ RANKS = """
     evaluation preparation
     pipeline
     replay
+    study.*
     testing.*
     console
     commands.*
     cli
     __main__
 """
-FOLDERS = ("similarity", "mergers", "pruners", "recovery", "stages", "texts", "providers", "trackers")
-OWN_HELPERS = (*FOLDERS, "tasks", "commands", "testing")
+FOLDERS = ("similarity", "mergers", "pruners", "recovery", "stages", "texts", "providers", "trackers", "executors")
+OWN_HELPERS = (*FOLDERS, "tasks", "commands", "testing", "study")
 RULED_FOLDERS = ("similarity", "mergers", "pruners", "recovery")
 
 

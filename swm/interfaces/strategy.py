@@ -19,6 +19,8 @@ class Strategy(ABC):
     paper: ClassVar[str] = ""
     is_default: ClassVar[bool] = False
     """Whether this strategy is meant where a recipe names none of its kind; one a kind."""
+    is_baseline: ClassVar[bool] = False
+    """Whether this strategy is there to be beaten: studies run it beside every other one of its kind."""
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:

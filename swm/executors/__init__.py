@@ -1,0 +1,17 @@
+"""Executor strategies, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swm.executors.local import Local
+from swm.executors.ray import Ray
+from swm.executors.serial import Serial
+from swm.hookspecs import hookimpl
+
+
+@hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    for strategy in (Local, Ray, Serial):
+        register(strategy)

@@ -1,0 +1,99 @@
+"""`local`: processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from swm.errors import WorkerDiedError
+from swm.interfaces.executor import Executor, Job, Pool, Row
+
+
+@dataclass(frozen=True)
+class Local(Executor):
+    """`workers` processes on this machine, one unless told otherwise, which share its cores evenly.
+
+    A process does one run after the other. One that dies, as when memory runs out, takes its own run along and no
+    other; one whose study was killed ends by itself.
+    """
+
+    name: ClassVar[str] = "local"
+    is_default: ClassVar[bool] = True
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+    def at_once(self) -> int:
+        return self.workers
+
+    @contextmanager
+    def open(self, work: Callable[[Job], Row]) -> Iterator[Pool]:
+        threads = self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        pool = _Processes(work, self.workers, threads)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+class _Processes:
+    """Pools of one process each, so that it is known whose run a dead process took along."""
+
+    def __init__(self, work: Callable[[Job], Row], slots: int, threads: int) -> None:
+        self.slots = slots
+        self._work = work
+        self._threads = threads
+        self._free = [self._process() for _ in range(slots)]
+
+    def _process(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(1, context, _begin, (os.getpid(), self._threads))
+
+    def submit(self, job: Job) -> Future[Row]:
+        process = self._free.pop()
+        result: Future[Row] = Future()
+
+        def done(future: Future[Row]) -> None:
+            error = future.exception()
+            if isinstance(error, BrokenProcessPool):
+                process.shutdown(wait=False)
+                self._free.append(self._process())
+                result.set_exception(WorkerDiedError("its process was killed; most often the memory ran out"))
+                return
+            self._free.append(process)
+            if error is None:
+                result.set_result(future.result())
+            else:
+                result.set_exception(error)
+
+        process.submit(self._work, job).add_done_callback(done)
+        return result
+
+    def close(self) -> None:
+        for process in self._free:
+            process.shutdown()
+
+
+def _begin(parent: int, threads: int) -> None:
+    """What a new process does first."""
+    import torch
+
+    torch.set_num_threads(threads)
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    """End with the study: nobody would read the row, and the study may have been started anew."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

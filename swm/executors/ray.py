@@ -1,0 +1,98 @@
+"""`ray`: workers of a Ray cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from swm.errors import RecipeError, WorkerDiedError
+from swm.interfaces.executor import Executor, Job, Pool, Row
+
+
+@dataclass(frozen=True)
+class Ray(Executor):
+    """Runs on a Ray cluster (https://docs.ray.io), each with the resources that are declared for it.
+
+    `address` is that of a running cluster (`ray start --head`), `auto` finds it; without one a cluster is made of this
+    machine. All machines must see the study's folder and the model under the same paths. A run whose worker died is
+    tried again up to `retries` times.
+    """
+
+    name: ClassVar[str] = "ray"
+
+    address: str | None = None
+    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    memory: Annotated[int, Field(ge=1)] | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    at_most: Annotated[int, Field(ge=1)] | None = None
+    retries: Annotated[int, Field(ge=0)] = 3
+
+    def check(self) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise RecipeError("ray is not installed; pip install 'swm-pruning[ray]'", ("executor",))
+
+    def at_once(self) -> None:
+        return None
+
+    @contextmanager
+    def open(self, work: Callable[[Job], Row]) -> Iterator[Pool]:
+        import ray
+
+        ours = not ray.is_initialized()
+        if ours:
+            try:
+                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise RecipeError(f"no Ray cluster at '{self.address}': {error}", ("executor", "address")) from None
+        try:
+            yield _Cluster(self, work)
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+class _Cluster:
+    def __init__(self, settings: Ray, work: Callable[[Job], Row]) -> None:
+        import ray
+
+        self._ray = ray
+        options: dict[str, Any] = {
+            "num_cpus": settings.cpus,
+            "num_gpus": settings.gpus,
+            "memory": settings.memory,
+            "resources": dict(settings.resources) or None,
+            "max_retries": settings.retries,
+        }
+        self._task = ray.remote(**{key: value for key, value in options.items() if value})(_with_threads)
+        self._given = work, max(1, int(settings.cpus))
+        # Ray queues what it has no room for, so that nodes which join later find work.
+        self.slots = settings.at_most or 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / settings.cpus))
+
+    def submit(self, job: Job) -> Future[Row]:
+        found: Future[Row] = Future()
+
+        def done(future: Future[Row]) -> None:
+            error = future.exception()
+            if error is None:
+                found.set_result(future.result())
+            elif isinstance(error, self._ray.exceptions.RayTaskError):
+                found.set_exception(error.cause)
+            else:
+                found.set_exception(WorkerDiedError(f"its worker is gone: {type(error).__name__}"))
+
+        self._task.remote(*self._given, job).future().add_done_callback(done)
+        return found
+
+
+def _with_threads(work: Callable[[Job], Row], threads: int, job: Job) -> Row:
+    import torch
+
+    torch.set_num_threads(threads)
+    return work(job)

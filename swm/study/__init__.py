@@ -1,0 +1,1 @@
+"""Studies: many recipes run, measured alike, and compared."""

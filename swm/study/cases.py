@@ -1,0 +1,286 @@
+"""Cases: the recipes that a study consists of, each with a name that depends on its content alone."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from swm.errors import RecipeError, SwmError
+from swm.interfaces.stage import Stage
+from swm.interfaces.strategy import Strategy
+from swm.plugins import Plugins
+from swm.preparation import prepare
+from swm.progress import Silent
+from swm.recipe import Recipe, build_recipe, set_value
+from swm.study.description import LoadedStudy, Study, choices, label
+
+Kind = Literal["dense", "run", "baseline"]
+# What has no part in a result.
+ASIDE = ("output", "trackers", "plugins")
+ADDED = ".+"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recipe of a study. `axes` are the values of the varied keys, `recipe` is plain and complete.
+
+    `follows` tells that its target is what another case removed, by that one's id.
+    """
+
+    id: str
+    kind: Kind
+    name: str
+    recipe: Mapping[str, Any]
+    axes: Mapping[str, Any]
+    seed: int
+    dense: str = ""
+    follows: str = ""
+
+
+@dataclass
+class Cases:
+    """All cases that are known before the first is run, the original model's first."""
+
+    cases: list[Case] = field(default_factory=list)
+    unmatched: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
+    """Baselines by the id of the case that must tell how much they remove."""
+
+
+class CaseMaker:
+    """Makes cases of plain recipes."""
+
+    def __init__(self, loaded: LoadedStudy) -> None:
+        self._plugins = loaded.plugins
+        self._study = loaded.study
+        self._files = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in loaded.plugin_files]
+
+    def make(self, data: Mapping[str, Any], axes: Mapping[str, Any], kind: Kind = "run", name: str = "") -> Case:
+        """A case of a recipe; `axes` name it. Raises RecipeError for a recipe that is wrong."""
+        recipe = self.build(data)
+        resolved = recipe.resolved()
+        plain = {key: value for key, value in resolved.items() if key not in ASIDE}
+        told = ", ".join(f"{short} {label(axes[key])}" for key, short in zip(axes, short_names(axes), strict=True))
+        name = ", ".join(filter(None, [name, told])) or "the recipe"
+        if self._study.repeat > 1:
+            name = f"{name}, seed {recipe.seed}"
+        dense = self._digest({key: plain.get(key) for key in DENSE_KEYS} | {"evaluate": _evaluated(plain)})
+        return Case(self._digest(plain), kind, name, plain, dict(axes), recipe.seed, f"dense-{dense}")
+
+    def build(self, data: Mapping[str, Any]) -> Recipe:
+        """The recipe, validated."""
+        return build_recipe({key: value for key, value in data.items() if key not in ASIDE}, self._plugins)
+
+    def dense(self, case: Case) -> Case:
+        """The measurement of the original model that a case is compared with."""
+        return Case(case.dense, "dense", "dense", case.recipe, {}, case.seed)
+
+    def baselines(self, data: Mapping[str, Any], axes: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The recipe with every choice replaced by one that is there to be beaten, by name; none for such a recipe."""
+        recipe = self.build(data)
+        found = [list(_replaceable(stage, self._plugins)) for stage in recipe.stages]
+        rounds = max((len(names) for fields in found for _, names, _ in fields), default=0)
+        chosen = [getattr(stage, key) for stage, fields in zip(recipe.stages, found, strict=True) for key, *_ in fields]
+        if all(strategy.is_baseline for strategy in chosen):
+            return
+        for turn in range(rounds):
+            plain = copy.deepcopy(self.build(data).resolved())
+            used: list[str] = []
+            for entry, stage, fields in zip(plain["stages"], recipe.stages, found, strict=True):
+                for key, names, others in fields:
+                    for other in others:
+                        entry[stage.name].pop(other, None)
+                    entry[stage.name][key] = names[min(turn, len(names) - 1)]
+                    used.append(entry[stage.name][key])
+            yield " + ".join(used), plain
+
+    def _digest(self, data: Mapping[str, Any]) -> str:
+        about = {"recipe": data, "plugins": self._files}
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+DENSE_KEYS = ("model", "dtype", "device", "device_map", "trust_remote_code")
+
+
+def _evaluated(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What is measured of the original model alone; its speed is measured beside each compressed one."""
+    return {key: value for key, value in (plain.get("evaluate") or {}).items() if key != "speed"}
+
+
+def _replaceable(stage: Stage, plugins: Plugins) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The fields of a stage for whose kind there are baselines: its name, theirs, and the method's other fields."""
+    strategies = [f.name for f in dataclasses.fields(stage) if isinstance(getattr(stage, f.name), Strategy)]  # type: ignore[arg-type]
+    for name in strategies:
+        kind = getattr(stage, name).kind
+        rivals = [
+            e.strategy.name for e in plugins.registry.entries() if e.strategy.kind == kind and e.strategy.is_baseline
+        ]
+        if rivals:
+            yield name, rivals, [other for other in strategies if other != name]
+
+
+def make_cases(loaded: LoadedStudy) -> Cases:
+    """All combinations of the grid with all seeds, and their baselines; each recipe once.
+
+    Raises RecipeError with all mistakes at once, each with the name of its run, before anything is run.
+    """
+    maker, study = CaseMaker(loaded), loaded.study
+    found = Cases()
+    wrong: list[str] = []
+    runs: dict[str, Case] = {}
+    rivals: dict[str, Case] = {}
+    for axes, data in combinations(study):
+        try:
+            case = maker.make(data, axes)
+            runs.setdefault(case.id, case)
+            if not study.baselines:
+                continue
+            for name, plain in maker.baselines(data, axes):
+                try:
+                    _join(rivals, maker.make(plain, axes, "baseline", name), name)
+                except RecipeError:
+                    # A method that decides by itself how much to remove says so when it is done.
+                    waiting = found.unmatched.setdefault(case.id, [])
+                    waiting.append((name, plain))
+        except SwmError as error:
+            told = ", ".join(f"{key} {label(value)}" for key, value in axes.items())
+            wrong.append(f"{told or 'the recipe'}: {error}" if axes else str(error))
+    if wrong:
+        raise _all(wrong)
+    baselines = [_named(case, study) for case in rivals.values() if case.id not in runs]
+    cases = [*runs.values(), *baselines]
+    dense = {case.dense: maker.dense(case) for case in cases}
+    found.cases = [*dense.values(), *cases]
+    check(cases, loaded)
+    return found
+
+
+def _all(wrong: Sequence[str]) -> RecipeError:
+    distinct = list(dict.fromkeys(wrong))
+    if len(distinct) == 1:
+        return RecipeError(distinct[0])
+    return RecipeError(f"{len(distinct)} runs cannot be run:\n" + "\n".join(f"  {each}" for each in distinct))
+
+
+def _join(rivals: dict[str, Case], case: Case, name: str) -> None:
+    """The same baseline for several runs keeps the axes in which these agree."""
+    known = rivals.get(case.id)
+    if known is not None:
+        axes = {key: value for key, value in known.axes.items() if case.axes.get(key) == value}
+        case = dataclasses.replace(known, axes=axes)
+    rivals[case.id] = dataclasses.replace(case, name=name)
+
+
+def _named(case: Case, study: Study) -> Case:
+    told = [f"{short} {label(case.axes[k])}" for k, short in zip(case.axes, short_names(case.axes), strict=True)]
+    seeds = [f"seed {case.seed}"] if study.repeat > 1 else []
+    return dataclasses.replace(case, name=", ".join([case.name, *told, *seeds]))
+
+
+def matched(maker: CaseMaker, name: str, plain: Mapping[str, Any], removed: Sequence[int], after: Case) -> Case | None:
+    """A baseline that removes as many layers, stage by stage, as another case did; None where none went."""
+    data = copy.deepcopy(dict(plain))
+    for entry, layers in zip(data["stages"], removed, strict=True):
+        [(_, settings)] = entry.items()
+        if "target" not in settings and layers:
+            settings["target"] = {"layers": layers}
+    try:
+        case = maker.make(data, {}, "baseline", f"{name}, {sum(removed)} layers")
+    except RecipeError:
+        return None
+    return dataclasses.replace(case, follows=after.id)
+
+
+def combinations(study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The varied keys with their values, and the recipe that they make, for each run with each seed."""
+    grid = {str(key): choices(values, ("grid", str(key))) for key, values in study.grid.items()}
+    first = study.recipe.get("seed", 0)
+    seeds = [first + i for i in range(study.repeat)] if isinstance(first, int) else [first]
+    for labels in itertools.product(*grid.values()):
+        values = {key: grid[key][name] for key, name in zip(grid, labels, strict=True)}
+        shown = {key: values[key] if _is_plain(values[key]) else name for key, name in zip(grid, labels, strict=True)}
+        for seed in seeds:
+            yield shown, varied(study.recipe, values, seed)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def varied(base: Mapping[str, Any], values: Mapping[str, Any], seed: int | None = None) -> dict[str, Any]:
+    """The recipe with these dotted keys set. Raises RecipeError where there is nothing to set."""
+    data = copy.deepcopy(dict(base))
+    for key, value in values.items():
+        value = copy.deepcopy(value)
+        if key.endswith(ADDED):
+            _add(data, key.removesuffix(ADDED), value)
+        else:
+            _open(data, key)
+            set_value(data, key, value)
+    if seed is not None and "seed" not in values:
+        data["seed"] = seed
+    return data
+
+
+def _add(data: dict[str, Any], key: str, value: Any) -> None:
+    here: Any = data
+    for part in key.split("."):
+        here = here.get(part) if isinstance(here, dict) else None
+    if not isinstance(here, list):
+        raise RecipeError(f"'{key}{ADDED}' adds to a list, and the recipe has none at {key}")
+    if value is not None:
+        here.extend(value if isinstance(value, list) else [value])
+
+
+def _open(data: dict[str, Any], key: str) -> None:
+    """A strategy that is a bare name becomes a mapping, so that its parameters can be set."""
+    here: Any = data
+    parts = key.split(".")
+    for part, following in itertools.pairwise(parts):
+        index = int(part) if part.isdigit() else part
+        try:
+            inner = here[index]
+        except (KeyError, IndexError, TypeError):
+            return
+        if isinstance(inner, str) and not following.isdigit():
+            here[index] = inner = {"name": inner}
+        here = inner
+
+
+def short_names(keys: Iterable[str]) -> list[str]:
+    """The dotted keys by their last parts, as many as tell them apart."""
+    split = [key.removesuffix(ADDED).split(".") for key in keys]
+    found = []
+    for parts in split:
+        size = 1
+        while size < len(parts) and sum(other[-size:] == parts[-size:] for other in split) > 1:
+            size += 1
+        found.append(".".join(parts[-size:]))
+    return found
+
+
+def check(cases: Sequence[Case], loaded: LoadedStudy) -> None:
+    """All that can be known to be wrong without weights, for every case. Raises RecipeError with all of it at once."""
+    wrong: list[str] = []
+    measured: list[Any] = []
+    for case in cases:
+        recipe = build_recipe(case.recipe, loaded.plugins)
+        if recipe.evaluate in measured:
+            # Data and texts of one protocol are looked at once.
+            recipe = build_recipe({**case.recipe, "evaluate": {}}, loaded.plugins)
+        else:
+            measured.append(recipe.evaluate)
+        try:
+            if recipe.evaluate.speed is not None and (loaded.study.executor.at_once() or 2) > 1:
+                raise RecipeError("speed cannot be measured while other runs keep the machine busy; use one worker")
+            prepare(recipe, loaded.plugins, Silent(), overwrite=False)
+        except SwmError as error:
+            wrong.append(f"{case.name}: {error}" if len(cases) > 1 else str(error))
+    if wrong:
+        raise _all(wrong)

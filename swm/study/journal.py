@@ -1,0 +1,99 @@
+"""The journal of a study: `runs.jsonl`, which only grows by a line a run, and claims, so that nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from swm.checkpoint import check_output
+from swm.errors import StudyError, at
+from swm.interfaces.executor import Row
+from swm.report import write_yaml
+
+RUNS = "runs.jsonl"
+STUDY = "study.yaml"
+
+
+class Journal:
+    """The rows of a study's folder. Several processes may read it and add to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / RUNS
+
+    def rows(self) -> list[Row]:
+        """The newest row of every run, in the order in which they were first written; torn lines are left out."""
+        found: dict[str, Row] = {}
+        for row in self._read():
+            found[row["id"]] = row
+        return list(found.values())
+
+    def _read(self) -> Iterator[Row]:
+        try:
+            text = self.file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StudyError(f"{self.file} cannot be read: {error.strerror}") from None
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and "id" in row:
+                yield row
+
+    def add(self, row: Row) -> None:
+        """Write a row; it is on the disk when this returns. Raises StudyError when it cannot be."""
+        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        try:
+            with FileLock(self.folder / ".journal.lock"), self.file.open("ab+") as file:
+                file.seek(0, os.SEEK_END)
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    # A line that was torn off must not swallow this one.
+                    line = line if file.read(1) == b"\n" else b"\n" + line
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StudyError(
+                f"{self.file} cannot be written: {error.strerror}; what is done stays, and the same command goes on"
+            ) from None
+
+    def claim(self, run: str) -> FileLock | None:
+        """The right to do a run, until it is released or this process ends; None when another process has it."""
+        lock = FileLock(self.folder / "claims" / f"{run}.lock", timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return None
+        return lock
+
+
+def open_journal(output: str | Path, described: Mapping[str, Any]) -> Journal:
+    """The journal in a study's folder, which is made if it is not there.
+
+    Raises StudyError for a folder that holds something else, CheckpointError for one that cannot be written.
+    """
+    folder = Path(output)
+    if folder.exists() and not (folder / STUDY).is_file():
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise StudyError(f"output {output} has no {STUDY}, so it is no study's; choose another folder", ("output",))
+    elif not folder.exists():
+        with at("output"):
+            check_output(folder, overwrite=False)
+    try:
+        (folder / "claims").mkdir(parents=True, exist_ok=True)
+        (folder / "runs").mkdir(exist_ok=True)
+        fresh = folder / f".{STUDY}.{os.getpid()}"
+        write_yaml(fresh, described)
+        fresh.replace(folder / STUDY)
+    except OSError as error:
+        raise StudyError(f"output {output} cannot be written: {error.strerror}", ("output",)) from None
+    return Journal(folder)

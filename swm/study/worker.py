@@ -1,0 +1,115 @@
+"""One run of a study, in whatever process it is carried out: a job in, a row out, and what it left on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from swm import models, yamlfile
+from swm.errors import SwmError, at
+from swm.families import find_family
+from swm.interfaces.executor import Job, Row
+from swm.measuring import make_ruler
+from swm.observations import GIB, ObservationCache
+from swm.pipeline import CompressionPipeline
+from swm.plugins import Plugins, load_plugins
+from swm.preparation import prepare
+from swm.progress import Silent
+from swm.recipe import Recipe, build_recipe
+from swm.report import write_json, write_yaml
+from swm.study.measures import measures_of
+from swm.view import ModelView
+
+ROW = "row.json"
+LIMIT = "SWM_CACHE_GIB"
+
+
+def carry_out(job: Job) -> Row:
+    """The row of a job: what was measured, or why not. What is on the disk already is not done again."""
+    folder = Path(job["folder"]) / "runs" / job["id"]
+    if (folder / ROW).is_file():
+        found: Row = json.loads((folder / ROW).read_text(encoding="utf-8"))
+        return found
+    start = time.perf_counter()
+    row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "dense", "follows")}
+    fresh = folder.with_name(f".{job['id']}.swm-new-{os.getpid()}")
+    try:
+        fresh.mkdir(parents=True)
+        plugins = load_plugins(job["plugins"])
+        output = {"output": str(fresh / "model")} if job["keep_models"] and job["kind"] != "dense" else {}
+        recipe = build_recipe({**job["recipe"], **output}, plugins)
+        row |= _dense(recipe, plugins, fresh) if job["kind"] == "dense" else _run(recipe, plugins, job, fresh)
+        row["seconds"] = round(time.perf_counter() - start, 1)
+        write_json(fresh / ROW, row)
+        fresh.rename(folder)
+    except Exception as error:  # whatever happens in one run must not stop the others
+        known = isinstance(error, SwmError)
+        said = str(error) if known else f"{type(error).__name__}: {error}"
+        row |= {"state": "failed", "error": said, "seconds": round(time.perf_counter() - start, 1)}
+        if not known:
+            row["traceback"] = traceback.format_exc()
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return row
+
+
+def cache() -> ObservationCache:
+    """The observations that all studies of this user share; `$SWM_CACHE_GIB` says how much of them is kept."""
+    try:
+        limit = float(os.environ.get(LIMIT, "10"))
+    except ValueError:
+        raise SwmError(f"{LIMIT} is {os.environ[LIMIT]!r}; it is a number of GiB, such as 10") from None
+    return ObservationCache(models.cache_folder() / "observations", int(limit * GIB))
+
+
+def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, Any]:
+    pipeline = CompressionPipeline(recipe, plugins, observations=cache() if job["cache"] else None)
+    dense = Path(job["folder"]) / "runs" / job["dense"] / "report.json"
+    if dense.is_file():
+        pipeline.dense = json.loads(dense.read_text(encoding="utf-8"))
+    result = pipeline.run()
+    if not job["keep_models"]:
+        # Without the tensors of a fit, which are as large as the model.
+        (folder / "plan.yaml").write_text(yamlfile.dump(result.plan.to_data()), encoding="utf-8")
+        write_yaml(folder / "recipe.yaml", recipe.resolved())
+        write_json(folder / "report.json", result.report)
+    removed = [stage["facts"].get("achieved", {}).get("layers", 0) for stage in result.report["stages"]]
+    return {
+        "state": "done",
+        "measures": measures_of(result.report, "compressed", result.speed),
+        "protocols": _protocols(result.report, "compressed"),
+        "removed_layers": removed,
+        "notes": result.report["notes"],
+        "took": {name: round(value, 2) for name, value in pipeline.seconds.items()},
+    }
+
+
+def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
+    """Measure the original model, once for all runs that are compared with it."""
+    ready = prepare(recipe, plugins, Silent(), overwrite=False)
+    with at("model"):
+        view = ModelView(ready.original.load(), find_family(ready.config, plugins.registry.families))
+    with at("evaluate"):
+        ruler = make_ruler(recipe.evaluate, ready.tokenizer, ready.config, Silent())
+    found = dict(ruler.measure(view.model, "dense"))
+    write_json(folder / "report.json", {"fingerprint": view.fingerprint(), **found})
+    shape = {"parameters": ready.shape.parameters, "layers": ready.shape.layers}
+    report = {"model": shape, "dense": shape, **{name: {"dense": value} for name, value in found.items()}}
+    return {
+        "state": "done",
+        "measures": measures_of(report, "dense", {}),
+        "protocols": _protocols(report, "dense"),
+        "removed_layers": [],
+        "notes": [],
+        "took": {},
+    }
+
+
+def _protocols(report: Mapping[str, Any], which: str) -> dict[str, Any]:
+    return {kind: report[kind][which]["protocol"] for kind in ("perplexity", "tasks") if which in report.get(kind, {})}
