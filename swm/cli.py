@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from swm.commands import cache, study
 from swm.commands.about import doctor, schema, strategies
 from swm.commands.author import new_plugin
 from swm.commands.measure import compare, evaluate, inspect
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 for command in (compress, plan, apply, diff, inspect, evaluate, compare, strategies, schema, doctor, new_plugin):
     app.command()(command)
+app.add_typer(study.app, name="study")
+app.add_typer(cache.app, name="cache")
 
 
 def main() -> None:

@@ -124,7 +124,8 @@ def perplexity(
     if len(losses) > 1:
         spread = sum((loss - mean * n) ** 2 for loss, n in zip(losses, counts, strict=True))
         result["standard_error"] = value * math.sqrt(spread * len(losses) / (len(losses) - 1)) / tokens
-    return {**result, "protocol": windows.record}
+    # By window, so that two models that read the same can be compared window by window.
+    return {**result, "window_nats": [round(loss, 4) for loss in losses], "protocol": windows.record}
 
 
 def _batches(rows: list[Tensor], size: int) -> list[list[Tensor]]:

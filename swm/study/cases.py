@@ -81,13 +81,18 @@ class CaseMaker:
         """The measurement of the original model that a case is compared with."""
         return Case(case.dense, "dense", "dense", case.recipe, {}, case.seed)
 
+    def is_baseline(self, data: Mapping[str, Any]) -> bool:
+        """Whether every choice for which there are baselines is one."""
+        recipe = self.build(data)
+        chosen = [getattr(stage, key) for stage in recipe.stages for key, *_ in _replaceable(stage, self._plugins)]
+        return bool(chosen) and all(strategy.is_baseline for strategy in chosen)
+
     def baselines(self, data: Mapping[str, Any], axes: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         """The recipe with every choice replaced by one that is there to be beaten, by name; none for such a recipe."""
         recipe = self.build(data)
         found = [list(_replaceable(stage, self._plugins)) for stage in recipe.stages]
         rounds = max((len(names) for fields in found for _, names, _ in fields), default=0)
-        chosen = [getattr(stage, key) for stage, fields in zip(recipe.stages, found, strict=True) for key, *_ in fields]
-        if all(strategy.is_baseline for strategy in chosen):
+        if self.is_baseline(data):
             return
         for turn in range(rounds):
             plain = copy.deepcopy(self.build(data).resolved())
@@ -138,6 +143,8 @@ def make_cases(loaded: LoadedStudy) -> Cases:
     for axes, data in combinations(study):
         try:
             case = maker.make(data, axes)
+            if maker.is_baseline(data):
+                case = dataclasses.replace(case, kind="baseline")
             runs.setdefault(case.id, case)
             if not study.baselines:
                 continue

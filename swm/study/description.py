@@ -202,7 +202,7 @@ def build_study(data: Mapping[str, Any], plugins: Plugins) -> Study:
         fail(("grid",), f"found {grid!r}; it is a mapping of dotted keys to the values that they take")
     for key in grid:
         choices(grid[key], ("grid", str(key)))
-    values["figures"] = list(_figures(values.get("figures") or [], plugins))
+    values["figures"] = list(read_figures(values.get("figures") or [], plugins))
     if isinstance(values.get("search"), Mapping):
         values["search"] = _search(values["search"], plugins)
     if not values.get("recipe"):
@@ -212,7 +212,7 @@ def build_study(data: Mapping[str, Any], plugins: Plugins) -> Study:
     return study
 
 
-def _figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
+def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
     if not isinstance(entries, list):
         fail(("figures",), f"found {entries!r}; figures is a list")
     for i, entry in enumerate(entries):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from swm.summary import task_rows
@@ -25,14 +24,6 @@ LESS_IS_BETTER = ("parameters", "layers", "perplexity", "seconds")
 TRADED = ("parameters", "perplexity", AVERAGE, "prefill", "decode")
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A number and its standard error over the items that were measured, if that is known."""
-
-    value: float
-    error: float | None = None
-
-
 def less_is_better(measure: str) -> bool:
     """Whether a lower number is the better one."""
     return measure in LESS_IS_BETTER
@@ -41,6 +32,16 @@ def less_is_better(measure: str) -> bool:
 def named(measure: str) -> str:
     """What people read."""
     return LABELS.get(measure, f"{measure}, %")
+
+
+def items_of(report: Mapping[str, Any], which: str) -> dict[str, Any]:
+    """What was measured of one model item by item: nats of each window, and a digit for each document of a task."""
+    found: dict[str, Any] = {}
+    perplexity = report.get("perplexity", {}).get(which, {})
+    if "window_nats" in perplexity:
+        found["perplexity"] = perplexity["window_nats"]
+    tasks = report.get("tasks", {}).get(which, {}).get("tasks", {})
+    return found | {name: task["hits"] for name, task in tasks.items() if "hits" in task}
 
 
 def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any]) -> dict[str, list[float | None]]:

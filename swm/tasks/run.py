@@ -79,7 +79,11 @@ def _row(prepared: PreparedTasks, name: str, found: dict[str, Any]) -> dict[str,
     row = {"metric": metric, "value": float(scores[metric, kind])}
     if len(values) > 1 and task.aggregation().get(metric) is mean:
         row["standard_error"] = float(mean_stderr(values))
-    return {**row, "items": len(values)}
+    row["items"] = len(values)
+    if set(values) <= {0, 1}:
+        # By item, so that two models that answered the same can be compared item by item.
+        row["hits"] = "".join(str(int(value)) for value in values)
+    return row
 
 
 @contextmanager

@@ -1,0 +1,34 @@
+"""The commands of `swm cache`: what studies keep of their observations."""
+
+from __future__ import annotations
+
+import typer
+
+from swm.commands.options import Json, out, print_json
+
+app = typer.Typer(no_args_is_help=True, help="What studies keep, so that nothing is observed twice.")
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the observations, the least recently used first."""
+    from swm.console import table
+    from swm.html_format import size
+    from swm.study.worker import cache
+
+    found = cache()
+    entries = found.entries()
+    if as_json:
+        print_json([{"file": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries])
+        return
+    rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
+    out().print(table("", ["what", "model", "size", "file"], rows))
+    typer.echo(f"{len(entries)} in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
+
+
+@app.command()
+def clear() -> None:
+    """Remove all of them."""
+    from swm.study.worker import cache
+
+    typer.echo(f"removed {cache().shrink(0)}")

@@ -1,0 +1,143 @@
+"""The commands of `swm study`: many recipes, one comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, warn_broken
+
+if TYPE_CHECKING:
+    from swm.interfaces.executor import Row
+    from swm.study.results import Results
+
+app = typer.Typer(no_args_is_help=True, help="Run many recipes, measured alike, and compare them.")
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study in YAML.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's output folder.", show_default=False)]
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder of its results.")] = None,
+    set_: Set = [],  # noqa: B006  typer reads the default, nobody changes it
+    plugin: PluginFile = [],  # noqa: B006
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run what has not been run yet; the same command goes on after a kill, and several may share a folder."""
+    from swm.study.studies import run_study
+
+    def tell(row: Row) -> None:
+        if not (quiet or as_json):
+            typer.secho(_told(row), fg=None if row["state"] == "done" else "red", err=True)
+
+    tally, results = run_study(
+        study,
+        output,
+        overrides=set_,
+        plugin_files=plugin,
+        retry_failed=retry_failed,
+        progress=progress_of(quiet or as_json),
+        tell=tell,
+        loaded_done=lambda plugins: warn_broken(plugins, quiet),
+    )
+    _show(results, quiet, as_json)
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    set_: Set = [],  # noqa: B006
+    plugin: PluginFile = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Show what a study would run, every recipe checked."""
+    from swm.console import table
+    from swm.study.cases import make_cases
+    from swm.study.description import load_study
+
+    cases = make_cases(load_study(study, set_, plugin)).cases
+    if as_json:
+        print_json([{"id": case.id, "kind": case.kind, "name": case.name} for case in cases])
+        return
+    out().print(table("", ["run", "kind", "id"], [[case.name, case.kind, case.id] for case in cases]))
+
+
+@app.command()
+def show(folder: Folder, as_json: Json = False) -> None:
+    """Show the results so far, and write the tables, the figures and study.html anew."""
+    from swm.study.results import read_results, write_results
+
+    results = read_results(folder)
+    write_results(results)
+    _show(results, False, as_json)
+
+
+@app.command()
+def compare(
+    one: Folder,
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another one.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Compare two studies: at each budget their best, and whether the difference exceeds the noise."""
+    from swm.console import table
+    from swm.study.comparison import compare_studies
+
+    found = compare_studies(one, other)
+    if as_json:
+        print_json(found)
+        return
+    rows = [[line["budget"], line["one"], line["other"], line["verdict"]] for line in found["budgets"]]
+    out().print(table(f"by {found['rank_by']}", ["removed", str(one), str(other), "verdict"], rows))
+
+
+@app.command()
+def presets() -> None:
+    """List the ready-made studies."""
+    from swm.study.description import presets
+
+    for name, about in presets().items():
+        typer.echo(f"{name}: {about}")
+
+
+def _told(row: Row) -> str:
+    if row["state"] != "done":
+        return f"{row['name']}: failed: {row['error']}"
+    wanted = ("perplexity", "average")
+    shown = [f"{name} {row['measures'][name][0]:.2f}" for name in wanted if name in row["measures"]]
+    shown.append(f"{row['seconds']:.0f} s")
+    return f"{row['name']}: {', '.join(shown)}"
+
+
+def _show(results: Results, quiet: bool, as_json: bool) -> None:
+    from swm.console import table
+    from swm.study.measures import named
+    from swm.study.results import PAGE, ranked
+    from swm.study.table import measures, tidy
+
+    if as_json:
+        sentences = [verdict.sentence for verdict in results.verdicts]
+        print_json({"rank_by": results.rank_by, "verdicts": sentences, "runs": tidy(results.rows)})
+        return
+    console = out()
+    if not quiet:
+        columns = [name for name in measures(results.rows) if name != "seconds"]
+        lines: list[list[Any]] = []
+        for point in ranked(results):
+            cells = [point.estimates.get(name) for name in columns]
+            lines.append([point.name, *("–" if cell is None else _number(cell.value, cell.half) for cell in cells)])
+        console.print(table(results.title, ["run", *map(named, columns)], lines))
+        for verdict in results.verdicts:
+            console.print(verdict.sentence, highlight=False, markup=False)
+    typer.echo(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))
+
+
+def _number(value: float, half: float | None) -> str:
+    shown = f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.2f}"
+    return shown if half is None else f"{shown} ± {half:.2f}"

@@ -1,0 +1,192 @@
+"""The figures of a study, as PNG, SVG and PDF files that are the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swm.errors import StudyError
+from swm.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
+from swm.study.description import Figure, label, nearest_key
+from swm.study.measures import AVERAGE, LABELS, named
+from swm.study.table import Estimate, Point, axes, pareto
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+COLOURS = (BLUE, ORANGE, "#2a8f6d", "#8e4a9e", "#b38a00", "#c2407a", "#4a4f57", "#56a5c9")
+MARKS = "osD^vPX*"
+FORMATS: Mapping[str, Mapping[str, Any]] = {
+    "png": {"metadata": {"Software": None}},
+    "svg": {"metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+}
+
+
+def write_pictures(figures: Sequence[Figure], points: Sequence[Point], folder: Path) -> list[str]:
+    """Draw the study's own figures and the trade between size and quality; returns their names.
+
+    Raises StudyError for a figure of something that was neither varied nor measured.
+    """
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    drawings: dict[str, Callable[[Canvas], None]] = {}
+    for figure in figures:
+        ready = _Ready(figure, points)
+        drawings[figure.name] = ready.draw
+    if len(points) > 1 and _qualities(points):
+        drawings.setdefault("pareto", lambda canvas: draw_pareto(canvas, points))
+    with style.context(["default", {**STYLE, "pdf.fonttype": 42, "legend.fontsize": 8}]):
+        for name, draw in drawings.items():
+            canvas = Canvas()
+            FigureCanvasAgg(canvas)
+            draw(canvas)
+            for kind, options in FORMATS.items():
+                canvas.savefig(folder / f"{name}.{kind}", **options)
+    return list(drawings)
+
+
+class _Ready:
+    """A figure with its keys found among those that were varied and measured."""
+
+    def __init__(self, figure: Figure, points: Sequence[Point]) -> None:
+        self.figure = figure
+        self.points = points
+        rows = [row for point in points for row in point.rows]
+        keys = {**{key: key for key in axes(rows)}, **{short: key for key, short in axes(rows).items()}}
+        measures = list(dict.fromkeys(name for point in points for name in point.estimates))
+        self.x = self._found(figure.x, "x", {**keys, **{name: name for name in measures}})
+        self.by = None if figure.by is None else self._found(figure.by, "by", keys)
+        self.y = [self._found(name, "y", {name: name for name in measures}) for name in figure.y]
+
+    def _found(self, name: str, what: str, known: Mapping[str, str]) -> str:
+        if name not in known:
+            raise StudyError(f"unknown {what} '{name}' of figure '{self.figure.name}'; {nearest_key(name, [*known])}")
+        return known[name]
+
+    def draw(self, canvas: Canvas) -> None:
+        """One set of axes for all measures, or one each where lines are told apart by something else."""
+        plots = [[name] for name in self.y] if self.by is not None else [self.y]
+        canvas.set_size_inches(max(5.2, 4.6 * len(plots)), 4.0)
+        found = canvas.subplots(1, len(plots), squeeze=False)[0]
+        for axes_, measures in zip(found, plots, strict=True):
+            self._plot(axes_, measures)
+        if self.figure.title:
+            canvas.suptitle(self.figure.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+    def _plot(self, axes_: Axes, measures: Sequence[str]) -> None:
+        shown = [point for point in self.points if self._place(point) is not None and point.kind != "dense"]
+        places = list(dict.fromkeys(self._place(point) for point in shown))
+        if all(isinstance(place, int | float) for place in places):
+            self._lines(axes_, measures, shown)
+        else:
+            self._bars(axes_, measures, shown, places)
+        self._dense(axes_, measures)
+        axes_.set_xlabel(named(self.x) if self.x in LABELS else self.figure.x.rpartition(".")[2])
+        axes_.set_ylabel(named(measures[0]) if len(measures) == 1 else "accuracy, %")
+        axes_.yaxis.grid(color=LINE, linewidth=0.6)
+        axes_.set_axisbelow(True)
+        if axes_.get_legend_handles_labels()[0]:
+            axes_.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, borderaxespad=0, handlelength=2)
+
+    def _place(self, point: Point) -> Any:
+        if self.x in point.estimates and self.x not in point.axes:
+            return point.estimates[self.x].value
+        return point.axes.get(self.x)
+
+    def _groups(self, shown: Sequence[Point]) -> dict[str, list[Point]]:
+        groups: dict[str, list[Point]] = {}
+        for point in shown:
+            if point.kind == "baseline":
+                name = point.name.split(",")[0]
+            else:
+                name = "" if self.by is None else label(point.axes.get(self.by, ""))
+            groups.setdefault(name, []).append(point)
+        return groups
+
+    def _lines(self, axes_: Axes, measures: Sequence[str], shown: Sequence[Point]) -> None:
+        several = len(measures) > 1
+        # The baselines of many measures would hide what the figure is about.
+        shown = [point for point in shown if point.kind == "run"] if several else shown
+        colour = 0
+        for group, members in self._groups(shown).items():
+            for measure in measures:
+                have = sorted((p for p in members if measure in p.estimates), key=self._place)
+                solid = not several or measure == (self.figure.bold or AVERAGE)
+                trivial = all(point.kind == "baseline" for point in have)
+                axes_.errorbar(
+                    [self._place(point) for point in have],
+                    [point.estimates[measure].value for point in have],
+                    yerr=[point.estimates[measure].half or 0 for point in have],
+                    color=SOFT if trivial else COLOURS[colour % len(COLOURS)],
+                    linestyle="--" if trivial else "-" if solid else ":",
+                    linewidth=2 if solid and not trivial else 1.2,
+                    marker=MARKS[colour % len(MARKS)],
+                    markersize=4.5,
+                    capsize=2.5,
+                    elinewidth=0.9,
+                    label=", ".join(filter(None, [group, named(measure) if several else ""])) or None,
+                )
+                colour += 1
+
+    def _bars(self, axes_: Axes, measures: Sequence[str], shown: Sequence[Point], places: Sequence[Any]) -> None:
+        groups = [(g, m, p) for g, p in self._groups(shown).items() for m in measures]
+        width = 0.8 / max(1, len(groups))
+        for i, (group, measure, members) in enumerate(groups):
+            have = [point for point in members if measure in point.estimates]
+            at = [places.index(self._place(point)) + (i - (len(groups) - 1) / 2) * width for point in have]
+            trivial = all(point.kind == "baseline" for point in have)
+            axes_.bar(
+                at,
+                [point.estimates[measure].value for point in have],
+                width * 0.92,
+                yerr=[point.estimates[measure].half or 0 for point in have],
+                color=LINE if trivial else COLOURS[i % len(COLOURS)],
+                error_kw={"ecolor": INK, "capsize": 2.5, "elinewidth": 0.9},
+                label=", ".join(filter(None, [group, named(measure) if len(measures) > 1 else ""])) or None,
+            )
+        axes_.set_xticks(range(len(places)), [label(place) for place in places], rotation=15, ha="right")
+
+    def _dense(self, axes_: Axes, measures: Sequence[str]) -> None:
+        dense = [point for point in self.points if point.kind == "dense" and measures[0] in point.estimates]
+        if len(measures) == 1 and dense and self.x not in LABELS:
+            axes_.axhline(dense[0].estimates[measures[0]].value, color=INK, linewidth=1, linestyle=":", label="dense")
+
+
+def _qualities(points: Sequence[Point]) -> list[str]:
+    return [name for name in (AVERAGE, "perplexity") if any(name in point.estimates for point in points)]
+
+
+def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
+    """Quality over parameters for every run, those on the front in colour and named."""
+    qualities = _qualities(points)
+    canvas.set_size_inches(max(5.6, 5.2 * len(qualities)), 4.4)
+    front = pareto(points)
+    for axes_, measure in zip(canvas.subplots(1, len(qualities), squeeze=False)[0], qualities, strict=True):
+        for point in points:
+            found = point.estimates.get(measure)
+            if found is not None:
+                _dot(axes_, point, found, point.name in front)
+        if measure == "perplexity":
+            axes_.set_yscale("log")
+        axes_.set_xlabel("parameters, millions")
+        axes_.set_ylabel(named(measure))
+        axes_.yaxis.grid(color=LINE, linewidth=0.6)
+        axes_.set_axisbelow(True)
+    canvas.suptitle("Size and quality", x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _dot(axes_: Axes, point: Point, found: Estimate, best: bool) -> None:
+    millions = point.estimates["parameters"].value / 1e6
+    colour = INK if point.kind == "dense" else BLUE if best else ORANGE if point.kind == "baseline" else SOFT
+    axes_.errorbar(
+        [millions], [found.value], yerr=[found.half or 0], color=colour, marker="o" if best else "x", markersize=5,
+        capsize=2, elinewidth=0.8, alpha=1 if best else 0.6,
+    )  # fmt: skip
+    if best:
+        text = point.name if len(point.name) < 40 else f"{point.name[:38]}…"
+        axes_.annotate(text, (millions, found.value), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)

@@ -1,0 +1,144 @@
+"""What a study's folder shows: tables, figures and a page, made anew of its journal at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from swm import yamlfile
+from swm.errors import StudyError, nearest_file
+from swm.html_format import FILTERS
+from swm.interfaces.executor import Row
+from swm.plugins import load_plugins
+from swm.study.description import Figure, label, read_figures
+from swm.study.journal import STUDY, Journal
+from swm.study.measures import named
+from swm.study.pictures import write_pictures
+from swm.study.table import Point, axes, cost, measures, pareto, points, rank_key, tidy, write_table
+from swm.study.verdict import Verdict, verdicts
+
+PAGE = "study.html"
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a study that is done so far."""
+
+    folder: Path
+    described: Mapping[str, Any]
+    rows: Sequence[Row]
+    points: Sequence[Point]
+    rank_by: str | None
+    verdicts: Sequence[Verdict]
+
+    @property
+    def title(self) -> str:
+        return str(self.described.get("title") or self.folder.resolve().name)
+
+
+def read_results(folder: str | Path) -> Results:
+    """The results in a study's folder. Raises StudyError when it is none."""
+    place = Path(folder)
+    if not (place / STUDY).is_file():
+        raise StudyError(f"{place} has no {STUDY}, so it is no study's folder.{nearest_file(place)}")
+    described, _ = yamlfile.parse((place / STUDY).read_text(encoding="utf-8"), str(place / STUDY))
+    rows = Journal(place).rows()
+    found = points(rows)
+    rank_by = rank_key(found, described.get("rank_by"))
+    return Results(place, described, rows, found, rank_by, verdicts(found, rank_by) if rank_by else [])
+
+
+def write_results(results: Results) -> Path:
+    """Write tables, figures and `study.html` into the study's folder; returns the page."""
+    folder = results.folder
+    with _together(folder) as fresh:
+        write_table(tidy(results.rows), fresh)
+        (fresh / "figures").mkdir()
+        names = write_pictures(_figures(results), results.points, fresh / "figures") if results.points else []
+        pictures = {name: (fresh / "figures" / f"{name}.svg").read_text(encoding="utf-8") for name in names}
+        (fresh / PAGE).write_text(page(results, pictures), encoding="utf-8")
+    return folder / PAGE
+
+
+@contextlib.contextmanager
+def _together(folder: Path) -> Iterator[Path]:
+    """A folder whose files replace those of the same name at the end, so that none is ever half-written."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".results-") as name:
+        fresh = Path(name)
+        yield fresh
+        for item in sorted(fresh.rglob("*")):
+            target = folder / item.relative_to(fresh)
+            if item.is_dir():
+                target.mkdir(exist_ok=True)
+            else:
+                os.replace(item, target)
+
+
+def _figures(results: Results) -> list[Figure]:
+    return list(read_figures(list(results.described.get("figures") or []), load_plugins()))
+
+
+def page(results: Results, pictures: Mapping[str, str]) -> str:
+    """The page, which needs nothing else; a few lines of script in it sort the table."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("swm"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= FILTERS
+    columns = measures(results.rows)
+    front = pareto(results.points)
+    return environment.get_template("study.html").render(
+        title=results.title,
+        verdicts=[verdict.sentence for verdict in results.verdicts],
+        rank_by=results.rank_by and named(results.rank_by),
+        pictures={name: Markup(_inline(text)) for name, text in pictures.items()},
+        axes=list(axes(results.rows).values()),
+        measures=[named(name) for name in columns],
+        lines=[_line(point, results, columns, front) for point in results.points],
+        failed=[row for row in results.rows if row["state"] != "done"],
+        done=sum(row["state"] == "done" for row in results.rows),
+        protocols=_protocols(results.rows),
+        seconds=sum(row["seconds"] or 0 for row in results.rows),
+        described=yamlfile.dump(dict(results.described)),
+    )
+
+
+def _inline(svg: str) -> str:
+    """The drawing without the head of a file."""
+    return svg[svg.index("<svg") :]
+
+
+def _line(point: Point, results: Results, columns: Sequence[str], front: set[str]) -> dict[str, Any]:
+    best = {verdict.winner.name for verdict in results.verdicts}
+    return {
+        "name": point.name,
+        "kind": point.kind,
+        "seeds": len(point.rows),
+        "axes": [label(point.axes[key]) if key in point.axes else "" for key in axes(results.rows)],
+        "cells": [point.estimates.get(name) for name in columns],
+        "front": point.name in front,
+        "best": point.name in best,
+    }
+
+
+def _protocols(rows: Sequence[Row]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for row in rows:
+        found |= row.get("protocols") or {}
+    return found
+
+
+def ranked(results: Results) -> list[Point]:
+    """The points, the best first; those that lack the measure last."""
+    key = results.rank_by
+    if key is None:
+        return list(results.points)
+    able = [point for point in results.points if key in point.estimates]
+    return [*sorted(able, key=lambda point: cost(point, key)), *(p for p in results.points if p not in able)]

@@ -1,0 +1,62 @@
+"""Running a study from its file to its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from swm.errors import at
+from swm.interfaces.executor import Row
+from swm.interfaces.strategy import plain
+from swm.plugins import Plugins
+from swm.progress import Progress, Silent
+from swm.study.cases import make_cases
+from swm.study.description import LoadedStudy, Study, load_study
+from swm.study.journal import open_journal
+from swm.study.results import Results, read_results, write_results
+from swm.study.running import Tally, run_listed
+
+
+def run_study(
+    file: str | Path,
+    output: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    plugin_files: Sequence[str] = (),
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+    tell: Callable[[Row], None] = lambda row: None,
+    loaded_done: Callable[[Plugins], None] = lambda plugins: None,
+) -> tuple[Tally, Results]:
+    """Run what a study's folder lacks, and write its tables, figures and page.
+
+    `tell` is told of every row as it is written, `loaded_done` of the plugins before anything is checked. Raises an
+    SwmError before the first run for everything that can be known to be wrong by then.
+    """
+    loaded = load_study(file, overrides, plugin_files)
+    loaded_done(loaded.plugins)
+    with at("executor"):
+        loaded.study.executor.check()
+    folder = output or loaded.study.output or Path(file).with_suffix("")
+    if loaded.study.search is not None:
+        from swm.study.search import run_search
+
+        runner: Callable[..., Tally] = run_search
+        cases: Any = None
+    else:
+        runner, cases = run_listed, make_cases(loaded)
+    journal = open_journal(folder, described(loaded))
+    try:
+        tally = runner(loaded, cases, journal, progress or Silent(), tell, retry_failed)
+    finally:
+        # Whatever ends it, what is done can be looked at.
+        if journal.rows():
+            write_results(read_results(journal.folder))
+    return tally, read_results(journal.folder)
+
+
+def described(loaded: LoadedStudy) -> dict[str, Any]:
+    """The study as plain data, with every default."""
+    study: Study = loaded.study
+    return {key: value for key, value in plain(study).items() if value not in (None, [], {}, "")}
