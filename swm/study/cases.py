@@ -21,17 +21,19 @@ from swm.progress import Silent
 from swm.recipe import Recipe, build_recipe, set_value
 from swm.study.description import LoadedStudy, Study, choices, label
 
-Kind = Literal["dense", "run", "baseline"]
+Kind = Literal["dense", "run", "trivial", "baseline"]
+"""The original model; a method; a method that is there to be beaten; and one that the study added for that."""
 # What has no part in a result.
 ASIDE = ("output", "trackers", "plugins")
 ADDED = ".+"
+INSTEAD = " in place of "
 
 
 @dataclass(frozen=True)
 class Case:
     """One recipe of a study. `axes` are the values of the varied keys, `recipe` is plain and complete.
 
-    `follows` tells that its target is what another case removed, by that one's id.
+    `group` is the same for all seeds; `follows` tells that its target is what another case removed, by that one's id.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Case:
     recipe: Mapping[str, Any]
     axes: Mapping[str, Any]
     seed: int
+    group: str = ""
     dense: str = ""
     follows: str = ""
 
@@ -66,12 +69,12 @@ class CaseMaker:
         recipe = self.build(data)
         resolved = recipe.resolved()
         plain = {key: value for key, value in resolved.items() if key not in ASIDE}
-        told = ", ".join(f"{short} {label(axes[key])}" for key, short in zip(axes, short_names(axes), strict=True))
-        name = ", ".join(filter(None, [name, told])) or "the recipe"
+        name = ", ".join(filter(None, [name, told(axes)])) or "the recipe"
         if self._study.repeat > 1:
             name = f"{name}, seed {recipe.seed}"
         dense = self._digest({key: plain.get(key) for key in DENSE_KEYS} | {"evaluate": _evaluated(plain)})
-        return Case(self._digest(plain), kind, name, plain, dict(axes), recipe.seed, f"dense-{dense}")
+        group = self._digest({key: value for key, value in plain.items() if key != "seed"})
+        return Case(self._digest(plain), kind, name, plain, dict(axes), recipe.seed, group, f"dense-{dense}")
 
     def build(self, data: Mapping[str, Any]) -> Recipe:
         """The recipe, validated."""
@@ -79,7 +82,7 @@ class CaseMaker:
 
     def dense(self, case: Case) -> Case:
         """The measurement of the original model that a case is compared with."""
-        return Case(case.dense, "dense", "dense", case.recipe, {}, case.seed)
+        return Case(case.dense, "dense", "dense", case.recipe, {}, case.seed, case.dense)
 
     def is_baseline(self, data: Mapping[str, Any]) -> bool:
         """Whether every choice for which there are baselines is one."""
@@ -91,6 +94,12 @@ class CaseMaker:
         """The recipe with every choice replaced by one that is there to be beaten, by name; none for such a recipe."""
         recipe = self.build(data)
         found = [list(_replaceable(stage, self._plugins)) for stage in recipe.stages]
+        replaced = [
+            f"stages.{i}.{stage.name}.{key}"
+            for i, (stage, fields) in enumerate(zip(recipe.stages, found, strict=True))
+            for key, *_ in fields
+        ]
+        place = told({key: axes[key] for key in axes if any(path.startswith(key) for path in replaced)})
         rounds = max((len(names) for fields in found for _, names, _ in fields), default=0)
         if self.is_baseline(data):
             return
@@ -103,7 +112,7 @@ class CaseMaker:
                         entry[stage.name].pop(other, None)
                     entry[stage.name][key] = names[min(turn, len(names) - 1)]
                     used.append(entry[stage.name][key])
-            yield " + ".join(used), plain
+            yield " + ".join(used) + (f"{INSTEAD}{place}" if place else ""), plain
 
     def _digest(self, data: Mapping[str, Any]) -> str:
         about = {"recipe": data, "plugins": self._files}
@@ -137,14 +146,14 @@ def make_cases(loaded: LoadedStudy) -> Cases:
     """
     maker, study = CaseMaker(loaded), loaded.study
     found = Cases()
-    wrong: list[str] = []
+    wrong: list[tuple[str, SwmError]] = []
     runs: dict[str, Case] = {}
     rivals: dict[str, Case] = {}
     for axes, data in combinations(study):
         try:
             case = maker.make(data, axes)
             if maker.is_baseline(data):
-                case = dataclasses.replace(case, kind="baseline")
+                case = dataclasses.replace(case, kind="trivial")
             runs.setdefault(case.id, case)
             if not study.baselines:
                 continue
@@ -156,10 +165,9 @@ def make_cases(loaded: LoadedStudy) -> Cases:
                     waiting = found.unmatched.setdefault(case.id, [])
                     waiting.append((name, plain))
         except SwmError as error:
-            told = ", ".join(f"{key} {label(value)}" for key, value in axes.items())
-            wrong.append(f"{told or 'the recipe'}: {error}" if axes else str(error))
+            wrong.append((told(axes) or "the recipe", error))
     if wrong:
-        raise _all(wrong)
+        raise mistakes(wrong)
     baselines = [_named(case, study) for case in rivals.values() if case.id not in runs]
     cases = [*runs.values(), *baselines]
     dense = {case.dense: maker.dense(case) for case in cases}
@@ -168,11 +176,13 @@ def make_cases(loaded: LoadedStudy) -> Cases:
     return found
 
 
-def _all(wrong: Sequence[str]) -> RecipeError:
-    distinct = list(dict.fromkeys(wrong))
-    if len(distinct) == 1:
-        return RecipeError(distinct[0])
-    return RecipeError(f"{len(distinct)} runs cannot be run:\n" + "\n".join(f"  {each}" for each in distinct))
+def mistakes(wrong: Sequence[tuple[str, SwmError]]) -> SwmError:
+    """One error that tells all mistakes, each with who makes it; what everybody does wrong is told once."""
+    first = wrong[0][1]
+    if len({str(error) for _, error in wrong}) == 1:
+        return RecipeError(first.message, ("recipe", *first.path))
+    lines = dict.fromkeys(f"  {who}: {error}" for who, error in wrong)
+    return RecipeError(f"{len(lines)} runs cannot be run:\n" + "\n".join(lines))
 
 
 def _join(rivals: dict[str, Case], case: Case, name: str) -> None:
@@ -181,13 +191,16 @@ def _join(rivals: dict[str, Case], case: Case, name: str) -> None:
     if known is not None:
         axes = {key: value for key, value in known.axes.items() if case.axes.get(key) == value}
         case = dataclasses.replace(known, axes=axes)
+        name = name if known.name == name else name.partition(INSTEAD)[0]
     rivals[case.id] = dataclasses.replace(case, name=name)
 
 
 def _named(case: Case, study: Study) -> Case:
-    told = [f"{short} {label(case.axes[k])}" for k, short in zip(case.axes, short_names(case.axes), strict=True)]
-    seeds = [f"seed {case.seed}"] if study.repeat > 1 else []
-    return dataclasses.replace(case, name=", ".join([case.name, *told, *seeds]))
+    """The name of a baseline with the axes that it does not speak of."""
+    spoken = case.name.partition(INSTEAD)[2]
+    rest = {key: value for key, value in case.axes.items() if told({key: value}) not in spoken or not spoken}
+    seed = f"seed {case.seed}" if study.repeat > 1 else ""
+    return dataclasses.replace(case, name=", ".join(filter(None, [case.name, told(rest), seed])))
 
 
 def matched(maker: CaseMaker, name: str, plain: Mapping[str, Any], removed: Sequence[int], after: Case) -> Case | None:
@@ -260,9 +273,19 @@ def _open(data: dict[str, Any], key: str) -> None:
         here = inner
 
 
+def told(axes: Mapping[str, Any]) -> str:
+    """The values of the varied keys in a line; a name speaks for itself, a number needs its key."""
+    parts = []
+    for key, short in zip(axes, short_names(axes), strict=True):
+        shown = label(axes[key])
+        speaks = isinstance(axes[key], str) and shown not in ("none", "true", "false")
+        parts.append(shown if speaks else f"{short} {shown}")
+    return ", ".join(parts)
+
+
 def short_names(keys: Iterable[str]) -> list[str]:
     """The dotted keys by their last parts, as many as tell them apart."""
-    split = [key.removesuffix(ADDED).split(".") for key in keys]
+    split = [key.replace(ADDED, ".added").split(".") for key in keys]
     found = []
     for parts in split:
         size = 1
@@ -274,7 +297,7 @@ def short_names(keys: Iterable[str]) -> list[str]:
 
 def check(cases: Sequence[Case], loaded: LoadedStudy) -> None:
     """All that can be known to be wrong without weights, for every case. Raises RecipeError with all of it at once."""
-    wrong: list[str] = []
+    wrong: list[tuple[str, SwmError]] = []
     measured: list[Any] = []
     for case in cases:
         recipe = build_recipe(case.recipe, loaded.plugins)
@@ -288,6 +311,6 @@ def check(cases: Sequence[Case], loaded: LoadedStudy) -> None:
                 raise RecipeError("speed cannot be measured while other runs keep the machine busy; use one worker")
             prepare(recipe, loaded.plugins, Silent(), overwrite=False)
         except SwmError as error:
-            wrong.append(f"{case.name}: {error}" if len(cases) > 1 else str(error))
+            wrong.append((case.name, error))
     if wrong:
-        raise _all(wrong)
+        raise mistakes(wrong)

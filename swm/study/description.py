@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -120,7 +121,17 @@ class LoadedStudy:
     plugins: Plugins
     plugin_files: Sequence[str]
     file: Path
-    lines: Mapping[yamlfile.Path, int]
+    lines: dict[yamlfile.Path, int]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Errors raised inside that name a key of the study get the file and the line where it stands."""
+        try:
+            yield
+        except SwmError as error:
+            if error.path and not error.place:
+                error.place = f"{self.file}:{yamlfile.line_of(error.path, self.lines)}"
+            raise
 
 
 def presets() -> dict[str, str]:
@@ -268,6 +279,8 @@ def label(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return " + ".join(map(label, value))
     if isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from swm.errors import StudyError
 from swm.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
+from swm.study.cases import INSTEAD
 from swm.study.description import Figure, label, nearest_key
 from swm.study.measures import AVERAGE, LABELS, named
 from swm.study.table import Estimate, Point, axes, pareto
@@ -83,6 +84,8 @@ class _Ready:
         places = list(dict.fromkeys(self._place(point) for point in shown))
         if all(isinstance(place, int | float) for place in places):
             self._lines(axes_, measures, shown)
+            if len(places) <= 9 and self.x not in LABELS:
+                axes_.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
         else:
             self._bars(axes_, measures, shown, places)
         self._dense(axes_, measures)
@@ -102,7 +105,7 @@ class _Ready:
         groups: dict[str, list[Point]] = {}
         for point in shown:
             if point.kind == "baseline":
-                name = point.name.split(",")[0]
+                name = point.name.split(",")[0].partition(INSTEAD)[0]
             else:
                 name = "" if self.by is None else label(point.axes.get(self.by, ""))
             groups.setdefault(name, []).append(point)
@@ -111,13 +114,13 @@ class _Ready:
     def _lines(self, axes_: Axes, measures: Sequence[str], shown: Sequence[Point]) -> None:
         several = len(measures) > 1
         # The baselines of many measures would hide what the figure is about.
-        shown = [point for point in shown if point.kind == "run"] if several else shown
+        shown = [point for point in shown if point.kind != "baseline"] if several else shown
         colour = 0
         for group, members in self._groups(shown).items():
             for measure in measures:
                 have = sorted((p for p in members if measure in p.estimates), key=self._place)
                 solid = not several or measure == (self.figure.bold or AVERAGE)
-                trivial = all(point.kind == "baseline" for point in have)
+                trivial = all(point.is_trivial for point in have)
                 axes_.errorbar(
                     [self._place(point) for point in have],
                     [point.estimates[measure].value for point in have],
@@ -134,12 +137,14 @@ class _Ready:
                 colour += 1
 
     def _bars(self, axes_: Axes, measures: Sequence[str], shown: Sequence[Point], places: Sequence[Any]) -> None:
+        # Those that the study added have no place of their own on this axis.
+        shown = [point for point in shown if point.kind != "baseline"]
         groups = [(g, m, p) for g, p in self._groups(shown).items() for m in measures]
         width = 0.8 / max(1, len(groups))
         for i, (group, measure, members) in enumerate(groups):
             have = [point for point in members if measure in point.estimates]
             at = [places.index(self._place(point)) + (i - (len(groups) - 1) / 2) * width for point in have]
-            trivial = all(point.kind == "baseline" for point in have)
+            trivial = all(point.is_trivial for point in have)
             axes_.bar(
                 at,
                 [point.estimates[measure].value for point in have],
@@ -167,10 +172,13 @@ def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
     canvas.set_size_inches(max(5.6, 5.2 * len(qualities)), 4.4)
     front = pareto(points)
     for axes_, measure in zip(canvas.subplots(1, len(qualities), squeeze=False)[0], qualities, strict=True):
+        named_at: set[tuple[float, float]] = set()
         for point in points:
             found = point.estimates.get(measure)
             if found is not None:
-                _dot(axes_, point, found, point.name in front)
+                place = point.estimates["parameters"].value, found.value
+                _dot(axes_, point, found, point.group in front, place not in named_at)
+                named_at.add(place)
         if measure == "perplexity":
             axes_.set_yscale("log")
         axes_.set_xlabel("parameters, millions")
@@ -180,13 +188,13 @@ def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
     canvas.suptitle("Size and quality", x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
-def _dot(axes_: Axes, point: Point, found: Estimate, best: bool) -> None:
+def _dot(axes_: Axes, point: Point, found: Estimate, best: bool, name: bool) -> None:
     millions = point.estimates["parameters"].value / 1e6
-    colour = INK if point.kind == "dense" else BLUE if best else ORANGE if point.kind == "baseline" else SOFT
+    colour = INK if point.kind == "dense" else BLUE if best else ORANGE if point.is_trivial else SOFT
     axes_.errorbar(
         [millions], [found.value], yerr=[found.half or 0], color=colour, marker="o" if best else "x", markersize=5,
         capsize=2, elinewidth=0.8, alpha=1 if best else 0.6,
     )  # fmt: skip
-    if best:
+    if best and name:
         text = point.name if len(point.name) < 40 else f"{point.name[:38]}…"
         axes_.annotate(text, (millions, found.value), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)

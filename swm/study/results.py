@@ -116,15 +116,15 @@ def _inline(svg: str) -> str:
 
 
 def _line(point: Point, results: Results, columns: Sequence[str], front: set[str]) -> dict[str, Any]:
-    best = {verdict.winner.name for verdict in results.verdicts}
+    best = {verdict.winner.group for verdict in results.verdicts}
     return {
         "name": point.name,
         "kind": point.kind,
         "seeds": len(point.rows),
         "axes": [label(point.axes[key]) if key in point.axes else "" for key in axes(results.rows)],
         "cells": [point.estimates.get(name) for name in columns],
-        "front": point.name in front,
-        "best": point.name in best,
+        "front": point.group in front,
+        "best": point.group in best,
     }
 
 

@@ -203,6 +203,7 @@ def _about(case: Case) -> dict[str, Any]:
         "name": case.name,
         "axes": dict(case.axes),
         "seed": case.seed,
+        "group": case.group,
         "dense": case.dense,
         "follows": case.follows,
     }
@@ -210,11 +211,12 @@ def _about(case: Case) -> dict[str, Any]:
 
 def run_listed(
     loaded: LoadedStudy,
-    cases: Cases,
     journal: Journal,
     progress: Progress,
     tell: Callable[[Row], None],
     retry_failed: bool = False,
+    *,
+    cases: Cases,
 ) -> Tally:
     """Run the cases of a grid on the study's executor."""
     source = Listed(cases, CaseMaker(loaded))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from swm.study.description import LoadedStudy, Study, load_study
 from swm.study.journal import open_journal
 from swm.study.results import Results, read_results, write_results
 from swm.study.running import Tally, run_listed
+from swm.study.search import check_search, run_search
 
 
 def run_study(
@@ -36,24 +38,27 @@ def run_study(
     """
     loaded = load_study(file, overrides, plugin_files)
     loaded_done(loaded.plugins)
-    with at("executor"):
-        loaded.study.executor.check()
     folder = output or loaded.study.output or Path(file).with_suffix("")
-    if loaded.study.search is not None:
-        from swm.study.search import run_search
-
-        runner: Callable[..., Tally] = run_search
-        cases: Any = None
-    else:
-        runner, cases = run_listed, make_cases(loaded)
-    journal = open_journal(folder, described(loaded))
+    with loaded.placed():
+        with at("executor"):
+            loaded.study.executor.check()
+        runner = _prepared(loaded)
+        journal = open_journal(folder, described(loaded))
     try:
-        tally = runner(loaded, cases, journal, progress or Silent(), tell, retry_failed)
+        tally = runner(loaded, journal, progress or Silent(), tell, retry_failed)
     finally:
         # Whatever ends it, what is done can be looked at.
         if journal.rows():
             write_results(read_results(journal.folder))
     return tally, read_results(journal.folder)
+
+
+def _prepared(loaded: LoadedStudy) -> Callable[..., Tally]:
+    """What runs the study, once all of it has been checked."""
+    if loaded.study.search is not None:
+        check_search(loaded)
+        return run_search
+    return partial(run_listed, cases=make_cases(loaded))
 
 
 def described(loaded: LoadedStudy) -> dict[str, Any]:

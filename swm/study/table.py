@@ -50,6 +50,16 @@ class Point:
     rows: Sequence[Row]
     estimates: Mapping[str, Estimate]
 
+    @property
+    def is_trivial(self) -> bool:
+        """Whether it is there to be beaten."""
+        return self.kind in ("trivial", "baseline")
+
+    @property
+    def group(self) -> str:
+        """What all its runs, and no others, have in common."""
+        return str(self.rows[0]["group"])
+
     def value(self, measure: str) -> float | None:
         """The mean of a measure, or the value of a varied key."""
         if measure in self.estimates:
@@ -133,8 +143,8 @@ def points(rows: Sequence[Row]) -> list[Point]:
     check_protocols(finished)
     groups: dict[str, list[Row]] = {}
     for row in finished:
-        groups.setdefault(_without_seed(row), []).append(row)
-    return [_point(name, group) for name, group in groups.items()]
+        groups.setdefault(row["group"], []).append(row)
+    return [_point(_without_seed(group[0]), group) for group in groups.values()]
 
 
 def _without_seed(row: Row) -> str:
@@ -163,6 +173,8 @@ def estimate(values: Sequence[float], errors: Sequence[float | None]) -> Estimat
         return Estimate(values[0], half, items)
     from scipy.stats import t
 
+    if len(set(values)) == 1 and items is None:
+        return Estimate(values[0], None)
     seeds = stdev(values) / math.sqrt(len(values))
     factor = float(t.ppf((1 + INTERVAL) / 2, len(values) - 1))
     return Estimate(fmean(values), math.hypot(factor * seeds, 1.96 * (items or 0)), math.hypot(seeds, items or 0))
@@ -196,16 +208,16 @@ def rank_key(found: Sequence[Point], wanted: str | None) -> str | None:
 
 
 def pareto(found: Sequence[Point]) -> set[str]:
-    """The names of the points than which no other is better in something and worse in nothing that was measured."""
+    """The groups of the points than which no other is better in something and worse in nothing that was measured."""
     objectives = [name for name in TRADED if all(name in point.estimates for point in found)]
-    scores = {point.name: [cost(point, name) for name in objectives] for point in found}
+    scores = {point.group: [cost(point, name) for name in objectives] for point in found}
 
     def beaten(mine: list[float]) -> bool:
         return any(
             all(a <= b for a, b in zip(theirs, mine, strict=True)) and theirs != mine for theirs in scores.values()
         )
 
-    return {name for name, mine in scores.items() if not beaten(mine)}
+    return {group for group, mine in scores.items() if not beaten(mine)}
 
 
 def cost(point: Point, measure: str) -> float:

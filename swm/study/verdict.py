@@ -16,6 +16,8 @@ from swm.study.table import Point, cost
 
 # Removed shares that differ by less than this many points are one budget.
 SAME_BUDGET = 1.5
+# With less than this many percent gone, there is nothing to compare.
+NOTHING = 0.05
 SURE = 1.96
 
 
@@ -49,7 +51,9 @@ class Verdict:
 
 def budgets(points: Sequence[Point]) -> list[list[Point]]:
     """The points that removed about as much, by how much that is."""
-    ordered = sorted((p for p in points if p.kind != "dense"), key=lambda point: point.estimates["ratio"].value)
+    ordered = sorted(
+        (p for p in points if p.estimates["ratio"].value > NOTHING), key=lambda point: point.estimates["ratio"].value
+    )
     groups: list[list[Point]] = [ordered[:1]] if ordered else []
     for before, point in pairwise(ordered):
         if point.estimates["ratio"].value - before.estimates["ratio"].value > SAME_BUDGET:
@@ -65,7 +69,7 @@ def verdicts(points: Sequence[Point], measure: str) -> list[Verdict]:
         able = [point for point in group if measure in point.estimates]
         ranked = sorted(able, key=lambda point: cost(point, measure))
         methods = [point for point in ranked if point.kind == "run"]
-        trivial = next((point for point in ranked if point.kind == "baseline"), None)
+        trivial = next((point for point in ranked if point.is_trivial), None)
         if ranked:
             found.append(_verdict(ranked, methods, trivial, measure))
     return found

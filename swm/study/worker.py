@@ -37,7 +37,7 @@ def carry_out(job: Job) -> Row:
         found: Row = json.loads((folder / ROW).read_text(encoding="utf-8"))
         return found
     start = time.perf_counter()
-    row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "dense", "follows")}
+    row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
     fresh = folder.with_name(f".{job['id']}.swm-new-{os.getpid()}")
     try:
         fresh.mkdir(parents=True)
