@@ -44,6 +44,7 @@ def run(
         progress=progress_of(quiet or as_json),
         tell=tell,
         loaded_done=lambda plugins: warn_broken(plugins, quiet),
+        note=_note if not quiet else lambda text: None,
     )
     _show(results, quiet, as_json)
     if tally.failed:
@@ -62,11 +63,16 @@ def plan(
     from swm.study.cases import make_cases
     from swm.study.description import load_study
 
-    cases = make_cases(load_study(study, set_, plugin)).cases
+    loaded = load_study(study, set_, plugin)
+    with loaded.placed():
+        found = make_cases(loaded)
+    cases = found.cases
     if as_json:
         print_json([{"id": case.id, "kind": case.kind, "name": case.name} for case in cases])
         return
     out().print(table("", ["run", "kind", "id"], [[case.name, case.kind, case.id] for case in cases]))
+    for line in found.left_out:
+        _note(f"baseline left out: {line}")
 
 
 @app.command()
@@ -104,6 +110,10 @@ def presets() -> None:
 
     for name, about in presets().items():
         typer.echo(f"{name}: {about}")
+
+
+def _note(text: str) -> None:
+    typer.secho(f"note: {text}", fg="yellow", err=True)
 
 
 def _told(row: Row) -> str:

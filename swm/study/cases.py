@@ -27,6 +27,7 @@ Kind = Literal["dense", "run", "trivial", "baseline"]
 ASIDE = ("output", "trackers", "plugins")
 ADDED = ".+"
 INSTEAD = " in place of "
+BASE = "the recipe"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Cases:
     cases: list[Case] = field(default_factory=list)
     unmatched: dict[str, list[tuple[str, dict[str, Any]]]] = field(default_factory=dict)
     """Baselines by the id of the case that must tell how much they remove."""
+    left_out: list[str] = field(default_factory=list)
+    """Baselines that the study would have added, and why they cannot be run."""
 
 
 class CaseMaker:
@@ -69,7 +72,7 @@ class CaseMaker:
         recipe = self.build(data)
         resolved = recipe.resolved()
         plain = {key: value for key, value in resolved.items() if key not in ASIDE}
-        name = ", ".join(filter(None, [name, told(axes)])) or "the recipe"
+        name = ", ".join(filter(None, [name, told(axes)])) or BASE
         if self._study.repeat > 1:
             name = f"{name}, seed {recipe.seed}"
         dense = self._digest({key: plain.get(key) for key in DENSE_KEYS} | {"evaluate": _evaluated(plain)})
@@ -165,24 +168,28 @@ def make_cases(loaded: LoadedStudy) -> Cases:
                     waiting = found.unmatched.setdefault(case.id, [])
                     waiting.append((name, plain))
         except SwmError as error:
-            wrong.append((told(axes) or "the recipe", error))
+            wrong.append((told(axes) or BASE, error))
     if wrong:
         raise mistakes(wrong)
     baselines = [_named(case, study) for case in rivals.values() if case.id not in runs]
     cases = [*runs.values(), *baselines]
+    impossible = check(cases, loaded)
+    found.left_out = [f"{case.name}: {error}" for case, error in impossible]
+    cases = [case for case in cases if not any(case is other for other, _ in impossible)]
     dense = {case.dense: maker.dense(case) for case in cases}
     found.cases = [*dense.values(), *cases]
-    check(cases, loaded)
     return found
 
 
 def mistakes(wrong: Sequence[tuple[str, SwmError]]) -> SwmError:
     """One error that tells all mistakes, each with who makes it; what everybody does wrong is told once."""
     first = wrong[0][1]
-    if len({str(error) for _, error in wrong}) == 1:
+    alone = len(wrong) == 1 and wrong[0][0] == BASE
+    if alone or (len(wrong) > 1 and len({str(error) for _, error in wrong}) == 1):
         return RecipeError(first.message, ("recipe", *first.path))
     lines = dict.fromkeys(f"  {who}: {error}" for who, error in wrong)
-    return RecipeError(f"{len(lines)} runs cannot be run:\n" + "\n".join(lines))
+    head = "a run" if len(lines) == 1 else f"{len(lines)} runs"
+    return RecipeError(f"{head} cannot be run:\n" + "\n".join(lines))
 
 
 def _join(rivals: dict[str, Case], case: Case, name: str) -> None:
@@ -295,9 +302,13 @@ def short_names(keys: Iterable[str]) -> list[str]:
     return found
 
 
-def check(cases: Sequence[Case], loaded: LoadedStudy) -> None:
-    """All that can be known to be wrong without weights, for every case. Raises RecipeError with all of it at once."""
+def check(cases: Sequence[Case], loaded: LoadedStudy) -> list[tuple[Case, SwmError]]:
+    """All that can be known to be wrong without weights, for every case. Raises RecipeError with all of it at once.
+
+    Returns what is wrong with baselines that nobody asked for.
+    """
     wrong: list[tuple[str, SwmError]] = []
+    added: list[tuple[Case, SwmError]] = []
     measured: list[Any] = []
     for case in cases:
         recipe = build_recipe(case.recipe, loaded.plugins)
@@ -311,6 +322,10 @@ def check(cases: Sequence[Case], loaded: LoadedStudy) -> None:
                 raise RecipeError("speed cannot be measured while other runs keep the machine busy; use one worker")
             prepare(recipe, loaded.plugins, Silent(), overwrite=False)
         except SwmError as error:
-            wrong.append((case.name, error))
+            if case.kind == "baseline":
+                added.append((case, error))
+            else:
+                wrong.append((case.name, error))
     if wrong:
         raise mistakes(wrong)
+    return added

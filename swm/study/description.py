@@ -230,8 +230,11 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
         path = ("figures", i)
         if not isinstance(entry, Mapping):
             fail(path, f"found {entry!r}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
-        y = entry.get("y")
-        yield construct(Figure, {**entry, "y": [y] if isinstance(y, str) else y}, plugins.registry.build, path)
+        missing = [key for key in ("name", "x", "y") if not entry.get(key)]
+        if missing:
+            fail(path, f"a figure needs {missing[0]}")
+        y = [entry["y"]] if isinstance(entry["y"], str) else entry["y"]
+        yield construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
 
 
 def _search(entry: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Searched(Source):
         try:
             case = self.maker.make(data, axes)
             check([case], self.loaded)
-        except SwmError:
+        except SwmError:  # a corner of the space that no model can be cut to
             from optuna.trial import TrialState
 
             self.study.tell(candidate.trial, state=TrialState.FAIL)

@@ -30,11 +30,12 @@ def run_study(
     progress: Progress | None = None,
     tell: Callable[[Row], None] = lambda row: None,
     loaded_done: Callable[[Plugins], None] = lambda plugins: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> tuple[Tally, Results]:
     """Run what a study's folder lacks, and write its tables, figures and page.
 
-    `tell` is told of every row as it is written, `loaded_done` of the plugins before anything is checked. Raises an
-    SwmError before the first run for everything that can be known to be wrong by then.
+    `tell` is told of every row as it is written, `loaded_done` of the plugins before anything is checked, `note` of
+    what is left out. Raises an SwmError before the first run for everything that can be known to be wrong by then.
     """
     loaded = load_study(file, overrides, plugin_files)
     loaded_done(loaded.plugins)
@@ -42,7 +43,7 @@ def run_study(
     with loaded.placed():
         with at("executor"):
             loaded.study.executor.check()
-        runner = _prepared(loaded)
+        runner = _prepared(loaded, note)
         journal = open_journal(folder, described(loaded))
     try:
         tally = runner(loaded, journal, progress or Silent(), tell, retry_failed)
@@ -53,12 +54,15 @@ def run_study(
     return tally, read_results(journal.folder)
 
 
-def _prepared(loaded: LoadedStudy) -> Callable[..., Tally]:
+def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[..., Tally]:
     """What runs the study, once all of it has been checked."""
     if loaded.study.search is not None:
         check_search(loaded)
         return run_search
-    return partial(run_listed, cases=make_cases(loaded))
+    cases = make_cases(loaded)
+    for line in cases.left_out:
+        note(f"baseline left out: {line}")
+    return partial(run_listed, cases=cases)
 
 
 def described(loaded: LoadedStudy) -> dict[str, Any]:

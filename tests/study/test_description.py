@@ -1,0 +1,169 @@
+"""What a study file may say, and how it is told what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swm.errors import SwmError
+from swm.study.cases import make_cases
+from swm.study.description import LoadedStudy, Range, choices, label, load_study, presets
+from swm.study.search import check_search
+from swm.study.studies import described, run_study
+
+Load = Callable[..., LoadedStudy]
+RACE = {"key": "stages.1.steps", "steps": [3, 1]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gird": {}}, r"study.yaml:\d+: gird: unknown parameter 'gird' of study; .*Did you mean 'grid'"),
+        ({"preset": "figure-6"}, r"study.yaml:\d+: preset: unknown preset 'figure-6'; .*Did you mean 'figure-"),
+        ({"executor": "locl"}, r"executor: unknown executor 'locl'; .*Did you mean 'local'"),
+        ({"executor": {"name": "local", "workers": 0}}, r"executor.workers: .*greater than or equal to 1"),
+        ({"repeat": 0}, "repeat of study: found 0"),
+        ({"grid": [1]}, r"grid: found \[1\]"),
+        ({"grid": {"seed": []}}, r"grid.seed: found \[\]; it is a list of values"),
+        ({"grid": {"seed": [1, 1]}}, r"grid.seed.1: '1' stands there twice"),
+        ({"figures": [{"name": "a", "x": "seed"}]}, "figures.0: a figure needs y"),
+        ({"figures": {"name": "a"}}, "figures: found .*; figures is a list"),
+        ({"recipe": None, "grid": None}, "recipe: "),
+        ({"search": {"space": {"seed": [1]}, "trials": 1, "objectives": "perplexity"}}, "a grid or a search"),
+        ({"grid": None, "search": {"space": {}, "trials": 1, "objectives": "perplexity"}}, "search.space: found {}"),
+        (
+            {"grid": None, "search": {"space": {"seed": {"low": 2, "high": 1}}, "trials": 1, "objectives": "layers"}},
+            "search.space.seed: low must be less than high; found 2 and 1",
+        ),
+        (
+            {"grid": None, "search": {"space": {"seed": [1]}, "trials": 1, "objectives": []}},
+            "objectives needs at least one measure",
+        ),
+        (
+            {"grid": None, "search": {"space": {"seed": [1]}, "trials": 1, "objectives": "layers", "race": RACE}},
+            "steps grow from one round to the next",
+        ),
+        (
+            {
+                "grid": None,
+                "search": {
+                    "space": {"seed": [1]},
+                    "trials": 1,
+                    "objectives": ["layers", "perplexity"],
+                    "race": {"key": "a", "steps": [1, 2]},
+                },
+            },
+            "race needs one objective",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(write: Any, changes: dict[str, Any], message: str) -> None:
+    recipe = {"model": None} if "recipe" in changes else None
+    changes = {key: value for key, value in changes.items() if key != "recipe"}
+    file = write(**changes)
+    if recipe:
+        file.write_text("grid: {seed: [1]}\n")
+    with pytest.raises(SwmError) as caught:
+        load_study(file)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"grid": {"stages.0.depth.pruner": ["block-influense"]}}, "unknown depth 'block-influense'.*Did you mean"),
+        ({"grid": {"stages.3.depth.pruner": ["last"]}}, "stages has 1 entries, no '3'"),
+        ({"grid": {"model.+": [1]}}, "'model.*' adds to a list, and the recipe has none at model"),
+        ({"grid": {"stages.0.depth.target.layers": [1, 5, 6]}}, "2 runs cannot be run:\n.*layers 5.*\n.*layers 6"),
+        (
+            {"grid": {"stages.0.depth.target.layers": [1, 5]}},
+            "a run cannot be run:\n  layers 5: stages.0.depth",
+        ),
+        ({"recipe": {"dtpye": "float32"}}, r"study.yaml:\d+: recipe.dtpye: unknown parameter 'dtpye'"),
+        ({"rank_by": "piqa"}, ""),
+    ],
+)
+def test_every_recipe_is_checked_before_the_first_is_run(loaded: Load, changes: dict[str, Any], message: str) -> None:
+    study = loaded(**changes)
+    if not message:
+        make_cases(study)  # what is measured is known later
+        return
+    with pytest.raises(SwmError) as caught, study.placed():
+        make_cases(study)
+    assert re.search(message, str(caught.value)), str(caught.value)
+
+
+def test_speed_is_not_measured_beside_other_runs(loaded: Load) -> None:
+    evaluate = {"speed": {"runs": 4, "warm_up": 1, "new_tokens": 4, "prompt_tokens": 4}}
+    with pytest.raises(SwmError, match="speed cannot be measured while other runs"):
+        make_cases(loaded(recipe={"evaluate": evaluate}, executor={"name": "local", "workers": 2}))
+
+
+def test_a_recipe_may_be_a_file_and_overrides_reach_into_it(write: Any, tmp_path: Path) -> None:
+    first = load_study(write())
+    (tmp_path / "recipe.yaml").write_text((tmp_path / "study.yaml").read_text().split("recipe:\n")[1].split("exec")[0])
+    text = "\n".join(line[2:] for line in (tmp_path / "recipe.yaml").read_text().splitlines())
+    (tmp_path / "recipe.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text("recipe: recipe.yaml\nexecutor: serial\ngrid: {seed: [0, 1]}\n")
+    other = load_study(tmp_path / "other.yaml", ["grid.seed=[5]"])
+    assert other.study.recipe == first.study.recipe
+    assert other.study.grid == {"seed": [5]}
+    (tmp_path / "none.yaml").write_text("recipe: recipes.yaml\n")
+    with pytest.raises(SwmError, match="Did you mean"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_a_preset_gives_what_the_file_does_not(write: Any, stories: Path, tmp_path: Path) -> None:
+    assert set(presets()) == {"figure-3", "figure-4", "figure-5"}
+    file = tmp_path / "three.yaml"
+    file.write_text(f"preset: figure-3\nrecipe: {{model: '{stories}', budget: {{ratio: 0.3}}}}\nbaselines: false\n")
+    study = load_study(file).study
+    assert study.recipe["budget"] == {"ratio": 0.3}
+    assert len(study.recipe["stages"]) == 2
+    assert list(study.grid) == ["budget.depth_share"]
+    assert study.figures[0].bold == "average"
+
+
+def test_a_described_study_gives_the_same_study(loaded: Load, tmp_path: Path) -> None:
+    import yaml
+
+    study = loaded(repeat=2, figures=[{"name": "a", "x": "layers", "y": "perplexity"}], title="A title")
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(described(study)))
+    assert load_study(file).study == study.study
+
+
+def test_values_have_short_labels() -> None:
+    assert label({"name": "cosine", "tokens": "each"}) == "cosine (tokens each)"
+    assert label([{"depth": {"pruner": "last"}}, {"repair": {}}]) == "depth pruner last + repair "
+    assert [label(value) for value in (None, True, 0.12345678, 3)] == ["none", "true", "0.1235", "3"]
+    assert choices({"a": 1, "b": None}, ()) == {"a": 1, "b": None}
+
+
+def test_ranges_of_whole_numbers_stay_whole(loaded: Load) -> None:
+    space = {"seed": {"low": 1, "high": 5}, "budget.ratio": {"low": 0.1, "high": 0.4, "log": True}}
+    study = loaded(grid=None, search={"space": space, "trials": 2, "objectives": "layers"})
+    assert study.study.search is not None
+    assert study.study.search.space["seed"] == Range(1.0, 5.0, None, False, True)
+    assert not study.study.search.space["budget.ratio"].whole
+
+
+def test_a_search_is_checked_before_it_begins(loaded: Load) -> None:
+    search = {"trials": 1, "space": {"stages.0.depth.pruner": ["last", "lats"]}, "objectives": "perplexity"}
+    with pytest.raises(SwmError, match=r"stages.0.depth.pruner lats(?s:.*)Did you mean 'last'"):
+        check_search(loaded(grid=None, search=search))
+    search = {"trials": 1, "space": {"stages.0.depth.pruner": ["last"]}, "objectives": "perplexty"}
+    with pytest.raises(SwmError, match=r"search.objectives.0: unknown measure 'perplexty'.*Did you mean 'perplexity'"):
+        check_search(loaded(grid=None, search=search))
+
+
+def test_a_folder_of_something_else_is_left_alone(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(SwmError, match="so it is no study's; choose another folder"):
+        run_study(write(), tmp_path / "mine")
+    assert [item.name for item in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
