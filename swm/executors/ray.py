@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ class Ray(Executor):
 
         ours = not ray.is_initialized()
         if ours:
+            self._check_address()
             try:
                 ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -56,6 +58,16 @@ class Ray(Executor):
         finally:
             if ours:
                 ray.shutdown()
+
+    def _check_address(self) -> None:
+        """Ray itself waits for minutes where nobody answers."""
+        host, _, port = (self.address or "").removeprefix("ray://").rpartition(":")
+        if not host or not port.isdigit():
+            return
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise RecipeError(f"no Ray cluster at '{self.address}': {error}", ("executor", "address")) from None
 
 
 class _Cluster:

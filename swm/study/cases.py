@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -290,13 +290,15 @@ def told(axes: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def short_names(keys: Iterable[str]) -> list[str]:
-    """The dotted keys by their last parts, as many as tell them apart."""
+def short_names(keys: Iterable[str], taken: Container[str] = ()) -> list[str]:
+    """The dotted keys by their last parts, as many as tell them apart from each other and from what is taken."""
     split = [key.replace(ADDED, ".added").split(".") for key in keys]
     found = []
     for parts in split:
         size = 1
-        while size < len(parts) and sum(other[-size:] == parts[-size:] for other in split) > 1:
+        while size < len(parts) and (
+            ".".join(parts[-size:]) in taken or sum(other[-size:] == parts[-size:] for other in split) > 1
+        ):
             size += 1
         found.append(".".join(parts[-size:]))
     return found

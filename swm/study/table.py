@@ -83,7 +83,7 @@ def measures(rows: Iterable[Row]) -> list[str]:
 def axes(rows: Iterable[Row]) -> dict[str, str]:
     """The varied keys with the short names of their columns."""
     keys = list(dict.fromkeys(key for row in rows for key in row["axes"]))
-    return dict(zip(keys, short_names(keys), strict=True))
+    return dict(zip(keys, short_names(keys, {*LABELS, *FIXED}), strict=True))
 
 
 def tidy(rows: Sequence[Row]) -> list[dict[str, Any]]:

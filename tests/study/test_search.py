@@ -1,0 +1,99 @@
+"""Searches: Optuna says what to try, the journal keeps it, candidates are raced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from swm.study.description import LoadedStudy
+from swm.study.journal import open_journal
+from swm.study.search import open_search
+from swm.study.studies import described, run_study
+
+Load = Callable[..., LoadedStudy]
+SPACE = {"stages.0.depth.pruner": ["block-influence", "greedy-loss"], "stages.0.depth.target.layers": [1, 2]}
+SEARCH = {"space": SPACE, "trials": 4, "objectives": "perplexity", "sampler": "random"}
+
+
+def trials(loaded: LoadedStudy, folder: Path) -> list[optuna.trial.FrozenTrial]:
+    found: list[optuna.trial.FrozenTrial] = open_search(loaded, open_journal(folder, described(loaded))).trials
+    return found
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def test_a_search_tries_so_many_and_adds_baselines_to_the_best(write: Any, loaded: Load, tmp_path: Path) -> None:
+    tally, results = run_study(write(grid=None, search=SEARCH), tmp_path / "out")
+    found = trials(loaded(grid=None, search=SEARCH), tmp_path / "out")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4
+    best = min(trial.value for trial in found if trial.value is not None)
+    runs = [point for point in results.points if point.kind == "run"]
+    assert min(point.estimates["perplexity"].value for point in runs) == best
+    kinds = [row["kind"] for row in rows(tmp_path / "out")]
+    assert kinds[0] == "dense"
+    assert kinds.count("baseline") == 2
+    assert not tally.failed
+
+
+def test_a_search_goes_on_and_does_not_repeat_its_beginning(write: Any, loaded: Load, tmp_path: Path) -> None:
+    space = {"stages.0.depth.target.ratio": {"low": 0.15, "high": 0.5}}
+    recipe = {"stages": [{"depth": {"pruner": "block-influence", "target": {"ratio": 0.2}}}]}
+    search = {**SEARCH, "space": space, "trials": 2}
+    run_study(write(grid=None, recipe=recipe, search=search, baselines=False), tmp_path / "out")
+    more = {**search, "trials": 4}
+    run_study(write(grid=None, recipe=recipe, search=more, baselines=False), tmp_path / "out")
+    found = trials(loaded(grid=None, recipe=recipe, search=more), tmp_path / "out")
+    assert len({trial.params["stages.0.depth.target.ratio"] for trial in found}) == len(found) == 4
+
+
+def test_a_front_is_searched_with_several_objectives(write: Any, loaded: Load, tmp_path: Path) -> None:
+    search = {**SEARCH, "objectives": ["perplexity", "parameters"], "sampler": "auto"}
+    run_study(write(grid=None, search=search, baselines=False), tmp_path / "out")
+    [first, *_] = trials(loaded(grid=None, search=search), tmp_path / "out")
+    assert first.values is not None
+    assert len(first.values) == 2
+
+
+def test_candidates_are_raced_by_a_short_recovery(write: Any, loaded: Load, tmp_path: Path) -> None:
+    lora = {"name": "lora", "data": "python-docs", "cutoff": 32, "batch": 2, "micro_batch": 2, "steps": 1}
+    stages = [{"depth": {"pruner": "random", "target": {"ratio": 0.2}}}, {"recover": lora}]
+    search = {
+        **SEARCH,
+        "space": {"stages.0.depth.target.ratio": {"low": 0.15, "high": 0.6}, "seed": {"low": 0, "high": 99}},
+        "trials": 6,
+        "race": {"key": "stages.1.recover.steps", "steps": [1, 2], "keep_one_in": 3},
+    }
+    run_study(write(grid=None, recipe={"stages": stages}, search=search, baselines=False), tmp_path / "out")
+    found = trials(loaded(grid=None, recipe={"stages": stages}, search=search), tmp_path / "out")
+    finished = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    pruned = [trial for trial in found if trial.state == TrialState.PRUNED]
+    assert len(finished) + len(pruned) == 6
+    assert pruned
+    assert all(set(trial.intermediate_values) == {1} for trial in found)
+    steps = [row["axes"]["stages.1.recover.steps"] for row in rows(tmp_path / "out") if row["kind"] != "dense"]
+    assert steps.count(1) == 6
+    assert steps.count(2) == len(finished)
+
+
+def test_a_recipe_that_cannot_be_cut_is_a_failed_trial(write: Any, loaded: Load, tmp_path: Path) -> None:
+    search = {**SEARCH, "space": {"stages.0.depth.target.layers": [1, 5]}, "trials": 6}
+    run_study(write(grid=None, search=search, baselines=False), tmp_path / "out")
+    found = trials(loaded(grid=None, search=search), tmp_path / "out")
+    states = {trial.params["stages.0.depth.target.layers"]: trial.state for trial in found}
+    assert states == {"1": TrialState.COMPLETE, "5": TrialState.FAIL}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
+def test_samplers_are_optunas(loaded: Load, tmp_path: Path, sampler: str) -> None:
+    study = loaded(grid=None, search={**SEARCH, "sampler": sampler})
+    assert sampler.removesuffix("2") in type(
+        open_search(study, open_journal(tmp_path / "out", described(study))).sampler
+    ).__name__.lower().replace("nsgaii", "nsga2")
