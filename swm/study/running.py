@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -147,8 +146,6 @@ class Running:
             lock.release()
             self._note(case, late, task)
             return
-        for leftover in (self.journal.folder / "runs").glob(f".{case.id}.swm-new-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         self._running[self.pool.submit(self._job(case))] = case, lock
 
     def _late(self, run: str) -> Row | None:

@@ -39,6 +39,9 @@ def carry_out(job: Job) -> Row:
     start = time.perf_counter()
     row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
     fresh = folder.with_name(f".{job['id']}.swm-new-{os.getpid()}")
+    # A run is claimed before it is begun, so these are of processes that died.
+    for leftover in folder.parent.glob(f".{job['id']}.swm-new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
         plugins = load_plugins(job["plugins"])
