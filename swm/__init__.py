@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from swm.families import ModelFamily
     from swm.hookspecs import hookimpl
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+    from swm.interfaces.executor import Executor
     from swm.interfaces.merger import End, LayerMerger, LayerWindow
     from swm.interfaces.provider import ModelProvider
     from swm.interfaces.rebuild import Rebuild, Replaced
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
     from swm.models import cache_folder
     from swm.next_token import next_token_loss
+    from swm.observations import Observation
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
     from swm.plugins import load_plugins
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from swm.registry import Registry
     from swm.replay import replay
     from swm.scoring import layer_gradients
+    from swm.study.studies import run_study
     from swm.surgery import positions, replace_projection, set_parameter
     from swm.training import TrainedRecovery, train
     from swm.units import features
@@ -69,6 +72,7 @@ _HOME = {
     "unknown": "swm.errors",
     "ModelFamily": "swm.families",
     "hookimpl": "swm.hookspecs",
+    "Executor": "swm.interfaces.executor",
     "DepthContext": "swm.interfaces.depth",
     "DepthProposal": "swm.interfaces.depth",
     "DepthPruner": "swm.interfaces.depth",
@@ -104,6 +108,7 @@ _HOME = {
     "Progress": "swm.progress",
     "Task": "swm.progress",
     "format_ranges": "swm.ranges",
+    "Observation": "swm.observations",
     "Recipe": "swm.recipe",
     "load_recipe": "swm.recipe",
     "next_token_loss": "swm.next_token",
@@ -119,6 +124,7 @@ _HOME = {
     "ModelView": "swm.view",
     "Recording": "swm.view",
     "Window": "swm.windows",
+    "run_study": "swm.study.studies",
     "windows_without": "swm.windows",
 }
 
@@ -132,6 +138,7 @@ __all__ = [
     "DepthPruner",
     "End",
     "Example",
+    "Executor",
     "FamilyError",
     "LayerMerger",
     "LayerWindow",
@@ -141,6 +148,7 @@ __all__ = [
     "ModelShape",
     "ModelView",
     "Need",
+    "Observation",
     "Plan",
     "PlanError",
     "Progress",
@@ -184,6 +192,7 @@ __all__ = [
     "positions",
     "replace_projection",
     "replay",
+    "run_study",
     "set_parameter",
     "train",
     "unknown",

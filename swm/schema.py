@@ -17,6 +17,7 @@ from swm.errors import SwmError
 from swm.interfaces.strategy import Strategy, plain
 from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
 from swm.registry import Entry, Registry
+from swm.study.description import Figure, Range, Search, Study, presets
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -32,6 +33,11 @@ def recipe_schema(registry: Registry) -> Schema:
     has neither a target nor a budget to take one from.
     """
     return _Writer(registry).recipe()
+
+
+def study_schema(registry: Registry) -> Schema:
+    """What a study file may hold. Its recipe is any mapping: what is varied in it may be missing there."""
+    return _Writer(registry).study()
 
 
 def write_schema(schema: Schema, file: Path) -> None:
@@ -64,6 +70,24 @@ class _Writer:
         measured["tasks"] = {"anyOf": [{"type": "string"}, measured["tasks"]]}
         measured["speed"] = {"anyOf": [{"type": "boolean"}, measured["speed"]]}
         return {"$schema": DIALECT, "title": "A recipe of swm", **whole, "$defs": self._definitions}
+
+    def study(self) -> Schema:
+        whole = self._of(Study, optional=("executor", "recipe"))
+        keys, words = whole["properties"], {"type": "string"}
+        keys["preset"] = {"enum": sorted(presets()), "description": "The study that this one changes."}
+        keys["recipe"] = {"anyOf": [words, {"type": "object"}], "description": "A recipe, or the path of one."}
+        figure = self._defined(Figure.__name__, Figure)
+        y = self._definitions[Figure.__name__]["properties"]
+        y["y"] = {"anyOf": [words, y["y"]]}
+        keys["figures"] = {"type": "array", "items": figure}
+        space = self._definitions[Search.__name__]["properties"]
+        room = self._defined(Range.__name__, Range)
+        self._definitions[Range.__name__]["properties"].pop("whole")
+        values = [room, {"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]
+        space["space"] = {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": values}}
+        space["objectives"] = {"anyOf": [words, space["objectives"]]}
+        keys["grid"] = {**keys["grid"], "additionalProperties": {"anyOf": values[1:]}}
+        return {"$schema": DIALECT, "title": "A study of swm", **whole, "$defs": self._definitions}
 
     def _stage(self) -> Schema:
         """A mapping with one key, the stage's name."""

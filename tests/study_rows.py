@@ -39,7 +39,7 @@ def row(
         measures[task] = [100 * share, 100 * (share * (1 - share) / (len(hits) - 1)) ** 0.5]
         items[task] = hits
     if tasks:
-        measures["average"] = [sum(measures[task][0] or 0 for task in tasks) / len(tasks), 3.0]
+        measures["accuracy"] = [sum(measures[task][0] or 0 for task in tasks) / len(tasks), 3.0]
     return {
         "id": f"{name}{seed}",
         "kind": kind,

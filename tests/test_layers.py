@@ -44,13 +44,14 @@ RANKS = """
     html_format drawings layer_pairs patches
     headline
     card checkpoint doctor html_report recipe report
-    comparison measuring inspection schema
+    comparison measuring inspection
     figures inspecting
     inspection_files
     evaluation preparation
     pipeline
     replay
     study.*
+    schema
     testing.*
     console
     commands.*

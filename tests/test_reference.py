@@ -73,7 +73,10 @@ def test_every_key_of_a_recipe_is_told_of(page: dict[str, ModuleType], plugins: 
 
 def test_every_command_and_option_is_told_of(page: dict[str, ModuleType]) -> None:
     text = page["commands_page"].commands()
-    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    inner = {f"{n} {k}": c for n, group in commands.items() for k, c in getattr(group, "commands", {}).items()}
+    assert "study run" in inner
+    for name, command in {**commands, **inner}.items():
         told = section(text, name)
         assert all(f"`{option}`" in told for p in command.params if p.param_type_name == "option" for option in p.opts)
 

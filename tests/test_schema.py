@@ -22,10 +22,13 @@ from swm import cli, yamlfile
 from swm.errors import RecipeError, SwmError
 from swm.plugins import Plugins, load_plugins
 from swm.recipe import build_recipe, load_recipe
-from swm.schema import recipe_schema, write_schema
+from swm.schema import recipe_schema, study_schema, write_schema
+from swm.study.description import load_study
+from swm.study.studies import described
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+STUDIES = sorted((ROOT / "examples" / "studies").glob("*.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - set(STUDIES))
 SHORT = {"model": "m", "stages": [{"depth": {"pruner": "last", "target": {"layers": 1}}}]}
 
 
@@ -46,6 +49,21 @@ def mappings(data: Any) -> Iterator[dict[str, Any]]:
         yield data
     for item in data.values() if isinstance(data, dict) else data if isinstance(data, list) else []:
         yield from mappings(item)
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_a_study_is_valid_as_written_and_as_described_and_no_key_can_be_misspelt(file: Path) -> None:
+    loaded = load_study(file)
+    schema = study_schema(loaded.plugins.registry)
+    Draft202012Validator.check_schema(schema)
+    checker = Draft202012Validator(schema)
+    data, _ = yamlfile.parse(file.read_text(encoding="utf-8"))
+    checker.validate(data)
+    checker.validate(json.loads(json.dumps(described(loaded))))
+    for key in data:
+        assert not checker.is_valid({**{k: v for k, v in data.items() if k != key}, f"{key}x": data[key]})
+    assert not checker.is_valid({**data, "executor": {"name": "local", "worker": 2}})
+    assert not checker.is_valid({**data, "grid": {"seed": []}})
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -128,7 +146,7 @@ def test_every_short_form_is_valid(changed: dict[str, Any], plugins: Plugins, ch
 
 
 def test_every_strategy_that_a_recipe_can_name_is_told_with_its_parameters(plugins: Plugins) -> None:
-    told = recipe_schema(plugins.registry)["$defs"]
+    told = {**recipe_schema(plugins.registry)["$defs"], **study_schema(plugins.registry)["$defs"]}
     for entry in plugins.registry.entries():
         strategy = entry.strategy
         # A step stands in plans, a model is a name of its own, and this stage's parameters are those of what it holds.

@@ -16,6 +16,9 @@ def commands() -> str:
 
 
 def _command(name: str, command: Any) -> str:
+    if hasattr(command, "commands"):
+        below = [_command(f"{name} {each}", inner) for each, inner in command.commands.items()]
+        return "\n\n".join([f"## {name}", command.help, *below])
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     words = [_word(p) if p.required else f"[{_word(p)}]" for p in arguments]

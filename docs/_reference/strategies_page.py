@@ -6,7 +6,7 @@ from words import docstring, table
 
 from swm.interfaces.strategy import Strategy
 from swm.registry import Registry
-from swm.schema import recipe_schema
+from swm.schema import recipe_schema, study_schema
 
 HEADINGS = {
     "stage": "what may stand in a recipe's `stages`",
@@ -18,6 +18,7 @@ HEADINGS = {
     "text": "where text comes from",
     "tracker": "experiment trackers",
     "model": "model names",
+    "executor": "where the runs of a [study](../studies.md) are carried out",
 }
 
 
@@ -25,7 +26,7 @@ def strategies(registry: Registry) -> str:
     """All kinds that a recipe can name. A kind of a plugin comes last."""
     entries = [entry.strategy for entry in registry.entries() if entry.strategy.kind != "step"]
     kinds = [*HEADINGS, *sorted({strategy.kind for strategy in entries} - set(HEADINGS))]
-    known = recipe_schema(registry)["$defs"]
+    known = {**recipe_schema(registry)["$defs"], **study_schema(registry)["$defs"]}
     parts = []
     for kind in kinds:
         parts.append(f"## {kind}\n\n{HEADINGS.get(kind, '')[:1].upper()}{HEADINGS.get(kind, '')[1:]}.")

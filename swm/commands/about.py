@@ -38,21 +38,23 @@ def strategies(
 
 def schema(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
+    study: Annotated[bool, typer.Option("--study", help="That of study files instead.")] = False,
     plugin: PluginFile = [],  # noqa: B006
 ) -> None:
     """The JSON schema of recipes, for editors: every strategy with its parameters, plugins included."""
     from swm.plugins import load_plugins
-    from swm.schema import recipe_schema, write_schema
+    from swm.schema import recipe_schema, study_schema, write_schema
 
     plugins = load_plugins(plugin)
     warn_broken(plugins, False)
-    made = recipe_schema(plugins.registry)
+    made = (study_schema if study else recipe_schema)(plugins.registry)
     if output is None:
         print_json(made)
         return
     write_schema(made, output)
+    what = "study" if study else "recipe"
     typer.echo(
-        f"wrote {output}; editors with a YAML language server read it where a recipe begins with\n"
+        f"wrote {output}; editors with a YAML language server read it where a {what} begins with\n"
         f"# yaml-language-server: $schema={output}"
     )
 

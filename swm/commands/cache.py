@@ -9,8 +9,8 @@ from swm.commands.options import Json, out, print_json
 app = typer.Typer(no_args_is_help=True, help="What studies keep, so that nothing is observed twice.")
 
 
-@app.command("list")
-def list_(as_json: Json = False) -> None:
+@app.command()
+def list(as_json: Json = False) -> None:
     """List the observations, the least recently used first."""
     from swm.console import table
     from swm.html_format import size
@@ -19,7 +19,7 @@ def list_(as_json: Json = False) -> None:
     found = cache()
     entries = found.entries()
     if as_json:
-        print_json([{"file": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries])
+        print_json([{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries])
         return
     rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
     out().print(table("", ["what", "model", "size", "file"], rows))

@@ -119,7 +119,9 @@ def _note(text: str) -> None:
 def _told(row: Row) -> str:
     if row["state"] != "done":
         return f"{row['name']}: failed: {row['error']}"
-    wanted = ("perplexity", "average")
+    from swm.study.measures import MEAN
+
+    wanted = ("perplexity", MEAN)
     shown = [f"{name} {row['measures'][name][0]:.2f}" for name in wanted if name in row["measures"]]
     shown.append(f"{row['seconds']:.0f} s")
     return f"{row['name']}: {', '.join(shown)}"

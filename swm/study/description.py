@@ -75,7 +75,7 @@ class Search:
     space: Mapping[str, Any]
     trials: Annotated[int, Field(ge=1)]
     objectives: Sequence[str]
-    sampler: Literal["auto", "tpe", "random", "nsga2", "gp"] = "auto"
+    sampler: Literal["auto", "tpe", "uniform", "nsga2", "gp"] = "auto"
     race: Race | None = None
 
     def __post_init__(self) -> None:

@@ -7,21 +7,21 @@ from typing import Any
 
 from swm.summary import task_rows
 
-AVERAGE = "average"
+MEAN = "accuracy"
 # What every study has, with what it is called in tables and figures.
 LABELS: Mapping[str, str] = {
     "parameters": "parameters",
     "ratio": "removed, %",
     "layers": "layers",
     "perplexity": "perplexity",
-    AVERAGE: "average accuracy, %",
+    MEAN: "mean accuracy, %",
     "prefill": "prefill, times as fast",
     "decode": "decode, times as fast",
     "seconds": "seconds",
 }
 LESS_IS_BETTER = ("parameters", "layers", "perplexity", "seconds")
 # What a Pareto front is about, as far as it was measured.
-TRADED = ("parameters", "perplexity", AVERAGE, "prefill", "decode")
+TRADED = ("parameters", "perplexity", MEAN, "prefill", "decode")
 
 
 def less_is_better(measure: str) -> bool:
@@ -62,7 +62,7 @@ def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any])
     for row in rows:
         measured = row.dense if which == "dense" else row.compressed
         if measured is not None:
-            found[row.name if row.metric else AVERAGE] = [measured.value, measured.error]
+            found[row.name if row.metric else MEAN] = [measured.value, measured.error]
     for kind in ("prefill", "decode"):
         ratio = next((row["ratio"] for row in speed.get(kind, ()) if "ratio" in row), None)
         if ratio is not None:

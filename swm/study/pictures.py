@@ -10,7 +10,7 @@ from swm.errors import StudyError
 from swm.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
 from swm.study.cases import INSTEAD
 from swm.study.description import Figure, label, nearest_key
-from swm.study.measures import AVERAGE, LABELS, named
+from swm.study.measures import LABELS, MEAN, named
 from swm.study.table import Estimate, Point, axes, pareto
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Ready:
         for group, members in self._groups(shown).items():
             for measure in measures:
                 have = sorted((p for p in members if measure in p.estimates), key=self._place)
-                solid = not several or measure == (self.figure.bold or AVERAGE)
+                solid = not several or measure == (self.figure.bold or MEAN)
                 trivial = all(point.is_trivial for point in have)
                 axes_.errorbar(
                     [self._place(point) for point in have],
@@ -163,7 +163,7 @@ class _Ready:
 
 
 def _qualities(points: Sequence[Point]) -> list[str]:
-    return [name for name in (AVERAGE, "perplexity") if any(name in point.estimates for point in points)]
+    return [name for name in (MEAN, "perplexity") if any(name in point.estimates for point in points)]
 
 
 def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:

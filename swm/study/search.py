@@ -14,7 +14,7 @@ from swm.progress import Progress
 from swm.study.cases import Case, CaseMaker, check, mistakes, varied
 from swm.study.description import LoadedStudy, Race, Range, Search, label
 from swm.study.journal import Journal
-from swm.study.measures import less_is_better
+from swm.study.measures import MEAN, less_is_better
 from swm.study.running import Running, Source, Tally
 from swm.study.worker import carry_out
 
@@ -172,7 +172,7 @@ def _sampler(name: str, seed: int) -> Any:
 
     known = {
         "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "uniform": lambda: optuna.samplers.RandomSampler(seed=seed),
         "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
         "gp": lambda: optuna.samplers.GPSampler(seed=seed),
     }
@@ -264,7 +264,7 @@ def check_search(loaded: LoadedStudy) -> None:
     measured = ["parameters", "ratio", "layers", "seconds"]
     measured += ["perplexity"] if recipe.evaluate.perplexity is not None else []
     measured += ["prefill", "decode"] if recipe.evaluate.speed is not None else []
-    measured += ["average", *recipe.evaluate.tasks] if recipe.evaluate.tasks else []
+    measured += [MEAN, *recipe.evaluate.tasks] if recipe.evaluate.tasks else []
     for i, name in enumerate(wanted.objectives):
         if name not in measured and "seven" not in measured:
             raise RecipeError(unknown("measure", name, measured), ("search", "objectives", i))

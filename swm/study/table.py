@@ -16,7 +16,7 @@ from typing import Any
 from swm.errors import StudyError, unknown
 from swm.interfaces.executor import Row
 from swm.study.cases import short_names
-from swm.study.measures import AVERAGE, LABELS, TRADED, less_is_better
+from swm.study.measures import LABELS, MEAN, TRADED, less_is_better
 
 FIXED = ("id", "kind", "name", "seed", "state")
 INTERVAL = 0.95
@@ -204,7 +204,7 @@ def rank_key(found: Sequence[Point], wanted: str | None) -> str | None:
             raise StudyError(unknown("measure", wanted, known), ("rank_by",))
         return wanted
     tasks = [name for name in known if name not in LABELS]
-    return next((name for name in (AVERAGE, *tasks[:1], "perplexity") if name in known), None)
+    return next((name for name in (MEAN, *tasks[:1], "perplexity") if name in known), None)
 
 
 def pareto(found: Sequence[Point]) -> set[str]:

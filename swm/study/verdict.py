@@ -11,7 +11,7 @@ from typing import Any
 
 from swm.html_format import fixed
 from swm.interfaces.executor import Row
-from swm.study.measures import AVERAGE, LABELS
+from swm.study.measures import LABELS, MEAN
 from swm.study.table import Point, cost
 
 # Removed shares that differ by less than this many points are one budget.
@@ -147,7 +147,7 @@ def _seed_error(one: Point, other: Point, measure: str) -> float:
 
 def _paired(mine: Sequence[Row], theirs: Sequence[Row], measure: str) -> tuple[float, float] | None:
     """The difference (positive is better for `mine`) and its error over items; None where items are not known."""
-    if measure == AVERAGE:
+    if measure == MEAN:
         tasks = [name for name in mine[0]["measures"] if name not in LABELS]
         found = [_paired(mine, theirs, task) for task in tasks]
         known = [pair for pair in found if pair is not None]

@@ -125,7 +125,7 @@ def test_a_preset_gives_what_the_file_does_not(write: Any, stories: Path, tmp_pa
     assert study.recipe["budget"] == {"ratio": 0.3}
     assert len(study.recipe["stages"]) == 2
     assert list(study.grid) == ["budget.depth_share"]
-    assert study.figures[0].bold == "average"
+    assert study.figures[0].bold == "accuracy"
 
 
 def test_a_described_study_gives_the_same_study(loaded: Load, tmp_path: Path) -> None:

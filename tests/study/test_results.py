@@ -26,7 +26,7 @@ from swm.study.results import read_results, write_results
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 KEYS = ("stages.0.depth.pruner", "budget.ratio")
 FIGURES = [
-    {"name": "lines", "x": "budget.ratio", "y": ["piqa", "average"], "bold": "average", "title": "Ratios"},
+    {"name": "lines", "x": "budget.ratio", "y": ["piqa", "accuracy"], "bold": "accuracy", "title": "Ratios"},
     {"name": "apart", "x": "budget.ratio", "y": ["layers", "perplexity"], "by": "pruner"},
     {"name": "bars", "x": "pruner", "y": "perplexity", "by": "budget.ratio"},
 ]
@@ -66,7 +66,7 @@ def swm(folder: Path, *arguments: str) -> tuple[Any, str, str]:
 def test_the_page_needs_nothing_else_and_says_what_matters(tmp_path: Path) -> None:
     page = write_results(read_results(study(tmp_path / "s"))).read_text()
     assert "<h1>&lt;Title&gt; &amp; more</h1>" in page
-    assert "clever 20.0 has the best average accuracy" in page
+    assert "clever 20.0 has the best mean accuracy" in page
     assert "&lt;broken&gt;: the reason" in page
     assert page.count("<svg") == 4
     # Names of namespaces and of picture formats are no addresses to load anything from.

@@ -18,7 +18,7 @@ from swm.study.studies import described, run_study
 
 Load = Callable[..., LoadedStudy]
 SPACE = {"stages.0.depth.pruner": ["block-influence", "greedy-loss"], "stages.0.depth.target.layers": [1, 2]}
-SEARCH = {"space": SPACE, "trials": 4, "objectives": "perplexity", "sampler": "random"}
+SEARCH = {"space": SPACE, "trials": 4, "objectives": "perplexity", "sampler": "uniform"}
 
 
 def trials(loaded: LoadedStudy, folder: Path) -> list[optuna.trial.FrozenTrial]:

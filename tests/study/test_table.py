@@ -80,7 +80,7 @@ def test_the_front_holds_what_nothing_beats() -> None:
 
 def test_methods_are_ranked_by_the_average_unless_told_otherwise() -> None:
     found = points([A, B])
-    assert rank_key(found, None) == "average"
+    assert rank_key(found, None) == "accuracy"
     assert rank_key(points([row("a", perplexity=3)]), None) == "perplexity"
     assert rank_key(found, "piqa") == "piqa"
     assert rank_key(points([row("a")]), None) is None

@@ -38,7 +38,7 @@ def test_a_difference_that_comes_and_goes_is_noise() -> None:
 def test_accuracies_are_compared_item_by_item() -> None:
     a = row("a", tasks={"piqa": "11110000" * 4, "boolq": "10" * 16})
     b = row("b", tasks={"piqa": "11100000" * 4, "boolq": "10" * 16})
-    found = compare(*points([a, b]), "average")
+    found = compare(*points([a, b]), "accuracy")
     assert found.better_by == pytest.approx(12.5 / 2)
     # Four of 32 items differ, all in one direction: sd of the differences 33.6 points, over root 32, over two tasks.
     assert found.error == pytest.approx(100 * math.sqrt(4 / 32 * 28 / 32 * 32 / 31) / math.sqrt(32) / 2)
