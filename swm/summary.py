@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import stdev
 from typing import Any
 
 WHICH = ("dense", "compressed")
@@ -34,17 +35,20 @@ class Row:
     dense: Measured | None
     compressed: Measured | None
     items: int | None = None
+    paired: float | None = None
+    """The standard error of the difference, item by item, where the items are known."""
 
     @property
     def difference(self) -> Measured | None:
-        """Compressed less dense, its error as if the two were independent.
+        """Compressed less dense, its error as if the two were independent where nothing is known item by item.
 
-        Both answer the same items, so the real error is smaller.
+        Both answer the same items, so the real error is smaller then.
         """
         if self.dense is None or self.compressed is None:
             return None
         errors = (self.dense.error, self.compressed.error)
         error = None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
+        error = error if self.paired is None else self.paired
         return Measured(self.compressed.value - self.dense.value, error)
 
     @property
@@ -74,6 +78,9 @@ def task_rows(report: Mapping[str, Any]) -> list[Row]:
     rows = [_task_row(name, {which: found.tasks.get(name) for which, found in results.items()}) for name in names]
     means = {which: found.average for which, found in results.items()}
     mean = _task_row(f"average of {len(rows)} tasks", means, percent=all(_is_accuracy(row.metric) for row in rows))
+    paired = [row.paired for row in rows if row.paired is not None]
+    if paired and len(paired) == len(rows):
+        mean = replace(mean, paired=math.hypot(*paired) / len(rows))
     return [*rows, mean] if len(rows) > 1 and (mean.dense or mean.compressed) else rows
 
 
@@ -128,7 +135,17 @@ def _task_row(name: str, found: Mapping[str, Mapping[str, Any] | None], percent:
     metric = any_result.get("metric", "")
     factor = 100 if (_is_accuracy(metric) if percent is None else percent) else 1
     dense, compressed = (Measured.of(result).times(factor) if result else None for result in results)
-    return Row(name, metric, dense, compressed, any_result.get("items"))
+    hits = [result.get("hits") if result else None for result in results]
+    paired = None if hits[0] is None or hits[1] is None else _paired_error(hits[0], hits[1])
+    error = None if paired is None else paired * factor
+    return Row(name, metric, dense, compressed, any_result.get("items"), error)
+
+
+def _paired_error(one: str, other: str) -> float | None:
+    """The standard error of the mean difference of two rows of hits, a digit an item; None for rows of two lengths."""
+    if len(one) != len(other) or len(one) < 2:
+        return None
+    return stdev(int(a) - int(b) for a, b in zip(one, other, strict=True)) / math.sqrt(len(one))
 
 
 def _is_accuracy(metric: str) -> bool:

@@ -459,7 +459,7 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "plan that is not there": (["apply", "plans.yaml", "-o", "out"], ("plan plans.yaml cannot be read",)),
     "plans to compare that are not there": (["diff", "a.yaml", "b.yaml"], ("plan a.yaml cannot be read",)),
     "plugin file that is no Python": (["strategies", "--plugin", "recipe.yaml"], ("recipe.yaml is not a Python file",)),
-    "unknown kind": (["strategies", "nonsense"], ("unknown kind 'nonsense'", "allowed: depth, merger")),
+    "unknown kind": (["strategies", "nonsense"], ("unknown kind 'nonsense'", "allowed: depth, executor, merger")),
     "misspelt kind": (["strategies", "similarty"], ("unknown kind 'similarty'", "mean 'similarity'?")),
     "model to examine that is not there": (["doctor", "modle"], ("'modle'", "mean 'model'?")),
     "model to measure that is not there": (["evaluate", "modle"], ("'modle'", "mean 'model'?")),

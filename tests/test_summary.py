@@ -56,3 +56,17 @@ def test_what_was_measured_on_one_model_has_neither_difference_nor_ratio() -> No
 )
 def test_the_protocol_of_tasks_is_a_sentence(protocol: dict[str, Any], words: str) -> None:
     assert tasks_sentence(protocol) == words
+
+
+def test_a_difference_is_taken_item_by_item_where_the_items_are_known() -> None:
+    def task(hits: str) -> dict[str, Any]:
+        return {"metric": "acc", "value": hits.count("1") / 4, "standard_error": 0.25, "items": 4, "hits": hits}
+
+    dense, small = ({"tasks": {"a": task(a), "b": task(b)}} for a, b in (("1110", "1100"), ("1100", "1100")))
+    for record in (dense, small):
+        record["average"] = {"value": 0.5, "standard_error": 0.2}
+    first, second, mean = task_rows({"tasks": {"dense": dense, "compressed": small}})
+    # One of four items differs: a standard deviation of one half over the root of four, in percent.
+    assert first.difference == Measured(-25.0, pytest.approx(25.0))
+    assert second.difference == Measured(0.0, 0.0)
+    assert mean.paired == pytest.approx(12.5)

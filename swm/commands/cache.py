@@ -22,7 +22,7 @@ def list(as_json: Json = False) -> None:
         print_json([{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries])
         return
     rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
-    out().print(table("", ["what", "model", "size", "file"], rows))
+    out().print(table("", ["what", "model", "size", "name"], rows))
     typer.echo(f"{len(entries)} in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
 
 

@@ -21,7 +21,7 @@ def names(study: LoadedStudy, kind: str) -> list[str]:
 
 
 def test_every_combination_is_a_run_and_the_original_comes_first(loaded: Load) -> None:
-    grid = {"stages.0.depth.target.layers": [1, 2], "stages.0.depth.merger": ["delete", "accuracy"]}
+    grid = {"stages.0.depth.target.layers": [1, 2], "stages.0.depth.merger": ["delete", "average"]}
     cases = make_cases(loaded(grid=grid, baselines=False)).cases
     assert [case.kind for case in cases] == ["dense", "run", "run", "run", "run"]
     assert [case.name for case in cases[1:]] == [f"layers {n}, {m}" for n in (1, 2) for m in ("delete", "average")]

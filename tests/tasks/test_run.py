@@ -40,7 +40,10 @@ def test_scores_are_those_of_lm_eval(
             "value": expected[name][f"{metric},none"],
             "standard_error": pytest.approx(expected[name][f"{metric}_stderr,none"]),
             "items": 20,
+            "hits": row["hits"],
         }
+        assert len(row["hits"]) == 20
+        assert row["hits"].count("1") / 20 == pytest.approx(row["value"])
 
 
 def test_the_mean_counts_every_task_the_same(record: dict[str, Any]) -> None:
