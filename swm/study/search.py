@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from filelock import FileLock
+
 from swm.errors import RecipeError, SwmError, unknown
 from swm.interfaces.executor import Row
 from swm.progress import Progress
@@ -48,6 +50,8 @@ class Searched(Source):
     wanted: Search
     maker: CaseMaker
     loaded: LoadedStudy
+    journal: Journal
+    claims: dict[int, FileLock] = field(default_factory=dict)
     queue: list[Case] = field(default_factory=list)
     candidates: dict[str, list[_Candidate]] = field(default_factory=dict)
     dense: Case | None = None
@@ -91,12 +95,27 @@ class Searched(Source):
         """Those that count: a trial of a process that was killed does not."""
         from optuna.trial import TrialState
 
-        mine = {candidate.trial.number for found in self.candidates.values() for candidate in found}
         states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        return sum(t.state in states or t.number in mine for t in self.study.get_trials(deepcopy=False))
+        return sum(t.state in states or self._alive(t.number) for t in self.study.get_trials(deepcopy=False))
+
+    def _alive(self, number: int) -> bool:
+        """Whether some process works on an unfinished trial."""
+        if number in self.claims:
+            return True
+        lock = self.journal.claim(_claim(number))
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+    def _end(self, candidate: _Candidate, values: Any = None, state: Any = None) -> None:
+        self.study.tell(candidate.trial, values, state=state)
+        self.claims.pop(candidate.trial.number).release()
 
     def _ask(self) -> Case | None:
         trial = self.study.ask()
+        lock = self.journal.claim(_claim(trial.number))
+        assert lock is not None, "a new trial is nobody's"
+        self.claims[trial.number] = lock
         values = {key: _suggest(trial, key, room) for key, room in self.wanted.space.items()}
         shown = {key: value[0] for key, value in values.items()}
         data = varied(self.loaded.study.recipe, {key: value[1] for key, value in values.items()})
@@ -120,7 +139,7 @@ class Searched(Source):
         except SwmError:  # a corner of the space that no model can be cut to
             from optuna.trial import TrialState
 
-            self.study.tell(candidate.trial, state=TrialState.FAIL)
+            self._end(candidate, state=TrialState.FAIL)
             return None if self._trials() >= self.wanted.trials else self._ask()
         self.candidates.setdefault(case.id, []).append(candidate)
         return case
@@ -136,7 +155,7 @@ class Searched(Source):
 
         values = [(row.get("measures") or {}).get(name, (None,))[0] for name in self.wanted.objectives]
         if row["state"] != "done" or None in values:
-            self.study.tell(candidate.trial, state=TrialState.FAIL)
+            self._end(candidate, state=TrialState.FAIL)
             return
         race = self.wanted.race
         if race is not None and candidate.round + 1 < len(race.steps):
@@ -147,10 +166,14 @@ class Searched(Source):
                 if following is not None:
                     self.queue.insert(0, following)
                 return
-            self.study.tell(candidate.trial, state=TrialState.PRUNED)
+            self._end(candidate, state=TrialState.PRUNED)
             return
-        self.study.tell(candidate.trial, values)
+        self._end(candidate, values)
         self.finished.append(candidate)
+
+
+def _claim(number: int) -> str:
+    return f"trial-{number}"
 
 
 def _suggest(trial: Any, key: str, room: Any) -> tuple[Any, Any]:
@@ -237,7 +260,7 @@ def run_search(
     """Run what Optuna asks for on the study's executor."""
     wanted = loaded.study.search
     assert wanted is not None
-    source = Searched(open_search(loaded, journal), wanted, CaseMaker(loaded), loaded)
+    source = Searched(open_search(loaded, journal), wanted, CaseMaker(loaded), loaded, journal)
     with loaded.study.executor.open(carry_out) as pool:
         return Running(loaded, journal, source, pool, progress, tell, retry_failed).run()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,3 +99,16 @@ def test_samplers_are_optunas(loaded: Load, tmp_path: Path, sampler: str) -> Non
     assert sampler.removesuffix("2") in type(
         open_search(study, open_journal(tmp_path / "out", described(study))).sampler
     ).__name__.lower().replace("nsgaii", "nsga2")
+
+
+def test_processes_share_a_search(write: Any, loaded: Load, tmp_path: Path) -> None:
+    space = {"stages.0.depth.target.ratio": {"low": 0.15, "high": 0.5}}
+    recipe = {"stages": [{"depth": {"pruner": "block-influence", "target": {"ratio": 0.2}}}]}
+    search = {**SEARCH, "space": space, "trials": 6}
+    write(grid=None, recipe=recipe, search=search, baselines=False)
+    command = [sys.executable, "-m", "swm", "study", "run", "study.yaml", "-o", "out", "--quiet"]
+    both = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=180) for process in both] == [0, 0]
+    found = trials(loaded(grid=None, recipe=recipe, search=search), tmp_path / "out")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 6
+    assert len({row["id"] for row in rows(tmp_path / "out")}) == len(rows(tmp_path / "out"))
