@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from swm.errors import CheckpointError, ModelError
 from swm.modelling import Export
+from swm.processes import ENVIRONMENT
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 
@@ -207,7 +208,9 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
         command = [sys.executable, "-m", "swm.reload", str(folder), str(file)]
         if trust_remote_code:
             command.append("--trust-remote-code")
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        # It is alone, whatever this process belongs to.
+        environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
+        done = subprocess.run(command, capture_output=True, text=True, env={**environment, "HF_HUB_OFFLINE": "1"})
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         reason = said[-1] if said else f"the process that loads it ended with {done.returncode}"

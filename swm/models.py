@@ -19,6 +19,7 @@ from swm.budget import ModelShape
 from swm.errors import FamilyError, ModelError, brief, did_you_mean, listed, nearest_file
 from swm.families import ModelFamily, find_family
 from swm.interfaces.provider import ModelProvider
+from swm.processes import local_device
 from swm.progress import Progress
 from swm.quiet import no_stderr, quiet_transformers
 from swm.registry import Registry
@@ -261,6 +262,9 @@ def pick_device(device: str) -> torch.device:
     """`auto` is the accelerator if there is one, else the CPU. Raises ModelError for a device that is not there."""
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
+        own = local_device()
+        if accelerator is not None and own is not None:
+            return torch.device(accelerator.type, own)
         return accelerator or torch.device("cpu")
     try:
         chosen = torch.device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import time
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 import swm
-from swm import checkpoint
+from swm import checkpoint, processes
 from swm.budget import Target, achieved
 from swm.card import model_card
 from swm.errors import at
@@ -86,7 +87,12 @@ class CompressionPipeline:
         return self.decide(ready, view, apply_last=False)
 
     def run(self) -> RunResult:
-        """The whole recipe."""
+        """The whole recipe. Of several processes, the first measures, saves and reports; the others help to train."""
+        if not processes.is_first():
+            self.recipe = dataclasses.replace(self.recipe, output=None, trackers=())
+            ready = self.prepare()
+            view = self.load(ready)
+            return RunResult(view.model, ready.tokenizer, self.decide(ready, view, apply_last=True), {}, None)
         ready = self.prepare()
         self.notes = []
         with tracked(self.plugins.manager, self.recipe.trackers, self.notes):

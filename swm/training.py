@@ -17,6 +17,7 @@ from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.processes import Together
 from swm.schedule import Schedule
 from swm.training_state import TrainingState, newest_state, read_state, remove_states, write_state
 from swm.trainset import Batch, Piece, TrainingSet, check_text, training_set
@@ -72,22 +73,25 @@ def train(
     `loss` gives the sum over the predicted tokens of a batch. Raises RecoveryError, with the parameters as they were
     before, when it is not finite.
     """
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=context.view.device.type == "cpu")
+    together = Together(context.view.device)
     optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     total = schedule.total(len(data.pieces))
     about = data.record()
     # Of another text with the same name and parameters, the state is another one.
     folder = context.folder / about["sha256"][:16]
+    state = TrainingState()
     last = newest_state(folder)
-    if last is None:
-        state = TrainingState()
+    together.wait()
+    if together.index == 0 and last is None:
         write_state(folder, state, trained, optimizer)
-    else:
+    together.wait()
+    if last is not None:
         state = read_state(last, trained, optimizer)
+    if together.index:
+        # The others see other pieces, and drop out other units.
+        torch.manual_seed(context.seed + together.index)
     resumed = state.step
-    run = _Run(context, schedule, data, trained, loss, optimizer, accelerator, state, folder)
+    run = _Run(context, schedule, data, trained, loss, optimizer, together, state, folder)
     try:
         with _training(context.view.model, trained), context.progress.task("train", total) as task:
             task.advance(resumed)
@@ -99,8 +103,10 @@ def train(
                 context.step_done(state.step, value)
             run.finish()
     except Exception:
-        run.give_back()
-        remove_states(context.folder)
+        # The others may wait for this one without end, so it waits for nobody.
+        if together.index == 0:
+            run.give_back()
+            remove_states(context.folder)
         raise
     facts: dict[str, Any] = {
         "steps": state.step,
@@ -112,7 +118,9 @@ def train(
     }
     if state.held_out_losses:
         facts["held_out_losses"] = state.held_out_losses
-    remove_states(context.folder)
+    together.wait()
+    if together.index == 0:
+        remove_states(context.folder)
     return facts
 
 
@@ -124,7 +132,7 @@ class _Run:
     trained: Mapping[str, nn.Parameter]
     loss: Loss
     optimizer: torch.optim.Optimizer
-    accelerator: Any
+    together: Together
     state: TrainingState
     folder: Path
 
@@ -136,11 +144,14 @@ class _Run:
         # Pieces of like length need little padding; which ones share a micro batch does not change the sum.
         pieces = sorted(pieces, key=lambda piece: len(piece.ids))
         value = 0.0
+        starts = range(0, len(pieces), schedule.micro_batch)[self.together.index :: self.together.count]
         with torch.enable_grad():
-            for i in range(0, len(pieces), schedule.micro_batch):
+            for i in starts:
                 found = self._loss(pieces[i : i + schedule.micro_batch]) / targets
-                self.accelerator.backward(found)
+                self.together.accelerator.backward(found)
                 value += float(found.detach())
+        self.together.add_gradients(self.trained.values())
+        value = self.together.total(value)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), schedule.max_norm)
         if not (math.isfinite(value) and torch.isfinite(norm)):
             self._give_up(value)
@@ -152,8 +163,8 @@ class _Run:
         state.losses.append([state.step, round(value, 6)])
         if schedule.held_out and state.step % schedule.evaluate_every == 0:
             self._evaluate()
-        state.elapsed += time.perf_counter() - start
-        if state.step % schedule.save_every == 0:
+        state.elapsed = self.together.of_first(state.elapsed + time.perf_counter() - start)
+        if self.together.index == 0 and state.step % schedule.save_every == 0:
             write_state(self.folder, state, self.trained, self.optimizer)
         return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,8 +36,8 @@ def warn_broken(plugins: Plugins, quiet: bool) -> None:
 
 
 def progress_of(quiet: bool) -> Progress:
-    """Bars on standard error, or nothing."""
-    if quiet:
+    """Bars on standard error, or nothing; of several processes the first one tells."""
+    if quiet or os.environ.get("RANK", "0") != "0":
         from swm.progress import Silent
 
         return Silent()

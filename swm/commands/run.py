@@ -141,6 +141,8 @@ def diff(
 def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
     from swm.console import report_table, speed_table
 
+    if not result.report:
+        return  # one of several processes, and not the one that tells
     if as_json:
         print_json(result.report)
         return
