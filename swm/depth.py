@@ -24,6 +24,7 @@ from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
 from swm.observations import Observation, Values
 from swm.progress import Task
+from swm.spending import Cut
 from swm.surgery import check_state, same_memory
 from swm.view import ModelView, Recording
 from swm.windows import Window, check_windows
@@ -36,13 +37,22 @@ REFERENCE_LOGITS_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Slot:
-    """One layer of a merged model: the module at `position` with its own parameters, or with those of a window."""
+    """One layer of a merged model: the module at `position`, with its own parameters or those of a window or cut."""
 
     position: int
     window: Window | None = None
+    cut: Cut | None = None
 
 
 Program = tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A layer with some of its channels silent: made of what enters its output projection, and told in words."""
+
+    make: Callable[[Tensor], State]
+    told: str
 
 
 @dataclass
@@ -92,6 +102,8 @@ class DepthEngine:
         self._base: Program = self._plain
         self._wanted_base: Program = self._plain
         self._merged: dict[tuple[Window, Program], State] = {}
+        self._offers: dict[Cut, Offer] = {}
+        self._cut_states: dict[Cut, State] = {}
         self._similarities: dict[Program, float] = {}
         self._losses: dict[Program, float] = {}
         self._observed = context.observed
@@ -134,15 +146,24 @@ class DepthEngine:
             self._tell(windows, f"similarity {value:.4f}")
         return self._similarities[program]
 
-    def loss(self, windows: Sequence[Window]) -> float:
-        """See `DepthContext.loss`."""
-        program = self._program(windows)
+    def offer(self, cut: Cut, make: Callable[[Tensor], State], told: str) -> None:
+        """Let `loss` be asked about a layer that loses channels.
+
+        `make` gives its state from what enters the MLP's output projection in the model as it is, `[samples, seq,
+        channels]`; `told` says all that this depends on.
+        """
+        self._offers[cut] = Offer(make, told)
+
+    def loss(self, windows: Sequence[Window], cuts: Sequence[Cut] = ()) -> float:
+        """See `DepthContext.loss`; with `cuts`, some of those that were offered, in layers outside the windows."""
+        program = self._program(windows, cuts)
         if program not in self._losses:
             self.trials += 1
             self._losses[program] = self._once(
                 self._named("loss", program), lambda: self._next_token_loss(self._end(program))
             )
-            self._tell(windows, f"loss {self._losses[program]:.4f}")
+            cut = "".join(f" {position} -{share:.0%}" for position, share in cuts)
+            self._tell(windows, f"loss {self._losses[program]:.4f}{cut}")
         return self._losses[program]
 
     def compare(self, lower: int, upper: int) -> float:
@@ -223,13 +244,26 @@ class DepthEngine:
             told["similarity"] = self.similarity.spec()
         if any(slot.window for slot in program):
             told["merger"] = self.merger.spec()
+        cuts = [self._offers[slot.cut].told for slot in program if slot.cut is not None]
+        if cuts:
+            told["cuts"] = cuts
         return json.dumps(told, sort_keys=True)
 
     def _measured_similarity(self, program: Program) -> float:
         end = self._end(program)
         return self._similarity(self._reference, end)
 
-    def _program(self, windows: Sequence[Window]) -> Program:
+    def _program(self, windows: Sequence[Window], cuts: Sequence[Cut] = ()) -> Program:
+        if cuts:
+            mine = dict.fromkeys(cuts)
+            self._cut_states = {key: state for key, state in self._cut_states.items() if key in mine}
+            by_position = {position: (position, share) for position, share in cuts}
+            return tuple(
+                Slot(slot.position, None, by_position[slot.position])
+                if slot.window is None and slot.position in by_position
+                else slot
+                for slot in self._program(windows)
+            )
         ordered = check_windows(windows, self.layers)
         # Merged states may be fresh tensors, each as large as a layer; those of the current windows are enough.
         self._merged = {key: state for key, state in self._merged.items() if key[0] in ordered}
@@ -273,9 +307,20 @@ class DepthEngine:
             )
         return self._merged[key]
 
+    def _cut_state(self, cut: Cut) -> State:
+        if cut not in self._cut_states:
+            stream, position = self._fitted or self._scored, cut[0]
+            assert self._base == self._plain, "cuts are made of the model as it is"
+            self.layer_forwards += 1
+            _, inputs = self.view.run_watched(stream.recording, position, stream.states[position], "mlp.down")
+            self._cut_states[cut] = self._offers[cut].make(inputs)
+        return self._cut_states[cut]
+
     def _run(self, slot: Slot, hidden: Tensor, program: Program, stream: Stream) -> Tensor:
         self.layer_forwards += 1
         state = None if slot.window is None else self._state(slot.window, program)
+        if slot.cut is not None:
+            state = self._cut_state(slot.cut)
         return self.view.run_layer(stream.recording, slot.position, hidden, state)
 
     def _end(self, program: Program, stream: Stream | None = None) -> Tensor:
@@ -344,7 +389,7 @@ def seen_samples(samples: int) -> int:
 
 def _slot_name(slot: Slot) -> str:
     if slot.window is None:
-        return str(slot.position)
+        return str(slot.position) if slot.cut is None else f"{slot.position} less {slot.cut[1]:g}"
     return f"{slot.window.first}-{slot.window.last} {slot.window.keep} in {slot.position}"
 
 

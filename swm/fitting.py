@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.refitting import fit_change
 from swm.surgery import check_state
 from swm.view import ModelView, Recording
 from swm.windows import Window
@@ -84,3 +85,26 @@ class _Pair:
         self.merged = self.view.run_layer(self.recording, window.first, self.merged, state)
         self.position = window.last + 1
         return state
+
+
+@torch.no_grad()
+def silenced(view: ModelView, position: int, units: Sequence[int], ridge: float, inputs: Tensor) -> State:
+    """The layer's state with all MLP channels but these `units` silent and the output projection refitted.
+
+    `inputs` `[samples, seq, channels]` are what enters the projection in the model as it is; it is fitted, by ridge
+    regression toward its present weights, to give what it gave with all of them.
+    """
+    state: State = view.state(position)
+    name, bias = "mlp.down.weight", "mlp.down.bias"
+    weight = state[name] if view.family.transposed else state[name].T
+    gone = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
+    gone[torch.tensor(units, device=weight.device)] = False
+    missing = inputs[..., gone] @ weight[gone]
+    change = fit_change(inputs[..., ~gone], missing, bias=bias in state, ridge=ridge, fold=5)
+    fresh = weight.clone()
+    fresh[gone] = 0
+    fresh[~gone] = (weight[~gone].double() + change.weight).to(weight.dtype)
+    found = {**state, name: (fresh if view.family.transposed else fresh.T).contiguous()}
+    if change.bias is not None:
+        found[bias] = (state[bias].double() + change.bias).to(state[bias].dtype)
+    return found

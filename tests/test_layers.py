@@ -33,7 +33,7 @@ RANKS = """
     interfaces.stage trainset training_state
     training next_token
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
-    fitting modelling
+    fitting modelling spending
     depth
     export
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*

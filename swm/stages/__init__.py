@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from swm.hookspecs import hookimpl
+from swm.stages.allocate import AllocateStage
 from swm.stages.depth import DepthStage, MergeStep
 from swm.stages.keep import KeepStep
 from swm.stages.recover import RecoverStage, TrainStep
@@ -15,5 +16,7 @@ from swm.stages.width import WidthStage
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (DepthStage, MergeStep, KeepStep, RecoverStage, RefitStep, RepairStage, TrainStep, WidthStage):
-        register(strategy)
+    for stage in (AllocateStage, DepthStage, RecoverStage, RepairStage, WidthStage):
+        register(stage)
+    for step in (KeepStep, MergeStep, RefitStep, TrainStep):
+        register(step)
