@@ -52,6 +52,10 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
         {"pruner": "wanda", "units": ["mlp"], "scope": "global", "uniform": False, "target": {"ratio": 0.1}},
         {"pruner": "magnitude", "units": ["queries"], "layer_ratio": 0.5},
     ],
+    ("stage", "allocate"): [
+        {"pruner": "magnitude", "merger": m, "longest": 2, "round_mlp": 4, "candidates": 2, "target": {"ratio": 0.1}}
+        for m in ("delete", "least-squares")
+    ],
     ("text", "list"): [{"texts": ["One.", "Two."]}],
 }
 # Those that read files or what the model writes have tests of their own.
