@@ -33,6 +33,7 @@ from swm.torch_pruning_backend import cut_units
 from swm.units import geometry
 from swm.view import ModelView
 
+HERE = __name__.partition(".")[0]
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 SEPARATE = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 MLP_ONLY = ("gpt_neox", "opt", "opt without final norm", "sequential gpt_neox")
@@ -178,7 +179,7 @@ def test_the_time_limit_holds_in_any_thread_and_cleans_up() -> None:
 
     def search() -> None:
         try:
-            with torch_pruning_backend._time_limit(0.2):
+            with torch_pruning_backend._time_limit(0.2, HERE):
                 while True:
                     len([])
         except TimeoutError as error:
@@ -188,10 +189,30 @@ def test_the_time_limit_holds_in_any_thread_and_cleans_up() -> None:
     thread.start()
     thread.join(5)
     assert len(caught) == 1
-    with torch_pruning_backend._time_limit(0.01):
+    with torch_pruning_backend._time_limit(0.01, HERE):
         pass
     time.sleep(0.02)
     assert len([]) == 0
+
+
+def test_the_time_limit_is_not_lost_in_a_callback_that_swallows_it() -> None:
+    elsewhere: dict[str, Any] = {"__name__": "elsewhere", "sleep": time.sleep}
+    exec("def slow(reference): sleep(0.3)", elsewhere)
+
+    class Thing:
+        pass
+
+    def search() -> None:
+        end = time.monotonic() + 5
+        thing = Thing()
+        reference = weakref.ref(thing, elsewhere["slow"])
+        del thing
+        assert reference() is None
+        while time.monotonic() < end:
+            len([])
+
+    with pytest.raises(TimeoutError), torch_pruning_backend._time_limit(0.2, HERE):
+        search()
 
 
 def test_another_cut_than_planned_is_refused(tiny: Make, view_of: See, monkeypatch: pytest.MonkeyPatch) -> None:
