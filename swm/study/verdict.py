@@ -83,7 +83,9 @@ def _verdict(ranked: Sequence[Point], methods: Sequence[Point], trivial: Point |
     share = fixed(low, 1) if high - low < 0.05 else f"{fixed(low, 1)} to {fixed(high, 1)}"
     parts = [f"At {share} % fewer parameters, {winner.name} has the best {_called(measure)}: {told(winner, measure)}"]
     if second is not None:
-        parts.append(f", then {second.name}: {told(second, measure)}; {_noise(compare(winner, second, measure))}.")
+        found = compare(winner, second, measure)
+        parts.append(f", then {second.name}: {told(second, measure)}; {_noise(found)}.")
+        parts.append(_finer(methods, measure) if found.sure is False else "")
     else:
         parts.append(".")
     if trivial is not None and winner.kind == "run":
@@ -99,6 +101,17 @@ def _against(winner: Point, trivial: Point, measure: str) -> str:
     if found.sure is False:
         return f" It is ahead of the best trivial baseline ({shown}), but {_noise(found)}."
     return f" It beats the best trivial baseline ({shown})" + ("." if found.sure else f", though {_noise(found)}.")
+
+
+def _finer(methods: Sequence[Point], measure: str) -> str:
+    """What perplexity says, which has more items, where the tasks cannot tell."""
+    finer = "perplexity"
+    able = sorted((point for point in methods if finer in point.estimates), key=lambda point: cost(point, finer))
+    if measure == finer or len(able) < 2:
+        return ""
+    first, second = able[:2]
+    ranked = ", then ".join(f"{point.name}: {told(point, finer)}" for point in (first, second))
+    return f" By perplexity it is {ranked}; {_noise(compare(first, second, finer))}."
 
 
 def _noise(found: Difference) -> str:

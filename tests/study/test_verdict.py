@@ -84,3 +84,14 @@ def test_more_is_better_for_accuracy_and_less_for_perplexity() -> None:
     runs = [row("a", perplexity=8.0, tasks={"piqa": "1100"}), row("b", perplexity=9.0, tasks={"piqa": "1110"})]
     assert verdicts(points(runs), "perplexity")[0].winner.name == "a"
     assert verdicts(points(runs), "piqa")[0].winner.name == "b"
+
+
+def test_perplexity_tells_what_the_tasks_cannot() -> None:
+    worse = [x + 1.0 + 0.01 * i for i, x in enumerate(NATS)]
+    a = row("a", perplexity=math.exp(2.1), nats=worse, tasks={"piqa": "1100"})
+    b = row("b", perplexity=math.exp(2.0), nats=NATS, tasks={"piqa": "1010"})
+    [verdict] = verdicts(points([a, b]), "piqa")
+    assert "By perplexity it is b: 7.39" in verdict.sentence
+    assert verdict.sentence.endswith("then a: 8.17 ± 1.96; the difference exceeds the noise.")
+    clear = [row("a", perplexity=8.0, tasks={"piqa": "1" * 40}), row("b", perplexity=7.0, tasks={"piqa": "0" * 40})]
+    assert "By perplexity" not in verdicts(points(clear), "piqa")[0].sentence
