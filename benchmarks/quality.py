@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from quality_figure import draw
 from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
@@ -19,6 +20,7 @@ from swm.pipeline import CompressionPipeline
 from swm.plugins import load_plugins
 from swm.recipe import build_recipe
 
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 Settings = dict[str, Any]
 EACH = {"name": "cosine", "tokens": "each"}
 REPAIR: Settings = {"repair": {}}
@@ -87,12 +89,29 @@ def main() -> None:
     dense = bench.row("dense", {"stages": [{"depth": {"pruner": "last", "target": {"layers": 1}}}]})
     sections = [bench.protocol()]
     found = {name: bench.row(name, recipe) for name, recipe in cases().items()}
+    values: dict[str, dict[str, tuple[float, str]]] = {}
     for size in (*(f"{count} layers" for count in LAYERS), *(f"{ratio:.0%}" for ratio in RATIOS)):
+        values[size] = {
+            name.split(" | ")[0]: (row["perplexity"]["value"] / dense["perplexity"]["value"], kind(name))
+            for name, row in found.items()
+            if name.endswith(size) and "perplexity" in row
+        }
         rows = [["dense", *cells(dense, dense)]]
         rows += [[name.split(" | ")[0], *cells(row, dense)] for name, row in found.items() if name.endswith(size)]
         columns = [size, "parameters that went", "perplexity", "times dense", "average of seven tasks, %"]
         sections.append(markdown_table(columns, rows))
+    draw(values, IMAGES / "quality.png")
+    sections.append("![Perplexity by way of compressing](../docs/images/quality.png)")
     write_section("quality", "\n\n".join(sections))
+
+
+def kind(name: str) -> str:
+    """What was done to the weights that stay: the figure's colours."""
+    if "then LoRA" in name or "then distillation" in name:
+        return "trained"
+    if any(part in name for part in ("repair", "linear", "least-squares", "allocate")):
+        return "repaired"
+    return "merged" if any(part in name for part in ("SWM", "laco", "average", "ema")) else "removed"
 
 
 def cells(row: dict[str, Any], dense: dict[str, Any]) -> list[str]:
