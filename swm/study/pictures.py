@@ -89,6 +89,8 @@ class _Ready:
         else:
             self._bars(axes_, measures, shown, places)
         self._dense(axes_, measures)
+        if measures == ["perplexity"]:
+            axes_.set_yscale("log")
         axes_.set_xlabel(named(self.x) if self.x in LABELS else self.figure.x.rpartition(".")[2])
         axes_.set_ylabel(named(measures[0]) if len(measures) == 1 else "accuracy, %")
         axes_.yaxis.grid(color=LINE, linewidth=0.6)
@@ -112,29 +114,37 @@ class _Ready:
         return groups
 
     def _lines(self, axes_: Axes, measures: Sequence[str], shown: Sequence[Point]) -> None:
+        from matplotlib.transforms import offset_copy
+
         several = len(measures) > 1
         # The baselines of many measures would hide what the figure is about.
         shown = [point for point in shown if point.kind != "baseline"] if several else shown
-        colour = 0
-        for group, members in self._groups(shown).items():
-            for measure in measures:
-                have = sorted((p for p in members if measure in p.estimates), key=self._place)
-                solid = not several or measure == (self.figure.bold or MEAN)
-                trivial = all(point.is_trivial for point in have)
-                axes_.errorbar(
-                    [self._place(point) for point in have],
-                    [point.estimates[measure].value for point in have],
-                    yerr=[point.estimates[measure].half or 0 for point in have],
-                    color=SOFT if trivial else COLOURS[colour % len(COLOURS)],
-                    linestyle="--" if trivial else "-" if solid else ":",
-                    linewidth=2 if solid and not trivial else 1.2,
-                    marker=MARKS[colour % len(MARKS)],
-                    markersize=4.5,
-                    capsize=2.5,
-                    elinewidth=0.9,
-                    label=", ".join(filter(None, [group, named(measure) if several else ""])) or None,
-                )
-                colour += 1
+        lines = [(group, members, measure) for group, members in self._groups(shown).items() for measure in measures]
+        for colour, (group, members, measure) in enumerate(lines):
+            have = sorted((p for p in members if measure in p.estimates), key=self._place)
+            found = [(self._place(point), point.estimates[measure]) for point in have]
+            # With a transform of their own, points do not count for the limits by themselves.
+            ends = [(place, value.value + sign * (value.half or 0)) for place, value in found for sign in (-1, 1)]
+            axes_.update_datalim(ends)
+            solid = not several or measure == (self.figure.bold or MEAN)
+            trivial = all(point.is_trivial for point in have)
+            axes_.errorbar(
+                [place for place, _ in found],
+                [value.value for _, value in found],
+                yerr=[value.half or 0 for _, value in found],
+                color=SOFT if trivial else COLOURS[colour % len(COLOURS)],
+                linestyle="--" if trivial else "-" if solid else ":",
+                linewidth=2 if solid and not trivial else 1.2,
+                marker=MARKS[colour % len(MARKS)],
+                markersize=4.5,
+                capsize=2.5,
+                elinewidth=0.9,
+                label=", ".join(filter(None, [group, named(measure) if several else ""])) or None,
+                # Side by side, or the intervals at one place would hide each other.
+                transform=offset_copy(
+                    axes_.transData, axes_.get_figure(root=True), (colour - (len(lines) - 1) / 2) * 3, units="points"
+                ),
+            )
 
     def _bars(self, axes_: Axes, measures: Sequence[str], shown: Sequence[Point], places: Sequence[Any]) -> None:
         # Those that the study added have no place of their own on this axis.
