@@ -16,12 +16,13 @@ from swm.windows import Window
 @final
 @dataclass(frozen=True)
 class BestWindows(DepthPruner):
-    """Removes the target by the disjoint windows whose costs, each taken alone, have the least sum.
+    """Removes the target by the set of disjoint windows that costs least, out of `candidates` with small sums of costs.
 
     The cost of a window is how much it raises the next-token loss, or with `criterion: similarity` lowers the
     similarity at the model's end, when it alone becomes what the merger makes of it; so a merger that repairs decides
-    what is cheap. Windows lose at most `longest` layers; dynamic programming finds the best set. Layers outside
-    `protect_first` and `protect_last` may go.
+    what is cheap. Windows lose at most `longest` layers; dynamic programming finds the sets with the least sums, for
+    every number of windows, and those are measured as they are. Layers outside `protect_first` and `protect_last` may
+    go.
     """
 
     name: ClassVar[str] = "best-windows"
@@ -45,7 +46,7 @@ class BestWindows(DepthPruner):
         windows = self._windows(context.layers, context.target)
         before = self._badness(context, [])
         costs = {window: self._badness(context, [window]) - before for window in windows}
-        sets = cheapest(costs, context.layers, context.target, self.candidates)
+        sets = worth_measuring(costs, context.layers, context.target, self.candidates)
         together = {chosen: self._badness(context, chosen) - before for chosen in sets}
         best = min(sets, key=lambda chosen: (not math.isfinite(together[chosen]), together[chosen]))
         facts = {
@@ -76,25 +77,43 @@ def _fill(layers: int, longest: int) -> list[Window]:
     return found
 
 
+Ways = list[tuple[float, tuple[Window, ...]]]
+
+
 def cheapest(costs: Mapping[Window, float], layers: int, target: int, count: int = 1) -> list[tuple[Window, ...]]:
     """The `count` sets of disjoint windows that remove `target` layers for the least sums of costs, the least first.
 
     Of equal sums the lower layers come first; a cost that is not a number counts as infinite.
     """
-    # best[end][n] holds the cheapest ways to remove n layers below layer `end`.
-    best: list[list[list[tuple[float, tuple[Window, ...]]]]] = [
-        [[] for _ in range(target + 1)] for _ in range(layers + 1)
-    ]
-    best[0][0] = [(0.0, ())]
+    ways = [way for found in _by_number(costs, layers, target, count) for way in found]
+    return [windows for _, windows in sorted(ways)[:count]]
+
+
+def worth_measuring(costs: Mapping[Window, float], layers: int, target: int, count: int) -> list[tuple[Window, ...]]:
+    """`count` sets worth measuring, by the sums of their costs: the best of every number of windows, then the cheapest.
+
+    The more windows, the more a sum leaves out of what they cost together; so the cheapest sums alone would all be sets
+    of many windows.
+    """
+    by_number = _by_number(costs, layers, target, count)
+    ways = sorted(found[0] for found in by_number if found)[:count]
+    others = sorted(way for found in by_number for way in found[1:])
+    return [windows for _, windows in sorted([*ways, *others[: count - len(ways)]])]
+
+
+def _by_number(costs: Mapping[Window, float], layers: int, target: int, count: int) -> list[Ways]:
+    """The `count` cheapest sets of no window, of one, of two and so on."""
+    # best[end][n, m] holds the cheapest ways to remove n layers below layer `end` with m windows.
+    best: list[dict[tuple[int, int], Ways]] = [{(0, 0): [(0.0, ())]}]
     ending: dict[int, list[tuple[Window, float]]] = {}
     for window, cost in costs.items():
         ending.setdefault(window.last + 1, []).append((window, math.inf if math.isnan(cost) else cost))
     for end in range(1, layers + 1):
-        for n in range(target + 1):
-            ways = list(best[end - 1][n])
-            for window, cost in ending.get(end, ()):
-                if window.removed <= n:
-                    below = best[window.first][n - window.removed]
-                    ways += [(total + cost, (*windows, window)) for total, windows in below]
-            best[end][n] = sorted(ways)[:count]
-    return [windows for _, windows in best[layers][target]]
+        found = {key: list(ways) for key, ways in best[-1].items()}
+        for window, cost in ending.get(end, ()):
+            for (n, m), ways in best[window.first].items():
+                if n + window.removed <= target:
+                    fresh = [(total + cost, (*windows, window)) for total, windows in ways]
+                    found.setdefault((n + window.removed, m + 1), []).extend(fresh)
+        best.append({key: sorted(ways)[:count] for key, ways in found.items()})
+    return [best[layers].get((target, m), []) for m in range(target + 1)]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from swm.errors import PlanError
-from swm.pruners.best_windows import BestWindows, cheapest
+from swm.pruners.best_windows import BestWindows, cheapest, worth_measuring
 from swm.windows import Window, check_windows, removed_layers
 
 
@@ -115,6 +115,33 @@ def test_the_next_best_sets_follow_in_order(seed: int) -> None:
     assert len(set(found)) == 10
     assert all(removed_layers(windows) == 3 for windows in found)
     assert [sum(costs[w] for w in windows) for windows in found] == pytest.approx(sums(costs, 6, 3)[:10])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_best_set_of_every_number_of_windows_is_a_candidate(seed: int) -> None:
+    costs = Costs(9, 4, seed).costs
+    found = worth_measuring(costs, 9, 4, 6)
+    assert len(set(found)) == 6
+    assert [sum(costs[w] for w in windows) for windows in found] == sorted(
+        sum(costs[w] for w in windows) for windows in found
+    )
+    everything = cheapest(costs, 9, 4, 10_000)
+    for number in (1, 2, 3, 4):
+        assert next(windows for windows in everything if len(windows) == number) in found
+    assert set(everything[:2]) <= set(found)
+    few = worth_measuring(costs, 9, 4, 2)
+    assert few[0] == everything[0]
+    assert len(few[0]) != len(few[1])
+
+
+def test_many_windows_that_hurt_together_lose_to_one() -> None:
+    class Together(Costs):
+        def loss(self, windows: Sequence[Window]) -> float:
+            return super().loss(windows) + 5.0 * max(0, len(windows) - 1)
+
+    context = Together(12, 5, 2)
+    assert len(cheapest({w: c for w, c in context.costs.items() if w.removed <= 6}, 12, 5)[0]) > 1
+    assert len(BestWindows(candidates=5).propose(context).windows) == 1
 
 
 def test_a_set_whose_windows_hurt_each_other_is_passed_over() -> None:
