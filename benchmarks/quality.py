@@ -19,6 +19,7 @@ from swm.errors import SwmError
 from swm.pipeline import CompressionPipeline
 from swm.plugins import load_plugins
 from swm.recipe import build_recipe
+from swm.study.worker import cache
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 Settings = dict[str, Any]
@@ -66,6 +67,10 @@ def cases() -> dict[str, dict[str, Any]]:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
             found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [width, REPAIR]}
+        spend = {"allocate": {"pruner": "wanda", "merger": "least-squares", "search_samples": 16}}
+        shared = {"budget": {"ratio": ratio}, "layout": "custom"}
+        found[f"allocate | {ratio:.0%}"] = {"stages": [spend], **shared}
+        found[f"allocate, then repair | {ratio:.0%}"] = {"stages": [spend, REPAIR], **shared}
         for name, settings in BOTH.items():
             stages = [{"depth": {"search_samples": 16, **settings}}, {"width": {"pruner": "llm-pruner"}}]
             budget = {"ratio": ratio, "depth_share": 0.5}
@@ -152,7 +157,9 @@ class Bench:
             "calibration": {"text": options.calibration, "samples": options.samples, "seq_len": 256},
             "evaluate": {"perplexity": text, "tasks": ["seven"], "limit": options.limit},
         }
-        pipeline = CompressionPipeline(build_recipe({**base, **recipe}, self.plugins), self.plugins)
+        # Rows that differ in what follows share a search; its time is that of the first of them.
+        built = build_recipe({**base, **recipe}, self.plugins)
+        pipeline = CompressionPipeline(built, self.plugins, observations=cache())
         try:
             ready = pipeline.prepare()
             view = pipeline.load(ready)
