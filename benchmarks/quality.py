@@ -166,7 +166,7 @@ class Bench:
             stages = [] if which == "dense" else pipeline.decide(ready, view, apply_last=True).stages
         except SwmError as error:
             return {"refused": str(error)}
-        found = ready.ruler.measure(view.model, which)
+        found = dict(ready.ruler.measure(view.model, which))
         return {
             "parameters": view.parameters(),
             "plan": [step.describe() for stage in stages for step in stage.steps][:40],
