@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, final
+from typing import Annotated, ClassVar, Literal, final
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
-from swm.mergers.refit import BIAS, fit_of
-from swm.refitting import by_length, fit_change
+from swm.mergers.refit import BIAS, Fit, fit_of
+from swm.refitting import Change, by_length, fit_change
+
+OUT = "attention.o"
 
 
 @final
@@ -22,26 +27,51 @@ class LeastSquares(LayerMerger):
     the window's end, s the mean of the diagonal of `sum c x'x`. `c = 1/||l||^2` where `relative`, else 1. Without
     `ridge`, the best of a grid is taken on every `fold`-th sample, which is left out for that. The first `skip_first`
     tokens of a sample do not count.
+
+    With `attention.o` among the `projections`, both are fitted jointly first, what enters the MLP taken as it is; the
+    attention's new output changes it, so the down projection is fitted once more to what then enters it.
     """
 
     name: ClassVar[str] = "least-squares"
     needs_activations: ClassVar[bool] = True
 
+    projections: Annotated[Sequence[Literal["attention.o", "mlp.down"]], Field(min_length=1)] = ("mlp.down",)
     ridge: Annotated[float, Field(ge=0)] | None = None
     relative: bool = True
     skip_first: Annotated[int, Field(ge=0)] = 0
     fold: Annotated[int, Field(ge=2)] = 5
 
+    def __post_init__(self) -> None:
+        if "mlp.down" not in self.projections:
+            raise ValueError(f"projections need mlp.down, found {', '.join(self.projections)}")
+
     def merge(self, window: LayerWindow) -> State:
-        own, fit = window.states[0], fit_of(window)
+        state, fit = window.states[0], fit_of(window)
+        if OUT in self.projections:
+            state = self._attention(window, fit)
+            fit = fit_of(window, state)
+        change = self._change(window, fit.inputs, fit, bias=BIAS in state)
+        return fit.changed(state, change.weight, change.bias)
+
+    def _attention(self, window: LayerWindow, fit: Fit) -> State:
+        """The bottom layer's state with the attention's part of the joint fit."""
+        assert window.inputs is not None
+        own, weight = window.states[0], f"{OUT}.weight"
+        heads, channels = window.inputs(OUT, None), fit.inputs.shape[-1]
+        # One ridge for both: the inputs of the two are of different sizes.
+        size = fit.inputs.square().mean().sqrt() / heads.square().mean().sqrt().clamp_min(1e-12)
+        change = self._change(window, torch.cat([fit.inputs, heads * size], dim=-1), fit, bias=False)
+        added = change.weight[channels:] * size
+        return {**own, weight: (own[weight].double() + (added if fit.transposed else added.T)).to(own[weight].dtype)}
+
+    def _change(self, window: LayerWindow, inputs: Tensor, fit: Fit, *, bias: bool) -> Change:
         assert window.leaving is not None
         counted = slice(self.skip_first, None)
-        change = fit_change(
-            fit.inputs[:, counted],
+        return fit_change(
+            inputs[:, counted],
             fit.missing[:, counted],
             by_length(window.leaving()[:, counted]) if self.relative else None,
-            bias=BIAS in own,
+            bias=bias,
             ridge=self.ridge,
             fold=self.fold,
         )
-        return fit.changed(own, change.weight, change.bias)

@@ -38,16 +38,17 @@ class Fit:
 
 
 @torch.no_grad()
-def fit_of(window: LayerWindow) -> Fit:
+def fit_of(window: LayerWindow, state: State | None = None) -> Fit:
     """What the bottom layer's down projection sees, and what it should add so that the layer gives what the window did.
 
+    `state` takes the place of the bottom layer's own parameters.
     Raises FamilyError for a layer that changes the projection's output before adding it (a norm behind the MLP).
     """
     if window.inputs is None or window.run is None or window.leaving is None:
         raise PlanError("this merger needs activations, and there are none here")
-    own = window.states[0]
+    own = window.states[0] if state is None else state
     silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in own.items()}
-    inputs, rest, now = window.inputs("mlp.down"), window.run(silent), window.run(own)
+    inputs, rest, now = window.inputs("mlp.down", state), window.run(silent), window.run(own)
     bias = own[BIAS] if BIAS in own else torch.zeros_like(rest[0, 0])
 
     def off(transposed: bool) -> float:

@@ -33,8 +33,8 @@ def fit_window(
     def run(state: State) -> Tensor:
         return view.run_layer(recording, window.first, entering(), state)
 
-    def inputs(role: str) -> Tensor:
-        return view.run_watched(recording, window.first, entering(), role)[1]
+    def inputs(role: str, state: State | None) -> Tensor:
+        return view.run_watched(recording, window.first, entering(), role, state)[1]
 
     given = LayerWindow(window_states(view, window), window.keep, entering, leaving, run, inputs)
     return check_state(merger, view, window.first, merger.merge(given))

@@ -29,8 +29,8 @@ class LayerWindow:
     depth pruner means to survive, if it has an opinion. `entering` and `leaving` give the hidden states
     `[samples, seq, hidden]` that enter the window in the compressed model so far and that leave it in the
     original one; `run(state)` gives what the bottom layer makes of those that enter with other parameters, and
-    `inputs(role)` what enters its projection of that canonical name (`mlp.down`), `[samples, seq, channels]`. They
-    are available to mergers that declare `needs_activations`.
+    `inputs(role, state)` what enters its projection of that canonical name (`mlp.down`), `[samples, seq, channels]`,
+    with its own parameters where the state is None. They are available to mergers that declare `needs_activations`.
     """
 
     states: Sequence[State]
@@ -38,7 +38,7 @@ class LayerWindow:
     entering: Callable[[], Tensor] | None = None
     leaving: Callable[[], Tensor] | None = None
     run: Callable[[State], Tensor] | None = None
-    inputs: Callable[[str], Tensor] | None = None
+    inputs: Callable[[str, State | None], Tensor] | None = None
 
 
 class LayerMerger(Strategy):
