@@ -29,29 +29,43 @@ class LeastSquares(LayerMerger):
     tokens of a sample do not count.
 
     With `attention.o` among the `projections`, both are fitted jointly first, what enters the MLP taken as it is; the
-    attention's new output changes it, so the down projection is fitted once more to what then enters it.
+    attention's new output changes it, so the down projection is fitted once more to what then enters it; kept where
+    less is missing than with the down projection alone.
     """
 
     name: ClassVar[str] = "least-squares"
     needs_activations: ClassVar[bool] = True
 
-    projections: Annotated[Sequence[Literal["attention.o", "mlp.down"]], Field(min_length=1)] = ("mlp.down",)
     ridge: Annotated[float, Field(ge=0)] | None = None
     relative: bool = True
     skip_first: Annotated[int, Field(ge=0)] = 0
     fold: Annotated[int, Field(ge=2)] = 5
+    projections: Annotated[Sequence[Literal["attention.o", "mlp.down"]], Field(min_length=1)] = ("mlp.down",)
 
     def __post_init__(self) -> None:
         if "mlp.down" not in self.projections:
             raise ValueError(f"projections need mlp.down, found {', '.join(self.projections)}")
 
     def merge(self, window: LayerWindow) -> State:
-        state, fit = window.states[0], fit_of(window)
-        if OUT in self.projections:
-            state = self._attention(window, fit)
-            fit = fit_of(window, state)
+        own, fit = window.states[0], fit_of(window)
+        alone = self._down(window, own, fit)
+        if OUT not in self.projections:
+            return alone
+        changed = self._attention(window, fit)
+        joint = self._down(window, changed, fit_of(window, changed))
+        return min(joint, alone, key=lambda state: self._error(window, state))
+
+    def _down(self, window: LayerWindow, state: State, fit: Fit) -> State:
         change = self._change(window, fit.inputs, fit, bias=BIAS in state)
         return fit.changed(state, change.weight, change.bias)
+
+    def _error(self, window: LayerWindow, state: State) -> float:
+        assert window.run is not None
+        assert window.leaving is not None
+        wanted = window.leaving()
+        missing = window.run(state) - wanted
+        missing = missing * by_length(wanted) if self.relative else missing
+        return float(missing[:, self.skip_first :].double().square().sum())
 
     def _attention(self, window: LayerWindow, fit: Fit) -> State:
         """The bottom layer's state with the attention's part of the joint fit."""

@@ -75,6 +75,29 @@ def test_less_freedom_leaves_more_error(llama: ModelView, many: Tensor) -> None:
     assert values[0] < values[1] < error(llama, many, llama.state(WINDOW.first))
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "phi3", "opt", "llama with biases and one KV head"])
+def test_the_attention_helps_where_it_is_refitted_too(tiny: Any, view_of: Any, many: Tensor, name: str) -> None:
+    view = view_of(tiny(name))
+    own = view.state(WINDOW.first)
+    down, both = (
+        LeastSquares(ridge=1e-6, relative=False, projections=given)
+        for given in (("mlp.down",), ("attention.o", "mlp.down"))
+    )
+    state = fitted(view, many, both)
+    changed = {key for key in own if not torch.equal(own[key], state[key])}
+    assert DOWN in changed
+    assert changed <= {DOWN, BIAS, "attention.o.weight"}
+    # In GPT-2's tiny twin the MLP's inputs change so much that its projection is better refitted alone.
+    assert ("attention.o.weight" in changed) == (name != "gpt2")
+    left = error(view, many, fitted(view, many, down))
+    assert error(view, many, state) == left if name == "gpt2" else error(view, many, state) < 0.98 * left
+
+
+def test_the_attention_alone_is_not_refitted() -> None:
+    with pytest.raises(ValueError, match=r"projections need mlp\.down, found attention\.o"):
+        LeastSquares(projections=("attention.o",))
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "phi3", "llama with biases and one KV head"])
 def test_what_the_bottom_layer_can_give_exactly_is_found_exactly(tiny: Any, view_of: Any, name: str) -> None:
     """The upper layers do nothing, and the bottom one has lost its down projection."""
