@@ -24,6 +24,7 @@ from swm.study.worker import cache
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 Settings = dict[str, Any]
 EACH = {"name": "cosine", "tokens": "each"}
+JOINT = {"name": "least-squares", "projections": ["attention.o", "mlp.down"]}
 REPAIR: Settings = {"repair": {}}
 LAYERS, RATIOS = (6, 10), (0.2, 0.35)
 DEPTH: dict[str, Settings] = {
@@ -43,6 +44,8 @@ DEPTH: dict[str, Settings] = {
     "block-influence, least-squares": {"pruner": "block-influence", "merger": "least-squares"},
     "SWM, fixed, least-squares": {"pruner": "sliding-window", "similarity": EACH, "merger": "least-squares"},
     "best-windows, least-squares": {"pruner": "best-windows"},
+    "block-influence, least-squares, attention too": {"pruner": "block-influence", "merger": JOINT},
+    "best-windows, least-squares, attention too": {"pruner": "best-windows", "merger": JOINT},
 }
 REPAIRED = ("block-influence", "contiguous", "best-windows, least-squares")
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
