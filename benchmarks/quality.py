@@ -45,7 +45,11 @@ DEPTH: dict[str, Settings] = {
     "SWM, fixed, least-squares": {"pruner": "sliding-window", "similarity": EACH, "merger": "least-squares"},
     "best-windows, least-squares": {"pruner": "best-windows"},
     "block-influence, least-squares, attention too": {"pruner": "block-influence", "merger": JOINT},
-    "best-windows, least-squares, attention too": {"pruner": "best-windows", "merger": JOINT},
+    "best-windows, least-squares, attention too": {
+        "pruner": "best-windows",
+        "merger": JOINT,
+        "search_merger": "least-squares",
+    },
 }
 REPAIRED = ("block-influence", "contiguous", "best-windows, least-squares")
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")

@@ -112,8 +112,24 @@ class DepthEngine:
             self._look()
         else:
             # Everything may be known already; the text is run once something is not.
-            what = {"what": "depth trials", "samples": len(self._ids), "seen": self._seen}
-            self._known = context.observed.values(what)
+            self._known = context.observed.values(self._what())
+
+    def use(self, merger: LayerMerger) -> None:
+        """Ask about this merger from now on; what was committed is forgotten with the other one."""
+        if merger == self.merger:
+            return
+        self.merger = merger
+        self._seen = seen_samples(len(self._ids)) if merger.needs_activations else 0
+        self._base = self._wanted_base = self._plain
+        for kept in (self._merged, self._similarities, self._losses):
+            kept.clear()
+        # Which samples are scored depends on the merger; the text is run again once it is needed.
+        self._streams, self._reference_logits = (), None
+        if self._observed is not None:
+            self._known = self._observed.values(self._what())
+
+    def _what(self) -> dict[str, Any]:
+        return {"what": "depth trials", "samples": len(self._ids), "seen": self._seen}
 
     _streams: tuple[Stream, ...] = ()
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from swm.depth import DepthEngine
 from swm.errors import PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import Setting, StageContext
+from swm.interfaces.stage import Setting, StageContext, StagePlan
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
@@ -270,3 +270,38 @@ def test_more_samples_than_there_are_cannot_be_searched(llama: ModelView, ids: T
     shape = context_of(llama, ids).original
     with pytest.raises(RecipeError, match=r"search_samples: found 6; the calibration text has 5 samples"):
         stage.check(Setting(shape, llama.family, llama.config, 5, 12))
+
+
+@pytest.mark.parametrize("before", [Consolidate(), Stretch()], ids=["consolidate", "stretch"])
+@pytest.mark.parametrize("after", [Consolidate(), Average(), Stretch()], ids=["consolidate", "average", "stretch"])
+def test_an_engine_that_uses_another_merger_is_a_new_one(
+    llama: ModelView, before: LayerMerger, after: LayerMerger
+) -> None:
+    ids = torch.randint(3, 96, (9, 12), generator=torch.Generator().manual_seed(8))
+    used, fresh = (DepthEngine(context_of(llama, ids), Cosine(), m, None, samples=8) for m in (before, after))
+    used.trial(PAIR)
+    used.loss(PAIR)
+    used.commit(PAIR)
+    used.use(after)
+    assert used.trial(PAIR) == fresh.trial(PAIR)
+    assert used.loss(PAIR) == fresh.loss(PAIR)
+    if used.merger == before:
+        fresh.commit(PAIR)
+    assert used.compare(1, 3) == fresh.compare(1, 3)
+
+
+def test_the_search_may_use_another_merger_than_the_result(llama: ModelView) -> None:
+    ids = torch.randint(3, 96, (9, 12), generator=torch.Generator().manual_seed(8))
+
+    def plan(**settings: Any) -> StagePlan:
+        stage = {"name": "depth", "pruner": "best-windows", "target": {"layers": 2}, "search_samples": 4, **settings}
+        found: StagePlan = load_plugins().registry.build("stage", stage).plan(context_of(llama, ids))
+        return found
+
+    both = plan(merger="least-squares", search_merger="average")
+    searched = plan(merger="average")
+    assert [step.layers for step in both.steps] == [step.layers for step in searched.steps]
+    assert both.facts["costs"] == searched.facts["costs"]
+    assert {step.merger.name for step in both.steps} == {"least-squares"}
+    assert len(both.tensors) == len(both.steps)
+    assert not searched.tensors

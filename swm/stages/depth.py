@@ -76,6 +76,7 @@ class DepthStage(Stage):
 
     `similarity` and `merger` default to what the pruner's paper uses. The search looks at the first `search_samples`
     of the calibration text, and at all of it by default; a merger that fits to activations always fits to all of it.
+    `search_merger` takes the merger's place in the search: one that is quicker, where the merger itself takes long.
     """
 
     name: ClassVar[str] = "depth"
@@ -86,6 +87,7 @@ class DepthStage(Stage):
     similarity: SimilarityMetric | None = None
     merger: LayerMerger | None = None
     search_samples: Annotated[int, Field(ge=1)] | None = None
+    search_merger: LayerMerger | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
@@ -135,10 +137,11 @@ class DepthStage(Stage):
     def _scored(self, samples: int) -> int:
         """How many samples a trial's similarity is taken of. Raises RecipeError where there are fewer than asked."""
         assert self.merger is not None
+        tried = self.search_merger or self.merger
         searched = samples if self.search_samples is None else self.search_samples
         if searched > samples:
             raise RecipeError(f"found {searched}; the calibration text has {samples} samples")
-        return searched - seen_samples(searched) if self.merger.needs_activations else searched
+        return searched - seen_samples(searched) if tried.needs_activations else searched
 
     def plan(self, context: StageContext) -> StagePlan:
         assert self.similarity is not None
@@ -147,9 +150,11 @@ class DepthStage(Stage):
         count = self._count(context.original, ModelShape(view.parameters(), tuple(view.layer_parameters())))
         label = f"{self.pruner.name} · {self.merger.name}"
         with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
-            engine = DepthEngine(context, self.similarity, self.merger, count, task, self.search_samples)
+            tried = self.search_merger or self.merger
+            engine = DepthEngine(context, self.similarity, tried, count, task, self.search_samples)
             proposal = self.pruner.propose(engine)
             windows = check_windows(proposal.windows, engine.layers)
+            engine.use(self.merger)
             fits = self.merger.needs_activations
             fitted, similarity = engine.fitted(windows) if fits else ({}, engine.trial(windows))
         steps = [self._step(view, window) for window in windows]
