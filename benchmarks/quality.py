@@ -74,6 +74,9 @@ def cases() -> dict[str, dict[str, Any]]:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
             found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [width, REPAIR]}
+            if name != "flap":
+                refitted = {"width": {**width["width"], "compensate": "least-squares"}}
+                found[f"{name}, least-squares | {ratio:.0%}"] = {"stages": [refitted]}
         spend = {"allocate": {"pruner": "wanda", "merger": "least-squares", "search_samples": 16}}
         shared = {"budget": {"ratio": ratio}, "layout": "custom"}
         found[f"allocate | {ratio:.0%}"] = {"stages": [spend], **shared}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final
 
@@ -22,17 +22,20 @@ from swm.allocation import (
     smallest_step,
 )
 from swm.budget import Target
-from swm.compensation import added_biases, bias_compensation, check_bias
+from swm.compensation import added_biases, bias_compensation, check_bias, refitted_readers
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
-from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
-from swm.interfaces.width import Part, WidthPruner
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.width import Block, Part, WidthPruner, block
 from swm.observations import Observation
 from swm.ranges import format_ranges
 from swm.scoring import Scored, score_units
 from swm.stages.keep import UNITS, Backend, KeepStep
+from swm.stages.repair import RefitStep
 from swm.units import geometry
 from swm.view import ModelView
+
+READERS: Mapping[Block, str] = {"attention": "attention.o", "mlp": "mlp.down"}
 
 
 @final
@@ -46,7 +49,8 @@ class WidthStage(Stage):
     `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
     `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_heads` and
     `round_mlp` round the kept number of KV heads (of query heads to a KV head) and of MLP channels to multiples.
-    `backend: torch-pruning` cuts the same units through torch-pruning's dependency graph.
+    `backend: torch-pruning` cuts the same units through torch-pruning's dependency graph. `compensate: least-squares`
+    refits the projections that read the units, so that those that stay give what all of them gave.
     """
 
     name: ClassVar[str] = "width"
@@ -62,12 +66,18 @@ class WidthStage(Stage):
     round_mlp: Annotated[int, Field(ge=1)] | None = None
     uniform: bool = True
     backend: Backend = "native"
+    compensate: Literal["least-squares"] | None = None
 
     def __post_init__(self) -> None:
         if self.target is not None and self.target.layers is not None:
             raise ValueError("target of a width stage is {params: n} or {ratio: r}, found layers")
         if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
+        if self.compensate is not None and self.pruner.compensates():
+            raise ValueError(
+                f"compensate: '{self.pruner.name}' already gives a bias what the removed units gave; switch that off "
+                "(flap has bias: false for it), or leave compensate out"
+            )
         if len(set(self.units)) < len(self.units):
             raise ValueError(f"units: {self.units[0]} stands there twice")
         if {"attention", "queries"} <= set(self.units):
@@ -192,7 +202,7 @@ class WidthStage(Stage):
             chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio, heads)
         else:
             chosen = allocate_globally(view, scored.scores, goal, rounding, self.pruner.standardised)
-        return self._steps(view, scored, chosen, rounding["mlp"])
+        return self._steps(context, scored, chosen, rounding["mlp"])
 
     def _scored(self, context: StageContext, positions: Sequence[int]) -> Scored:
         def score() -> Observation:
@@ -204,20 +214,37 @@ class WidthStage(Stage):
         place = {"positions": list(positions), "layers": context.view.numbers, "parts": list(self.units)}
         return Scored.of(context.observation({**what, **place}, score))
 
-    def _steps(self, view: ModelView, scored: Scored, chosen: Allocation, round_mlp: int) -> StagePlan:
-        steps: list[KeepStep] = []
-        tensors: dict[int, dict[str, Tensor]] = {}
+    def _steps(self, context: StageContext, scored: Scored, chosen: Allocation, round_mlp: int) -> StagePlan:
+        view = context.view
+        units: dict[tuple[int, Part], Sequence[int]] = {}
         for (position, part), score in sorted(scored.scores.items()):
             kept = chosen.kept[position, part]
-            if kept == len(score):
-                continue
-            groups = geometry(view, position).kv_heads if part == "queries" else 1
-            units = best_units(score, kept, groups)
+            if kept < len(score):
+                groups = geometry(view, position).kv_heads if part == "queries" else 1
+                units[position, part] = best_units(score, kept, groups)
+        refitted = self._refitted(context, units)
+        steps: list[Step] = []
+        tensors: dict[int, dict[str, Tensor]] = {}
+        for (position, part), chosen_units in units.items():
+            count = len(scored.scores[position, part])
             if self.pruner.compensates():
-                tensors[len(steps)] = bias_compensation(view, position, part, units, scored.means[position, part])
-            steps.append(KeepStep(view.numbers[position], part, format_ranges(units), len(score), self.backend))
+                tensors[len(steps)] = bias_compensation(
+                    view, position, part, chosen_units, scored.means[position, part]
+                )
+            steps.append(KeepStep(view.numbers[position], part, format_ranges(chosen_units), count, self.backend))
+            if (position, part) in refitted:
+                tensors[len(steps)] = refitted[position, part]
+                steps.append(RefitStep(view.numbers[position], READERS[block(part)]))
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": round_mlp}
         if self.pruner.compensates():
-            cut = {step.part for step in steps}
+            cut: set[Part] = {part for _, part in units}
             facts["added_biases"] = sum(added_biases(view, chosen.kept, part) for part in sorted(cut))
         return StagePlan(steps, facts, tensors)
+
+    def _refitted(
+        self, context: StageContext, units: dict[tuple[int, Part], Sequence[int]]
+    ) -> dict[tuple[int, Part], dict[str, Tensor]]:
+        if self.compensate is None or not units:
+            return {}
+        with context.progress.task("compensate", 1 + max(position for position, _ in units)) as task:
+            return refitted_readers(context.view, context.calibration.ids, units, task)
