@@ -3,12 +3,13 @@
     python benchmarks/quality.py --text wiki.test.raw --calibration c4.jsonl.gz
 
 Rows are kept in benchmarks/rows/ and a run that was stopped goes on where it was; RESULTS.md gets the tables. `--only`
-takes parts of the rows' names.
+takes names of rows, with `*` for anything.
 """
 
 from __future__ import annotations
 
 import argparse
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=100, help="items of each task")
     parser.add_argument("--max-tokens", type=int, default=64 * 512)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
-    parser.add_argument("--only", nargs="+", default=[""], help="rows whose name has one of these in it")
+    parser.add_argument("--only", nargs="+", default=["*"], help="rows of these names, which may have * in them")
     parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
     bench = Bench(parser.parse_args())
     dense = bench.row("dense", {"stages": [{"depth": {"pruner": "last", "target": {"layers": 1}}}]})
@@ -153,7 +154,7 @@ class Bench:
         self.rows = Rows(options.out / "quality.jsonl")
 
     def row(self, key: str, recipe: dict[str, Any]) -> dict[str, Any]:
-        wanted = key == "dense" or any(part in key for part in self.options.only)
+        wanted = key == "dense" or any(fnmatchcase(key, pattern) for pattern in self.options.only)
         self.rows.known_only = self.options.known_only or not wanted
         return self.rows.measure(key, lambda: self._measure(recipe, "dense" if key == "dense" else "compressed"))
 
