@@ -113,9 +113,12 @@ def main() -> None:
             if name.endswith(size) and "perplexity" in row
         }
         rows = [["dense", *cells(dense, dense)]]
-        rows += [[name.split(" | ")[0], *cells(row, dense)] for name, row in found.items() if name.endswith(size)]
+        here = {name.split(" | ")[0]: row for name, row in found.items() if name.endswith(size)}
+        rows += [[name, *cells(row, dense)] for name, row in here.items() if "missing" not in row]
         columns = [size, "parameters that went", "perplexity", "times dense", "average of seven tasks, %"]
         sections.append(markdown_table(columns, rows))
+        absent = [name for name, row in here.items() if "missing" in row]
+        sections += [f"Not measured yet: {'; '.join(absent)}."] if absent else []
     draw(values, IMAGES / "quality.png")
     sections.append("![Perplexity by way of compressing](../docs/images/quality.png)")
     write_section("quality", "\n\n".join(sections))
@@ -131,8 +134,6 @@ def kind(name: str) -> str:
 
 
 def cells(row: dict[str, Any], dense: dict[str, Any]) -> list[str]:
-    if "missing" in row or "missing" in dense:
-        return ["", "not measured", "", ""]
     if "refused" in row:
         return ["", "refused", "", ""]
     value, mean = row["perplexity"]["value"], row["tasks"]["average"]

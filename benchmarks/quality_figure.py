@@ -43,6 +43,7 @@ def draw(values: Mapping[str, Mapping[str, tuple[float, str]]], file: Path) -> N
                 number = f"{times:.2f}" if times < TOP else f"{times:.0f} →" if times < 1000 else f"{times:.0e} →"
                 axes.annotate(number, (shown, place), (6, 0), textcoords="offset points", va="center", fontsize=7.5)
             axes.set_yticks(range(len(ranked)), [name for name, _ in ranked], color=INK)
+            axes.set_ylim(-0.7, len(ranked) - 0.3)
             axes.set_xscale("log")
             axes.set_xlim(1, TOP * 2.2)
             axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
