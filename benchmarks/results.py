@@ -30,11 +30,21 @@ class Rows:
         if key not in self.rows and self.known_only:
             return {"missing": True}
         if key not in self.rows:
-            self.rows[key] = {"key": key, **work()}
+            self.rows[key] = {"key": key, **_without_folders(work())}
             with self.file.open("a") as stream:
                 stream.write(json.dumps(self.rows[key]) + "\n")
             print(key, {k: v for k, v in self.rows[key].items() if k != "key"}, flush=True)
         return self.rows[key]
+
+
+def _without_folders(found: Any) -> Any:
+    """The same with files called by their names: where they were on one machine means nothing on another."""
+    if isinstance(found, dict):
+        return {
+            key: Path(value).name if key == "path" and isinstance(value, str) else _without_folders(value)
+            for key, value in found.items()
+        }
+    return [_without_folders(value) for value in found] if isinstance(found, list) else found
 
 
 def write_section(name: str, text: str) -> None:
