@@ -12,7 +12,7 @@ from swm.errors import FamilyError
 from swm.families import ModelFamily
 from swm.interfaces.width import Block, Part, block
 from swm.progress import Task
-from swm.refitting import fit_change
+from swm.refitting import fit_without
 from swm.units import Cut, cuts, geometry, kept_channels
 from swm.view import ModelView
 
@@ -117,12 +117,11 @@ def refitted_readers(
 
 def _refitted(view: ModelView, position: int, part: Part, units: Sequence[int], inputs: Tensor) -> dict[str, Tensor]:
     state, cut = view.state(position), _reader(view, position, part)
-    stay = kept_channels(geometry(view, position), part, cut, units).to(inputs.device)
     gone = torch.ones(cut.channels, dtype=torch.bool, device=inputs.device)
-    gone[stay] = False
-    weight, bias = cut.view(state[cut.key]), cut.bias in state
-    change = fit_change(inputs[..., stay], inputs[..., gone] @ weight[gone], bias=bias, ridge=None, fold=5)
-    fitted = (weight[stay].double() + change.weight).to(weight.dtype)
+    gone[kept_channels(geometry(view, position), part, cut, units).to(inputs.device)] = False
+    weight = cut.view(state[cut.key])
+    change = fit_without(inputs, weight, gone, bias=cut.bias in state)
+    fitted = (weight[~gone].double() + change.weight).to(weight.dtype)
     result = {cut.key: (fitted if cut.dim == 0 else fitted.T).contiguous()}
     if change.bias is not None:
         result[cut.bias] = (state[cut.bias].double() + change.bias).to(weight.dtype)

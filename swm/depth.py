@@ -121,7 +121,7 @@ class DepthEngine:
         self.merger = merger
         self._seen = seen_samples(len(self._ids)) if merger.needs_activations else 0
         self._base = self._wanted_base = self._plain
-        for kept in (self._merged, self._similarities, self._losses):
+        for kept in (self._merged, self._cut_states, self._similarities, self._losses):
             kept.clear()
         # Which samples are scored depends on the merger; the text is run again once it is needed.
         self._streams, self._reference_logits = (), None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
-from swm.refitting import fit_change
+from swm.refitting import fit_without
 from swm.surgery import check_state
 from swm.view import ModelView, Recording
 from swm.windows import Window
@@ -99,8 +99,7 @@ def silenced(view: ModelView, position: int, units: Sequence[int], ridge: float,
     weight = state[name] if view.family.transposed else state[name].T
     gone = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
     gone[torch.tensor(units, device=weight.device)] = False
-    missing = inputs[..., gone] @ weight[gone]
-    change = fit_change(inputs[..., ~gone], missing, bias=bias in state, ridge=ridge, fold=5)
+    change = fit_without(inputs, weight, gone, bias=bias in state, ridge=ridge)
     fresh = weight.clone()
     fresh[gone] = 0
     fresh[~gone] = (weight[~gone].double() + change.weight).to(weight.dtype)

@@ -55,6 +55,14 @@ def fit_change(
     return Change(found[:-1], found[-1], ridge, error) if bias else Change(found, None, ridge, error)
 
 
+def fit_without(inputs: Tensor, weight: Tensor, gone: Tensor, *, bias: bool, ridge: float | None = None) -> Change:
+    """The change of the rows of `weight` `[channels, outputs]` that stay, so that they give what all of them gave.
+
+    `gone` `[channels]` is true for the others; `inputs` `[samples, seq, channels]` are of all. See `fit_change`.
+    """
+    return fit_change(inputs[..., ~gone], inputs[..., gone] @ weight[gone], bias=bias, ridge=ridge, fold=5)
+
+
 def by_length(hidden: Tensor) -> Tensor:
     """`1 / ||h||` `[.., 1]` of hidden states `[.., hidden]`.
 
