@@ -110,9 +110,9 @@ def perplexity(
     with (progress or Silent()).task(label, len(windows.rows)) as task:
         for batch in _batches(windows.rows, size):
             ids = torch.stack(batch).to(device)
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            loss = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:].to(logits.device), reduction="none").double()
-            losses += loss.sum(dim=1).tolist()
+            logits = model(input_ids=ids, use_cache=False).logits
+            # One window at a time: with the vocabulary last, this is several times faster than all windows at once.
+            losses += [_nats(scores[:-1], row[1:]) for scores, row in zip(logits, ids.to(logits.device), strict=True)]
             counts += [ids.shape[1] - 1] * len(batch)
             if not math.isfinite(losses[-1]):
                 raise ModelError("the model's scores are not a number or infinite; perplexity cannot be measured")
@@ -126,6 +126,11 @@ def perplexity(
         result["standard_error"] = value * math.sqrt(spread * len(losses) / (len(losses) - 1)) / tokens
     # By window, so that two models that read the same can be compared window by window.
     return {**result, "window_nats": [round(loss, 4) for loss in losses], "protocol": windows.record}
+
+
+def _nats(scores: Tensor, tokens: Tensor) -> float:
+    """Negative log-likelihood of `tokens` `[seq]` by next-token scores `[seq, vocabulary]`, in nats."""
+    return float(F.cross_entropy(scores.float(), tokens, reduction="none").double().sum())
 
 
 def _batches(rows: list[Tensor], size: int) -> list[list[Tensor]]:
