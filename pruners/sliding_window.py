@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.pruners.foresight import Foresight
 from swm.pruners.threshold import Trial, Walk, search_threshold
 from swm.windows import Window
 
@@ -27,8 +28,9 @@ class SlidingWindow(DepthPruner):
     that window, stops at the target, and never touches the first `protect_first` and last `protect_last` layers.
 
     `search: bisect` finds how far a window grows by doubling steps and bisection, in about twice the logarithm of its
-    length of trials. The windows are those of `linear` unless one passes that contains another, with the same top,
-    that does not.
+    length of trials, and gives no trial to a window that changes its own place in the model too much. The windows are
+    those of `linear` unless one passes that contains another, with the same top, that does not; or unless one passes
+    that loses less than half as much similarity at the model's end, by what it changes in its place, as any before.
 
     Source: arXiv 2502.19159, Figure 2 and section 3, and the released `SLM.py`.
     """
@@ -57,7 +59,7 @@ class SlidingWindow(DepthPruner):
         return None if target is not None else layers - 2
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        grow = GROWTH[self.search]
+        grow: Growth = grow_by_one if self.search == "linear" else Bisection(Foresight(context))
 
         def walk(threshold: float, limit: int | None) -> Walk:
             if self.quirks == "released":
@@ -79,27 +81,38 @@ def grow_by_one(walk: Walk, trial: Trial, high: int, floor: int) -> int:
     return low
 
 
-def grow_by_bisection(walk: Walk, trial: Trial, high: int, floor: int) -> int:
-    """As `grow_by_one`, where every window passes that a passing one contains."""
-    good, step = high, 1
-    while good > floor:
-        low = max(floor, good - step)
-        if not walk.passes(trial, Window(low, high)):
-            break
-        good, step = low, 2 * step
-    else:
-        return good
-    while good - low > 1:
-        middle = (good + low) // 2
-        if walk.passes(trial, Window(middle, high)):
-            good = middle
+@dataclass
+class Bisection:
+    """As `grow_by_one`, where every window passes that a passing one contains and what is foretold comes true."""
+
+    foresight: Foresight
+
+    def __call__(self, walk: Walk, trial: Trial, high: int, floor: int) -> int:
+        good, step = high, 1
+        while good > floor:
+            low = max(floor, good - step)
+            if not self._passes(walk, trial, Window(low, high)):
+                break
+            good, step = low, 2 * step
         else:
-            low = middle
-    return good
+            return good
+        while good - low > 1:
+            middle = (good + low) // 2
+            if self._passes(walk, trial, Window(middle, high)):
+                good = middle
+            else:
+                low = middle
+        return good
+
+    def _passes(self, walk: Walk, trial: Trial, window: Window) -> bool:
+        if self.foresight.hopeless(walk, window):
+            return False
+        passed = walk.passes(trial, window)
+        self.foresight.learn(walk, window, walk.latest)
+        return passed
 
 
 Growth = Callable[[Walk, Trial, int, int], int]
-GROWTH: Mapping[str, Growth] = {"linear": grow_by_one, "bisect": grow_by_bisection}
 
 
 def walk_released(trial: Trial, layers: int, threshold: float, grow: Growth = grow_by_one) -> Walk:

@@ -27,6 +27,8 @@ class Walk:
     highest_fail: float = float("-inf")
     dangling: int = 0
     """How many layers more a passing window would remove that was thrown away (the released SWM loop does so)."""
+    latest: float = float("nan")
+    """The similarity of the latest trial."""
     abandoned: bool = False
     """The walk ended early because it could not reach its limit any more."""
 
@@ -36,7 +38,7 @@ class Walk:
 
     def passes(self, trial: Trial, window: Window) -> bool:
         """Whether the model with the windows so far and this one is similar enough; not a number is not."""
-        similarity = trial([*self.windows, window])
+        self.latest = similarity = trial([*self.windows, window])
         if similarity > self.threshold:
             self.lowest_pass = min(self.lowest_pass, similarity)
             return True

@@ -105,6 +105,7 @@ class DepthEngine:
         self._offers: dict[Cut, Offer] = {}
         self._cut_states: dict[Cut, State] = {}
         self._similarities: dict[Program, float] = {}
+        self._locals: dict[Program, float] = {}
         self._losses: dict[Program, float] = {}
         self._observed = context.observed
         self._known: Values | None = None
@@ -121,7 +122,7 @@ class DepthEngine:
         self.merger = merger
         self._seen = seen_samples(len(self._ids)) if merger.needs_activations else 0
         self._base = self._wanted_base = self._plain
-        for kept in (self._merged, self._cut_states, self._similarities, self._losses):
+        for kept in (self._merged, self._cut_states, self._similarities, self._locals, self._losses):
             kept.clear()
         # Which samples are scored depends on the merger; the text is run again once it is needed.
         self._streams, self._reference_logits = (), None
@@ -196,6 +197,26 @@ class DepthEngine:
             return self.similarity.compare(*pair)
 
         return self._once(self._named(f"layers {lower} {upper}", self._wanted_base), compared)
+
+    def local(self, window: Window) -> float:
+        """See `DepthContext.local`: after the final norm where trials compare after it."""
+        if self.similarity.space == "logits":
+            return math.nan
+        program = self._program([*(slot.window for slot in self._wanted_base if slot.window), window])
+        if program not in self._locals:
+            self._locals[program] = self._once(
+                self._named(f"local {window}", program), lambda: self._measured_local(window, program)
+            )
+        return self._locals[program]
+
+    def _measured_local(self, window: Window, program: Program) -> float:
+        self._settle()
+        below = [slot.position for slot in self._base].index(window.first)
+        entering, leaving = (self._scored.states[below + i] for i in (0, window.removed + 1))
+        [slot] = program[below : below + 1]
+        return self.similarity.compare(
+            self._ready(leaving), self._ready(self._run(slot, entering, program, self._scored))
+        )
 
     def commit(self, windows: Sequence[Window]) -> None:
         """See `DepthContext.commit`: runs the layers that differ and keeps what enters each."""

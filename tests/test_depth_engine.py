@@ -305,3 +305,33 @@ def test_the_search_may_use_another_merger_than_the_result(llama: ModelView) -> 
     assert {step.merger.name for step in both.steps} == {"least-squares"}
     assert len(both.tensors) == len(both.steps)
     assert not searched.tensors
+
+
+@pytest.mark.parametrize("merger", [Consolidate(), Stretch()], ids=["consolidate", "stretch"])
+def test_what_a_window_changes_in_its_place_costs_a_layer(llama: ModelView, ids: Tensor, merger: LayerMerger) -> None:
+    engine = engine_of(llama, ids, merger)
+    top = Window(len(llama.layers) - 2, len(llama.layers) - 1)
+    # At the top of the model its place is the end.
+    assert engine.local(top) == pytest.approx(engine.trial([top]), abs=1e-6)
+    inner = Window(1, 2)
+    before = engine.layer_forwards
+    found = engine.local(inner)
+    assert engine.layer_forwards - before == (3 if merger.needs_activations else 1)
+    assert engine.local(inner) == found
+    states = llama.record(ids[engine._seen :]).states
+    state = engine._state(inner, engine._program([inner]))
+    recording = llama.record(ids[engine._seen :])
+    merged = llama.run_layer(recording, 1, states[1], state)
+    assert found == pytest.approx(Cosine().compare(llama.tail(states[3]), llama.tail(merged)), abs=1e-6)
+
+
+def test_what_a_window_changes_is_told_on_top_of_what_was_committed(llama: ModelView, ids: Tensor) -> None:
+    engine = engine_of(llama, ids)
+    plain = engine.local(Window(3, 4))
+    engine.commit([Window(0, 1)])
+    committed = engine.local(Window(3, 4))
+    assert committed != plain
+    engine.commit([])
+    assert engine.local(Window(3, 4)) == plain
+    kl = load_plugins().registry.build("similarity", "kl")
+    assert math.isnan(DepthEngine(context_of(llama, ids), kl, Consolidate(), None).local(Window(3, 4)))

@@ -31,6 +31,12 @@ class DepthContext(Protocol):
     def compare(self, lower: int, upper: int) -> float:
         """Similarity of the hidden states entering layer `lower` and layer `upper` (up to `layers`, the end)."""
 
+    def local(self, window: Window) -> float:
+        """Similarity of what leaves a merged window to what left its last layer, on top of what was committed.
+
+        It costs one layer instead of all above. Not a number where the similarity compares next-token scores.
+        """
+
     def commit(self, windows: Sequence[Window]) -> None:
         """Tell that the following trials build on these windows, so that their activations are kept."""
 

@@ -35,6 +35,9 @@ class Costs:
     def trial(self, windows: Sequence[Window]) -> float:
         return 1.0 - sum(self.costs[w] for w in windows)
 
+    def local(self, window: Window) -> float:
+        raise NotImplementedError
+
     def compare(self, lower: int, upper: int) -> float:
         raise NotImplementedError
 

@@ -46,6 +46,9 @@ class Context:
     def trial(self, windows: Sequence[Window]) -> float:
         raise AssertionError("no ranking runs merged models for their similarity")
 
+    def local(self, window: Window) -> float:
+        raise NotImplementedError
+
     def compare(self, lower: int, upper: int) -> float:
         return self.similarities[lower, upper]
 

@@ -28,6 +28,13 @@ class Context:
     layers: int
     target: int | None = None
     asked: list[tuple[Window, ...]] = field(default_factory=list)
+    part: float | None = None
+    """How much of a window's local change reaches the end."""
+
+    def local(self, window: Window) -> float:
+        if self.part is None:
+            return math.nan
+        return 1 - (1 - self.similarity(merged([window], self.layers))) / self.part
 
     def trial(self, windows: Sequence[Window]) -> float:
         self.asked.append(check_windows(windows, self.layers))
@@ -83,14 +90,14 @@ def fixed(
     return joined(model, low + 1, high) if low + 1 < high else model
 
 
-def costs(seed: int, wobble: float = 0.0) -> Similarity:
+def costs(seed: int, wobble: float = 0.0, digits: int = 3) -> Similarity:
     """Every merged layer costs something of its own; with a wobble longer windows may be better."""
     chooser = random.Random(seed)
     cost = [chooser.choice([0.005, 0.02, 0.06, 0.15]) * chooser.random() for _ in range(40)]
 
     def similarity(model: Model) -> float:
         value = 1 - sum(cost[i] for group in model for i in group[1:])
-        return round(min(1.0, value + wobble * random.Random(f"{seed}{model}").uniform(-1, 1)), 3)
+        return round(min(1.0, value + wobble * random.Random(f"{seed}{model}").uniform(-1, 1)), digits)
 
     return similarity
 
@@ -279,12 +286,38 @@ def test_bisection_may_skip_what_does_not_pass() -> None:
     assert SlidingWindow(0.5, search="bisect").propose(Context(similarity, 10)).windows == [Window(1, 8)]
 
 
+@every_quirk
+def test_what_is_foretold_saves_trials_and_changes_nothing_where_it_comes_true(quirks: Quirks) -> None:
+    asked = []
+    for seed in range(200):
+        layers, threshold = random.Random(seed).randint(12, 40), random.Random(seed).uniform(0.7, 0.95)
+        linear, blind, seeing = (Context(costs(seed, 0, 9), layers, part=part) for part in (None, None, 0.5))
+        expected = SlidingWindow(threshold, quirks).propose(linear)
+        for context in (blind, seeing):
+            assert SlidingWindow(threshold, quirks, search="bisect").propose(context) == expected
+        asked.append([len(set(context.asked)) for context in (linear, blind, seeing)])
+    of_linear, of_blind, of_seeing = map(sum, zip(*asked, strict=True))
+    assert of_seeing < 0.75 * min(of_linear, of_blind)
+
+
+def test_a_window_that_is_better_than_foretold_may_be_passed_over() -> None:
+    # Layers 7 to 9 cost as much at the end as where they are, the others next to nothing at the end.
+    def similarity(model: Model) -> float:
+        return 1 - sum(0.2 if i in (7, 8, 9) else 0.01 for group in model for i in group[1:])
+
+    context = Context(similarity, 11)
+    assert removed_layers(SlidingWindow(0.95, search="bisect").propose(context).windows) == 4
+    context.local = lambda window: 1 - 0.2 * window.removed  # type: ignore[method-assign]
+    assert SlidingWindow(0.95, search="bisect").propose(context).windows == []
+
+
 @every_kind
 @every_quirk
-def test_what_bisection_merges_has_passed(kind: str, quirks: Quirks) -> None:
-    for seed in range(200):
+@pytest.mark.parametrize("part", [None, 0.1, 3.0])
+def test_what_bisection_merges_has_passed(kind: str, quirks: Quirks, part: float | None) -> None:
+    for seed in range(100):
         layers, similarity = random.Random(seed).randint(4, 16), KINDS[kind](seed)
-        context = Context(similarity, layers)
+        context = Context(similarity, layers, part=part)
         windows = SlidingWindow(0.4, quirks, search="bisect").propose(context).windows
         assert check_windows(windows, layers) == tuple(reversed(windows))
         for count in range(1, len(windows) + 1):
