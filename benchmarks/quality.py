@@ -9,6 +9,8 @@ takes names of rows, with `*` for anything.
 from __future__ import annotations
 
 import argparse
+import copy
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
 from swm.pipeline import CompressionPipeline
+from swm.plan import PlannedStage
 from swm.plugins import load_plugins
 from swm.recipe import build_recipe
 from swm.study.worker import cache
@@ -54,6 +57,18 @@ DEPTH: dict[str, Settings] = {
         "search_merger": "least-squares",
     },
 }
+MORE_TEXT = ("block-influence, least-squares, attention too",)
+"""Fitted on four times the samples as well."""
+TRAININGS: dict[str, Settings] = {
+    "LoRA": {"name": "lora", "learning_rate": 2e-4},
+    "distillation": {"name": "distill", "trains": "all", "learning_rate": 5e-5},
+}
+BEST = (
+    "block-influence, least-squares, attention too | 6 layers",
+    "block-influence, least-squares, attention too | 10 layers",
+    "llm-pruner, least-squares | 20%",
+)
+"""What is trained as well."""
 REPAIRED = ("block-influence", "contiguous", "best-windows, least-squares")
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
 BOTH: dict[str, Settings] = {
@@ -72,6 +87,8 @@ def cases() -> dict[str, dict[str, Any]]:
             found[f"{name} | {count} layers"] = {"stages": [depth]}
             if name in REPAIRED:
                 found[f"{name}, then repair | {count} layers"] = {"stages": [depth, REPAIR]}
+            if name in MORE_TEXT:
+                found[f"{name}, more text | {count} layers"] = {"stages": [depth], "text": 4}
     for ratio in RATIOS:
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
@@ -89,6 +106,12 @@ def cases() -> dict[str, dict[str, Any]]:
             budget = {"ratio": ratio, "depth_share": 0.5}
             found[f"{name} | {ratio:.0%}"] = {"stages": stages, "budget": budget}
             found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [*stages, REPAIR], "budget": budget}
+    for name in BEST:
+        what, size = name.split(" | ")
+        for training, settings in TRAININGS.items():
+            recipe = found[name]
+            stages = [*recipe["stages"], {"recover": {**settings, "batch": 8, "micro_batch": 8}}]
+            found[f"{what}, then {training} | {size}"] = {**recipe, "stages": stages, "trains": True}
     return found
 
 
@@ -100,6 +123,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=96, help="calibration samples of 256 tokens")
     parser.add_argument("--limit", type=int, default=100, help="items of each task")
     parser.add_argument("--max-tokens", type=int, default=64 * 512)
+    parser.add_argument("--seconds", type=float, default=600, help="the time of each training")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--only", nargs="+", default=["*"], help="rows of these names, which may have * in them")
     parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
@@ -167,13 +191,17 @@ class Bench:
         return self.rows.measure(key, lambda: self._measure(recipe, "dense" if key == "dense" else "compressed"))
 
     def _measure(self, recipe: dict[str, Any], which: str) -> dict[str, Any]:
-        options = self.options
+        options, recipe = self.options, copy.deepcopy(recipe)
+        samples = options.samples * recipe.pop("text", 1)
+        if recipe.pop("trains", False):
+            data = {"name": "file", "path": options.calibration}
+            recipe["stages"][-1]["recover"] |= {"data": data, "seconds": options.seconds, "steps": 10_000}
         text = {"text": options.text, "seq_len": 512, "bos": "none", "max_tokens": options.max_tokens}
         base = {
             "model": options.model,
             "dtype": "float32",
             "device": "cpu",
-            "calibration": {"text": options.calibration, "samples": options.samples, "seq_len": 256},
+            "calibration": {"text": options.calibration, "samples": samples, "seq_len": 256},
             "evaluate": {"perplexity": text, "tasks": ["seven"], "limit": options.limit},
         }
         # Rows that differ in what follows share a search; its time is that of the first of them.
@@ -182,13 +210,16 @@ class Bench:
         try:
             ready = pipeline.prepare()
             view = pipeline.load(ready)
-            stages = [] if which == "dense" else pipeline.decide(ready, view, apply_last=True).stages
+            stages: Sequence[PlannedStage] = (
+                [] if which == "dense" else pipeline.decide(ready, view, apply_last=True).stages
+            )
         except SwmError as error:
             return {"refused": str(error)}
         found = dict(ready.ruler.measure(view.model, which))
         return {
             "parameters": view.parameters(),
             "plan": [step.describe() for stage in stages for step in stage.steps][:40],
+            "trained_steps": max((stage.facts.get("steps", 0) for stage in stages), default=0),
             "seconds": {name: round(value, 1) for name, value in pipeline.seconds.items()},
             "perplexity": found["perplexity"],
             "tasks": found["tasks"],
