@@ -70,7 +70,8 @@ BEST = (
     "wanda, least-squares | 20%",
 )
 """What is trained as well."""
-REPAIRED = ("block-influence", "contiguous", "best-windows, least-squares")
+REPAIRED = ("block-influence", "best-windows, least-squares", "llm-pruner", "wanda", "flap")
+"""Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
 BOTH: dict[str, Settings] = {
     "SWM + llm-pruner": DEPTH["SWM, fixed, each token"],
@@ -94,7 +95,8 @@ def cases() -> dict[str, dict[str, Any]]:
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
-            found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [width, REPAIR]}
+            if name in REPAIRED:
+                found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [width, REPAIR]}
             if name != "flap":
                 refitted = {"width": {**width["width"], "compensate": "least-squares"}}
                 found[f"{name}, least-squares | {ratio:.0%}"] = {"stages": [refitted]}
