@@ -135,9 +135,9 @@ def load_side(options: argparse.Namespace) -> dict[str, Any]:
 
 
 class Uncached(DepthEngine):
-    """Runs every layer of each trial, and each trial again."""
+    """Runs all of the text through every layer in each trial, and each trial again."""
 
-    def trial(self, windows: Sequence[Window]) -> float:
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         self._similarities.clear()
         return super().trial(windows)
 

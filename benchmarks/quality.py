@@ -64,7 +64,6 @@ TRAININGS: dict[str, Settings] = {
     "distillation": {"name": "distill", "trains": "all", "learning_rate": 5e-5},
 }
 BEST = (
-    "block-influence, least-squares, attention too | 6 layers",
     "block-influence, least-squares, attention too, more text | 6 layers",
     "block-influence, least-squares, attention too, more text | 10 layers",
     "wanda, least-squares | 20%",

@@ -68,7 +68,7 @@ class LaCo(DepthPruner):
             run = Window(groups[start].first, groups[start + size - 1].last)
             committed = walk.windows
             walk.windows = [w for w in committed if w.last < run.first or w.first > run.last]
-            if walk.passes(context.trial, run):
+            if walk.passes(lambda windows: context.trial(windows, self.threshold), run):
                 walk.windows = sorted([*walk.windows, run])
                 groups[start : start + size] = [run]
                 if walk.removed == limit:

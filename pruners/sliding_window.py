@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -60,12 +60,17 @@ class SlidingWindow(DepthPruner):
 
     def propose(self, context: DepthContext) -> DepthProposal:
         grow: Growth = grow_by_one if self.search == "linear" else Bisection(Foresight(context))
+        # What a search for a threshold or a foresight learns from must be exact.
+        above = self.threshold if self.search == "linear" else None
+
+        def trial(windows: Sequence[Window]) -> float:
+            return context.trial(windows, above)
 
         def walk(threshold: float, limit: int | None) -> Walk:
             if self.quirks == "released":
-                return walk_released(context.trial, context.layers, threshold, grow)
+                return walk_released(trial, context.layers, threshold, grow)
             ends = self.protect_first, self.protect_last
-            return walk_fixed(context.trial, context.layers, threshold, limit, *ends, grow)
+            return walk_fixed(trial, context.layers, threshold, limit, *ends, grow)
 
         if self.threshold is not None:
             return DepthProposal(walk(self.threshold, None).windows, {"threshold": self.threshold})

@@ -33,6 +33,8 @@ from swm.windows import Window, check_windows
 LOGITS_BYTES = 128 * 2**20
 # Those of the original model are kept for all trials when they take no more than this.
 REFERENCE_LOGITS_BYTES = 256 * 2**20
+# A trial can stop between batches; there are this many, unless they would be too small to be run well.
+BATCHES = 5
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class DepthEngine:
         self._offers: dict[Cut, Offer] = {}
         self._cut_states: dict[Cut, State] = {}
         self._similarities: dict[Program, float] = {}
+        self._bounds: dict[Program, float] = {}
         self._locals: dict[Program, float] = {}
         self._losses: dict[Program, float] = {}
         self._observed = context.observed
@@ -122,7 +125,14 @@ class DepthEngine:
         self.merger = merger
         self._seen = seen_samples(len(self._ids)) if merger.needs_activations else 0
         self._base = self._wanted_base = self._plain
-        for kept in (self._merged, self._cut_states, self._similarities, self._locals, self._losses):
+        for kept in (
+            self._merged,
+            self._cut_states,
+            self._similarities,
+            self._bounds,
+            self._locals,
+            self._losses,
+        ):
             kept.clear()
         # Which samples are scored depends on the merger; the text is run again once it is needed.
         self._streams, self._reference_logits = (), None
@@ -148,20 +158,64 @@ class DepthEngine:
         self._reference_ready = self._ready(self._reference) if self.similarity.space != "logits" else None
 
     def _stream(self, ids: Tensor, fits: bool = False) -> Stream:
-        recording = self.view.record(ids)
+        recording = self.view.record(ids, batches=1 if fits else BATCHES)
         states, recording.states = recording.states, []
         return Stream(recording, list(states), states[1:] if fits else [])
 
-    def trial(self, windows: Sequence[Window]) -> float:
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows."""
         program = self._program(windows)
-        if program not in self._similarities:
-            self.trials += 1
-            value = self._once(self._named("similarity", program), lambda: self._measured_similarity(program))
-            self.nan_trials += math.isnan(value)
-            self._similarities[program] = value
-            self._tell(windows, f"similarity {value:.4f}")
-        return self._similarities[program]
+        if program in self._similarities:
+            return self._similarities[program]
+        if above is not None and self._bounds.get(program, math.inf) <= above:
+            return self._bounds[program]
+        self.trials += 1
+        value, exact = self._trial(program, above)
+        self.nan_trials += math.isnan(value)
+        (self._similarities if exact else self._bounds)[program] = value
+        self._tell(windows, f"similarity {value:.4f}" if exact else f"similarity at most {value:.4f}")
+        return value
+
+    def _trial(self, program: Program, above: float | None) -> tuple[float, bool]:
+        """A similarity, and whether it is exact; if not, it is a bound."""
+        name = self._named("similarity", program)
+        known = None if self._known is None else self._known.get(name)
+        if known is not None:
+            return known, True
+        if above is not None and isinstance(self.similarity, SampleMetric) and self.similarity.space != "logits":
+            bounded = f"{name} above {above!r}"
+            known = None if self._known is None else self._known.get(bounded)
+            if known is not None:
+                return known, False
+            value, exact = self._measured_until(program, above, self.similarity)
+            name = name if exact else bounded
+        else:
+            end = self._end(program)
+            value, exact = self._similarity(self._reference, end), True
+        if self._known is not None:
+            self._known.put(name, value)
+        return value, exact
+
+    @torch.no_grad()
+    def _measured_until(self, program: Program, above: float, metric: SampleMetric) -> tuple[float, bool]:
+        """As a trial, batch by batch, until the samples that are left cannot lift the similarity above `above`."""
+        self._settle()
+        stream, shared = self._scored, _shared(program, self._base)
+        assert self._reference_ready is not None, "metrics of next-token scores are measured whole"
+        samples, slots = len(self._reference), program[shared:]
+        values = torch.empty(0)
+        for batch, rows in enumerate(stream.recording.rows):
+            hidden = stream.states[shared][rows]
+            for slot in slots:
+                state = self._slot_state(slot, program)
+                hidden = self.view.run_batch(stream.recording, batch, slot.position, hidden, state)
+            found = metric.per_sample(self._reference_ready[rows], self._ready(hidden))
+            values = torch.cat([values.to(found), found])
+            bound = metric.most(values, samples)
+            if bound <= above:
+                break
+        self.layer_forwards += round(len(slots) * len(values) / samples)
+        return (bound, False) if len(values) < samples else (metric.reduce(values), True)
 
     def offer(self, cut: Cut, make: Callable[[Tensor], State], told: str) -> None:
         """Let `loss` be asked about a layer that loses channels.
@@ -286,10 +340,6 @@ class DepthEngine:
             told["cuts"] = cuts
         return json.dumps(told, sort_keys=True)
 
-    def _measured_similarity(self, program: Program) -> float:
-        end = self._end(program)
-        return self._similarity(self._reference, end)
-
     def _program(self, windows: Sequence[Window], cuts: Sequence[Cut] = ()) -> Program:
         if cuts:
             mine = dict.fromkeys(cuts)
@@ -355,10 +405,12 @@ class DepthEngine:
 
     def _run(self, slot: Slot, hidden: Tensor, program: Program, stream: Stream) -> Tensor:
         self.layer_forwards += 1
-        state = None if slot.window is None else self._state(slot.window, program)
+        return self.view.run_layer(stream.recording, slot.position, hidden, self._slot_state(slot, program))
+
+    def _slot_state(self, slot: Slot, program: Program) -> State | None:
         if slot.cut is not None:
-            state = self._cut_state(slot.cut)
-        return self.view.run_layer(stream.recording, slot.position, hidden, state)
+            return self._cut_state(slot.cut)
+        return None if slot.window is None else self._state(slot.window, program)
 
     def _end(self, program: Program, stream: Stream | None = None) -> Tensor:
         """The hidden states after the last slot of a program, from the longest part that is already known."""

@@ -129,6 +129,30 @@ def test_results_do_not_depend_on_how_samples_are_batched(
     assert apart.layer_forwards == together.layer_forwards
 
 
+@pytest.mark.parametrize("similarity", [Cosine(), Cosine("each")], ids=["flattened", "each"])
+def test_a_trial_above_a_threshold_stops_where_the_rest_cannot_lift_it(
+    llama: ModelView, ids: Tensor, similarity: SimilarityMetric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swm.view.TOKENS_PER_BATCH", ids.shape[1])
+    exact = engine_of(llama, ids, similarity=similarity).trial(PAIR)
+    for above in (exact - 0.1, exact - 1e-5, exact + 1e-5, (1 + exact) / 2, 1.0):
+        engine = engine_of(llama, ids, similarity=similarity)
+        found = engine.trial(PAIR, above)
+        assert (found > above) == (exact > above)
+        if found > above:
+            assert found == pytest.approx(exact, abs=1e-6)
+        else:
+            assert exact - 1e-6 <= found <= above
+        counts = engine.layer_forwards, engine.trials
+        assert engine.trial(PAIR, above) == found
+        assert (engine.layer_forwards, engine.trials) == counts
+        assert engine.trial(PAIR) == pytest.approx(exact, abs=1e-6), "a bound is not taken for the similarity"
+    # Nothing is above 1.0, and the first of five samples tells.
+    first = engine_of(llama, ids, similarity=similarity)
+    first.trial([Window(0, 1)], 1.0)
+    assert first.layer_forwards == 6 + 5 / 5
+
+
 def test_a_merged_model_that_overflows_is_not_a_number_and_counted(llama: ModelView, ids: Tensor) -> None:
     llama.state(3)["mlp.down.weight"].fill_(float("inf"))
     engine = engine_of(llama, ids, Delete())

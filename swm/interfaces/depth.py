@@ -22,8 +22,12 @@ class DepthContext(Protocol):
     """How many layers to remove, or None when the pruner decides by a threshold."""
     seed: int
 
-    def trial(self, windows: Sequence[Window]) -> float:
-        """Similarity of the model with these windows merged to the original model, at the model's end."""
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
+        """Similarity of the model with these windows merged to the original model, at the model's end.
+
+        With `above`, no more of the text is run than it takes to tell whether the similarity is above that: an answer
+        that is not above may be a bound, which the similarity does not exceed.
+        """
 
     def loss(self, windows: Sequence[Window]) -> float:
         """Mean next-token cross entropy in nats of the model with these windows merged."""

@@ -58,6 +58,13 @@ class SampleMetric(SimilarityMetric):
         """The similarity from the values of all samples; the mean unless overridden."""
         return float(values.double().mean())
 
+    def most(self, values: Tensor, samples: int) -> float:
+        """What `reduce` gives at most, of that many samples, where these are the values of the first of them.
+
+        A value is never above 1, and `reduce` must not fall when one rises.
+        """
+        return self.reduce(torch.cat([values, values.new_ones(samples - len(values))]))
+
     def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
         """`reduce(per_sample(...))`."""
         return self.reduce(self.per_sample(reference, candidate, mask))

@@ -32,7 +32,7 @@ class Costs:
         self.asked.append(tuple(windows))
         return 3.0 + sum(self.costs[w] for w in windows)
 
-    def trial(self, windows: Sequence[Window]) -> float:
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         return 1.0 - sum(self.costs[w] for w in windows)
 
     def local(self, window: Window) -> float:

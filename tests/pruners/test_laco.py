@@ -26,7 +26,7 @@ class Context:
     target: int | None = None
     asked: list[tuple[Window, ...]] = field(default_factory=list)
 
-    def trial(self, windows: Sequence[Window]) -> float:
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         self.asked.append(check_windows(windows, self.layers))
         return self.similarity(merged(windows, self.layers))
 

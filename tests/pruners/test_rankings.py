@@ -43,7 +43,7 @@ class Context:
     asked: list[tuple[int, ...]] = field(default_factory=list)
     committed: list[tuple[int, ...]] = field(default_factory=list)
 
-    def trial(self, windows: Sequence[Window]) -> float:
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         raise AssertionError("no ranking runs merged models for their similarity")
 
     def local(self, window: Window) -> float:

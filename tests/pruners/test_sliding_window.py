@@ -36,7 +36,7 @@ class Context:
             return math.nan
         return 1 - (1 - self.similarity(merged([window], self.layers))) / self.part
 
-    def trial(self, windows: Sequence[Window]) -> float:
+    def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         self.asked.append(check_windows(windows, self.layers))
         return self.similarity(merged(windows, self.layers))
 
