@@ -48,7 +48,6 @@ DEPTH: dict[str, Settings] = {
     "block-influence, linear": {"pruner": "block-influence", "merger": "linear"},
     "block-influence, least-squares": {"pruner": "block-influence", "merger": "least-squares"},
     "SWM, fixed, least-squares": {"pruner": "sliding-window", "similarity": EACH, "merger": "least-squares"},
-    "best-windows, least-squares": {"pruner": "best-windows"},
     "block-influence, least-squares, attention too": {"pruner": "block-influence", "merger": JOINT},
     "contiguous, least-squares, attention too": {"pruner": "contiguous", "merger": JOINT},
     "best-windows, least-squares, attention too": {
@@ -69,13 +68,12 @@ BEST = (
     "wanda, least-squares | 20%",
 )
 """What is trained as well."""
-REPAIRED = ("block-influence", "best-windows, least-squares", "llm-pruner", "wanda", "flap")
+REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
 BOTH: dict[str, Settings] = {
     "SWM + llm-pruner": DEPTH["SWM, fixed, each token"],
     "block-influence + llm-pruner": DEPTH["block-influence"],
-    "best-windows + llm-pruner": DEPTH["best-windows, least-squares"],
 }
 
 
