@@ -27,7 +27,7 @@ def draw(values: Mapping[str, Mapping[str, tuple[float, str]]], file: Path) -> N
     kinds = {**KINDS, "trained": TRAINED}
     sizes = [size for size, rows in values.items() if rows]
     with style.context(["default", dict(STYLE)]):
-        canvas = Figure(figsize=(11.0, 1.6 + 0.2 * sum(_tallest(values, pair) for pair in _pairs(sizes))))
+        canvas = Figure(figsize=(16.0, 1.6 + 0.2 * sum(_tallest(values, pair) for pair in _pairs(sizes))))
         FigureCanvasAgg(canvas)
         heights = [_tallest(values, pair) for pair in _pairs(sizes)]
         grid = canvas.subplots(len(heights), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
