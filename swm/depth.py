@@ -110,13 +110,10 @@ class DepthEngine:
         self._bounds: dict[Program, float] = {}
         self._locals: dict[Program, float] = {}
         self._losses: dict[Program, float] = {}
+        # The text is run once something is asked about it that is not known already.
+        self._batches: int | None = None
         self._observed = context.observed
-        self._known: Values | None = None
-        if context.observed is None:
-            self._look()
-        else:
-            # Everything may be known already; the text is run once something is not.
-            self._known = context.observed.values(self._what())
+        self._known: Values | None = None if context.observed is None else context.observed.values(self._what())
 
     def use(self, merger: LayerMerger) -> None:
         """Ask about this merger from now on; what was committed is forgotten with the other one."""
@@ -158,13 +155,18 @@ class DepthEngine:
         self._reference_ready = self._ready(self._reference) if self.similarity.space != "logits" else None
 
     def _stream(self, ids: Tensor, fits: bool = False) -> Stream:
-        recording = self.view.record(ids, batches=1 if fits else BATCHES)
+        recording = self.view.record(ids, batches=1 if fits else self._batches or 1)
         states, recording.states = recording.states, []
         return Stream(recording, list(states), states[1:] if fits else [])
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows."""
         program = self._program(windows)
+        if not isinstance(self.similarity, SampleMetric) or self.similarity.space == "logits":
+            above = None
+        if self._batches is None:
+            # Small batches take longer to run; they pay only where a trial can stop after some.
+            self._batches = 1 if above is None else BATCHES
         if program in self._similarities:
             return self._similarities[program]
         if above is not None and self._bounds.get(program, math.inf) <= above:
@@ -182,12 +184,12 @@ class DepthEngine:
         known = None if self._known is None else self._known.get(name)
         if known is not None:
             return known, True
-        if above is not None and isinstance(self.similarity, SampleMetric) and self.similarity.space != "logits":
+        if above is not None:
             bounded = f"{name} above {above!r}"
             known = None if self._known is None else self._known.get(bounded)
             if known is not None:
                 return known, False
-            value, exact = self._measured_until(program, above, self.similarity)
+            value, exact = self._measured_until(program, above)
             name = name if exact else bounded
         else:
             end = self._end(program)
@@ -197,11 +199,12 @@ class DepthEngine:
         return value, exact
 
     @torch.no_grad()
-    def _measured_until(self, program: Program, above: float, metric: SampleMetric) -> tuple[float, bool]:
+    def _measured_until(self, program: Program, above: float) -> tuple[float, bool]:
         """As a trial, batch by batch, until the samples that are left cannot lift the similarity above `above`."""
         self._settle()
-        stream, shared = self._scored, _shared(program, self._base)
-        assert self._reference_ready is not None, "metrics of next-token scores are measured whole"
+        stream, shared, metric = self._scored, _shared(program, self._base), self.similarity
+        assert isinstance(metric, SampleMetric), "others are measured whole"
+        assert self._reference_ready is not None, "and so are next-token scores"
         samples, slots = len(self._reference), program[shared:]
         values = torch.empty(0)
         for batch, rows in enumerate(stream.recording.rows):
@@ -275,7 +278,7 @@ class DepthEngine:
     def commit(self, windows: Sequence[Window]) -> None:
         """See `DepthContext.commit`: runs the layers that differ and keeps what enters each."""
         self._wanted_base = self._program(windows)
-        if self._streams:
+        if self._streams or self._known is None:
             self._settle()
 
     def _settle(self) -> None:
@@ -331,6 +334,9 @@ class DepthEngine:
     def _named(self, what: str, program: Program) -> str:
         """All that a number depends on besides the model and the text; the merger only where something is merged."""
         told: dict[str, Any] = {"what": what, "program": [_slot_name(slot) for slot in program]}
+        if self._batches == BATCHES:
+            # The size of a batch shows in the last digits.
+            told["batches"] = BATCHES
         if what != "loss":
             told["similarity"] = self.similarity.spec()
         if any(slot.window for slot in program):
