@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -57,7 +58,7 @@ DEPTH: dict[str, Settings] = {
     },
 }
 MORE_TEXT = ("block-influence, least-squares, attention too",)
-"""Fitted on four times the samples as well."""
+"""Fitted on four times the samples as well, and on as many of the text whose beginning is scored."""
 TRAININGS: dict[str, Settings] = {
     "LoRA": {"name": "lora", "learning_rate": 2e-4},
     "distillation": {"name": "distill", "trains": "all", "learning_rate": 5e-5},
@@ -88,6 +89,7 @@ def cases() -> dict[str, dict[str, Any]]:
                 found[f"{name}, then repair | {count} layers"] = {"stages": [depth, REPAIR]}
             if name in MORE_TEXT:
                 found[f"{name}, more text | {count} layers"] = {"stages": [depth], "text": 4}
+                found[f"{name}, more text in-domain | {count} layers"] = {"stages": [depth], "text": 4, "near": True}
     for ratio in RATIOS:
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
@@ -155,6 +157,14 @@ def main() -> None:
     write_section("quality", "\n\n".join(sections))
 
 
+def second_half(path: str) -> Path:
+    """A file of it, which no scored window reaches."""
+    whole = Path(path).read_text(encoding="utf-8")
+    half = Path(tempfile.gettempdir(), f"{Path(path).stem}-second-half.txt")
+    half.write_text(whole[len(whole) // 2 :], encoding="utf-8")
+    return half
+
+
 def kind(name: str) -> str:
     """What was done to the weights that stay: the figure's colours."""
     if "then LoRA" in name or "then distillation" in name:
@@ -193,6 +203,7 @@ class Bench:
     def _measure(self, recipe: dict[str, Any], which: str) -> dict[str, Any]:
         options, recipe = self.options, copy.deepcopy(recipe)
         samples = options.samples * recipe.pop("text", 1)
+        calibration = str(second_half(options.text)) if recipe.pop("near", False) else options.calibration
         if recipe.pop("trains", False):
             data = {"name": "file", "path": options.calibration}
             recipe["stages"][-1]["recover"] |= {"data": data, "seconds": options.seconds, "steps": 10_000}
@@ -201,7 +212,7 @@ class Bench:
             "model": options.model,
             "dtype": "float32",
             "device": "cpu",
-            "calibration": {"text": options.calibration, "samples": samples, "seq_len": 256},
+            "calibration": {"text": calibration, "samples": samples, "seq_len": 256},
             "evaluate": {"perplexity": text, "tasks": ["seven"], "limit": options.limit},
         }
         # Rows that differ in what follows share a search; its time is that of the first of them.
@@ -232,7 +243,8 @@ class Bench:
             "## Quality: every way to compress, with and without repair\n\n"
             f"Model `{options.model}`, float32 (precision of matrix products: {options.matmul}). Calibration: "
             f"{options.samples} samples of 256 tokens of `{calibration}`, seed 0; searches of depth pruners look at 16 "
-            f"of them; `more text` is four times the samples. No training but in the rows that tell of one: "
+            f"of them; `more text` is four times the samples, `in-domain` takes them from the second half of `{text}`. "
+            "No training but in the rows that tell of one: "
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
             "with a learning rate of 2e-4, distillation of all weights with 5e-5. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
