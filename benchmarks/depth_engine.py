@@ -38,6 +38,8 @@ from swm.view import ModelView
 from swm.windows import Window
 
 VOCABULARY = 8192
+PARTS = {"reading the text once": "record", "layers of trials": "run_batch", "merged weights": "_data_free_state"}
+"""What the engine's time is told apart into, by the methods that it is spent in; comparing is the rest."""
 PROJECTIONS = ("gate_proj", "down_proj", "up_proj", "q_proj", "k_proj", "v_proj", "o_proj")
 
 
@@ -63,6 +65,7 @@ def main() -> None:
         ["layer-forwards", *(str(side["layer_forwards"]) for side in found.values())],
         ["peak memory, MiB", *(f"{side['peak']:.0f}" for side in found.values())],
         ["peak memory / (model and one batch)", *(f"{side['peak'] / floor:.2f}" for side in found.values())],
+        *([f"of the time: {part}", *(share(side, part) for side in found.values())] for part in PARTS),
         ["windows", *(shown(side["windows"]) for side in found.values())],
     ]
     text = (
@@ -70,12 +73,17 @@ def main() -> None:
         f"Model `{options.model}`, {options.samples} x {options.seq_len} tokens of {options.text}, threshold "
         f"{options.threshold}, flattened cosine, quirks: released, float32. The reference copies the model for each "
         "trial and runs every layer and the vocabulary projection; `no caches` is the engine made to run every layer "
-        "of each trial. Each side in a process of its own, one after the other.\n"
+        "of each trial. Each side in a process of its own, one after the other. What the parts of the time leave over "
+        "is spent in comparing.\n"
         f"Machine: {machine()}.\n\nCommand: `python benchmarks/depth_engine.py`\n\n"
         f"{markdown_table(['', *found], rows)}"
     )
     print(text)
     write_section("depth-engine", text)
+
+
+def share(side: dict[str, Any], part: str) -> str:
+    return f"{side['parts'][part] / side['seconds']:.0%}" if part in side.get("parts", {}) else ""
 
 
 def shown(windows: list[list[int]]) -> str:
@@ -156,13 +164,31 @@ def engine_side(options: argparse.Namespace, engine: type[DepthEngine], **search
     context = StageContext(view, calibration, shape_now(view), 0, Silent())
     similarity, merger = registry.build("similarity", "cosine"), registry.build("merger", "consolidate")
     made = engine(context, similarity, merger, None)
+    parts = {part: timed(made if hasattr(made, method) else view, method) for part, method in PARTS.items()}
     proposal = SlidingWindow(threshold=options.threshold, quirks="released", **search).propose(made)
     return {
         "seconds": time.perf_counter() - start,
         "layer_forwards": made.layer_forwards,
         "windows": [[w.first, w.last] for w in proposal.windows],
         "peak": peak_memory(),
+        "parts": {part: sum(spent) for part, spent in parts.items()},
     }
+
+
+def timed(owner: Any, method: str) -> list[float]:
+    """From now on, the seconds of each call of a method."""
+    spent: list[float] = []
+    plain = getattr(owner, method)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return plain(*args, **kwargs)
+        finally:
+            spent.append(time.perf_counter() - start)
+
+    setattr(owner, method, call)
+    return spent
 
 
 @torch.no_grad()
