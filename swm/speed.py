@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.kept_states import kept_states
 from swm.progress import Progress, Silent
 from swm.quiet import quiet_transformers
 
@@ -158,7 +159,7 @@ def kv_cache_bytes(model: Any, tokens: int = 16) -> float:
     """
     longest = getattr(model.config, "max_position_embeddings", None) or tokens
     ids = torch.zeros((1, min(tokens, longest)), dtype=torch.long, device=model.device)
-    cache = model(input_ids=ids, use_cache=True).past_key_values
+    [cache] = kept_states(model(input_ids=ids, use_cache=True)).values()
     total = 0
     for layer in cache.layers:
         for value in (layer.keys, layer.values):

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -177,15 +176,32 @@ class ModelView:
         state: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As `run_layer`, with what enters the projection of that canonical name, `[samples, seq, channels]`."""
+        parts = [
+            self.watch_batch(recording, batch, position, hidden[rows], role, state)
+            for batch, rows in enumerate(recording.rows)
+        ]
+        return torch.cat([output for output, _ in parts]), torch.cat([inputs for _, inputs in parts])
+
+    @torch.no_grad()
+    def watch_batch(
+        self,
+        recording: Recording,
+        batch: int,
+        position: int,
+        hidden: Tensor,
+        role: str,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """As `run_watched`, on one batch of the recording."""
         found: list[Tensor] = []
         module = self.layers[position].get_submodule(self.family.projections[role])
         handle = module.register_forward_pre_hook(lambda module, args: found.append(args[0].detach()))
         try:
-            output = self.run_layer(recording, position, hidden, state)
+            output = self.run_batch(recording, batch, position, hidden, state)
         finally:
             handle.remove()
         # Some layers flatten samples and positions into one dimension.
-        return output, torch.cat([x.reshape(-1, hidden.shape[1], x.shape[-1]) for x in found])
+        return output, found[0].reshape(*hidden.shape[:2], -1)
 
     def run_batch(
         self,
@@ -264,20 +280,18 @@ class ModelView:
         return hashlib.sha256(self.config.model_type.encode() + b"".join(parts)).hexdigest()
 
 
-class BodyOutput(SimpleNamespace):
-    """The few ways in which a model reads the output of its body."""
+class BodyOutput:
+    """The few ways in which a model reads the output of its body; of all but the hidden states there is none."""
 
     def __init__(self, hidden: Tensor) -> None:
-        super().__init__(
-            last_hidden_state=hidden,
-            past_key_values=None,
-            hidden_states=None,
-            attentions=None,
-            cross_attentions=None,
-        )
+        self.last_hidden_state = hidden
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
 
     def __getitem__(self, index: int) -> Tensor:
-        return (self.last_hidden_state,)[index]  # type: ignore[no-any-return]
+        return (self.last_hidden_state,)[index]
 
 
 def split_hidden(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:

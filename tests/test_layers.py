@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
     swm errors progress quiet reload hookspecs
-    budget families ranges windows yamlfile generation flatten summary processes
+    budget families ranges windows yamlfile generation kept_states flatten summary processes
     interfaces.rebuild interfaces ridge
     view interfaces.strategy refitting
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width

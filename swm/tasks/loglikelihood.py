@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from swm.errors import ModelError
+from swm.kept_states import kept_states
 from swm.progress import Task
 from swm.tasks.ledger import Ledger, Target, Targets
 from swm.tasks.packing import PackedRow, is_worth_packing, pack, passes
@@ -113,7 +114,8 @@ class LogLikelihood:
     def _keeps_states(self) -> bool:
         """Whether the model returns keys and values that can be handed to several rows."""
         ids = torch.zeros((1, 1), dtype=torch.long, device=next(self.model.parameters()).device)
-        return hasattr(self.model(input_ids=ids, use_cache=True).get("past_key_values"), "reorder_cache")
+        kept = kept_states(self.model(input_ids=ids, use_cache=True))
+        return all(hasattr(states, "reorder_cache") for states in kept.values()) and bool(kept)
 
 
 def _requests(groups: Iterable[Group], targets: Targets) -> int:

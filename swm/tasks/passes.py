@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swm.kept_states import kept_states
 from swm.tasks.ledger import Ledger, Targets, Wanted, wanted
 from swm.tasks.packing import PackedRow
 from swm.tasks.prefixes import Batch, Tokens
@@ -20,7 +21,8 @@ from swm.tasks.prefixes import Batch, Tokens
 
 def run_batch(model: Any, batch: Batch, targets: Targets, ledger: Ledger) -> None:
     """Encode the prefixes of a batch, then its rows after them. No row needs a mask."""
-    prefix, states = batch.prefix, None
+    prefix = batch.prefix
+    states: dict[str, Any] = {}
     device = next(model.parameters()).device
     rows = [row for group in batch.groups for row in group.rows if len(row) > prefix]
     if prefix:
@@ -29,12 +31,11 @@ def run_batch(model: Any, batch: Batch, targets: Targets, ledger: Ledger) -> Non
         states = _score(model, heads, [w for w in needed if w.column < prefix], ledger, use_cache=bool(rows))
     if not rows:
         return
-    if states is not None:
+    for kept in states.values():
         owners = [i for i, group in enumerate(batch.groups) for row in group.rows if len(row) > prefix]
-        states.reorder_cache(torch.tensor(owners, device=device))
+        kept.reorder_cache(torch.tensor(owners, device=device))
     needed = [w for i, row in enumerate(rows) for w in wanted(targets[row], i, -prefix) if w.column >= 0]
-    settings = {"use_cache": False} if states is None else {"use_cache": True, "past_key_values": states}
-    _score(model, [row[prefix:] for row in rows], needed, ledger, **settings)
+    _score(model, [row[prefix:] for row in rows], needed, ledger, use_cache=bool(states), **states)
 
 
 def run_packed(model: Any, rows: Sequence[PackedRow], targets: Targets, ledger: Ledger) -> None:
@@ -56,7 +57,9 @@ def _placed(item: tuple[Tokens, Sequence[int]], targets: Targets, row: int) -> l
     return [w._replace(column=columns[w.column]) for w in wanted(targets[sequence], row)]
 
 
-def _score(model: Any, rows: Sequence[Sequence[int]], needed: Sequence[Wanted], ledger: Ledger, **settings: Any) -> Any:
+def _score(
+    model: Any, rows: Sequence[Sequence[int]], needed: Sequence[Wanted], ledger: Ledger, **settings: Any
+) -> dict[str, Any]:
     """One pass over `rows`, padded on their right; enters the scores needed and returns keys and values.
 
     The vocabulary head runs on the places that are needed and on no others; what a model does to its scores after the
@@ -84,7 +87,7 @@ def _score(model: Any, rows: Sequence[Sequence[int]], needed: Sequence[Wanted], 
     if needed:
         logits = output.logits[0] if picked else output.logits[at[0], at[1]]
         ledger.add(logits, [places[w.row, w.column] for w in needed], needed)
-    return output.get("past_key_values")
+    return kept_states(output)
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:

@@ -1,0 +1,14 @@
+"""Keys and values that a model keeps between passes, under the name that its transformers release has for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# transformers 5.24 renamed the second to the first, and warns of it.
+NAMES = ("cache", "past_key_values")
+
+
+def kept_states(output: Any) -> dict[str, Any]:
+    """The keys and values in a model's output as the argument that hands them to its next pass; empty without any."""
+    found = ((name, output.get(name)) for name in NAMES)
+    return dict(next(([item] for item in found if item[1] is not None), []))
