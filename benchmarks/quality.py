@@ -56,8 +56,15 @@ DEPTH: dict[str, Settings] = {
         "merger": JOINT,
         "search_merger": "least-squares",
     },
+    "block-influence, best-neurons": {"pruner": "block-influence", "merger": "best-neurons"},
+    "greedy-loss, best-neurons": {"pruner": "greedy-loss", "merger": "best-neurons", "search_merger": "delete"},
+    "greedy-loss, distilled": {"pruner": "greedy-loss", "merger": "distilled", "search_merger": "delete"},
 }
-MORE_TEXT = ("block-influence, least-squares, attention too",)
+MORE_TEXT = (
+    "block-influence, least-squares, attention too",
+    "greedy-loss, best-neurons",
+    "greedy-loss, distilled",
+)
 """Fitted on four times the samples as well, and on as many of the text whose beginning is scored."""
 TRAININGS: dict[str, Settings] = {
     "LoRA": {"name": "lora", "learning_rate": 2e-4},

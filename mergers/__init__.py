@@ -7,8 +7,10 @@ from typing import Any
 
 from swm.hookspecs import hookimpl
 from swm.mergers.average import Average
+from swm.mergers.best_neurons import BestNeurons
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
+from swm.mergers.distilled import Distilled
 from swm.mergers.ema import EMA
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.linear import Linear
@@ -17,5 +19,5 @@ from swm.mergers.sum import Sum
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (Average, Consolidate, Delete, EMA, LeastSquares, Linear, Sum):
+    for strategy in (Average, BestNeurons, Consolidate, Delete, Distilled, EMA, LeastSquares, Linear, Sum):
         register(strategy)

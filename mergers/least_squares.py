@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 import torch
 from pydantic import Field
@@ -14,7 +14,7 @@ from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.refit import BIAS, Fit, fit_of
 from swm.refitting import Change, by_length, fit_change
 
-OUT = "attention.o"
+OUT: Final = "attention.o"
 
 
 @final

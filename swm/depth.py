@@ -61,7 +61,7 @@ class Offer:
 class Stream:
     """Some samples of the text on their way through the layers.
 
-    `states[i]` is what enters slot i of the base program. Where a merger fits to it, `originals[i]` is what leaves
+    `states[i]` is what enters slot i of the base program. Where a merger fits to it, `originals[i]` is what enters
     layer i of the unmerged model, and `reached` how far a program below a window was run last, with what left it.
     """
 
@@ -157,7 +157,7 @@ class DepthEngine:
     def _stream(self, ids: Tensor, fits: bool = False) -> Stream:
         recording = self.view.record(ids, batches=1 if fits else self._batches or 1)
         states, recording.states = recording.states, []
-        return Stream(recording, list(states), states[1:] if fits else [])
+        return Stream(recording, list(states), states if fits else [])
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows."""
@@ -392,12 +392,11 @@ class DepthEngine:
         key = (window, below)
         if key not in self._merged:
             stream = self._fitted or self._scored
-            entering, leaving = self._end(below, stream), stream.originals[window.last]
+            entering = self._end(below, stream)
             stream.reached = below, entering
             self.layer_forwards += 2
-            self._merged[key] = fit_window(
-                self.view, stream.recording, window, self.merger, lambda: entering, lambda: leaving
-            )
+            ends = stream.originals[window.first], stream.originals[window.last + 1]
+            self._merged[key] = fit_window(self.view, stream.recording, window, self.merger, entering, *ends)
         return self._merged[key]
 
     def _cut_state(self, cut: Cut) -> State:

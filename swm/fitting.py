@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -25,18 +26,51 @@ def fit_window(
     recording: Recording,
     window: Window,
     merger: LayerMerger,
-    entering: Callable[[], Tensor],
-    leaving: Callable[[], Tensor],
+    entering: Tensor,
+    original: Tensor,
+    leaving: Tensor,
 ) -> State:
-    """What a merger that needs activations makes of a window; hidden states are `[samples, seq, hidden]`."""
+    """What a merger that needs activations makes of a window.
+
+    Hidden states are `[samples, seq, hidden]`: those that enter the window in the compressed model so far and in the
+    original one, and those that leave it in the original one.
+    """
 
     def run(state: State) -> Tensor:
-        return view.run_layer(recording, window.first, entering(), state)
+        return view.run_layer(recording, window.first, entering, state)
 
     def inputs(role: str, state: State | None) -> Tensor:
-        return view.run_watched(recording, window.first, entering(), role, state)[1]
+        return view.run_watched(recording, window.first, entering, role, state)[1]
 
-    given = LayerWindow(window_states(view, window), window.keep, entering, leaving, run, inputs)
+    @cache
+    def calls(samples: int) -> Recording:
+        # Samples are whole and of one length, so a layer's other arguments are the same for any so many of them.
+        return view.record(recording.ids[:samples], batch_size=samples, only_first=True)
+
+    def run_some(samples: Tensor, state: State) -> Tensor:
+        return view.run_batch(calls(len(samples)), 0, window.first, entering[samples], state)
+
+    def inputs_of(batch: int, role: str, state: State | None) -> Tensor:
+        return view.watch_batch(recording, batch, window.first, entering[recording.rows[batch]], role, state)[1]
+
+    def originals(role: str) -> Iterator[Tensor]:
+        hidden = original
+        for position in range(window.first, window.last + 1):
+            hidden, found = view.run_watched(recording, position, hidden, role)
+            yield found
+
+    given = LayerWindow(
+        window_states(view, window),
+        window.keep,
+        lambda: entering,
+        lambda: leaving,
+        run,
+        inputs,
+        recording.rows,
+        run_some,
+        inputs_of,
+        originals,
+    )
     return check_state(merger, view, window.first, merger.merge(given))
 
 
@@ -79,9 +113,10 @@ class _Pair:
         self.position = position
 
     def merge(self, window: Window, merger: LayerMerger) -> State:
+        original = self.wanted
         for inside in range(window.first, window.last + 1):
             self.wanted = self.view.run_layer(self.recording, inside, self.wanted)
-        state = fit_window(self.view, self.recording, window, merger, lambda: self.merged, lambda: self.wanted)
+        state = fit_window(self.view, self.recording, window, merger, self.merged, original, self.wanted)
         self.merged = self.view.run_layer(self.recording, window.first, self.merged, state)
         self.position = window.last + 1
         return state

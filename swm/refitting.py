@@ -39,11 +39,7 @@ def fit_change(
         inputs, missing = inputs * scale, missing * scale
     error = None
     if ridge is None:
-        held = torch.zeros(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
-        if len(inputs) > 1:
-            held[:: max(fold, 2)] = True
-        else:
-            held[:, -max(1, held.shape[1] // fold) :] = True
+        held = left_out_of(inputs, fold)
         training, left_out = (Sums.of(inputs[chosen], missing[chosen]) for chosen in (~held, held))
         solutions = Ridge(training)
         ridge = solutions.best(left_out)
@@ -53,6 +49,17 @@ def fit_change(
         sums = Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1))
     found = solve(sums, ridge)
     return Change(found[:-1], found[-1], ridge, error) if bias else Change(found, None, ridge, error)
+
+
+def left_out_of(inputs: Tensor, fold: int) -> Tensor:
+    """Which tokens `[samples, seq]` of `[samples, seq, ..]` a fit leaves out to choose the ridge: see `fit_change`."""
+    samples, seq = inputs.shape[:2]
+    held = torch.zeros(samples, seq, dtype=torch.bool, device=inputs.device)
+    if samples > 1:
+        held[:: max(fold, 2)] = True
+    else:
+        held[:, -max(1, seq // fold) :] = True
+    return held
 
 
 def fit_without(inputs: Tensor, weight: Tensor, gone: Tensor, *, bias: bool, ridge: float | None = None) -> Change:

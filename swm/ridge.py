@@ -22,19 +22,28 @@ class Sums:
     yy: float
 
     @classmethod
+    def zeros(cls, inputs: int, outputs: int, device: torch.device) -> Sums:
+        """Of no token yet."""
+        xx = torch.zeros(inputs, inputs, dtype=torch.float64, device=device)
+        return cls(xx, torch.zeros(inputs, outputs, dtype=torch.float64, device=device), 0.0)
+
+    @classmethod
     def of(cls, x: Tensor, y: Tensor, chunk: int = 4096) -> Sums:
         """Of tokens x `[tokens, inputs]` and y `[tokens, outputs]`, so many at a time."""
-        found = cls(
-            torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device),
-            torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64, device=x.device),
-            0.0,
-        )
+        found = cls.zeros(x.shape[1], y.shape[1], x.device)
         for part, other in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
-            a, b = part.double(), other.double()
-            found.xx.addmm_(a.T, a)
-            found.xy.addmm_(a.T, b)
-            found.yy += float(b.square().sum())
+            found.add(part.double(), other.double())
         return found
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add tokens; the products over these are of their own precision."""
+        if x.dtype == torch.float64:
+            self.xx.addmm_(x.T, x)
+            self.xy.addmm_(x.T, y)
+        else:
+            self.xx += x.T @ x
+            self.xy += x.T @ y
+        self.yy += float(y.double().square().sum())
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -30,7 +30,10 @@ class LayerWindow:
     `[samples, seq, hidden]` that enter the window in the compressed model so far and that leave it in the
     original one; `run(state)` gives what the bottom layer makes of those that enter with other parameters, and
     `inputs(role, state)` what enters its projection of that canonical name (`mlp.down`), `[samples, seq, channels]`,
-    with its own parameters where the state is None. They are available to mergers that declare `needs_activations`.
+    with its own parameters where the state is None. `run_some(samples, state)` is `run` on samples of these numbers
+    alone, with gradients where they are enabled; `inputs_of(batch, role, state)` is `inputs` of the samples
+    `rows[batch]`. `originals(role)` gives, layer by layer, what enters that projection of each of the window's layers
+    in the original model. All of these are available to mergers that declare `needs_activations`.
     """
 
     states: Sequence[State]
@@ -39,6 +42,10 @@ class LayerWindow:
     leaving: Callable[[], Tensor] | None = None
     run: Callable[[State], Tensor] | None = None
     inputs: Callable[[str, State | None], Tensor] | None = None
+    rows: Sequence[slice] = ()
+    run_some: Callable[[Tensor, State], Tensor] | None = None
+    inputs_of: Callable[[int, str, State | None], Tensor] | None = None
+    originals: Callable[[str], Iterator[Tensor]] | None = None
 
 
 class LayerMerger(Strategy):

@@ -114,7 +114,7 @@ def test_what_the_bottom_layer_can_give_exactly_is_found_exactly(tiny: Any, view
     ends = [recording.states[i] for i in (WINDOW.first, WINDOW.last + 1)]
     wanted = view.state(WINDOW.first)[DOWN].clone()
     view.state(WINDOW.first)[DOWN].mul_(0.5)
-    found = fit_window(view, recording, WINDOW, LeastSquares(ridge=0), lambda: ends[0], lambda: ends[1])[DOWN]
+    found = fit_window(view, recording, WINDOW, LeastSquares(ridge=0), ends[0], *ends)[DOWN]
     torch.testing.assert_close(found, wanted, atol=2e-4, rtol=2e-3)
 
 

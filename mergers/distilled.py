@@ -1,0 +1,94 @@
+"""Another merger's layer, trained by itself to give what the window gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from swm.errors import PlanError
+from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
+from swm.interfaces.strategy import Strategy
+from swm.refitting import by_length
+
+WARM_UP, MAX_NORM = 0.05, 1.0
+
+
+@final
+@dataclass(frozen=True)
+class Distilled(LayerMerger):
+    """The layer that `start` gives, all of its parameters trained alone: no layer above or below is run for that.
+
+    Minimises `mean_t c_t ||f(e_t) - l_t||^2` over the calibration tokens: e enters the window in the compressed model
+    so far, l left it in the original one, `c = 1/||l||^2` where `relative`, else 1. AdamW, `epochs` times over the
+    text, `batch` samples a step, the learning rate rising over the first 20th of the steps and falling along a
+    cosine. With little text, `epochs` decide how much of it the layer learns by heart.
+    """
+
+    name: ClassVar[str] = "distilled"
+    needs_activations: ClassVar[bool] = True
+
+    start: LayerMerger
+    epochs: Annotated[int, Field(ge=1)] = 5
+    batch: Annotated[int, Field(ge=1)] = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    relative: bool = True
+    seed: int = 0
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], build: Callable[[str, Any], Strategy]) -> dict[str, Any]:
+        """Fill in the default start."""
+        return {"start": build("merger", "best-neurons"), **values}
+
+    def survivor(self, keep: End | None) -> End:
+        return "bottom"
+
+    def merge(self, window: LayerWindow) -> State:
+        if window.run_some is None or window.leaving is None:
+            raise PlanError("this merger needs activations, and there are none here")
+        begun = self.start.merge(window)
+        wanted = window.leaving()
+        scale = by_length(wanted) if self.relative else torch.ones_like(wanted[..., :1])
+        trained = {key: value.detach().float().clone().requires_grad_() for key, value in begun.items()}
+        optimizer = torch.optim.AdamW(trained.values(), lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        size = min(self.batch, len(wanted))
+        steps = len(wanted) // size
+        total = self.epochs * steps
+        generator = torch.Generator().manual_seed(self.seed)
+        step = 0
+        for _ in range(self.epochs):
+            order = torch.randperm(len(wanted), generator=generator)[: steps * size].to(wanted.device)
+            for samples in torch.split(order, size):
+                with torch.enable_grad():
+                    found = window.run_some(samples, {k: v.to(begun[k].dtype) for k, v in trained.items()})
+                    missing = (found - wanted[samples]) * scale[samples]
+                    loss = missing.float().square().sum(-1).mean()
+                    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+                self._step(optimizer, trained, gradients, self.learning_rate * rate(step, total))
+                step += 1
+        return {key: value.detach().to(begun[key].dtype) for key, value in trained.items()}
+
+    def _step(
+        self, optimizer: torch.optim.Optimizer, trained: dict[str, Tensor], gradients: tuple[Tensor, ...], rate: float
+    ) -> None:
+        for parameter, gradient in zip(trained.values(), gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(trained.values(), MAX_NORM)
+        if not torch.isfinite(norm):
+            raise PlanError(
+                f"merger '{self.name}': the loss is no number any more; try a learning_rate below "
+                f"{self.learning_rate:g}, or dtype: float32"
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+
+
+def rate(step: int, total: int) -> float:
+    """The part of the learning rate that step `step` of `total` takes."""
+    return min(1.0, (step + 1) / max(1.0, WARM_UP * total)) * 0.5 * (1 + math.cos(math.pi * step / total))
