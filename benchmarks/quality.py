@@ -57,11 +57,14 @@ DEPTH: dict[str, Settings] = {
         "search_merger": "least-squares",
     },
     "block-influence, best-neurons": {"pruner": "block-influence", "merger": "best-neurons"},
+    "block-influence, distilled": {"pruner": "block-influence", "merger": "distilled"},
     "greedy-loss, best-neurons": {"pruner": "greedy-loss", "merger": "best-neurons", "search_merger": "delete"},
     "greedy-loss, distilled": {"pruner": "greedy-loss", "merger": "distilled", "search_merger": "delete"},
 }
 MORE_TEXT = (
     "block-influence, least-squares, attention too",
+    "block-influence, best-neurons",
+    "block-influence, distilled",
     "greedy-loss, best-neurons",
     "greedy-loss, distilled",
 )
