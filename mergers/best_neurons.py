@@ -27,13 +27,13 @@ RIDGES = (0.01, 0.1, 1.0)
 class BestNeurons(LayerMerger):
     """The bottom layer, its attention refitted, its MLP made of those of the window's neurons that matter together.
 
-    The attention's output projection is refitted as `least-squares` does. All layers' MLPs then read what the bottom
-    layer's reads, through the linear map that is nearest to what they read in the original model, folded into their
-    weights. `candidates` times as many neurons as a layer has, those with the largest output `E[c a^2] ||w||^2`, are
-    fitted together to the window's end; w is what a neuron writes, a its activation, `c = 1/||l||^2` where `relative`,
-    else 1. Round by round the `step` part of them stays: those whose removal would cost the fit most,
-    `||b_j||^2 / (H^-1)_jj` (Hassibi and Stork 1992, Optimal Brain Surgeon), b being the fitted output weights and H
-    `sum c a'a` with the ridge; the others' part is taken over by a new fit.
+    The attention's output projection is refitted together with the MLP's, as `least-squares` does. All layers' MLPs
+    then read what the bottom layer's reads, through the linear map that is nearest to what they read in the original
+    model, folded into their weights. `candidates` times as many neurons as a layer has, those with the largest output
+    `E[c a^2] ||w||^2`, are fitted together to the window's end; w is what a neuron writes, a its activation,
+    `c = 1/||l||^2` where `relative`, else 1. Round by round the `step` part of them stays: those whose removal would
+    cost the fit most, `||b_j||^2 / (H^-1)_jj` (Hassibi and Stork 1992, Optimal Brain Surgeon), b being the fitted
+    output weights and H `sum c a'a` with the ridge; the others' part is taken over by a new fit.
 
     Ridge regression toward w. Without `ridge`, the best of 0.01, 0.1 and 1 is taken on every `fold`-th sample, which is
     left out for that. The first `skip_first` tokens of a sample do not count.
@@ -51,8 +51,8 @@ class BestNeurons(LayerMerger):
 
     @torch.no_grad()
     def merge(self, window: LayerWindow) -> State:
-        start = LeastSquares(None, self.relative, self.skip_first, self.fold, (OUT, "mlp.down")).merge(window)
-        fit = fit_of(window, start)
+        fit = fit_of(window)
+        start = LeastSquares(None, self.relative, self.skip_first, self.fold, (OUT, "mlp.down")).attention(window, fit)
         layers = read_as_before(window, start, fit.transposed, self.fold)
         neurons = Neurons.of(start, layers, fit.transposed)
         tokens = _Tokens(window, start, self)

@@ -51,7 +51,7 @@ class LeastSquares(LayerMerger):
         alone = self._down(window, own, fit)
         if OUT not in self.projections:
             return alone
-        changed = self._attention(window, fit)
+        changed = self.attention(window, fit)
         joint = self._down(window, changed, fit_of(window, changed))
         return min(joint, alone, key=lambda state: self._error(window, state))
 
@@ -67,7 +67,7 @@ class LeastSquares(LayerMerger):
         missing = missing * by_length(wanted) if self.relative else missing
         return float(missing[:, self.skip_first :].double().square().sum())
 
-    def _attention(self, window: LayerWindow, fit: Fit) -> State:
+    def attention(self, window: LayerWindow, fit: Fit) -> State:
         """The bottom layer's state with the attention's part of the joint fit."""
         assert window.inputs is not None
         own, weight = window.states[0], f"{OUT}.weight"
