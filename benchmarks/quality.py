@@ -177,9 +177,9 @@ def second_half(path: str) -> Path:
 
 def kind(name: str) -> str:
     """What was done to the weights that stay: the figure's colours."""
-    if "then LoRA" in name or "then distillation" in name:
+    if any(part in name for part in ("then LoRA", "then distillation", "distilled")):
         return "trained"
-    if any(part in name for part in ("repair", "linear", "least-squares", "allocate")):
+    if any(part in name for part in ("repair", "linear", "least-squares", "best-neurons", "allocate")):
         return "repaired"
     return "merged" if any(part in name for part in ("SWM", "laco", "average", "ema")) else "removed"
 
@@ -254,13 +254,13 @@ class Bench:
             f"Model `{options.model}`, float32 (precision of matrix products: {options.matmul}). Calibration: "
             f"{options.samples} samples of 256 tokens of `{calibration}`, seed 0; searches of depth pruners look at 16 "
             f"of them; `more text` is four times the samples, `in-domain` takes them from the second half of `{text}`. "
-            "No training but in the rows that tell of one: "
+            "No training but in the rows that tell of one, and of each merged layer by itself in those of `distilled`: "
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
             "with a learning rate of 2e-4, distillation of all weights with 5e-5. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"
-            f"Machine: {machine()}.\n\n"
+            f"Machine of the latest rows (the first 84 are of transformers 5.23): {machine()}.\n\n"
             f"Command: `python benchmarks/quality.py --text {text} --calibration {calibration}`"
         )
 
