@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.errors import PlanError
-from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.strategy import Strategy
 from swm.refitting import by_length
 
@@ -44,9 +44,6 @@ class Distilled(LayerMerger):
     def complete(cls, values: dict[str, Any], build: Callable[[str, Any], Strategy]) -> dict[str, Any]:
         """Fill in the default start."""
         return {"start": build("merger", "best-neurons"), **values}
-
-    def survivor(self, keep: End | None) -> End:
-        return "bottom"
 
     def merge(self, window: LayerWindow) -> State:
         if window.run_some is None or window.leaving is None:

@@ -10,5 +10,8 @@ NAMES = ("cache", "past_key_values")
 
 def kept_states(output: Any) -> dict[str, Any]:
     """The keys and values in a model's output as the argument that hands them to its next pass; empty without any."""
-    found = ((name, output.get(name)) for name in NAMES)
-    return dict(next(([item] for item in found if item[1] is not None), []))
+    for name in NAMES:
+        found = output.get(name)
+        if found is not None:
+            return {name: found}
+    return {}
