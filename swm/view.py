@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,8 +112,9 @@ class ModelView:
         """Run the model once over `ids` `[samples, seq]` and keep what is needed to run any layer again.
 
         The vocabulary projection is not run. `mask` is `[samples, seq]`, 0 for padding. Of all hidden
-        states, `only_first` keeps those that enter the first layer. Batches are as large as they may be, or all of
-        `batch_size`; without one there are at least `batches`, where none of them gets too small for that.
+        states, `only_first` keeps those that enter the first layer; layers that return nothing else are then run on
+        the first batch alone. Batches are as large as they may be, or all of `batch_size`; without one there are at
+        least `batches`, where none of them gets too small for that.
         """
         layers = self.layers
         tokens = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, ids.numel() // batches))
@@ -121,6 +122,7 @@ class ModelView:
         parts: list[list[Tensor]] = [[] for _ in range(len(layers) + 1)]
         calls: list[list[LayerCall]] = []
         rows = [slice(i, min(i + size, len(ids))) for i in range(0, len(ids), size)]
+        plain: list[bool] = []
         for row in rows:
             batch: list[LayerCall] = []
 
@@ -136,20 +138,22 @@ class ModelView:
                 batch.append(LayerCall(args, kwargs))
 
             def after(module: nn.Module, args: Any, output: Any) -> None:
-                if not only_first:
+                plain.append(isinstance(output, Tensor))
+                if module is layers[-1] and not only_first:
                     parts[-1].append(first_tensor(output))
 
-            handles = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
-            handles.append(layers[-1].register_forward_hook(after))
-            try:
-                self.body(
-                    input_ids=ids[row].to(self.device),
-                    attention_mask=None if mask is None else mask[row].to(self.device),
-                    use_cache=False,
-                )
-            finally:
-                for handle in handles:
-                    handle.remove()
+            with _passed_on(layers) if only_first and plain and all(plain) else nullcontext():
+                handles = [layer.register_forward_pre_hook(before, with_kwargs=True) for layer in layers]
+                handles += [layer.register_forward_hook(after) for layer in layers]
+                try:
+                    self.body(
+                        input_ids=ids[row].to(self.device),
+                        attention_mask=None if mask is None else mask[row].to(self.device),
+                        use_cache=False,
+                    )
+                finally:
+                    for handle in handles:
+                        handle.remove()
             if len(batch) != len(layers):
                 raise FamilyError(f"{self.family.layers} has {len(layers)} layers, {len(batch)} were run")
             calls.append(batch)
@@ -278,6 +282,23 @@ class ModelView:
         with ThreadPoolExecutor(4) as pool:
             parts = list(pool.map(digest, sorted(self.model.named_parameters(), key=lambda item: item[0])))
         return hashlib.sha256(self.config.model_type.encode() + b"".join(parts)).hexdigest()
+
+
+@contextmanager
+def _passed_on(layers: nn.ModuleList) -> Iterator[None]:
+    """Layers that give what they are given."""
+    # What places a model on several devices sets a forward of its own.
+    own = [layer.__dict__.get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = lambda *args, **kwargs: split_hidden(args, kwargs)[0]
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
 
 
 class BodyOutput:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +46,43 @@ def test_the_layers_from_every_boundary_end_in_the_models_own_states(
             hidden = view.run_layer(recording, position, hidden)
         torch.testing.assert_close(view.tail(hidden)[real], own[real], rtol=0, atol=1e-5)
         torch.testing.assert_close(view.logits(hidden)[real], logits[real], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["none", "left"])
+def test_what_layers_are_given_is_recorded_without_running_them_on_all_of_the_text(
+    view: ModelView, ids: Tensor, side: str
+) -> None:
+    ids = torch.cat([ids, ids.flip(0), ids])
+    mask = padding(ids[:5], side)
+    mask = None if mask is None else mask.repeat(3, 1)
+    runs = [0] * len(view.layers)
+
+    def count(layer: int) -> Callable[..., Any]:
+        own = view.layers[layer].forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            runs[layer] += 1
+            return own(*args, **kwargs)
+
+        return forward
+
+    whole = view.record(ids, mask, 3)
+    counting = [count(layer) for layer in range(len(view.layers))]
+    for layer, forward in zip(view.layers, counting, strict=True):
+        layer.forward = forward
+    try:
+        first = view.record(ids, mask, 3, only_first=True)
+        assert [layer.forward for layer in view.layers] == counting
+    finally:
+        for layer in view.layers:
+            del layer.forward
+    assert runs == [1] * len(view.layers)
+    torch.testing.assert_close(first.states, whole.states[:1], rtol=0, atol=0)
+    assert len(first.calls) == len(whole.calls) == 5
+    hidden = first.states[0]
+    for position in range(len(view.layers)):
+        hidden = view.run_layer(first, position, hidden)
+    torch.testing.assert_close(hidden, whole.states[-1], rtol=0, atol=0)
 
 
 def test_a_layer_runs_with_another_layers_parameters_without_being_changed(llama: ModelView, ids: Tensor) -> None:
