@@ -69,6 +69,7 @@ MORE_TEXT = (
     "greedy-loss, distilled",
 )
 """Fitted on four times the samples as well, and on as many of the text whose beginning is scored."""
+LONGER = "block-influence, distilled, 10 epochs, more text"
 TRAININGS: dict[str, Settings] = {
     "LoRA": {"name": "lora", "learning_rate": 2e-4},
     "distillation": {"name": "distill", "trains": "all", "learning_rate": 5e-5},
@@ -100,6 +101,8 @@ def cases() -> dict[str, dict[str, Any]]:
             if name in MORE_TEXT:
                 found[f"{name}, more text | {count} layers"] = {"stages": [depth], "text": 4}
                 found[f"{name}, more text in-domain | {count} layers"] = {"stages": [depth], "text": 4, "near": True}
+    longer = {"pruner": "block-influence", "merger": {"name": "distilled", "epochs": 10}, "target": {"layers": 6}}
+    found[f"{LONGER} | 6 layers"] = {"stages": [{"depth": longer}], "text": 4}
     for ratio in RATIOS:
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
