@@ -78,6 +78,7 @@ BEST = (
     "block-influence, least-squares, attention too, more text | 6 layers",
     "block-influence, least-squares, attention too, more text | 10 layers",
     "wanda, least-squares | 20%",
+    "greedy-loss, distilled, more text | 10 layers",
 )
 """What is trained as well."""
 REPAIRED = ("block-influence", "flap")
@@ -103,6 +104,7 @@ def cases() -> dict[str, dict[str, Any]]:
                 found[f"{name}, more text in-domain | {count} layers"] = {"stages": [depth], "text": 4, "near": True}
     longer = {"pruner": "block-influence", "merger": {"name": "distilled", "epochs": 10}, "target": {"layers": 6}}
     found[f"{LONGER} | 6 layers"] = {"stages": [{"depth": longer}], "text": 4}
+    found[f"{LONGER} in-domain | 6 layers"] = {"stages": [{"depth": longer}], "text": 4, "near": True}
     for ratio in RATIOS:
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
