@@ -150,7 +150,9 @@ class Uncached(DepthEngine):
         return super().trial(windows)
 
     def _end(self, program: Program, stream: Stream | None = None) -> torch.Tensor:
-        stream = stream or self._scored
+        if stream is None:
+            self._settle()
+            stream = self._scored
         hidden = stream.states[0]
         for slot in program:
             hidden = self._run(slot, hidden, program, stream)
