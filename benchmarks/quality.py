@@ -102,9 +102,10 @@ def cases() -> dict[str, dict[str, Any]]:
             if name in MORE_TEXT:
                 found[f"{name}, more text | {count} layers"] = {"stages": [depth], "text": 4}
                 found[f"{name}, more text in-domain | {count} layers"] = {"stages": [depth], "text": 4, "near": True}
-    longer = {"pruner": "block-influence", "merger": {"name": "distilled", "epochs": 10}, "target": {"layers": 6}}
-    found[f"{LONGER} | 6 layers"] = {"stages": [{"depth": longer}], "text": 4}
-    found[f"{LONGER} in-domain | 6 layers"] = {"stages": [{"depth": longer}], "text": 4, "near": True}
+    longest = {**DEPTH["block-influence, distilled"], "merger": {"name": "distilled", "epochs": 10}}
+    stages = [{"depth": {"search_samples": 16, **longest, "target": {"layers": 6}}}]
+    found[f"{LONGER} | 6 layers"] = {"stages": stages, "text": 4}
+    found[f"{LONGER} in-domain | 6 layers"] = {"stages": stages, "text": 4, "near": True}
     for ratio in RATIOS:
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
