@@ -156,18 +156,19 @@ def pieces(ids: Tensor, tokens: int = 4096) -> list[slice]:
 
 
 def layer_gradients(
-    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool
+    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False
 ) -> Generator[tuple[int, dict[str, Tensor], dict[str, Tensor]]]:
     """For each wanted layer, from the top down: gradients of the mean next-token loss by canonical weight name.
 
-    With `per_sample`, also the mean over samples of the squared gradient of each sample's own mean loss.
+    They are of the projections' weights and, with `biases`, of their biases. With `per_sample`, also the mean over
+    samples of the squared gradient of each sample's own mean loss.
     """
     recording = view.record(ids, batch_size=1 if per_sample else None)
     samples = len(ids)
     with frozen(view.model):
         upstream = loss_gradient(view, recording, ids)
         for position in range(len(view.layers) - 1, min(wanted, default=0) - 1, -1):
-            own = {k: p for k, p in _weights(view, position).items()} if position in wanted else {}
+            own = _parameters(view, position, biases) if position in wanted else {}
             gradients = {key: torch.zeros_like(weight) for key, weight in own.items()}
             squares = {key: torch.zeros_like(weight) for key, weight in own.items()} if per_sample else {}
             below = torch.empty_like(upstream)
@@ -192,12 +193,14 @@ def layer_gradients(
                 yield position, gradients, squares
 
 
-def _weights(view: ModelView, position: int) -> dict[str, nn.Parameter]:
+def _parameters(view: ModelView, position: int, biases: bool) -> dict[str, nn.Parameter]:
+    """Those of the layer's projections, by canonical name."""
     layer = view.layers[position]
+    kinds = (".weight", ".bias") if biases else (".weight",)
     return {
         view.family.canonical(key): p
         for key, p in layer.named_parameters()
-        if key.endswith(".weight") and not view.family.canonical(key).startswith("norms.")
+        if key.endswith(kinds) and not view.family.canonical(key).startswith("norms.")
     }
 
 

@@ -54,6 +54,30 @@ def test_the_printed_inputs_are_normalised_as_here() -> None:
     torch.testing.assert_close(standing(-3 * u + 10), u, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("layers", "sizes"),
+    [(1, [1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (5, [1, 1, 1, 2]), (6, [1, 2, 1, 2]), (7, [1, 2, 2, 2]),
+     (30, [7, 8, 7, 8]), (32, [8, 8, 8, 8])],
+)  # fmt: skip
+def test_quarters_are_cut_where_the_released_notebook_cuts(layers: int, sizes: list[int]) -> None:
+    # Of equal gradients each is one over the size of its quarter.
+    wanted = [float(size) for size in sizes for _ in range(size)]
+    assert fisher_sensitivity(torch.ones(layers, dtype=torch.float64)).tolist() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_the_sensitivity_of_five_layers_by_hand() -> None:
+    found = fisher_sensitivity(torch.tensor([1.0, 2.0, 3.0, 4.0, 6.0], dtype=torch.float64))
+    assert found.tolist() == pytest.approx([1, 1, 1, 10 / 4, 10 / 6], rel=1e-6)
+
+
+def test_the_shares_of_five_layers_by_hand() -> None:
+    # Of s: 0 and 1 but for 1e-5 and (10/6 - 1) / 1.5 = 4/9; of u: 0, 1/2, 1. With beta 1/2, w = sqrt(s u).
+    found = DipHeuristic(beta=0.5, delta=0.1).shares([1, 1, 1, 2.5, 10 / 6], [-1, 0, 0, 0, 1], 0.7)
+    w = [0.0, 0.0, 0.0, 0.5**0.5, (4 / 9) ** 0.5]
+    raw = [0.7 + 0.1 * (2 * each / w[3] - 1) for each in w]
+    assert found == pytest.approx([each * 3.5 / sum(raw) for each in raw], abs=1e-3)
+
+
 def test_the_effective_rank_by_hand() -> None:
     values = torch.diag(torch.tensor([50.0, 40.0, 6.0, 4.0]))
     # 0.50, 0.90, 0.96.
@@ -72,25 +96,40 @@ def test_layers_that_are_alike_keep_the_same() -> None:
     assert DipHeuristic().shares([2.0] * 4, [0.0] * 4, 0.6) == pytest.approx([0.6] * 4)
 
 
-def test_the_heuristic_observes_gradients_and_outputs(view_of: Callable[..., ModelView], ids: Tensor) -> None:
-    view = view_of("llama")
+@pytest.mark.parametrize(("family", "layers"), [("llama", 6), ("llama", 5), ("qwen2", 7), ("opt", 6), ("gpt2", 6)])
+def test_the_heuristic_observes_gradients_and_outputs(
+    family: str, layers: int, view_of: Callable[..., ModelView], ids: Tensor
+) -> None:
+    view = view_of(family, num_hidden_layers=layers)
     shares = DipHeuristic(batch=4).allocate(context(view, ids))
-    assert sum(shares.kept) / 6 == pytest.approx(0.7)
-    gradients = torch.zeros(6, dtype=torch.float64)
-    ranks = torch.zeros(6, dtype=torch.float64)
+    assert sum(shares.kept) / layers == pytest.approx(0.7)
+    gradients = torch.zeros(layers, dtype=torch.float64)
+    ranks = torch.zeros(layers, dtype=torch.float64)
     for batch in torch.split(ids, 4):
         view.model.zero_grad()
         out = view.model(input_ids=batch, labels=batch, output_hidden_states=True)
         out.loss.backward()
         for i, layer in enumerate(view.layers):
             for name, p in layer.named_parameters():
-                if "norm" not in name:
+                # Biases that no training has touched are all zero and left out.
+                if "norm" not in name and "ln_" not in name and p.detach().any():
                     assert p.grad is not None
                     gradients[i] += float(p.grad.norm() / p.detach().norm())
-        states = view.record(batch).states[1:]
-        ranks += torch.tensor([effective_rank(state) for state in states]) / 2
+        # What the released code reads: the last one is behind the final norm.
+        ranks += torch.tensor([effective_rank(state.detach()) for state in out.hidden_states[1:]]) / 2
     assert shares.facts["effective_rank"] == ranks.tolist()
     assert shares.facts["sensitivity"] == pytest.approx(fisher_sensitivity(gradients).tolist(), rel=1e-4)
+
+
+def test_biases_that_only_hold_room_count_for_nothing(view_of: Callable[..., ModelView], ids: Tensor) -> None:
+    plain, roomy = view_of("llama"), view_of("llama", attention_bias=True)
+    roomy.model.load_state_dict(plain.model.state_dict(), strict=False)
+    with torch.no_grad():
+        for name, parameter in roomy.model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_()
+    found = [DipHeuristic().allocate(context(view, ids)).kept for view in (plain, roomy)]
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_ratios_are_balanced_below_one() -> None:
@@ -115,8 +154,27 @@ def test_uniform_and_vector_are_known_early(plugins: Plugins) -> None:
         built.known(3, None)
     with pytest.raises(RecipeError, match=r"keep 0\.5000 on average, the target keeps 0\.8000; use block_ratio: 0\.5"):
         built.known(2, 0.8)
-    with pytest.raises(RecipeError, match=r"found 1\.2; input should be less than or equal to 1"):
-        plugins.registry.build("allocation", [0.4, 1.2])
+    with pytest.raises(RecipeError, match=r"found 2\.2; input should be less than or equal to 2"):
+        plugins.registry.build("allocation", [0.4, 2.2])
+
+
+def test_a_ratio_above_one_is_clipped_and_told(view_of: Callable[..., ModelView], ids: Tensor) -> None:
+    vector = Vector((1.053, 0.75, 0.85, 0.78, 0.8, 0.6))
+    view = view_of("llama")
+    view.numbers = [3, 4, 5, 6, 7, 8]
+    shares = vector.allocate(context(view, ids, 0.8))
+    assert shares.kept == (1.0, 0.75, 0.85, 0.78, 0.8, 0.6)
+    assert shares.facts == {"clipped_to_one": {"3": 1.053}}
+    assert checked(shares, 6, 0.8, "vector") == list(shares.kept)
+    assert Vector((0.8,) * 6).allocate(context(view, ids, 0.8)).facts == {}
+
+
+def test_clipping_that_misses_the_target_is_refused() -> None:
+    # Of 1.3 and 0.3 the mean is 0.8, of what they count 0.65.
+    with pytest.raises(
+        RecipeError, match=r"keep 0\.6500 on average, those above 1 counted as 1, the target keeps 0\.8"
+    ):
+        Vector((1.3, 0.3)).known(2, 0.8)
 
 
 def test_the_ratios_of_any_allocation_are_checked() -> None:

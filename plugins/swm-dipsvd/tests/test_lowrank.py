@@ -62,6 +62,14 @@ def test_both_ratios_are_told_and_true(run: Run, llama_folder: Path) -> None:
     assert told["kept_ratios"] == [0.6] * 6
 
 
+def test_a_layer_above_one_stays_whole_and_is_told(run: Run) -> None:
+    ratios = [1.053, 0.75, 0.85, 0.78, 0.8, 0.6]
+    told = facts(run({"lowrank": {"whitening": "none", "allocation": ratios, "block_ratio": 0.2}}))
+    assert told["allocation"] == {"clipped_to_one": {"0": 1.053}}
+    assert told["kept_ratios"] == [1.0, *ratios[1:]]
+    assert [name.partition(".")[0] for name in told["kept_dense"]] == ["0"] * 7
+
+
 @pytest.mark.parametrize("layout", ["factored", "merged"])
 def test_the_folder_computes_what_was_in_memory(run: Run, layout: str, tmp_path: Path, ids: Tensor) -> None:
     result = run(DIPSVD, layout=layout, output=str(tmp_path / "out"), trust_remote_code=layout == "factored")

@@ -21,11 +21,13 @@ ROUNDS, ENERGY, NOTHING = 25, 0.95, 1e-8
 class DipHeuristic(Allocation):
     """DipSVD's closed form of two numbers a layer, from gradients and from the rank of its output.
 
-    `f_l = Σ_batches Σ_weights ‖∂L/∂W‖ / (‖W‖ + 1e-8)`, each quarter of the layers brought to a sum of one; `s = 1/f`.
-    `r_l` is the mean over batches of the number of singular values of the layer's output `[tokens, hidden]` that make
-    up 95 % of their sum; `u = (mean r - r) / std r`. Both are brought to (0, 1], `w = s^beta u^(1-beta)` to
-    `kept ± delta`, and the whole into `[low, high]` with the right mean. It keeps more where the gradient is small and
-    the rank is low. Source: arXiv 2506.20353 and its released notebook (beta 0.25, delta 0.2).
+    `f_l = Σ_batches Σ_p ‖∂L/∂p‖ / (‖p‖ + 1e-8)` over the projections' weights and biases, each quarter of the layers
+    brought to a sum of one; `s = 1/f`. The quarters begin at `⌊L/4⌋`, `⌊2L/4⌋` and `⌊3L/4⌋`. `r_l` is the mean over
+    batches of the number of singular values of the layer's output `[tokens, hidden]` that make up 95 % of their sum,
+    that of the last layer behind the final norm; `u = (mean r - r) / std r`. Both are brought to (0, 1],
+    `w = s^beta u^(1-beta)` to `kept ± delta`, and the whole into `[low, high]` with the right mean. It keeps more where
+    the gradient is small and the rank is low. Source: arXiv 2506.20353 and its released notebook (beta 0.25,
+    delta 0.2).
     """
 
     name: ClassVar[str] = "dip-heuristic"
@@ -43,16 +45,19 @@ class DipHeuristic(Allocation):
 
     def allocate(self, context: AllocationContext) -> Shares:
         batches = torch.split(context.ids, self.batch)
-        with context.progress.task(self.name, len(batches) * context.layers) as task:
-            gradients = torch.zeros(context.layers, dtype=torch.float64)
-            ranks = torch.zeros(context.layers, dtype=torch.float64)
+        view, layers = context.view, context.layers
+        with context.progress.task(self.name, len(batches) * layers) as task:
+            gradients = torch.zeros(layers, dtype=torch.float64)
+            ranks = torch.zeros(layers, dtype=torch.float64)
             for ids in batches:
-                for position, found, _ in layer_gradients(context.view, ids, set(range(context.layers)), False):
-                    state = context.view.state(position)
+                for position, found, _ in layer_gradients(view, ids, set(range(layers)), False, biases=True):
+                    state = view.state(position)
                     gradients[position] += sum(_relative(value, state[key]) for key, value in found.items())
                     task.advance()
-                states = context.view.record(ids).states[1:]
-                ranks += torch.tensor([effective_rank(state) for state in states]) / len(batches)
+                *states, last = view.record(ids).states[1:]
+                # The last of transformers' `hidden_states`, which the released code reads, is behind the final norm.
+                outputs = [*states, view.tail(last)]
+                ranks += torch.tensor([effective_rank(output) for output in outputs]) / len(batches)
         sensitivity, spread = fisher_sensitivity(gradients), standing(ranks)
         facts = {"sensitivity": _rounded(sensitivity), "effective_rank": _rounded(ranks)}
         return Shares(self.shares(sensitivity.tolist(), spread.tolist(), context.kept), facts)
@@ -78,7 +83,7 @@ class DipHeuristic(Allocation):
 
 def fisher_sensitivity(gradients: Tensor) -> Tensor:
     """`s` `[layers]` from `f` `[layers]`: one over f, brought to a sum of one in each quarter of the layers."""
-    quarters = torch.tensor_split(gradients, 4)
+    quarters = torch.tensor_split(gradients, [part * len(gradients) // 4 for part in (1, 2, 3)])
     return 1 / torch.cat([quarter / (quarter.sum() + NOTHING) for quarter in quarters]).clamp_min(NOTHING)
 
 
@@ -100,8 +105,10 @@ def _unit(values: Tensor) -> Tensor:
     return (values - values.min() + 1e-5) / reach if reach > 0 else torch.ones_like(values)
 
 
-def _relative(gradient: Tensor, weight: Tensor) -> float:
-    return float(gradient.double().norm() / (weight.double().norm() + NOTHING))
+def _relative(gradient: Tensor, parameter: Tensor) -> float:
+    length = parameter.double().norm()
+    # Next to 1e-8, biases that a config switch only holds room for would outweigh all else.
+    return float(gradient.double().norm() / (length + NOTHING)) if length > 0 else 0.0
 
 
 def _rounded(values: Tensor) -> list[float]:
