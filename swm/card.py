@@ -13,6 +13,7 @@ from swm.plan import Plan
 from swm.summary import (
     Measured,
     Row,
+    error_sentence,
     perplexity_protocol,
     perplexity_row,
     protocol_sentence,
@@ -113,7 +114,7 @@ def _results(report: Mapping[str, Any]) -> list[EvalResult]:
     tasks = task_protocol(report)
     for task in task_rows(report):
         # The average is none of a data set; the body of the card has it.
-        if task.compressed is not None and task.metric:
+        if task.compressed is not None and task.metric and math.isfinite(task.compressed.value):
             found.append(
                 EvalResult(
                     **TASK,
@@ -150,18 +151,16 @@ def _tasks(report: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         *(_task(row) for row in rows),
         "",
-        f"Accuracies in percent ± standard error; {tasks_sentence(task_protocol(report))}. The error of a difference "
-        "takes the two models for independent, which overstates it.",
+        f"Scores ± standard error; {tasks_sentence(task_protocol(report))}. {error_sentence(rows)}",
     ]
 
 
 def _task(row: Row) -> str:
-    cells = [row.name, row.metric, _shown(row.dense, 1), _shown(row.compressed, 1), _shown(row.difference, 1, "+")]
+    digits = row.scale.decimals
+    values = [_shown(row.dense, digits), _shown(row.compressed, digits), _shown(row.difference, digits, "+")]
+    cells = [row.name, row.scale.about, *values]
     return f"| {' | '.join(cells)} |"
 
 
 def _shown(measured: Measured | None, digits: int, sign: str = "") -> str:
-    if measured is None:
-        return "-"
-    error = "" if measured.error is None else f" ± {measured.error:.{digits}f}"
-    return f"{measured.value:{sign}.{digits}f}{error}"
+    return "-" if measured is None else measured.text(digits, sign)

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from swm.checkpoint import REPORT
 from swm.errors import RecipeError, nearest_file
-from swm.summary import Measured, TaskResults
+from swm.metrics import PERPLEXITY, SHARE, Metric, metric_of
+from swm.summary import Measured, TaskResults, mean_name, mean_of
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,16 @@ def read_result(path: str | Path) -> Result:
     )
 
 
-def compare(results: Sequence[Result]) -> list[tuple[str, list[Measured | None]]]:
-    """Rows of the measures that any of the results has: a name, and a value for each result.
+class Compared(NamedTuple):
+    """A measure with its value for each result, as it is shown: shares in percent."""
+
+    name: str
+    scale: Metric
+    values: list[Measured | None]
+
+
+def compare(results: Sequence[Result]) -> list[Compared]:
+    """Rows of the measures that any of the results has.
 
     Raises RecipeError that names the difference when two of them were not measured by one protocol.
     """
@@ -54,20 +63,26 @@ def compare(results: Sequence[Result]) -> list[tuple[str, list[Measured | None]]
         have = [(result.name, getattr(result, kind)) for result in results if getattr(result, kind)]
         for name, found in have[1:]:
             _check_protocols(kind, have[0][0], have[0][1]["protocol"], name, found["protocol"])
-    rows: list[tuple[str, list[Measured | None]]] = []
+    rows: list[Compared] = []
     if any(result.perplexity for result in results):
-        rows.append(("perplexity", [Measured.of(r.perplexity) if r.perplexity else None for r in results]))
-    names = dict.fromkeys(name for r in results if r.tasks for name in r.tasks["tasks"])
+        values = [Measured.of(r.perplexity) if r.perplexity else None for r in results]
+        rows.append(Compared("perplexity", PERPLEXITY, values))
+    measured = [r.tasks and TaskResults.of(r.tasks) for r in results]
+    names = dict.fromkeys(name for found in measured if found for name in found.tasks)
+    alike = []
     for name in names:
-        rows.append((name, [_percent(r.tasks["tasks"].get(name)) if r.tasks else None for r in results]))
-    if len(names) > 1:
-        means = [_percent(TaskResults(**r.tasks).average) if r.tasks else None for r in results]
-        rows.append((f"average of {len(names)} tasks", means))
+        of_task = [found.tasks.get(name) if found else None for found in measured]
+        scale = metric_of(filter(None, of_task))
+        rows.append(Compared(name, scale, [_scaled(one, scale) for one in of_task]))
+        alike += [name] if scale.averaged else []
+    if len(alike) > 1:
+        means = [mean_of(found, alike) if found else None for found in measured]
+        rows.append(Compared(mean_name(len(alike), len(names)), SHARE, [_scaled(mean, SHARE) for mean in means]))
     return rows
 
 
-def _percent(found: Mapping[str, Any] | None) -> Measured | None:
-    return None if found is None else Measured.of(found).times(100)
+def _scaled(found: Mapping[str, Any] | None, scale: Metric) -> Measured | None:
+    return None if found is None else Measured.of(found).times(scale.factor)
 
 
 def _check_protocols(kind: str, one: str, mine: Mapping[str, Any], other: str, theirs: Mapping[str, Any]) -> None:

@@ -20,9 +20,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from swm.inspection import Inspection
+from swm.metrics import Metric, number
 from swm.progress import Task
 from swm.ranges import format_ranges
-from swm.summary import Measured, protocol_sentence, task_rows, tasks_sentence, text_name
+from swm.summary import Measured, perplexity_row, protocol_sentence, task_rows, tasks_sentence, text_name
 
 
 class _BarTask:
@@ -95,23 +96,35 @@ def report_table(report: Mapping[str, Any]) -> Table:
         ["layers", str(before["layers"]), str(after["layers"]), str(after["layers"] - before["layers"])],
     ]
     if "perplexity" in report:
-        dense, small = report["perplexity"]["dense"], report["perplexity"]["compressed"]
-        change = f"× {small['value'] / dense['value']:.2f}"
-        rows.append(["perplexity", f"{dense['value']:.2f}", f"{small['value']:.2f}", change])
-        if "standard_error" in dense:
-            errors = [f"± {which['standard_error']:.2f}" for which in (dense, small)]
-            rows.append(["  standard error", *errors, ""])
+        rows += _perplexity(report)
     for row in task_rows(report):
-        cells = [shown(row.dense), shown(row.compressed), shown(row.difference, "+")]
-        rows.append([f"{row.name} {row.metric}".strip(), *cells])
+        scale = row.scale
+        cells = [shown(row.dense, scale), shown(row.compressed, scale), shown(row.difference, scale, "+")]
+        rows.append([titled(row.name, scale), *cells])
     return table("", ["", "dense", "compressed", "change"], rows)
 
 
-def shown(value: Measured | None, sign: str = "") -> str:
+def _perplexity(report: Mapping[str, Any]) -> list[list[str]]:
+    row = perplexity_row(report)
+    if row is None or row.dense is None or row.compressed is None or row.ratio is None:
+        return []
+    digits = row.scale.decimals
+    values, errors = [row.dense.value, row.compressed.value], [row.dense.error, row.compressed.error]
+    lines = [["perplexity", *(number(value, digits) for value in values), f"× {number(row.ratio, 2)}"]]
+    if None not in errors:
+        lines.append(["  standard error", *(f"± {number(e, digits)}" for e in errors if e is not None), ""])
+    return lines
+
+
+def titled(name: str, scale: Metric) -> str:
+    """A measure by its name, its metric where that says more, and its unit: `boolq acc, %`."""
+    about = scale.about if scale.name != name else scale.about.removeprefix(name)
+    return f"{name} {about}".replace(" ,", ",").strip()
+
+
+def shown(value: Measured | None, scale: Metric, sign: str = "") -> str:
     """A number with its standard error."""
-    if value is None:
-        return "-"
-    return f"{value.value:{sign}.1f}" + ("" if value.error is None else f" ± {value.error:.1f}")
+    return "-" if value is None else value.text(scale.decimals, sign)
 
 
 def speed_table(speed: Mapping[str, Any]) -> Table:
@@ -132,17 +145,18 @@ def speed_table(speed: Mapping[str, Any]) -> Table:
 def show_measured(console: Console, found: Mapping[str, Any]) -> None:
     """What `swm evaluate` found of one model, each number with its protocol."""
     if "perplexity" in found:
-        measured = found["perplexity"]
-        protocol, error = measured["protocol"], measured.get("standard_error")
-        spread = f" ± {error:.2f}" if error is not None else ""
+        measured, protocol = Measured.of(found["perplexity"]), found["perplexity"]["protocol"]
+        spread = "" if measured.error is None else f" ± {number(measured.error, 2)}"
         console.print(
-            f"perplexity {measured['value']:.3f}{spread} on {text_name(protocol)}: {protocol_sentence(protocol)}",
+            f"perplexity {number(measured.value, 3)}{spread} on {text_name(protocol)}: {protocol_sentence(protocol)}",
             highlight=False,
         )
     if "tasks" in found:
         report = {"tasks": {"dense": found["tasks"]}}
-        rows = [[row.name, row.metric, shown(row.dense), str(row.items or "")] for row in task_rows(report)]
-        console.print(table("", ["task", "metric", "%", "items"], rows))
+        rows = [
+            [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")] for row in task_rows(report)
+        ]
+        console.print(table("", ["task", "metric", "score", "items"], rows))
         console.print(tasks_sentence(found["tasks"]["protocol"]), highlight=False)
     if "speed" in found:
         console.print(speed_table(found["speed"]))
@@ -151,11 +165,11 @@ def show_measured(console: Console, found: Mapping[str, Any]) -> None:
 def show_inspection(console: Console, found: Inspection) -> None:
     """A row a layer: how alike it is to the next one, what it changes, and how large its outputs are."""
     rows = []
-    for i, number in enumerate(found.layers):
+    for i, layer in enumerate(found.layers):
         norms = found.norms[i + 1]
         following = f"{found.similarity[i][i + 1]:.4f}" if i + 1 < len(found.layers) else ""
         sizes = [f"{norms.mean_rest:,.1f}", f"{norms.max:,.1f}", f"{norms.largest_share:.0%}"]
-        rows.append([str(number), following, f"{found.influence[i]:.4f}", *sizes])
+        rows.append([str(layer), following, f"{found.influence[i]:.4f}", *sizes])
     columns = ["layer", "like the next", "block influence", "norm of tokens", "largest token", "its share"]
     console.print(table("", columns, rows))
     patches = " ".join(format_ranges(layers) for layers in found.patch_layers())

@@ -46,7 +46,7 @@ def headline(report: Mapping[str, Any], speed: Mapping[str, Any]) -> list[Tile]:
         values = fixed(row.compressed.value), fixed(row.dense.value)
         tiles.append(Tile(row.name, *values, f"× {fixed(ratio)}", tone))
     tasks = task_rows(report)
-    if tasks:
+    if tasks and (len(tasks) == 1 or not tasks[-1].metric):
         tiles += _mean(tasks[-1])
     return [*tiles, *_speed(speed)]
 
@@ -55,10 +55,14 @@ def _mean(row: Row) -> list[Tile]:
     now, change = row.compressed, row.difference
     if now is None or change is None:
         return []
-    unit = "%" if now.error is None else f"± {fixed(now.error, 1)} %"
-    tone: Tone = "cost" if change.value < 0 else "gain"
-    before = f"{measured(row.dense, 1)} %"
-    return [Tile(row.name, fixed(now.value, 1), before, f"{measured(change, 1, '+')} points", tone, unit)]
+    scale, digits = row.scale, row.scale.decimals
+    error = "" if now.error is None else f"± {fixed(now.error, digits)}"
+    label = row.name if scale.share else f"{row.name} {row.metric}"
+    before, moved = f"{measured(row.dense, digits)} {scale.unit}", measured(change, digits, "+")
+    worse = (change.value > 0) if scale.less_is_better else (change.value < 0)
+    tone: Tone = "same" if scale.less_is_better is None else "cost" if worse else "gain"
+    points = f"{moved} points" if scale.share else moved
+    return [Tile(label, fixed(now.value, digits), before.strip(), points, tone, f"{error} {scale.unit}".strip())]
 
 
 def _speed(speed: Mapping[str, Any]) -> list[Tile]:

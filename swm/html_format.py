@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from swm.metrics import number
 from swm.summary import Measured
 
 MINUS = "\N{MINUS SIGN}"
@@ -26,21 +26,14 @@ def short(value: float) -> str:
 
 def fixed(value: float, digits: int = 2, sign: str = "") -> str:
     """A number with so many digits after the point; `∞` where it is too large."""
-    if not math.isfinite(value):
-        return "not a number" if math.isnan(value) else f"{MINUS if value < 0 else ''}∞"
-    text = f"{value:{sign},.{digits}f}"
-    # Minus nothing is nothing.
-    if not any(c in "123456789" for c in text):
-        text = text.lstrip("-+")
-    return text.replace("-", MINUS)
+    return number(value, digits, sign).replace("-", MINUS)
 
 
 def measured(value: Measured | None, digits: int = 2, sign: str = "") -> str:
     """`61.0 ± 3.4`, or a dash."""
     if value is None:
         return "–"
-    error = "" if value.error is None else f" ± {fixed(value.error, digits)}"
-    return fixed(value.value, digits, sign) + error
+    return value.text(digits, sign).replace("-", MINUS)
 
 
 def size(value: float) -> str:

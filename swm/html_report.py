@@ -17,6 +17,7 @@ from swm.plan import Plan
 from swm.ranges import parse_ranges
 from swm.summary import (
     WHICH,
+    error_sentence,
     perplexity_protocol,
     perplexity_row,
     protocol_sentence,
@@ -74,6 +75,7 @@ def html_report(
         perplexity_protocol=perplexity and protocol_sentence(perplexity_protocol(report)),
         tasks=tasks,
         tasks_protocol=tasks and tasks_sentence(task_protocol(report)),
+        tasks_errors=error_sentence(tasks),
         answers=_answers(report),
         recoveries=list(_recoveries(report, figures)),
         speed=speed,

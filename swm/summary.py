@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
 from statistics import stdev
 from typing import Any
+
+from swm.metrics import PERPLEXITY, Metric, average, metric_of, number
 
 WHICH = ("dense", "compressed")
 
@@ -20,10 +22,16 @@ class Measured:
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> Measured:
-        return cls(result["value"], result.get("standard_error"))
+        error = result.get("standard_error")
+        return cls(float(result["value"]), None if error is None else float(error))
 
     def times(self, factor: float) -> Measured:
         return Measured(self.value * factor, None if self.error is None else self.error * factor)
+
+    def text(self, digits: int, sign: str = "") -> str:
+        """`61.0 ± 3.4`."""
+        error = "" if self.error is None else f" ± {number(self.error, digits)}"
+        return number(self.value, digits, sign) + error
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Row:
     items: int | None = None
     paired: float | None = None
     """The standard error of the difference, item by item, where the items are known."""
+    scale: Metric = field(default=Metric(""), compare=False)
 
     @property
     def difference(self) -> Measured | None:
@@ -53,8 +62,10 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """Compressed to dense."""
-        return None if self.dense is None or self.compressed is None else self.compressed.value / self.dense.value
+        """Compressed to dense; not a number where that says nothing."""
+        if self.dense is None or self.compressed is None:
+            return None
+        return self.compressed.value / self.dense.value if self.dense.value else math.nan
 
 
 @dataclass(frozen=True)
@@ -65,23 +76,43 @@ class TaskResults:
     average: Mapping[str, Any] | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> TaskResults:
+        return cls(**{each.name: result[each.name] for each in fields(cls) if each.name in result})
+
 
 def task_results(report: Mapping[str, Any]) -> dict[str, TaskResults]:
     """The results of the tasks by model; empty when none were measured."""
-    return {which: TaskResults(**result) for which, result in report.get("tasks", {}).items()}
+    return {which: TaskResults.of(result) for which, result in report.get("tasks", {}).items()}
 
 
 def task_rows(report: Mapping[str, Any]) -> list[Row]:
-    """One row a task, the average last where there are several; accuracies in percent."""
+    """One row a task, shares in percent, and last the average of the tasks that have one kind of score, if several."""
     results = task_results(report)
     names = dict.fromkeys(name for which in WHICH if which in results for name in results[which].tasks)
     rows = [_task_row(name, {which: found.tasks.get(name) for which, found in results.items()}) for name in names]
-    means = {which: found.average for which, found in results.items()}
-    mean = _task_row(f"average of {len(rows)} tasks", means, percent=all(_is_accuracy(row.metric) for row in rows))
-    paired = [row.paired for row in rows if row.paired is not None]
-    if paired and len(paired) == len(rows):
-        mean = replace(mean, paired=math.hypot(*paired) / len(rows))
-    return [*rows, mean] if len(rows) > 1 and (mean.dense or mean.compressed) else rows
+    alike = [row for row in rows if row.scale.averaged]
+    if len(alike) < 2:
+        return rows
+    kept = {row.name for row in alike}
+    means = {which: mean_of(found, kept) for which, found in results.items()}
+    dense, compressed = (_scaled(means.get(which), alike[0].scale) for which in WHICH)
+    paired = [row.paired for row in alike if row.paired is not None]
+    error = math.hypot(*paired) / len(alike) if len(paired) == len(alike) else None
+    mean = Row(mean_name(len(alike), len(rows)), "", dense, compressed, None, error, replace(alike[0].scale, name=""))
+    return [*rows, mean] if dense or compressed else rows
+
+
+def mean_of(found: TaskResults, names: Collection[str]) -> Mapping[str, Any] | None:
+    """The average over these tasks: as recorded, unless tasks of other kinds are in the record's average."""
+    if found.average is not None and all(name in names for name in found.tasks):
+        return found.average
+    return average({name: task for name, task in found.tasks.items() if name in names})
+
+
+def mean_name(alike: int, tasks: int) -> str:
+    """What an average over some of the tasks is called."""
+    return f"average of {alike} tasks" if alike == tasks else f"average of the {alike} tasks in %"
 
 
 def task_protocol(report: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -95,7 +126,7 @@ def perplexity_row(report: Mapping[str, Any]) -> Row | None:
     if not found:
         return None
     dense, compressed = (Measured.of(found[which]) if which in found else None for which in WHICH)
-    return Row("perplexity", "", dense, compressed)
+    return Row("perplexity", "", dense, compressed, scale=PERPLEXITY)
 
 
 def perplexity_protocol(report: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -129,16 +160,34 @@ def tasks_sentence(protocol: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _task_row(name: str, found: Mapping[str, Mapping[str, Any] | None], percent: bool | None = None) -> Row:
+def error_sentence(rows: Collection[Row]) -> str:
+    """What the errors of the differences take for granted."""
+    with_error = [row for row in rows if row.difference is not None and row.difference.error is not None]
+    apart = [row.name for row in with_error if row.paired is None]
+    if not with_error:
+        return ""
+    if not apart:
+        return "The error of a difference is that of the items' own differences: both models answered the same ones."
+    whose = "a difference" if len(apart) == len(with_error) else f"the difference of {', '.join(apart)}"
+    return (
+        f"The error of {whose} takes the two models for independent. They answered the same items, so the real one is "
+        "smaller."
+    )
+
+
+def _task_row(name: str, found: Mapping[str, Mapping[str, Any] | None]) -> Row:
     results = [found.get(which) for which in WHICH]
-    any_result: Mapping[str, Any] = next((result for result in results if result), {})
-    metric = any_result.get("metric", "")
-    factor = 100 if (_is_accuracy(metric) if percent is None else percent) else 1
-    dense, compressed = (Measured.of(result).times(factor) if result else None for result in results)
+    known = [result for result in results if result]
+    scale = metric_of(known)
+    dense, compressed = (_scaled(result, scale) for result in results)
     hits = [result.get("hits") if result else None for result in results]
     paired = None if hits[0] is None or hits[1] is None else _paired_error(hits[0], hits[1])
-    error = None if paired is None else paired * factor
-    return Row(name, metric, dense, compressed, any_result.get("items"), error)
+    error = None if paired is None else paired * scale.factor
+    return Row(name, scale.name, dense, compressed, next((r.get("items") for r in known), None), error, scale)
+
+
+def _scaled(result: Mapping[str, Any] | None, scale: Metric) -> Measured | None:
+    return Measured.of(result).times(scale.factor) if result else None
 
 
 def _paired_error(one: str, other: str) -> float | None:
@@ -146,7 +195,3 @@ def _paired_error(one: str, other: str) -> float | None:
     if len(one) != len(other) or len(one) < 2:
         return None
     return stdev(int(a) - int(b) for a, b in zip(one, other, strict=True)) / math.sqrt(len(one))
-
-
-def _is_accuracy(metric: str) -> bool:
-    return metric.startswith("acc")

@@ -21,9 +21,10 @@ def row(
     tasks: Mapping[str, str] | None = None,
     seed: int = 0,
     seeds: bool = False,
+    scores: Mapping[str, float] | None = None,
     **axes: Any,
 ) -> dict[str, Any]:
-    """A finished run; `tasks` gives the hits of each task."""
+    """A finished run; `tasks` gives the hits of each task, `scores` those of tasks measured by their perplexity."""
     measures: dict[str, list[float | None]] = {
         "parameters": [1000 * (1 - ratio / 100), None],
         "ratio": [ratio, None],
@@ -40,6 +41,9 @@ def row(
         items[task] = hits
     if tasks:
         measures["accuracy"] = [sum(measures[task][0] or 0 for task in tasks) / len(tasks), 3.0]
+    for task, score in (scores or {}).items():
+        measures[task] = [score, None]
+    told = {task: {"name": "word_perplexity", "less_is_better": True, "grows": True} for task in scores or {}}
     return {
         "id": f"{name}{seed}",
         "kind": kind,
@@ -51,6 +55,7 @@ def row(
         "follows": "",
         "state": "done",
         "measures": measures,
+        "metrics": told,
         "items": items,
         "protocols": PROTOCOLS,
         "removed_layers": [],

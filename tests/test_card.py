@@ -98,8 +98,8 @@ def test_the_body_sets_the_models_side_by_side(report: dict[str, Any]) -> None:
     for line in (
         "| parameters | 134,515,008 | 94,160,000 |",
         "| perplexity | 14.120 ± 0.510 | 21.180 ± 0.790 |",
-        "| boolq | acc | 61.0 ± 3.4 | 56.0 ± 3.4 | -5.0 ± 4.8 |",
-        "| average of 3 tasks |  | 64.5 ± 2.0 | 59.5 ± 2.0 | -5.0 ± 2.8 |",
+        "| boolq | acc, % | 61.0 ± 3.4 | 56.0 ± 3.4 | -5.0 ± 4.8 |",
+        "| average of 3 tasks | % | 64.5 ± 2.0 | 59.5 ± 2.0 | -5.0 ± 2.8 |",
     ):
         assert f"\n{line}\n" in card
 

@@ -31,11 +31,23 @@ def folder(path: Path, **measured: Any) -> Path:
 def test_runs_stand_side_by_side(tmp_path: Path) -> None:
     one = read_result(folder(tmp_path / "one", perplexity=perplexity(30.0), tasks=tasks(0.5)))
     (tmp_path / "two.json").write_text(json.dumps({"model": "m", "tasks": tasks(0.25)}))
-    rows = dict(compare([one, read_result(tmp_path / "two.json")]))
+    rows = {row.name: row.values for row in compare([one, read_result(tmp_path / "two.json")])}
     assert list(rows) == ["perplexity", "one", "two", "average of 2 tasks"]
     assert [found and found.value for found in rows["perplexity"]] == [30.0, None]
     assert [found and found.value for found in rows["average of 2 tasks"]] == [50.0, 25.0]
     assert (one.name, one.parameters) == ("one", 7)
+
+
+def test_each_metric_keeps_its_unit_and_only_scores_of_one_kind_are_averaged(tmp_path: Path) -> None:
+    measured = tasks(0.5)
+    measured["tasks"]["w"] = {"metric": "word_perplexity", "value": 21.5}
+    rows = compare([read_result(folder(tmp_path / "one", tasks=measured))])
+    assert [(row.name, row.scale.unit, row.values[0] and row.values[0].value) for row in rows] == [
+        ("one", "%", 50.0),
+        ("two", "%", 50.0),
+        ("w", "", 21.5),
+        ("average of the 2 tasks in %", "%", 50.0),
+    ]
 
 
 @pytest.mark.parametrize(

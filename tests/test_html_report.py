@@ -81,7 +81,7 @@ def page(html: str) -> Page:
         "merge layers 25-28 into one",
         "perplexity 14.12 ± 0.51 21.18 ± 0.79 × 1.50",
         "16352 tokens scored in non-overlapping windows of 512, BOS: none",
-        "boolq acc 61.0 ± 3.4 56.0 ± 3.4 −5.0 ± 4.8 200",
+        "boolq acc, % 61.0 ± 3.4 56.0 ± 3.4 −5.0 ± 4.8 200",
         "lm-eval 0.4.13, 0-shot, the first 200 items of each task",
         "What is the capital of France? dense The capital of France is Paris. compressed Paris is the capital.",
         "8 803.2 1,124.5 × 1.40 1.36 – 1.45",
@@ -142,7 +142,7 @@ def test_links_lead_to_sections_that_are_there(page: Page) -> None:
     ("key", "gone"),
     [
         ("perplexity", "non-overlapping windows"),
-        ("tasks", "Accuracies in percent"),
+        ("tasks", "the first 200 items of each task"),
         ("answers", "Answers"),
         ("notes", "flatters"),
         ("calibration", "Calibration"),
@@ -180,7 +180,7 @@ def test_a_model_that_was_not_measured_leaves_a_dash() -> None:
     del report["tasks"]["dense"]
     text = Page(page_of(report)).text
     assert "perplexity – 21.18 ± 0.79 –" in text
-    assert "boolq acc – 56.0 ± 3.4 – 200" in text
+    assert "boolq acc, % – 56.0 ± 3.4 – 200" in text
 
 
 def test_the_speed_of_one_model_alone_has_no_row() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from swm.summary import Measured, Row, perplexity_row, task_rows, tasks_sentence
+from swm.summary import Measured, Row, error_sentence, perplexity_row, task_rows, tasks_sentence
 
 
 def _result(**values: float) -> dict[str, Any]:
@@ -28,10 +28,36 @@ def test_a_metric_that_is_no_accuracy_keeps_its_unit() -> None:
     assert task_rows({"tasks": {"dense": result}}) == [Row("w", "word_perplexity", Measured(12.0), None)]
 
 
-def test_the_average_of_accuracies_and_others_is_no_percent() -> None:
+def test_accuracies_and_perplexities_have_no_average_whatever_an_old_report_says() -> None:
     result = _result(a=0.5)
     result["tasks"]["w"] = {"metric": "word_perplexity", "value": 12.0}
-    assert task_rows({"tasks": {"dense": result}})[-1].dense == Measured(0.5, 0.02)
+    assert [row.name for row in task_rows({"tasks": {"dense": result}})] == ["a", "w"]
+
+
+def test_the_average_is_over_the_tasks_of_one_kind() -> None:
+    result = _result(a=0.5, b=0.25)
+    result["tasks"]["w"] = {"metric": "word_perplexity", "value": 12.0}
+    mean = task_rows({"tasks": {"dense": result}})[-1]
+    assert (mean.name, mean.scale.unit) == ("average of the 2 tasks in %", "%")
+    assert mean.dense == Measured(37.5, pytest.approx(3 / 2**0.5))
+
+
+@pytest.mark.parametrize(
+    ("paired", "words"),
+    [
+        (("1100", "1000"), "The error of a difference is that of the items' own differences"),
+        ((None, None), "The error of a difference takes the two models for independent"),
+        (("1100", None), "The error of the difference of b takes the two models for independent"),
+    ],
+)
+def test_what_is_said_of_the_error_of_a_difference_is_what_was_computed(
+    paired: tuple[str | None, ...], words: str
+) -> None:
+    tasks = _result(a=0.5, b=0.5)
+    for task, hits in zip(tasks["tasks"].values(), paired, strict=True):
+        if hits:
+            task["hits"] = hits
+    assert error_sentence(task_rows({"tasks": {"dense": tasks, "compressed": tasks}})[:2]).startswith(words)
 
 
 def test_the_error_of_a_difference_is_the_root_of_the_sum_of_squares() -> None:

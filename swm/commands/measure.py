@@ -63,15 +63,17 @@ def compare(
     """Show what several runs measured side by side; different protocols are refused."""
     from swm.comparison import compare as compared
     from swm.comparison import read_result
-    from swm.console import shown, table
+    from swm.console import shown, table, titled
 
     found = [read_result(path) for path in results]
     rows = compared(found)
     if as_json:
         names = [result.name for result in found]
-        print_json({what: dict(zip(names, [v and vars(v) for v in values], strict=True)) for what, values in rows})
+        print_json(
+            {row.name: dict(zip(names, [value and vars(value) for value in row.values], strict=True)) for row in rows}
+        )
         return
-    cells = [[what, *(shown(value) for value in values)] for what, values in rows]
+    cells = [[titled(row.name, row.scale), *(shown(value, row.scale) for value in row.values)] for row in rows]
     out().print(table("", ["", *(result.name for result in found)], cells))
 
 

@@ -129,7 +129,7 @@ def _told(row: Row) -> str:
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
     from swm.console import table
-    from swm.study.measures import named
+    from swm.study.measures import named, scale_of
     from swm.study.results import PAGE, ranked
     from swm.study.table import measures, tidy
 
@@ -144,7 +144,8 @@ def _show(results: Results, quiet: bool, as_json: bool) -> None:
         for point in ranked(results):
             cells = [point.estimates.get(name) for name in columns]
             lines.append([point.name, *("–" if cell is None else _number(cell.value, cell.half) for cell in cells)])
-        console.print(table(results.title, ["run", *map(named, columns)], lines))
+        heads = [named(name, scale_of(name, results.rows)) for name in columns]
+        console.print(table(results.title, ["run", *heads], lines))
         for verdict in results.verdicts:
             console.print(verdict.sentence, highlight=False, markup=False)
     typer.echo(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from swm.summary import task_rows
+from swm.metrics import PERPLEXITY, SHARE, Metric
+from swm.summary import Row, task_rows
 
 MEAN = "accuracy"
 # What every study has, with what it is called in tables and figures.
@@ -19,19 +21,38 @@ LABELS: Mapping[str, str] = {
     "decode": "decode, times as fast",
     "seconds": "seconds",
 }
-LESS_IS_BETTER = ("parameters", "layers", "perplexity", "seconds")
+SCALES: Mapping[str, Metric] = {
+    "parameters": Metric("parameters", True, decimals=0),
+    "ratio": SHARE,
+    "layers": Metric("layers", True, decimals=0),
+    "perplexity": PERPLEXITY,
+    MEAN: SHARE,
+    "prefill": Metric("prefill", decimals=2),
+    "decode": Metric("decode", decimals=2),
+    "seconds": Metric("seconds", True, decimals=0),
+}
 # What a Pareto front is about, as far as it was measured.
 TRADED = ("parameters", "perplexity", MEAN, "prefill", "decode")
 
 
-def less_is_better(measure: str) -> bool:
-    """Whether a lower number is the better one."""
-    return measure in LESS_IS_BETTER
+def scale_of(measure: str, rows: Iterable[Mapping[str, Any]]) -> Metric:
+    """The unit and the direction of a measure; a task of rows that do not say has accuracies."""
+    told = (row["metrics"][measure] for row in rows if measure in (row.get("metrics") or {}))
+    return SCALES.get(measure) or next((Metric(**found) for found in told), SHARE)
 
 
-def named(measure: str) -> str:
+def named(measure: str, scale: Metric) -> str:
     """What people read."""
-    return LABELS.get(measure, f"{measure}, %")
+    return LABELS.get(measure) or ", ".join(filter(None, [measure, scale.unit or scale.name]))
+
+
+def metrics_of(report: Mapping[str, Any], which: str) -> dict[str, dict[str, Any]]:
+    """What `scale_of` reads: the metric of every task of one model."""
+    return {row.name: asdict(row.scale) for row in _rows(report, which) if row.metric}
+
+
+def _rows(report: Mapping[str, Any], which: str) -> list[Row]:
+    return task_rows({"tasks": {which: report["tasks"][which]}}) if which in report.get("tasks", {}) else []
 
 
 def items_of(report: Mapping[str, Any], which: str) -> dict[str, Any]:
@@ -45,7 +66,7 @@ def items_of(report: Mapping[str, Any], which: str) -> dict[str, Any]:
 
 
 def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Every measure of one model in a report as `[value, standard error]`; accuracies in percent.
+    """Every measure of one model in a report as `[value, standard error]`; shares in percent.
 
     Speed is that of the compressed model in dense ones, its error that of the median's 95 % interval.
     """
@@ -58,8 +79,7 @@ def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any])
     perplexity = report.get("perplexity", {}).get(which)
     if perplexity:
         found["perplexity"] = [perplexity["value"], perplexity.get("standard_error")]
-    rows = task_rows({"tasks": {which: report["tasks"][which]}}) if which in report.get("tasks", {}) else []
-    for row in rows:
+    for row in _rows(report, which):
         measured = row.dense if which == "dense" else row.compressed
         if measured is not None:
             found[row.name if row.metric else MEAN] = [measured.value, measured.error]

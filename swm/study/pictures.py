@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from swm.errors import StudyError
 from swm.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
+from swm.metrics import Metric
 from swm.study.cases import INSTEAD
 from swm.study.description import Figure, label, nearest_key
-from swm.study.measures import LABELS, MEAN, named
+from swm.study.measures import LABELS, MEAN, SCALES, named, scale_of
 from swm.study.table import Estimate, Point, axes, pareto
 
 if TYPE_CHECKING:
@@ -89,14 +90,21 @@ class _Ready:
         else:
             self._bars(axes_, measures, shown, places)
         self._dense(axes_, measures)
-        if measures == ["perplexity"]:
+        if all(self._scale(measure).grows for measure in measures):
             axes_.set_yscale("log")
-        axes_.set_xlabel(named(self.x) if self.x in LABELS else self.figure.x.rpartition(".")[2])
-        axes_.set_ylabel(named(measures[0]) if len(measures) == 1 else "accuracy, %")
+        axes_.set_xlabel(self._named(self.x) if self.x in LABELS else self.figure.x.rpartition(".")[2])
+        alike = all(self._scale(measure).share for measure in measures)
+        axes_.set_ylabel(self._named(measures[0]) if len(measures) == 1 else "accuracy, %" if alike else "")
         axes_.yaxis.grid(color=LINE, linewidth=0.6)
         axes_.set_axisbelow(True)
         if axes_.get_legend_handles_labels()[0]:
             axes_.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, borderaxespad=0, handlelength=2)
+
+    def _scale(self, measure: str) -> Metric:
+        return scale_of(measure, [row for point in self.points for row in point.rows])
+
+    def _named(self, measure: str) -> str:
+        return named(measure, self._scale(measure))
 
     def _place(self, point: Point) -> Any:
         if self.x in point.estimates and self.x not in point.axes:
@@ -139,7 +147,7 @@ class _Ready:
                 markersize=4.5,
                 capsize=2.5,
                 elinewidth=0.9,
-                label=", ".join(filter(None, [group, named(measure) if several else ""])) or None,
+                label=", ".join(filter(None, [group, self._named(measure) if several else ""])) or None,
                 # Side by side, or the intervals at one place would hide each other.
                 transform=offset_copy(
                     axes_.transData, axes_.get_figure(root=True), (colour - (len(lines) - 1) / 2) * 3, units="points"
@@ -162,7 +170,7 @@ class _Ready:
                 yerr=[point.estimates[measure].half or 0 for point in have],
                 color=LINE if trivial else COLOURS[i % len(COLOURS)],
                 error_kw={"ecolor": INK, "capsize": 2.5, "elinewidth": 0.9},
-                label=", ".join(filter(None, [group, named(measure) if len(measures) > 1 else ""])) or None,
+                label=", ".join(filter(None, [group, self._named(measure) if len(measures) > 1 else ""])) or None,
             )
         axes_.set_xticks(range(len(places)), [label(place) for place in places], rotation=15, ha="right")
 
@@ -192,7 +200,7 @@ def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
         if measure == "perplexity":
             axes_.set_yscale("log")
         axes_.set_xlabel("parameters, millions")
-        axes_.set_ylabel(named(measure))
+        axes_.set_ylabel(named(measure, SCALES[measure]))
         axes_.yaxis.grid(color=LINE, linewidth=0.6)
         axes_.set_axisbelow(True)
     canvas.suptitle("Size and quality", x=0.01, ha="left", fontsize=11, fontweight="bold")

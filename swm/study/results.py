@@ -20,7 +20,7 @@ from swm.interfaces.executor import Row
 from swm.plugins import load_plugins
 from swm.study.description import Figure, label, read_figures
 from swm.study.journal import STUDY, Journal
-from swm.study.measures import named
+from swm.study.measures import named, scale_of
 from swm.study.pictures import write_pictures
 from swm.study.table import Point, axes, cost, measures, pareto, points, rank_key, tidy, write_table
 from swm.study.verdict import Verdict, verdicts
@@ -97,10 +97,10 @@ def page(results: Results, pictures: Mapping[str, str]) -> str:
     return environment.get_template("study.html").render(
         title=results.title,
         verdicts=[verdict.sentence for verdict in results.verdicts],
-        rank_by=results.rank_by and named(results.rank_by),
+        rank_by=results.rank_by and named(results.rank_by, scale_of(results.rank_by, results.rows)),
         pictures={name: Markup(_inline(text)) for name, text in pictures.items()},
         axes=list(axes(results.rows).values()),
-        measures=[named(name) for name in columns],
+        measures=[named(name, scale_of(name, results.rows)) for name in columns],
         lines=[_line(point, results, columns, front) for point in results.points],
         failed=[row for row in results.rows if row["state"] != "done"],
         done=sum(row["state"] == "done" for row in results.rows),

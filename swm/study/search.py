@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from filelock import FileLock
 
-from swm.errors import RecipeError, SwmError, unknown
+from swm.errors import RecipeError, StudyError, SwmError
 from swm.interfaces.executor import Row
 from swm.progress import Progress
 from swm.study.cases import Case, CaseMaker, check, mistakes, varied
 from swm.study.description import LoadedStudy, Race, Range, Search, label
 from swm.study.journal import Journal
-from swm.study.measures import MEAN, less_is_better
+from swm.study.objectives import directions
 from swm.study.running import Running, Source, Tally
 from swm.study.worker import carry_out
 
@@ -154,7 +155,7 @@ class Searched(Source):
         from optuna.trial import TrialState
 
         values = [(row.get("measures") or {}).get(name, (None,))[0] for name in self.wanted.objectives]
-        if row["state"] != "done" or None in values:
+        if row["state"] != "done" or any(value is None or math.isnan(value) for value in values):
             self._end(candidate, state=TrialState.FAIL)
             return
         race = self.wanted.race
@@ -227,23 +228,33 @@ def _pruner(race: Race | None) -> Any:
     return OneIn()
 
 
-def open_search(loaded: LoadedStudy, journal: Journal) -> Any:
-    """Optuna's study in a journal file, which several processes may share (https://optuna.org)."""
+def open_search(loaded: LoadedStudy, journal: Journal, ways: Sequence[str] = ()) -> Any:
+    """Optuna's study in a journal file, which several processes may share (https://optuna.org).
+
+    `ways` are the directions of the objectives, found out if not given. Raises StudyError where the folder's search
+    was begun with others.
+    """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     wanted = loaded.study.search
     assert wanted is not None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    directions = ["minimize" if less_is_better(name) else "maximize" for name in wanted.objectives]
-    usual = "tpe" if len(directions) == 1 else "nsga2"
+    ways = list(ways or _directions(loaded))
+    usual = "tpe" if len(ways) == 1 else "nsga2"
     study = optuna.create_study(
         study_name="swm",
         storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal.folder / STORAGE))),
-        directions=directions,
+        directions=ways,
         pruner=_pruner(wanted.race),
         load_if_exists=True,
     )
+    begun = [direction.name.lower() for direction in study.directions]
+    if begun != ways:
+        raise StudyError(
+            f"the search in {journal.folder} was begun to {' and '.join(begun)} its objectives, this one is to "
+            f"{' and '.join(ways)} them; choose another folder"
+        )
     # A search that goes on must not draw what it drew at its start once more.
     seed = loaded.study.recipe.get("seed", 0) + len(study.get_trials(deepcopy=False))
     study.sampler = _sampler(usual if wanted.sampler == "auto" else wanted.sampler, seed)
@@ -256,17 +267,22 @@ def run_search(
     progress: Progress,
     tell: Callable[[Row], None],
     retry_failed: bool = False,
+    *,
+    ways: Sequence[str] = (),
 ) -> Tally:
     """Run what Optuna asks for on the study's executor."""
     wanted = loaded.study.search
     assert wanted is not None
-    source = Searched(open_search(loaded, journal), wanted, CaseMaker(loaded), loaded, journal)
+    source = Searched(open_search(loaded, journal, ways), wanted, CaseMaker(loaded), loaded, journal)
     with loaded.study.executor.open(carry_out) as pool:
         return Running(loaded, journal, source, pool, progress, tell, retry_failed).run()
 
 
-def check_search(loaded: LoadedStudy) -> None:
-    """Raise an SwmError for what can be known to be wrong before the search begins: keys, objectives, first values."""
+def check_search(loaded: LoadedStudy) -> list[str]:
+    """The direction of every objective.
+
+    Raises an SwmError for what can be known to be wrong before the search begins: keys, objectives, first values.
+    """
     check_installed()
     wanted = loaded.study.search
     assert wanted is not None
@@ -283,14 +299,16 @@ def check_search(loaded: LoadedStudy) -> None:
                 wrong.append((f"{key} {label(name)}", error))
     if wrong:
         raise mistakes(wrong)
-    recipe = maker.build(varied(loaded.study.recipe, first))
-    measured = ["parameters", "ratio", "layers", "seconds"]
-    measured += ["perplexity"] if recipe.evaluate.perplexity is not None else []
-    measured += ["prefill", "decode"] if recipe.evaluate.speed is not None else []
-    measured += [MEAN, *recipe.evaluate.tasks] if recipe.evaluate.tasks else []
-    for i, name in enumerate(wanted.objectives):
-        if name not in measured and "seven" not in measured:
-            raise RecipeError(unknown("measure", name, measured), ("search", "objectives", i))
+    return _directions(loaded)
+
+
+def _directions(loaded: LoadedStudy) -> list[str]:
+    wanted = loaded.study.search
+    assert wanted is not None
+    first = {key: _first(room) for key, room in wanted.space.items()}
+    if wanted.race is not None:
+        first[wanted.race.key] = wanted.race.steps[0]
+    return directions(CaseMaker(loaded).build(varied(loaded.study.recipe, first)), wanted.objectives)
 
 
 def _first(room: Any) -> Any:

@@ -57,8 +57,7 @@ def run_study(
 def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[..., Tally]:
     """What runs the study, once all of it has been checked."""
     if loaded.study.search is not None:
-        check_search(loaded)
-        return run_search
+        return partial(run_search, ways=check_search(loaded))
     cases = make_cases(loaded)
     for line in cases.left_out:
         note(f"baseline left out: {line}")

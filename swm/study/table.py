@@ -15,8 +15,9 @@ from typing import Any
 
 from swm.errors import StudyError, unknown
 from swm.interfaces.executor import Row
+from swm.metrics import Metric
 from swm.study.cases import short_names
-from swm.study.measures import LABELS, MEAN, TRADED, less_is_better
+from swm.study.measures import LABELS, MEAN, TRADED, scale_of
 
 FIXED = ("id", "kind", "name", "seed", "state")
 INTERVAL = 0.95
@@ -66,6 +67,10 @@ class Point:
             return self.estimates[measure].value
         found = self.axes.get(measure)
         return float(found) if isinstance(found, int | float) else None
+
+    def scale(self, measure: str) -> Metric:
+        """The unit and the direction of a measure."""
+        return scale_of(measure, self.rows)
 
 
 def done(rows: Iterable[Row]) -> list[Row]:
@@ -221,6 +226,8 @@ def pareto(found: Sequence[Point]) -> set[str]:
 
 
 def cost(point: Point, measure: str) -> float:
-    """A measure of a point so that less is better."""
+    """A measure of a point so that less is better; what is not a number is worse than everything."""
     value = point.estimates[measure].value
-    return value if less_is_better(measure) else -value
+    if math.isnan(value):
+        return math.inf
+    return value if point.scale(measure).less_is_better else -value

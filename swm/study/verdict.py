@@ -11,7 +11,7 @@ from typing import Any
 
 from swm.html_format import fixed
 from swm.interfaces.executor import Row
-from swm.study.measures import LABELS, MEAN
+from swm.study.measures import LABELS, MEAN, scale_of
 from swm.study.table import Point, cost
 
 # Removed shares that differ by less than this many points are one budget.
@@ -161,7 +161,8 @@ def _seed_error(one: Point, other: Point, measure: str) -> float:
 def _paired(mine: Sequence[Row], theirs: Sequence[Row], measure: str) -> tuple[float, float] | None:
     """The difference (positive is better for `mine`) and its error over items; None where items are not known."""
     if measure == MEAN:
-        tasks = [name for name in mine[0]["measures"] if name not in LABELS]
+        measured = [name for name in mine[0]["measures"] if name not in LABELS]
+        tasks = [name for name in measured if scale_of(name, mine).averaged]
         found = [_paired(mine, theirs, task) for task in tasks]
         known = [pair for pair in found if pair is not None]
         if len(known) < len(tasks) or not tasks:
@@ -188,7 +189,8 @@ def _numbers(row: Row, measure: str) -> list[float]:
     if not found:
         return []
     if isinstance(found, str):
-        return [100.0 * int(digit) for digit in found]
+        scale = scale_of(measure, [row])
+        return [(-1.0 if scale.less_is_better else 1.0) * scale.factor * int(digit) for digit in found]
     protocol: Mapping[str, Any] = row["protocols"]["perplexity"]
     tokens = protocol["scored_tokens"] / protocol["windows"]
     return [-nats / tokens for nats in found]

@@ -23,7 +23,7 @@ from swm.preparation import prepare
 from swm.progress import Silent
 from swm.recipe import Recipe, build_recipe
 from swm.report import write_json, write_yaml
-from swm.study.measures import items_of, measures_of
+from swm.study.measures import items_of, measures_of, metrics_of
 from swm.view import ModelView
 
 ROW = "row.json"
@@ -86,6 +86,7 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
     return {
         "state": "done",
         "measures": measures_of(result.report, "compressed", result.speed),
+        "metrics": metrics_of(result.report, "compressed"),
         "items": items_of(result.report, "compressed"),
         "protocols": _protocols(result.report, "compressed"),
         "removed_layers": removed,
@@ -108,6 +109,7 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
     return {
         "state": "done",
         "measures": measures_of(report, "dense", {}),
+        "metrics": metrics_of(report, "dense"),
         "items": items_of(report, "dense"),
         "protocols": _protocols(report, "dense"),
         "removed_layers": [],

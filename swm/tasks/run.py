@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from swm.errors import RecipeError, brief
+from swm.metrics import average
 from swm.progress import Progress
 from swm.tasks.harness import quiet_harness
 from swm.tasks.sources import PreparedTasks
@@ -24,9 +24,9 @@ def run_tasks(
     label: str = "tasks",
     batch_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Score of every task with its standard error, their unweighted mean, and the protocol.
+    """Score of every task with its standard error, the mean of those in percent, and the protocol.
 
-    The mean's standard error is `sqrt(sum of squares) / n`. Scores that are no mean over documents have none.
+    Scores that are no mean over documents have no standard error.
     Raises ModelError when the model's scores are not finite, RecipeError for a task that lm-eval refuses to run.
     """
     with quiet_harness(), _evaluating(model):
@@ -48,11 +48,8 @@ def run_tasks(
         except ValueError as error:
             raise RecipeError(f"lm-eval cannot run the tasks: {brief(error)}", ("tasks",)) from error
         rows = {name: _row(prepared, name, found) for name in prepared.tasks}
-    values = [row["value"] for row in rows.values()]
-    mean = {"value": sum(values) / len(values)}
-    if all("standard_error" in row for row in rows.values()):
-        mean["standard_error"] = math.sqrt(sum(row["standard_error"] ** 2 for row in rows.values())) / len(rows)
-    return dict(tasks=rows, average=mean, protocol=prepared.record)
+    mean = average(rows)
+    return dict(tasks=rows, **({} if mean is None else dict(average=mean)), protocol=prepared.record)
 
 
 def check_comparable(one: dict[str, Any], other: dict[str, Any]) -> None:
@@ -76,7 +73,10 @@ def _row(prepared: PreparedTasks, name: str, found: dict[str, Any]) -> dict[str,
     metric = prepared.metric(name, reported)
     kind = next(kind for known, kind in scores if known == metric)
     values = [sample[metric] for sample in found["samples"][name] if sample["filter"] == kind and metric in sample]
-    row = {"metric": metric, "value": float(scores[metric, kind])}
+    row: dict[str, Any] = {"metric": metric, "value": float(scores[metric, kind])}
+    higher = task.higher_is_better().get(metric)
+    if higher is not None:
+        row["higher_is_better"] = bool(higher)
     if len(values) > 1 and task.aggregation().get(metric) is mean:
         row["standard_error"] = float(mean_stderr(values))
     row["items"] = len(values)

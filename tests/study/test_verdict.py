@@ -95,3 +95,16 @@ def test_perplexity_tells_what_the_tasks_cannot() -> None:
     assert verdict.sentence.endswith("then a: 8.17 ± 1.96; the difference exceeds the noise.")
     clear = [row("a", perplexity=8.0, tasks={"piqa": "1" * 40}), row("b", perplexity=7.0, tasks={"piqa": "0" * 40})]
     assert "By perplexity" not in verdicts(points(clear), "piqa")[0].sentence
+
+
+def test_a_task_measured_by_its_perplexity_is_won_by_the_lowest() -> None:
+    found = points([row("high", scores={"wiki": 30.0}), row("low", scores={"wiki": 20.0})])
+    [verdict] = verdicts(found, "wiki")
+    assert verdict.winner.name == "low"
+    assert compare(*found, "wiki").better_by == -10.0
+
+
+def test_what_is_not_a_number_wins_nothing() -> None:
+    found = points([row("broken", perplexity=math.nan), row("far", perplexity=math.inf), row("low", perplexity=9.0)])
+    [verdict] = verdicts(found, "perplexity")
+    assert verdict.winner.name == "low"

@@ -37,6 +37,7 @@ def test_scores_are_those_of_lm_eval(
         metric = SEVEN[name.removeprefix("offline_")].metric
         assert row == {
             "metric": metric,
+            "higher_is_better": True,
             "value": expected[name][f"{metric},none"],
             "standard_error": pytest.approx(expected[name][f"{metric}_stderr,none"]),
             "items": 20,

@@ -1,0 +1,101 @@
+"""How a score is shown and compared: its unit, its direction, its decimals, and with which others it is averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as people see it. `less_is_better` None means that nobody said which way is better."""
+
+    name: str
+    less_is_better: bool | None = False
+    share: bool = False
+    """Whether scores are shares from 0 to 1, which are shown in percent."""
+    decimals: int = 3
+    grows: bool = False
+    """Whether scores run over orders of magnitude, so that axes are logarithmic."""
+
+    @property
+    def factor(self) -> int:
+        """What a recorded score is multiplied by where it is shown."""
+        return 100 if self.share else 1
+
+    @property
+    def unit(self) -> str:
+        """`%`, or nothing."""
+        return "%" if self.share else ""
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a mean over tasks says something: shares of which more is better, and nothing else."""
+        return self.share and self.less_is_better is False
+
+    @property
+    def about(self) -> str:
+        """The name with the unit, and with the direction where less is better: `acc, %`."""
+        return ", ".join(part for part in (self.name, self.unit, "less is better" * bool(self.less_is_better)) if part)
+
+
+SHARE = Metric("", share=True, decimals=1)
+# Those of lm-eval that are no shares. What is not listed is shown as it was measured.
+KNOWN = {
+    metric.name: metric
+    for metric in (
+        *(Metric(name, True, decimals=2, grows=True) for name in ("perplexity", "word_perplexity", "byte_perplexity")),
+        Metric("bits_per_byte", True, decimals=4),
+        Metric("brier_score", True),
+        Metric("ter", True, decimals=1),
+        Metric("bleu", decimals=1),
+        Metric("chrf", decimals=1),
+        Metric("chrf++", decimals=1),
+        Metric("mcc"),
+    )
+}
+SHARES = ("acc", "exact_match", "em", "f1")
+PERPLEXITY = KNOWN["perplexity"]
+
+
+def metric_of(results: Iterable[Mapping[str, Any]]) -> Metric:
+    """The metric of results that models have for one task: `metric`, `value` and, where known, `higher_is_better`.
+
+    A score above 1 is no share, whatever it is called: some tasks give `f1` in percent.
+    """
+    found = list(results)
+    name = next((str(result["metric"]) for result in found if result.get("metric")), "")
+    higher = next((result["higher_is_better"] for result in found if result.get("higher_is_better") is not None), None)
+    values = [result.get("value") for result in found]
+    above = any(isinstance(value, int | float) and 1 < value < math.inf for value in values)
+    known = KNOWN.get(name)
+    if name in SHARES or name.startswith("acc_"):
+        known = Metric(name, share=not above, decimals=1)
+    if known is None:
+        return Metric(name, None if higher is None else not higher)
+    return known if higher is None else Metric(name, not higher, known.share, known.decimals, known.grows)
+
+
+def average(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The unweighted mean of the tasks whose scores are of one kind, and its standard error; None without any.
+
+    The error is `sqrt(sum of squares) / n`, as if no two tasks had an item in common.
+    """
+    alike = [task for task in tasks.values() if metric_of([task]).averaged]
+    if not alike:
+        return None
+    mean: dict[str, Any] = {"value": sum(task["value"] for task in alike) / len(alike)}
+    if all(task.get("standard_error") is not None for task in alike):
+        mean["standard_error"] = math.sqrt(sum(task["standard_error"] ** 2 for task in alike)) / len(alike)
+    return mean
+
+
+def number(value: float, digits: int, sign: str = "") -> str:
+    """A number with so many digits after the point, words for those that have none: `1,234.5`, `∞`, `not a number`."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else f"{'-' if value < 0 else ''}∞"
+    text = f"{value:{sign},.{digits}f}"
+    # Minus nothing is nothing.
+    return text if any(c in "123456789" for c in text) else text.lstrip("-+")

@@ -1,0 +1,64 @@
+"""Which measures a recipe gives, and which way is better, known before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swm.errors import RecipeError, unknown
+from swm.metrics import SHARE, Metric, metric_of
+from swm.recipe import Recipe
+from swm.study.measures import MEAN, SCALES
+from swm.tasks.protocol import TaskProtocol
+from swm.tasks.sources import prepare_tasks
+from swm.tasks.stock import SEVEN
+
+ALWAYS = ("parameters", "ratio", "layers", "seconds")
+
+
+def directions(recipe: Recipe, objectives: Sequence[str]) -> list[str]:
+    """`minimize` or `maximize` for each objective of a search, as Optuna calls them.
+
+    Raises RecipeError for what the recipe does not measure, and for a metric that has no direction.
+    """
+    scales = _scales(recipe, objectives)
+    found = []
+    for i, name in enumerate(objectives):
+        if name not in scales:
+            raise RecipeError(unknown("measure", name, scales), ("search", "objectives", i))
+        less = scales[name].less_is_better
+        if less is None:
+            raise RecipeError(
+                f"'{name}' is measured by {scales[name].name}, of which nobody says whether more is better; add "
+                "higher_is_better to the metric in the task's file",
+                ("search", "objectives", i),
+            )
+        found.append("minimize" if less else "maximize")
+    return found
+
+
+def _scales(recipe: Recipe, objectives: Sequence[str]) -> dict[str, Metric]:
+    measured = [*ALWAYS]
+    measured += ["perplexity"] if recipe.evaluate.perplexity is not None else []
+    measured += ["prefill", "decode"] if recipe.evaluate.speed is not None else []
+    scales = {name: SCALES[name] for name in measured}
+    protocol = recipe.evaluate.task_protocol()
+    if protocol is None:
+        return scales
+    needed = any(name not in scales for name in objectives)
+    tasks = _tasks(protocol) if needed else {}
+    alike = [scale for scale in tasks.values() if scale.averaged]
+    return {**scales, **({MEAN: SCALES[MEAN]} if len(alike) > 1 else {}), **tasks}
+
+
+def _tasks(protocol: TaskProtocol) -> dict[str, Metric]:
+    """The metric of every task. Those of others than the seven must be read for it, data and all."""
+    names = protocol.names()
+    if all(name in SEVEN for name in names) and not protocol.include_path:
+        return dict.fromkeys(names, SHARE)
+    prepared = prepare_tasks(protocol)
+    found = {}
+    for name, task in prepared.tasks.items():
+        higher = task.higher_is_better()
+        metric = prepared.metric(name, list(higher))
+        found[name] = metric_of([{"metric": metric, "higher_is_better": higher.get(metric)}])
+    return found

@@ -1,0 +1,67 @@
+"""Which way a search goes, by the metrics of the tasks themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swm.errors import RecipeError
+from swm.recipe import Recipe
+from swm.study.cases import CaseMaker
+from swm.study.description import LoadedStudy
+from swm.study.objectives import directions
+
+TASK = """\
+dataset_path: json
+dataset_kwargs: {data_files: {test: %s}}
+test_split: test
+output_type: %s
+doc_to_text: '{{q}}'
+doc_to_choice: '{{a}}'
+doc_to_target: '%s'
+"""
+
+
+@pytest.fixture
+def recipe(loaded: Callable[..., LoadedStudy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """Tasks of a folder: two accuracies, a perplexity, and a metric that has no direction."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps([{"q": "Once there was", "a": [" a", " the"], "l": 0}] * 2))
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    choice, rolling = (data, "multiple_choice", "{{l}}"), (data, "loglikelihood_rolling", "{{q}}")
+    for name, form, metric in (
+        ("one", choice, "acc"),
+        ("two", choice, "acc"),
+        ("text", rolling, "word_perplexity"),
+    ):
+        (folder / f"{name}.yaml").write_text(f"task: {name}\n{TASK % form}metric_list: [{{metric: {metric}}}]\n")
+    evaluate: dict[str, Any] = {"tasks": ["one", "two", "text"], "include_path": [str(folder)]}
+    study = loaded(recipe={"evaluate": evaluate})
+    return CaseMaker(study).build(study.study.recipe)
+
+
+def test_a_perplexity_is_minimised_and_an_accuracy_maximised(recipe: Recipe) -> None:
+    assert directions(recipe, ["text", "one", "accuracy", "parameters"]) == [
+        "minimize",
+        "maximize",
+        "maximize",
+        "minimize",
+    ]
+
+
+@pytest.mark.parametrize("name", ["perplexity", "prefill", "txt"])
+def test_what_is_not_measured_is_no_objective(recipe: Recipe, name: str) -> None:
+    with pytest.raises(RecipeError, match=f"unknown measure '{name}'; allowed: accuracy, layers, one,"):
+        directions(recipe, [name])
+
+
+def test_without_two_accuracies_there_is_no_mean_to_search_for(recipe: Recipe) -> None:
+    object.__setattr__(recipe.evaluate, "tasks", ["one", "text"])
+    with pytest.raises(RecipeError, match="unknown measure 'accuracy'"):
+        directions(recipe, ["accuracy"])
