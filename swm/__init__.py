@@ -6,11 +6,14 @@ The names below are the public interface. They are imported when they are first 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# Without typing's constant: `python -m swm` reads this file while the working folder is on the path.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from swm.budget import ModelShape, Target
     from swm.calibration import Calibration
     from swm.errors import (

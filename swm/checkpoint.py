@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from swm import children, reload
 from swm.errors import CheckpointError, ModelError
 from swm.modelling import Export
 from swm.processes import ENVIRONMENT
 from swm.quiet import quiet_transformers
-from swm.reload import generate
 
 # Whatever else a parent folder holds that belongs to its tokenizer or its licence.
 COMPANIONS = (
@@ -68,7 +67,7 @@ def probe(model: Any, ids: Tensor) -> Probe:
     if not torch.isfinite(logits).all():
         raise ModelError("the model's logits are not a number or infinite")
     with quiet_transformers():
-        generated = generate(model, ids[:1], GENERATED_TOKENS).cpu()
+        generated = reload.generate(model, ids[:1], GENERATED_TOKENS).cpu()
     return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
 
 
@@ -205,12 +204,11 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
             file,
             metadata={"threads": str(torch.get_num_threads()), "device": before.device},
         )
-        command = [sys.executable, "-m", "swm.reload", str(folder), str(file)]
-        if trust_remote_code:
-            command.append("--trust-remote-code")
+        options = ["--trust-remote-code"] if trust_remote_code else []
+        command = children.command(reload.__file__, str(folder), str(file), *options)
         # It is alone, whatever this process belongs to.
-        environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
-        done = subprocess.run(command, capture_output=True, text=True, env={**environment, "HF_HUB_OFFLINE": "1"})
+        environment = {**children.environment(without=ENVIRONMENT), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         reason = said[-1] if said else f"the process that loads it ended with {done.returncode}"

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from swm.children import SAFE_PATH
 from swm.commands import cache, study
 from swm.commands.about import doctor, schema, strategies
 from swm.commands.author import new_plugin
@@ -31,6 +32,8 @@ def main() -> None:
     """The entry point: errors of the user in one line and exit code 2, no traceback."""
     # Libraries below print progress bars and advice of their own.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Whatever process a library or a plugin starts, too.
+    os.environ[SAFE_PATH] = "1"
     try:
         app()
     except SwmError as error:

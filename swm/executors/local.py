@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from swm.children import safe_path
 from swm.errors import WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
 
@@ -57,7 +58,9 @@ class _Processes:
 
     def _process(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, context, _begin, (os.getpid(), self._threads))
+        # Its locks start a process of Python's own that cleans up.
+        with safe_path():
+            return ProcessPoolExecutor(1, context, _begin, (os.getpid(), self._threads))
 
     def submit(self, job: Job) -> Future[Row]:
         process = self._free.pop()
@@ -76,7 +79,10 @@ class _Processes:
             else:
                 result.set_exception(error)
 
-        process.submit(self._work, job).add_done_callback(done)
+        # The first job starts the process.
+        with safe_path():
+            future = process.submit(self._work, job)
+        future.add_done_callback(done)
         return result
 
     def close(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from swm.children import safe_path
 from swm.errors import RecipeError, WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
 
@@ -46,17 +49,20 @@ class Ray(Executor):
     def open(self, work: Callable[[Job], Row]) -> Iterator[Pool]:
         import ray
 
-        ours = not ray.is_initialized()
-        if ours:
-            self._check_address()
+        if ray.is_initialized():
+            yield _Cluster(self, work)
+            return
+        self._check_address()
+        with TemporaryDirectory(prefix="swm-ray-") as empty:
             try:
-                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+                # Ray puts the folder in which it is called on the path of all workers.
+                with safe_path(), chdir(empty):
+                    ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise RecipeError(f"no Ray cluster at '{self.address}': {error}", ("executor", "address")) from None
-        try:
-            yield _Cluster(self, work)
-        finally:
-            if ours:
+            try:
+                yield _Cluster(self, work)
+            finally:
                 ray.shutdown()
 
     def _check_address(self) -> None:
@@ -83,7 +89,7 @@ class _Cluster:
             "max_retries": settings.retries,
         }
         self._task = ray.remote(**{key: value for key, value in options.items() if value})(_with_threads)
-        self._given = work, max(1, int(settings.cpus))
+        self._given = work, max(1, int(settings.cpus)), os.getcwd()
         # Ray queues what it has no room for, so that nodes which join later find work.
         self.slots = settings.at_most or 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / settings.cpus))
 
@@ -103,8 +109,10 @@ class _Cluster:
         return found
 
 
-def _with_threads(work: Callable[[Job], Row], threads: int, job: Job) -> Row:
+def _with_threads(work: Callable[[Job], Row], threads: int, folder: str, job: Job) -> Row:
     import torch
 
+    if os.path.isdir(folder):
+        os.chdir(folder)
     torch.set_num_threads(threads)
     return work(job)
