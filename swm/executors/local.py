@@ -19,13 +19,17 @@ from swm.children import safe_path
 from swm.errors import WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
 
+TRIES = 2
+DIED = "its process was killed, and so was the one that tried it again; most often the memory ran out"
+
 
 @dataclass(frozen=True)
 class Local(Executor):
     """`workers` processes on this machine, one unless told otherwise, which share its cores evenly.
 
-    A process does one run after the other. One that dies, as when memory runs out, takes its own run along and no
-    other; one whose study was killed ends by itself.
+    A process does one run after the other. One that dies, as when memory runs out, makes room for a new one, which
+    tries its run once more: the memory may have been another's. A run that two processes died of has failed, and no
+    other run with it. A process whose study was killed ends by itself.
     """
 
     name: ClassVar[str] = "local"
@@ -54,24 +58,28 @@ class _Processes:
         self.slots = slots
         self._work = work
         self._threads = threads
+        # A new process may be started from the thread that saw the old one die, and `safe_path` is for one at a time.
+        self._starting = threading.Lock()
         self._free = [self._process() for _ in range(slots)]
 
     def _process(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
         # Its locks start a process of Python's own that cleans up.
-        with safe_path():
+        with self._starting, safe_path():
             return ProcessPoolExecutor(1, context, _begin, (os.getpid(), self._threads))
 
     def submit(self, job: Job) -> Future[Row]:
-        process = self._free.pop()
         result: Future[Row] = Future()
+        self._try(self._free.pop(), job, result, TRIES)
+        return result
+
+    def _try(self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int) -> None:
+        """Have the process do the job; with another one after its death, as long as there are `tries` left."""
 
         def done(future: Future[Row]) -> None:
             error = future.exception()
             if isinstance(error, BrokenProcessPool):
-                process.shutdown(wait=False)
-                self._free.append(self._process())
-                result.set_exception(WorkerDiedError("its process was killed; most often the memory ran out"))
+                self._lost(process, job, result, tries - 1, DIED)
                 return
             self._free.append(process)
             if error is None:
@@ -79,11 +87,25 @@ class _Processes:
             else:
                 result.set_exception(error)
 
-        # The first job starts the process.
-        with safe_path():
-            future = process.submit(self._work, job)
-        future.add_done_callback(done)
-        return result
+        try:
+            # The first job starts the process.
+            with self._starting, safe_path():
+                future = process.submit(self._work, job)
+        except BrokenProcessPool:  # it died after its last run
+            self._lost(process, job, result, tries - 1, DIED)
+        except OSError as error:
+            self._lost(process, job, result, tries - 1, f"no process could be started for it: {error.strerror}")
+        else:
+            future.add_done_callback(done)
+
+    def _lost(self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int, why: str) -> None:
+        process.shutdown(wait=False)
+        fresh = self._process()
+        if tries:
+            self._try(fresh, job, result, tries)
+            return
+        self._free.append(fresh)
+        result.set_exception(WorkerDiedError(why))
 
     def close(self) -> None:
         for process in self._free:

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from swm.errors import WorkerDiedError
+from swm.errors import SwmError
 from swm.interfaces.executor import Job, Pool, Row
 from swm.progress import Progress, Task
 from swm.study.cases import Case, CaseMaker, Cases, matched
@@ -164,10 +164,14 @@ class Running:
 
     def _finish(self, future: Future[Row], task: Task) -> None:
         case, lock = self._running.pop(future)
-        try:
+        error = future.exception()
+        if error is None:
             row = future.result()
-        except WorkerDiedError as error:
-            row = {**_about(case), "state": "failed", "error": str(error), "seconds": None}
+        elif isinstance(error, KeyboardInterrupt):
+            raise error
+        else:  # the process is gone, or what it had to say did not get through
+            said = str(error) if isinstance(error, SwmError) else f"{type(error).__name__}: {error}"
+            row = {**_about(case), "state": "failed", "error": said, "seconds": None}
         # What is measured is the same for all who ask; what it is called is this study's business.
         row = {**row, **_about(case)}
         self.journal.add(row)

@@ -22,6 +22,8 @@ from swm.study.running import Running, Source, Tally
 from swm.study.worker import carry_out
 
 STORAGE = "search.journal"
+# What Optuna keeps of a trial whose recipe cannot be run.
+REASON = "cannot be run"
 
 
 def check_installed() -> None:
@@ -69,10 +71,24 @@ class Searched(Source):
         if self.dense is not None:
             # Everything else is compared with it.
             return None
-        if self._trials() >= self.wanted.trials:
-            self._baselines()
-            return self.queue.pop(0) if self.queue else None
-        return self._ask()
+        while self._trials() < self.wanted.trials:
+            case = self._ask()
+            if case is not None:
+                return case
+        if not self.started:
+            self._check_any()
+        self._baselines()
+        return self.queue.pop(0) if self.queue else None
+
+    def _check_any(self) -> None:
+        """Raise StudyError when no trial so far gave a recipe that can be run."""
+        tried = self.study.get_trials(deepcopy=False)
+        reasons = [trial.user_attrs.get(REASON) for trial in tried]
+        if reasons and all(reasons):
+            raise StudyError(
+                f"none of {len(reasons)} trials gave a recipe that can be run; the last one: {reasons[-1]}",
+                ("search", "space"),
+            )
 
     def _baselines(self) -> None:
         """What must be beaten, beside the best that was found; once nothing else is under way."""
@@ -113,6 +129,7 @@ class Searched(Source):
         self.claims.pop(candidate.trial.number).release()
 
     def _ask(self) -> Case | None:
+        """The run of a new trial; None when its recipe cannot be run."""
         trial = self.study.ask()
         lock = self.journal.claim(_claim(trial.number))
         assert lock is not None, "a new trial is nobody's"
@@ -129,7 +146,7 @@ class Searched(Source):
         return case
 
     def _case(self, candidate: _Candidate) -> Case | None:
-        """The run of a candidate at its round; a recipe that cannot be run is a failed trial."""
+        """The run of a candidate at its round; None for a recipe that cannot be run, which is a failed trial."""
         data, axes = self._data(candidate), dict(candidate.axes)
         race = self.wanted.race
         if race is not None:
@@ -137,11 +154,12 @@ class Searched(Source):
         try:
             case = self.maker.make(data, axes)
             check([case], self.loaded)
-        except SwmError:  # a corner of the space that no model can be cut to
+        except SwmError as error:  # a corner of the space that no model can be cut to
             from optuna.trial import TrialState
 
+            candidate.trial.set_user_attr(REASON, str(error))
             self._end(candidate, state=TrialState.FAIL)
-            return None if self._trials() >= self.wanted.trials else self._ask()
+            return None
         self.candidates.setdefault(case.id, []).append(candidate)
         return case
 

@@ -7,17 +7,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
-from swm.errors import StudyError
+from swm.errors import StudyError, WorkerDiedError
+from swm.executors.local import Local
+from swm.interfaces.executor import Job, Pool, Row
+from swm.progress import Silent
 from swm.study import worker
-from swm.study.journal import Journal
-from swm.study.studies import run_study
+from swm.study.journal import Journal, open_journal
+from swm.study.running import Running, Source
+from swm.study.studies import described, run_study
 
 CRASHES = """
 from dataclasses import dataclass
@@ -37,6 +43,8 @@ class Odd(DepthPruner):
         if self.way == "raise":
             raise ZeroDivisionError("one over nothing")
         if self.way == "die":
+            with open("tried", "a") as tried:
+                tried.write("once, ")
             os.kill(os.getpid(), 9)
         time.sleep(60)
 
@@ -107,8 +115,8 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again_only_if_asked(
     assert [row["name"] for row in Journal(tmp_path / "out").rows()] == ["dense", "odd", "last"]
 
 
-def test_a_process_that_dies_takes_its_own_run_along(write: Any, tmp_path: Path) -> None:
-    (tmp_path / "odd.py").write_text(CRASHES)
+def test_a_run_that_kills_two_processes_has_failed_and_the_others_go_on(write: Any, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(CRASHES.replace('"tried"', repr(str(tmp_path / "tried"))))
     file = write(
         recipe={"plugins": ["odd.py"]},
         executor={"name": "local", "threads": 1},
@@ -117,7 +125,82 @@ def test_a_process_that_dies_takes_its_own_run_along(write: Any, tmp_path: Path)
     )
     tally, _ = run_study(file, tmp_path / "out")
     assert tally.done == 2
-    assert "killed" in tally.failed[0]["error"]
+    assert "killed, and so was the one that tried it again" in tally.failed[0]["error"]
+    assert (tmp_path / "tried").read_text() == "once, once, "
+    # It is written down, so that it is not tried for ever.
+    again, _ = run_study(file, tmp_path / "out")
+    assert (again.done, len(again.failed)) == (2, 1)
+    assert (tmp_path / "tried").read_text() == "once, once, "
+
+
+def _work(job: Job) -> Row:
+    """Dies, leaves, or says which process it is."""
+    tried = Path(job["folder"]) / job["id"]
+    count = len(tried.read_text()) if tried.exists() else 0
+    tried.write_text("x" * (count + 1))
+    if count < job.get("deaths", 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "leave" in job:
+        sys.exit(job["leave"])
+    if "lock" in job:
+        return {"cannot be sent": threading.Lock()}
+    return {"pid": os.getpid()}
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Local(threads=1).open(_work) as opened:
+        yield opened
+
+
+def test_a_process_that_died_between_two_runs_stops_nothing(pool: Pool, tmp_path: Path) -> None:
+    first = pool.submit({"id": "a", "folder": str(tmp_path)}).result(timeout=120)["pid"]
+    os.kill(first, signal.SIGKILL)
+    second = pool.submit({"id": "b", "folder": str(tmp_path)}).result(timeout=120)["pid"]
+    assert second != first
+    # Once the death is known, the pool itself refuses what is submitted.
+    os.kill(second, signal.SIGKILL)
+    time.sleep(0.5)
+    assert pool.submit({"id": "c", "folder": str(tmp_path)}).result(timeout=120)["pid"] != second
+
+
+def test_a_run_is_tried_once_more_after_a_death(pool: Pool, tmp_path: Path) -> None:
+    job = {"id": "a", "folder": str(tmp_path), "deaths": 1}
+    assert "pid" in pool.submit(job).result(timeout=120)
+    with pytest.raises(WorkerDiedError, match="most often the memory ran out"):
+        pool.submit({**job, "id": "b", "deaths": 9}).result(timeout=120)
+    assert (tmp_path / "b").read_text() == "xx"
+    assert "pid" in pool.submit({"id": "c", "folder": str(tmp_path)}).result(timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("way", "said"), [({"leave": 3}, "SystemExit: 3"), ({"lock": True}, "TypeError: cannot pickle")]
+)
+def test_whatever_comes_back_from_a_process_is_written_down(
+    way: dict[str, Any], said: str, pool: Pool, loaded: Any, tmp_path: Path
+) -> None:
+    study = loaded()
+    journal = open_journal(tmp_path / "out", described(study))
+    case = SimpleNamespace(
+        id="a", kind="run", name="odd", axes={}, seed=0, group="", dense="", follows="", folder="", recipe={}
+    )
+    told: list[Any] = []
+
+    class One(Source):
+        left: ClassVar[list[Any]] = [case]
+
+        def take(self) -> Any:
+            return self.left.pop() if self.left else None
+
+        def done(self, case: Any, row: Row) -> None:
+            told.append(row)
+
+    running = Running(study, journal, One(), pool, Silent())
+    running._job = lambda case: {"id": case.id, "folder": str(tmp_path), **way}  # type: ignore[method-assign]
+    tally = running.run()
+    assert [row["state"] for row in told] == ["failed"]
+    assert said in tally.failed[0]["error"]
+    assert journal.rows()[-1]["error"] == tally.failed[0]["error"]
 
 
 def _swm(folder: Path, *arguments: str) -> subprocess.Popen[str]:

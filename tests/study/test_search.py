@@ -13,9 +13,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from swm.errors import BudgetError, StudyError
+from swm.study.cases import CaseMaker
 from swm.study.description import LoadedStudy
 from swm.study.journal import open_journal
-from swm.study.search import open_search
+from swm.study.search import Searched, open_search
 from swm.study.studies import described, run_study
 
 Load = Callable[..., LoadedStudy]
@@ -91,6 +93,47 @@ def test_a_recipe_that_cannot_be_cut_is_a_failed_trial(write: Any, loaded: Load,
     found = trials(loaded(grid=None, search=search), tmp_path / "out")
     states = {trial.params["stages.0.depth.target.layers"]: trial.state for trial in found}
     assert states == {"1": TrialState.COMPLETE, "5": TrialState.FAIL}
+
+
+class Nothing(CaseMaker):
+    """Recipes of which none can be run."""
+
+    def make(self, *_: Any, **__: Any) -> Any:
+        raise BudgetError("nothing can go")
+
+
+def test_a_space_without_any_recipe_is_told_after_all_its_trials(loaded: Load, tmp_path: Path) -> None:
+    study = loaded(grid=None, search={**SEARCH, "trials": 2000})
+    wanted = study.study.search
+    assert wanted is not None
+    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    source = Searched(asked, wanted, Nothing(study), study, open_journal(tmp_path / "out", described(study)))
+    with pytest.raises(StudyError, match=r"search.space: none of 2000 trials gave a recipe .* nothing can go"):
+        source.take()
+    assert [trial.state for trial in asked.get_trials(deepcopy=False)] == [TrialState.FAIL] * 2000
+    assert not source.claims
+
+
+def test_a_few_recipes_are_found_behind_many_that_cannot_be_run(loaded: Load, tmp_path: Path) -> None:
+    class Late(CaseMaker):
+        left = 1998
+
+        def make(self, *arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left >= 0:
+                raise BudgetError("nothing can go")
+            return super().make(*arguments, **named)
+
+    study = loaded(grid=None, search={**SEARCH, "trials": 2000}, baselines=False)
+    wanted = study.study.search
+    assert wanted is not None
+    asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    source = Searched(asked, wanted, Late(study), study, open_journal(tmp_path / "out", described(study)))
+    dense = source.take()
+    assert dense is not None
+    assert dense.kind == "dense"
+    source.done(dense, {"state": "done"})
+    assert [case.kind for case in iter(source.take, None)] == ["run", "run"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
