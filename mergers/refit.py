@@ -56,7 +56,7 @@ def fit_of(window: LayerWindow, state: State | None = None) -> Fit:
         weight = own[DOWN] if transposed else own[DOWN].T
         if weight.shape != (inputs.shape[-1], rest.shape[-1]):
             return math.inf
-        return float((rest + inputs @ weight + bias - now).norm() / now.norm())
+        return float((rest + inputs @ weight + bias - now).norm()) / max(float(now.norm()), 1e-12)
 
     # A square weight does not tell by its shape which way it is stored.
     transposed = off(True) < off(False)

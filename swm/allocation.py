@@ -119,7 +119,7 @@ def allocate_globally(
     With `standardised`, each group's scores are first brought to mean 0 and deviation 1 (FLAP's AL-AM).
     """
     groups = _groups(view, scores)
-    values = {key: (s - s.mean()) / s.std().clamp_min(1e-12) if standardised else s for key, s in scores.items()}
+    values = {key: in_deviations(score) if standardised else score for key, score in scores.items()}
     check_goal(view, list(groups), goal, rounding, False)
     flat = torch.cat([values[key] for key in groups])
     owner = torch.cat([torch.full((group.units,), i) for i, group in enumerate(groups.values())])
@@ -138,6 +138,14 @@ def allocate_globally(
         low, high = (middle, high) if _removed(groups, kept(middle)) < goal else (low, middle)
     count = min((low, high), key=lambda c: abs(_removed(groups, kept(c)) - goal))
     return Allocation(kept(count), {"planned_params": _removed(groups, kept(count))})
+
+
+def in_deviations(score: Tensor) -> Tensor:
+    """How many deviations each score `[units]` lies above their mean: none where all are equal, or there is one."""
+    spread = score.std() if len(score) > 1 else score.new_zeros(())
+    # What rounding makes of equal scores is no difference.
+    equal = spread <= torch.finfo(score.dtype).eps * score.abs().max()
+    return torch.zeros_like(score) if equal else (score - score.mean()) / spread
 
 
 def check_goal(

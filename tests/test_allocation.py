@@ -15,6 +15,7 @@ from swm.allocation import (
     allocate_locally,
     check_goal,
     default_rounding,
+    in_deviations,
     keep_of_share,
     round_units,
     smallest_step,
@@ -206,3 +207,22 @@ def test_more_than_half_a_step_is_a_step(llama: ModelView) -> None:
     rounding: dict[Part, int] = {"attention": 1, "mlp": 4}
     assert allocate_locally(llama, scores, 6 * 2 * 96 + 1, rounding).facts["planned_params"] == 6 * 4 * 96
     assert allocate_globally(llama, scores, 2 * 96 + 1, rounding, False).facts["planned_params"] == 4 * 96
+
+
+def test_scores_in_deviations_by_hand() -> None:
+    assert in_deviations(torch.tensor([1.0, 2.0, 3.0])).tolist() == [-1, 0, 1]
+    assert in_deviations(torch.tensor([1e-20, 2e-20, 3e-20])).tolist() == pytest.approx([-1, 0, 1])
+
+
+@pytest.mark.parametrize("score", [[3.0], [5.0, 5.0, 5.0], [0.1] * 7, [1e6 / 3] * 11, [0.0, 0.0]])
+def test_scores_that_are_all_alike_are_no_deviation_from_their_mean(score: list[float]) -> None:
+    assert in_deviations(torch.tensor(score)).tolist() == [0.0] * len(score)
+
+
+def test_a_lone_unit_competes_like_an_average_one(tiny, view_of) -> None:
+    view = view_of(tiny("llama", num_attention_heads=4, num_key_value_heads=1))
+    scores = scores_of(view)
+    chosen = allocate_globally(view, scores, 3000, FINE, True)
+    # The only KV head of a layer stays; what goes are channels.
+    assert all(chosen.kept[i, "attention"] == 1 for i in range(6))
+    assert chosen.facts["planned_params"] == pytest.approx(3000, abs=96)
