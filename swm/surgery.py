@@ -171,9 +171,14 @@ def _add_biases(view: ModelView, position: int, keys: Sequence[str]) -> None:
 
 
 def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
-    """Replace a parameter of a Linear or Conv1D by one of another shape, and the counts that the module keeps."""
+    """Replace a parameter of a Linear or Conv1D by one of another shape, and the counts that the module keeps.
+
+    The value gets the weight's device and dtype: what was read from a plan's file lies in the CPU's memory.
+    """
     owner, _, name = path.rpartition(".")
     module = layer.get_submodule(owner)
+    like = module.get_parameter("weight")
+    value = value.to(device=like.device, dtype=like.dtype)
     setattr(module, name, nn.Parameter(value, requires_grad=value.is_floating_point()))
     if name == "weight" and isinstance(module, nn.Linear):
         module.out_features, module.in_features = value.shape

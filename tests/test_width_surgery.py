@@ -313,3 +313,19 @@ def test_a_step_names_the_original_layer(llama: ModelView) -> None:
     assert [geometry(llama, i).mlp for i in range(3)] == [64, 3, 64]
     with pytest.raises(PlanError, match="layer 2; the model has layers 0,3,5"):
         KeepStep(2, "mlp", "1", 64).apply(llama, {})
+
+
+def test_biases_of_a_plan_get_the_dtype_of_the_weights(tiny, view_of) -> None:
+    view = view_of(tiny("llama"))
+    view.model.to(torch.bfloat16)
+    biases = {"mlp.down.bias": torch.ones(32, dtype=torch.float64)}
+    keep_units(view, 0, "mlp", range(8), biases)
+    assert {value.dtype for i in range(6) for value in view.state(i).values()} == {torch.bfloat16}
+
+
+def test_biases_of_a_plan_get_the_device_of_the_weights(tiny, view_of) -> None:
+    view = view_of(tiny("llama"))
+    view.model.to("meta")
+    biases = {"mlp.down.bias": torch.ones(32), "mlp.up.bias": torch.zeros(8), "mlp.gate.bias": torch.zeros(8)}
+    keep_units(view, 0, "mlp", range(8), biases)
+    assert {value.device.type for i in range(6) for value in view.state(i).values()} == {"meta"}
