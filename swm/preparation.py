@@ -126,7 +126,7 @@ def share(recipe: Recipe, index: int, original: ModelShape, removed: int) -> int
     budget, stage = recipe.budget, recipe.stages[index]
     if budget is None or not stage.wants_target():
         return None
-    waiting = [s.removes for s in recipe.stages[index:] if s.wants_target()]
+    waiting = [s.removed_kinds() for s in recipe.stages[index:] if s.wants_target()]
     return max(round(budget.for_next(waiting, original, removed)), 0)
 
 
@@ -142,19 +142,25 @@ def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:
 
 def _check_order(recipe: Recipe, index: int, output: Path | None) -> None:
     """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
-    stage = recipe.stages[index]
-    if stage.removes == "layers" and any(earlier.uneven() for earlier in recipe.stages[:index]):
-        raise RecipeError("layers of different widths cannot be merged; put depth before the stage with uniform: false")
-    if stage.removes in ("layers", "widths") and any(earlier.replaces for earlier in recipe.stages[:index]):
-        raise RecipeError("layers and widths cannot be removed once projections are replaced; put this stage first")
+    stage, earlier = recipe.stages[index], list(enumerate(recipe.stages[:index]))
+    uneven = [f"stages.{i}.{before.name}" for i, before in earlier if before.uneven()]
+    replaced = [f"stages.{i}.{before.name}" for i, before in earlier if before.replaces]
+    removed = stage.removed_kinds()
+    if "layers" in removed and uneven:
+        again = any(stage.name == before.name for _, before in earlier)
+        way = f"one {stage.name} can have the whole target" if again else f"put {stage.name} before {uneven[0]}"
+        raise RecipeError(f"layers of different widths cannot be merged, and {uneven[0]} makes them so; {way}")
+    if (removed & {"layers", "widths"} or stage.needs_plain) and replaced:
+        what = "layers and widths cannot be removed" if removed else "projections cannot be refitted"
+        raise RecipeError(f"{what} once {replaced[0]} has put other modules in their place; put this stage first")
     if stage.replaces and output is not None and recipe.layout not in ("merged", "factored", "custom"):
         raise RecipeError(
             f"the stage puts modules in place of projections, which layout: {recipe.layout} cannot hold; add layout: "
             "factored (as they are, loads with trust_remote_code) or layout: merged (multiplied out, loads everywhere, "
             "no gain in size)"
         )
-    if stage.uneven() and output is not None and recipe.layout == "native":
+    if stage.uneven() and output is not None and recipe.layout in ("native", "merged"):
         raise RecipeError(
-            "uniform: false gives layers different widths, which layout: native cannot hold; add layout: padded "
+            f"the stage gives layers different widths, which layout: {recipe.layout} cannot hold; add layout: padded "
             "(loads everywhere, no gain in size) or layout: custom (true sizes, loads with trust_remote_code)"
         )

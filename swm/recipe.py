@@ -155,7 +155,11 @@ def _check_targets(recipe: Recipe) -> None:
         fail(("budget",), "every stage says itself how much it removes; leave out the budget or their targets")
     if recipe.budget is None and waiting:
         stage = recipe.stages[waiting[0]]
-        units = "{layers: n}, {params: n} or {ratio: r}" if stage.removes == "layers" else "{params: n} or {ratio: r}"
+        units = (
+            "{layers: n}, {params: n} or {ratio: r}"
+            if stage.removed_kinds() == {"layers"}
+            else "{params: n} or {ratio: r}"
+        )
         who = getattr(stage, "pruner", stage).name
         fail(
             ("stages", waiting[0], stage.name),

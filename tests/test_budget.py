@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swm.budget import ModelShape, Target, achieved, mean
+from swm.budget import Budget, ModelShape, Target, achieved, mean
 from swm.errors import BudgetError
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
@@ -100,3 +100,13 @@ def test_a_target_is_said_in_exactly_one_unit(values: dict[str, Any], found: str
 def test_what_was_achieved_is_told_in_every_unit() -> None:
     before, after = ModelShape(1000, (100,) * 8), ModelShape(700, (100,) * 5)
     assert achieved(MODEL, before, after) == {"layers": 3, "params": 300, "ratio": 0.25}
+
+
+def test_a_stage_that_removes_layers_and_widths_has_no_part_in_the_depth_share() -> None:
+    shape, budget = ModelShape(700, (100, 300, 200)), Budget(params=100, depth_share=0.25)
+    layers, widths, both = {"layers"}, {"widths"}, {"layers", "widths"}
+    assert budget.for_next([layers, both], shape, 0) == pytest.approx(25)
+    assert budget.for_next([both, layers], shape, 0) == pytest.approx(75)
+    assert budget.for_next([widths, both], shape, 20) == pytest.approx(40)
+    assert budget.for_next([both], shape, 0) == pytest.approx(100)
+    assert budget.for_next([layers], shape, 60) == pytest.approx(40)

@@ -112,10 +112,20 @@ class Stage(Strategy):
     kind: ClassVar[str] = "stage"
     holds: ClassVar[str] = ""
     """The kind of the one strategy that stands below the stage's name, for a stage without parameters of its own."""
-    removes: ClassVar[str] = ""
-    """What the stage takes away, `layers`, `widths` or another word: decides its share of the recipe's budget."""
+    removes: ClassVar[str | frozenset[str]] = frozenset()
+    """What the stage takes away: `layers`, `widths` or other words, one or a set of them. See `removed_kinds`."""
     replaces: ClassVar[bool] = False
     """Whether the stage puts other modules in place of projections; layers and widths cannot be removed after it."""
+    needs_plain: ClassVar[bool] = False
+    """Whether the stage changes the model's own projections, so that none of them may have been replaced before it."""
+
+    def removed_kinds(self) -> frozenset[str]:
+        """What the stage takes away: decides which stages it may follow, and its share of the recipe's budget.
+
+        A string in `removes` is one word, or several with `and` between them.
+        """
+        words = self.removes
+        return frozenset(words.split(" and ")) - {""} if isinstance(words, str) else words
 
     def wants_target(self) -> bool:
         """Whether the stage needs a target and has none, so that the recipe's budget must give it one."""

@@ -50,7 +50,7 @@ class AllocateStage(Stage):
     """
 
     name: ClassVar[str] = "allocate"
-    removes: ClassVar[str] = "layers and widths"
+    removes: ClassVar[frozenset[str]] = frozenset({"layers", "widths"})
 
     pruner: WidthPruner
     merger: LayerMerger | None = None
@@ -78,6 +78,9 @@ class AllocateStage(Stage):
 
     def uneven(self) -> bool:
         return True
+
+    def removed_kinds(self) -> frozenset[str]:
+        return self.removes if self.longest else frozenset({"widths"})
 
     def check(self, setting: Setting) -> None:
         if "mlp.down" not in setting.family.projections:

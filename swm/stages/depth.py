@@ -80,7 +80,7 @@ class DepthStage(Stage):
     """
 
     name: ClassVar[str] = "depth"
-    removes: ClassVar[str] = "layers"
+    removes: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     pruner: DepthPruner
     target: Target | None = None

@@ -72,6 +72,7 @@ class RepairStage(Stage):
     """
 
     name: ClassVar[str] = "repair"
+    needs_plain: ClassVar[bool] = True
 
     projections: Annotated[Sequence[Role], Field(min_length=1)] = ("attention.o", "mlp.down")
     ridge: Annotated[float, Field(ge=0)] | None = None
@@ -165,7 +166,7 @@ class _Repair:
 
     def _refit(self, position: int, role: Role, state: State, inputs: Tensor, missing: Tensor, wanted: Tensor) -> State:
         """The state with that projection refitted, noted as a step; the state itself where that does not help."""
-        before = float(missing.norm() / wanted.norm())
+        before = float(missing.norm()) / max(float(wanted.norm()), 1e-12)
         if before < NOTHING:
             return state
         weight, bias = f"{role}.weight", f"{role}.bias"

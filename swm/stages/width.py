@@ -54,7 +54,7 @@ class WidthStage(Stage):
     """
 
     name: ClassVar[str] = "width"
-    removes: ClassVar[str] = "widths"
+    removes: ClassVar[frozenset[str]] = frozenset({"widths"})
 
     pruner: WidthPruner
     target: Target | None = None

@@ -124,6 +124,14 @@ def test_of_layers_alone_the_windows_are_those_of_dynamic_programming(stories: P
     assert facts["windows"] == list(run(stories, plugins, [{"depth": best}]).report["stages"][0]["facts"]["costs"])
 
 
+def test_channels_alone_go_from_layers_of_different_widths(stories: Path, plugins: Plugins) -> None:
+    uneven = {"width": {"pruner": "magnitude", "units": ["mlp"], "uniform": False, "scope": "global"}}
+    channels = {"allocate": {**ALLOCATE, "longest": 0}}
+    done = run(stories, plugins, [uneven, channels], budget={"ratio": 0.2})
+    assert done.report["achieved"]["ratio"] == pytest.approx(0.2, abs=0.02)
+    assert done.report["stages"][1]["facts"]["windows"] == []
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,13 @@ def test_the_batch_size_does_not_matter(
     for i, tensors in whole.tensors.items():
         for key, value in tensors.items():
             torch.testing.assert_close(parts.tensors[i][key], value, atol=1e-5, rtol=1e-4)
+
+
+def test_a_projection_that_gives_nothing_lacks_nothing(view_of: Any, tiny: Any, many: Tensor) -> None:
+    dense = view_of(tiny("llama"))
+    with torch.no_grad():
+        dense.state(1)["attention.o.weight"].zero_()
+    plan = performed(RepairStage(), narrower(dense), dense, many)
+    rows = plan.facts["refitted"]
+    assert (1, "attention.o") not in [(row["layer"], row["projection"]) for row in rows]
+    assert all(math.isfinite(row["error_before"]) for row in rows)

@@ -78,8 +78,18 @@ def test_projections_are_factorised_once(run: Callable[..., RunResult]) -> None:
         run(stage, stage)
 
 
-@pytest.mark.parametrize("later", [{"depth": {"pruner": "last"}}, {"width": {"pruner": "magnitude"}}])
-def test_layers_and_widths_go_first(later: dict[str, Any], run: Callable[..., RunResult]) -> None:
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"depth": {"pruner": "last"}},
+        {"width": {"pruner": "magnitude"}},
+        {"allocate": {"pruner": "magnitude", "merger": "delete"}},
+    ],
+)
+def test_layers_and_widths_go_first(
+    later: dict[str, Any], run: Callable[..., RunResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "load_model", lambda *_, **__: pytest.fail("the weights were loaded first"))
     settings = {"target": {"ratio": 0.1}}
     stages = [{"lowrank": {"whitening": "none", "block_ratio": 0.2}}, {k: {**v, **settings} for k, v in later.items()}]
     with pytest.raises(SwmError, match="put this stage first"):
