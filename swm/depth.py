@@ -26,8 +26,8 @@ from swm.observations import Observation, Values
 from swm.progress import Task
 from swm.spending import Cut
 from swm.surgery import check_state, same_memory
-from swm.view import ModelView, Recording
-from swm.windows import Window, check_windows
+from swm.view import ModelView, Recording, batch_rows
+from swm.windows import Window, check_windows, removed_layers
 
 # The next-token scores of one piece of text, in float32, take at most this much memory at a time.
 LOGITS_BYTES = 128 * 2**20
@@ -103,14 +103,15 @@ class DepthEngine:
         self._plain: Program = tuple(Slot(i) for i in range(self.layers))
         self._base: Program = self._plain
         self._wanted_base: Program = self._plain
+        self._committed: tuple[Window, ...] = ()
         self._merged: dict[tuple[Window, Program], State] = {}
         self._offers: dict[Cut, Offer] = {}
         self._cut_states: dict[Cut, State] = {}
         self._similarities: dict[Program, float] = {}
         self._bounds: dict[Program, float] = {}
-        self._locals: dict[Program, float] = {}
+        self._locals: dict[tuple[Window, Program], float] = {}
         self._losses: dict[Program, float] = {}
-        # The text is run once something is asked about it that is not known already.
+        # The text is run once something is asked about it that is not known already; how, the first question decides.
         self._batches: int | None = None
         self._observed = context.observed
         self._known: Values | None = None if context.observed is None else context.observed.values(self._what())
@@ -122,6 +123,7 @@ class DepthEngine:
         self.merger = merger
         self._seen = seen_samples(len(self._ids)) if merger.needs_activations else 0
         self._base = self._wanted_base = self._plain
+        self._committed = ()
         for kept in (
             self._merged,
             self._cut_states,
@@ -154,8 +156,20 @@ class DepthEngine:
         self._reference: Tensor = self._scored.states[-1] if whole is None else whole[: len(self._ids)][seen:]
         self._reference_ready = self._ready(self._reference) if self.similarity.space != "logits" else None
 
+    def _decided_batches(self, wanted: int = 1) -> int:
+        """In how many batches the text is run at least: what the first question wants, whether its answer is known."""
+        if self._batches is None:
+            self._batches = wanted
+        return self._batches
+
+    def _scored_batches(self) -> int:
+        """In how many batches the text that is scored is run; their size shows in the last digits."""
+        fits = self.merger.needs_activations and not self._seen
+        wanted, scored = self._decided_batches(), self._ids[self._seen :]
+        return len(batch_rows(len(scored), scored.shape[1], batches=1 if fits else wanted))
+
     def _stream(self, ids: Tensor, fits: bool = False) -> Stream:
-        recording = self.view.record(ids, batches=1 if fits else self._batches or 1)
+        recording = self.view.record(ids, batches=1 if fits else self._decided_batches())
         states, recording.states = recording.states, []
         return Stream(recording, list(states), states if fits else [])
 
@@ -164,9 +178,8 @@ class DepthEngine:
         program = self._program(windows)
         if not isinstance(self.similarity, SampleMetric) or self.similarity.space == "logits":
             above = None
-        if self._batches is None:
-            # Small batches take longer to run; they pay only where a trial can stop after some.
-            self._batches = 1 if above is None else BATCHES
+        # Small batches take longer to run; they pay only where a trial can stop after some.
+        self._decided_batches(1 if above is None else BATCHES)
         if program in self._similarities:
             return self._similarities[program]
         if above is not None and self._bounds.get(program, math.inf) <= above:
@@ -259,16 +272,18 @@ class DepthEngine:
         """See `DepthContext.local`: after the final norm where trials compare after it."""
         if self.similarity.space == "logits":
             return math.nan
-        program = self._program([*(slot.window for slot in self._wanted_base if slot.window), window])
-        if program not in self._locals:
-            self._locals[program] = self._once(
+        program = self._program([*self._committed, window])
+        key = window, program
+        if key not in self._locals:
+            self._locals[key] = self._once(
                 self._named(f"local {window}", program), lambda: self._measured_local(window, program)
             )
-        return self._locals[program]
+        return self._locals[key]
 
     def _measured_local(self, window: Window, program: Program) -> float:
         self._settle()
-        below = [slot.position for slot in self._base].index(window.first)
+        # A window that was committed is one slot, also where a deletion left no trace of it in the program.
+        below = window.first - removed_layers([w for w in self._committed if w.last < window.first])
         entering, leaving = (self._scored.states[below + i] for i in (0, window.removed + 1))
         [slot] = program[below : below + 1]
         return self.similarity.compare(
@@ -277,6 +292,8 @@ class DepthEngine:
 
     def commit(self, windows: Sequence[Window]) -> None:
         """See `DepthContext.commit`: runs the layers that differ and keeps what enters each."""
+        self._decided_batches()
+        self._committed = check_windows(windows, self.layers)
         self._wanted_base = self._program(windows)
         if self._streams or self._known is None:
             self._settle()
@@ -334,9 +351,7 @@ class DepthEngine:
     def _named(self, what: str, program: Program) -> str:
         """All that a number depends on besides the model and the text; the merger only where something is merged."""
         told: dict[str, Any] = {"what": what, "program": [_slot_name(slot) for slot in program]}
-        if self._batches == BATCHES:
-            # The size of a batch shows in the last digits.
-            told["batches"] = BATCHES
+        told["batches"] = self._scored_batches()
         if what != "loss":
             told["similarity"] = self.similarity.spec()
         if any(slot.window for slot in program):

@@ -22,8 +22,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-import swm
-
 GIB = 2**30
 # A file that was being written when its process died is nobody's after this many seconds.
 STALE = 3600.0
@@ -100,13 +98,8 @@ class ObservationCache:
         return Values(self._file(about, ".jsonl"), about)
 
     def entries(self) -> list[Entry]:
-        """All files, the least recently used first."""
-        found = []
-        for file in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.jsonl")]:
-            with contextlib.suppress(OSError):
-                status = file.stat()
-                found.append(Entry(file, _about(file), status.st_size, status.st_mtime))
-        return sorted(found, key=lambda entry: (entry.used, entry.file.name))
+        """All files, the least recently used first; each of them is opened for what it is about."""
+        return [Entry(file, _about(file), size, used) for used, size, file in self._files()]
 
     def shrink(self, limit: int | None = None) -> int:
         """Remove the least recently used until at most `limit` bytes are left; returns how many went."""
@@ -115,16 +108,25 @@ class ObservationCache:
                 if time.time() - leftover.stat().st_mtime > STALE:
                     leftover.unlink()
         most = self.limit if limit is None else limit
-        files = self.entries()
-        size, gone = sum(entry.size for entry in files), 0
-        for entry in files:
-            if size <= most:
+        files = self._files()
+        left, gone = sum(size for _, size, _ in files), 0
+        for _, size, file in files:
+            if left <= most:
                 break
             with contextlib.suppress(OSError):
-                entry.file.unlink()
+                file.unlink()
                 gone += 1
-            size -= entry.size
+            left -= size
         return gone
+
+    def _files(self) -> list[tuple[float, int, Path]]:
+        """When each file was last used, its size and its path, the least recently used first; none is opened."""
+        found = []
+        for file in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.jsonl")]:
+            with contextlib.suppress(OSError):
+                status = file.stat()
+                found.append((status.st_mtime, status.st_size, file))
+        return sorted(found)
 
     def _file(self, about: Mapping[str, Any], suffix: str) -> Path:
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:40]
@@ -158,11 +160,6 @@ class Observed:
     def values(self, what: Mapping[str, Any]) -> Values:
         """See `ObservationCache.values`."""
         return self.cache.values({**what, **self.about})
-
-
-def machine() -> dict[str, Any]:
-    """What changes the last digits of a result: the same recipe gives the same bytes with the cache and without."""
-    return {"swm": swm.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 def _read(file: Path) -> Observation | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from swm import models
 from swm.families import ModelFamily
 from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.progress import Progress
+from swm.provenance import about_model, code_of, key_of, machine, own_code, tokenizer_hash
 from swm.view import ModelView
 
 
@@ -30,9 +32,17 @@ class Original:
     def meet(self, view: ModelView, texts: Iterable[TextSource]) -> None:
         """Take the fingerprint of the model, still unchanged, and let it write what sources need of it."""
         self.fingerprint = view.fingerprint()
+        settings: Any = getattr(view.model, "generation_config", None)
         for text in texts:
             if text.from_model and _key(text) not in self.written:
-                dense = DenseModel(view.model, self.tokenizer, self.fingerprint, models.cache_folder(), self.progress)
+                about = {
+                    "model": self.fingerprint,
+                    "tokenizer": tokenizer_hash(self.tokenizer),
+                    "code": self._code(text, view),
+                    "generation": None if settings is None else settings.to_diff_dict(),
+                    **machine(),
+                }
+                dense = DenseModel(view.model, self.tokenizer, key_of(about), models.cache_folder(), self.progress)
                 self.written[_key(text)] = text.written_by(dense)
 
     def text(self, source: TextSource) -> TextSource:
@@ -47,11 +57,23 @@ class Original:
     def recovery(
         self, view: ModelView, recovery: Recovery, seed: int, step_done: Callable[[int, float], None]
     ) -> RecoveryContext:
-        """What `recovery` works with. Its state on disk belongs to this very model, these parameters and this seed."""
-        about = {"model": view.fingerprint(), "original": self.fingerprint, "recovery": recovery.spec(), "seed": seed}
-        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-        folder = models.cache_folder() / "recovery" / key
+        """What `recovery` works with. Its state on disk belongs to this very model, these parameters, code and seed."""
+        about = {
+            "model": view.fingerprint(),
+            "original": self.fingerprint,
+            "recovery": recovery.spec(),
+            "seed": seed,
+            "code": self._code(recovery, view),
+        }
+        folder = models.cache_folder() / "recovery" / key_of(about)[:32]
         return RecoveryContext(view, self.tokenizer, self.text, self.view, seed, self.progress, folder, step_done)
+
+    @staticmethod
+    def _code(strategy: Strategy, view: ModelView) -> dict[str, Any]:
+        """The code of a strategy on a model; of what nobody can tell, none is the same as another."""
+        code, model = code_of([strategy]), about_model(view)
+        unknown = {"once": uuid.uuid4().hex} if code is None or model is None else {}
+        return {"strategy": code, "model": model, **own_code(), **unknown}
 
 
 def _key(source: TextSource) -> str:

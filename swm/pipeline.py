@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,12 +25,13 @@ from swm.export import export
 from swm.html_report import html_report
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
-from swm.observations import Observation, ObservationCache, Observed, machine
+from swm.observations import Observation, ObservationCache, Observed
 from swm.original import Original
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
 from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.progress import Progress, Silent
+from swm.provenance import about_model, code_of, machine
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, shape_now, write_json, write_yaml
 from swm.speed import measure_speed, speed_of
@@ -154,7 +154,8 @@ class CompressionPipeline:
         stages: list[PlannedStage] = []
         context = StageContext(view, ready.calibration, ready.shape, self.recipe.seed, self.progress)
         context.dense = ready.original.view
-        context.observed = self._observed(ready, view, ready.original.fingerprint)
+        fingerprint = ready.original.fingerprint
+        context.observed = self._observed(ready, view, None, fingerprint)
         if len(self.recipe.stages) > 1:
             # Later stages compare with the model as it was before the first one.
             context.reference = self._last_hidden(context)
@@ -162,25 +163,30 @@ class CompressionPipeline:
             context.recovery = partial(self._recovery, ready.original, view, i)
             last = i == len(self.recipe.stages) - 1
             goal = share(self.recipe, i, ready.shape, ready.shape.parameters - view.parameters())
-            if i:
-                context.observed = self._observed(ready, view)
+            if i and self.observations is not None:
+                fingerprint = view.fingerprint()
+            context.observed = self._observed(ready, view, stage, fingerprint)
             stages.append(self._stage(i, stage, goal, context, apply=apply_last or not last))
         return Plan(identity, stages, ready.calibration.record(), self.recipe.seed)
 
-    def _observed(self, ready: Prepared, view: ModelView, fingerprint: str = "") -> Observed | None:
-        if self.observations is None:
-            return None
+    def _observed(self, ready: Prepared, view: ModelView, stage: Stage | None, fingerprint: str) -> Observed | None:
+        """What is kept of this model and text for a stage, whose own code counts; None where nothing can be."""
         assert ready.calibration is not None
-        config = view.config.to_diff_dict()
-        about = {
-            "model": fingerprint or view.fingerprint(),
-            "original": ready.original.fingerprint,
-            "config": {key: config[key] for key in sorted(config.keys() - {"_name_or_path", "transformers_version"})},
-            "text": ready.calibration.fingerprint,
-            "device": str(view.device),
-            **machine(),
-        }
-        return Observed(self.observations, json.loads(json.dumps(about, default=str)))
+        about, code = about_model(view), code_of([] if stage is None else [stage])
+        if self.observations is None or about is None or code is None:
+            return None
+        return Observed(
+            self.observations,
+            {
+                "model": fingerprint,
+                "original": ready.original.fingerprint,
+                "text": ready.calibration.fingerprint,
+                "seed": self.recipe.seed,
+                "code": code,
+                **about,
+                **machine(),
+            },
+        )
 
     def _last_hidden(self, context: StageContext) -> Tensor:
         def record() -> Observation:

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pluggy
 
 from swm import hookspecs
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
 from swm.registry import Registry
+from swm.source_code import code_hash
 
 GROUP = "swm"
 RESTRICT = "SWM_PLUGINS"
@@ -34,6 +37,13 @@ BUILTIN = (
     "swm.providers",
     "swm.executors",
 )
+
+
+class _AsWritten(SourceFileLoader):
+    """Compiles the file as it is: the compiled one beside it is out of date after an edit within a second."""
+
+    def get_code(self, fullname: str) -> Any:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,8 @@ class Plugins:
         name = f"swm_plugin_{file.stem}_{abs(hash(file)):x}"
         if self.manager.has_plugin(name):
             return
-        spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
+        spec = importlib.util.spec_from_file_location(name, file, loader=_AsWritten(name, str(file)))
+        if spec is None or spec.loader is None or not file.suffix == ".py":
             raise PluginError(f"plugin file {path} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         # Dataclasses with postponed annotations look their module up while it runs.
@@ -103,6 +113,9 @@ class Plugins:
             others = [p for p in self.manager.get_plugins() if p is not module]
             caller = self.manager.subset_hook_caller("swm_register", others)
             caller(register=partial(self.registry.register, origin=origin, rivals=rivals))
+            if origin != BUILTIN_ORIGIN and isinstance(module, ModuleType):
+                # Now, while what is on the disk is what was loaded.
+                code_hash(module)
         except Exception as error:
             if self.manager.has_plugin(name):
                 self.manager.unregister(name=name)

@@ -7,7 +7,8 @@ passed to it, recorded once, so a sliding-window mask or a second rotary table f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -117,11 +118,9 @@ class ModelView:
         least `batches`, where none of them gets too small for that.
         """
         layers = self.layers
-        tokens = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, ids.numel() // batches))
-        size = batch_size or max(1, tokens // ids.shape[1])
         parts: list[list[Tensor]] = [[] for _ in range(len(layers) + 1)]
         calls: list[list[LayerCall]] = []
-        rows = [slice(i, min(i + size, len(ids))) for i in range(0, len(ids), size)]
+        rows = batch_rows(len(ids), ids.shape[1], batch_size=batch_size, batches=batches)
         plain: list[bool] = []
         for row in rows:
             batch: list[LayerCall] = []
@@ -271,17 +270,51 @@ class ModelView:
         return module if isinstance(module, nn.Module) else None
 
     def fingerprint(self) -> str:
-        """A sha256 over names, shapes, types and bytes of all parameters and the architecture's name."""
+        """A sha256 over all that the model's answers depend on: its parameters, its buffers and its config."""
+        # Tables such as those of rotary embeddings are made anew at each loading, not to the same last bit everywhere.
+        tables = [(k, v.bfloat16() if v.is_floating_point() else v) for k, v in self.model.named_buffers()]
+        config = json.dumps(told_config(self.config.to_diff_dict()), sort_keys=True, default=str)
+        parts = [self.weights_fingerprint().encode(), config.encode(), *_digests(tables)]
+        return hashlib.sha256(b"|".join(parts)).hexdigest()
 
-        def digest(item: tuple[str, Tensor]) -> bytes:
-            name, value = item
-            head = f"{name}|{value.dtype}|{tuple(value.shape)}|".encode()
-            raw = value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
-            return hashlib.sha256(head + hashlib.sha256(raw.data).digest()).digest()
+    def weights_fingerprint(self) -> str:
+        """A sha256 over names, shapes, types and bytes of all parameters and the architecture's name.
 
-        with ThreadPoolExecutor(4) as pool:
-            parts = list(pool.map(digest, sorted(self.model.named_parameters(), key=lambda item: item[0])))
+        It is what plans were made for before `fingerprint` looked at buffers and config.
+        """
+        parts = _digests(self.model.named_parameters())
         return hashlib.sha256(self.config.model_type.encode() + b"".join(parts)).hexdigest()
+
+
+def batch_rows(samples: int, seq: int, batch_size: int | None = None, batches: int = 1) -> list[slice]:
+    """The samples of each batch of a text `[samples, seq]`, see `ModelView.record`."""
+    tokens = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, samples * seq // batches))
+    size = batch_size or max(1, tokens // seq)
+    return [slice(i, min(i + size, samples)) for i in range(0, samples, size)]
+
+
+# What a config says of where it comes from, and of what the parameters themselves tell.
+UNTOLD = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "auto_map")
+
+
+def told_config(values: Any) -> Any:
+    """A config as plain data, without what has no part in the model's answers."""
+    if isinstance(values, dict):
+        return {str(key): told_config(item) for key, item in values.items() if key not in UNTOLD}
+    return [told_config(item) for item in values] if isinstance(values, list | tuple) else values
+
+
+def _digests(tensors: Iterable[tuple[str, Tensor]]) -> list[bytes]:
+    """A sha256 of each tensor, by the order of their names."""
+
+    def digest(item: tuple[str, Tensor]) -> bytes:
+        name, value = item
+        head = f"{name}|{value.dtype}|{tuple(value.shape)}|".encode()
+        raw = value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
+        return hashlib.sha256(head + hashlib.sha256(raw.data).digest()).digest()
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(digest, sorted(tensors, key=lambda item: item[0])))
 
 
 @contextmanager

@@ -360,3 +360,39 @@ def test_what_a_window_changes_is_told_on_top_of_what_was_committed(llama: Model
     assert engine.local(Window(3, 4)) == plain
     kl = load_plugins().registry.build("similarity", "kl")
     assert math.isnan(DepthEngine(context_of(llama, ids), kl, Consolidate(), None).local(Window(3, 4)))
+
+
+@pytest.mark.parametrize("merger", [Delete(), Delete("top"), Consolidate(), Average()], ids=lambda m: str(m.spec()))
+def test_what_a_window_changes_above_several_committed_ones_is_that_of_the_really_merged_model(
+    llama: ModelView, ids: Tensor, merger: LayerMerger
+) -> None:
+    engine = engine_of(llama, ids, merger)
+    committed: list[Window] = []
+    # From the bottom up, from the top down, and between others.
+    for window in (Window(0, 1), Window(2, 3, "top"), Window(4, 5, "bottom")):
+        committed = [*committed, window]
+        engine.commit(committed)
+        for tried in (Window(2, 3), Window(2, 3, "bottom"), Window(2, 3, "top"), Window(4, 5), Window(4, 5, "top")):
+            if all(tried.first > other.last or tried.last < other.first for other in committed):
+                assert engine.local(tried) == pytest.approx(local_truth(llama, ids, merger, committed, tried), abs=1e-6)
+    engine.commit([Window(4, 5), Window(0, 1)])
+    truth = local_truth(llama, ids, merger, [Window(0, 1), Window(4, 5)], Window(2, 3, "top"))
+    assert engine.local(Window(2, 3, "top")) == pytest.approx(truth, abs=1e-6)
+
+
+def local_truth(
+    view: ModelView, ids: Tensor, merger: LayerMerger, committed: Sequence[Window], window: Window
+) -> float:
+    """What leaves a window of the really merged model, with it as it is and merged as well, in cosines."""
+    before = really_merged(view, merger, committed)
+    after = really_merged(view, merger, [*committed, window])
+    below = window.first - sum(other.removed for other in committed if other.last < window.first)
+    leaving = before.record(ids).states[below + window.removed + 1]
+    return Cosine().compare(view.tail(leaving), view.tail(after.record(ids).states[below + 1]))
+
+
+def test_two_deletions_of_one_layer_change_different_places(llama: ModelView, ids: Tensor) -> None:
+    engine = engine_of(llama, ids, Delete())
+    below, above = Window(2, 3, "bottom"), Window(3, 4, "top")
+    assert engine.local(below) == pytest.approx(local_truth(llama, ids, Delete(), [], below), abs=1e-6)
+    assert engine.local(above) == pytest.approx(local_truth(llama, ids, Delete(), [], above), abs=1e-6)

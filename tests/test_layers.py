@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
     children
-    swm errors metrics progress quiet reload hookspecs
+    swm errors metrics progress quiet reload hookspecs source_code
     budget families ranges windows yamlfile generation kept_states flatten summary processes
     interfaces.rebuild interfaces ridge
     view interfaces.strategy refitting
+    provenance
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
     calibration schedule units interfaces.recovery

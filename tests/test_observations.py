@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -83,6 +84,17 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert {entry.about["model"] for entry in cache.entries()} == {"a", "c", "d"}
     assert cache.shrink(0) == 3
     assert cache.entries() == []
+
+
+def test_a_write_opens_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ObservationCache(tmp_path)
+    cache.observation({"model": "a"}, numbers)
+    [old] = cache.entries()
+    os.utime(old.file, (1, 1))
+    monkeypatch.setattr("swm.observations._about", lambda file: pytest.fail(f"{file.name} was opened"))
+    ObservationCache(tmp_path, limit=old.size).observation({"model": "b"}, numbers)
+    assert not old.file.exists()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_disk_that_takes_nothing_stops_nobody(tmp_path: Path) -> None:
@@ -189,6 +201,20 @@ def test_another_merger_takes_the_same_distances(stories: Path, plugins: Plugins
     run(stories, [{"depth": depth}], plugins, cache)
     # Only the merged model's similarity is new.
     assert len(values.file.read_text().splitlines()) == known + 1
+
+
+@pytest.mark.parametrize(("samples", "seq_len", "batches"), [(6, 32, 1), (10, 128, 5)])
+def test_numbers_are_told_with_the_batches_that_the_text_ran_in(
+    stories: Path, plugins: Plugins, tmp_path: Path, samples: int, seq_len: int, batches: int
+) -> None:
+    cache = ObservationCache(tmp_path)
+    data = {"model": str(stories), "calibration": {"text": "python-docs", "samples": samples, "seq_len": seq_len}}
+    stages = [{"depth": {"pruner": {"name": "sliding-window", "threshold": 0.7}}}]
+    CompressionPipeline(build_recipe({**data, "stages": stages}, plugins), plugins, observations=cache).plan()
+    [values] = [entry.file for entry in cache.entries() if entry.about["what"] == "depth trials"]
+    names = [json.loads(line)[0] for line in values.read_text().splitlines()[1:]]
+    assert names
+    assert all(f'"batches": {batches},' in name for name in names)
 
 
 def test_another_model_text_seed_or_version_is_another_observation(

@@ -24,7 +24,10 @@ class Example:
 
 @dataclass(frozen=True)
 class DenseModel:
-    """The original model as a source may use it, its fingerprint, and a folder where results may be kept."""
+    """The original model as a source may use it, and a folder where results may be kept.
+
+    `fingerprint` stands for all that its answers depend on: the model, the tokenizer, the code and the machine.
+    """
 
     model: Any
     tokenizer: Any

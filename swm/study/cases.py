@@ -18,7 +18,9 @@ from swm.interfaces.strategy import Strategy
 from swm.plugins import Plugins
 from swm.preparation import prepare
 from swm.progress import Silent
+from swm.provenance import code_of
 from swm.recipe import Recipe, build_recipe, set_value
+from swm.source_code import file_hash
 from swm.study.description import LoadedStudy, Study, choices, label
 
 Kind = Literal["dense", "run", "trivial", "baseline"]
@@ -65,7 +67,8 @@ class CaseMaker:
     def __init__(self, loaded: LoadedStudy) -> None:
         self._plugins = loaded.plugins
         self._study = loaded.study
-        self._files = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in loaded.plugin_files]
+        self._plugin_files = frozenset(loaded.plugin_files)
+        self._files = [file_hash(Path(file)) for file in loaded.plugin_files]
 
     def make(self, data: Mapping[str, Any], axes: Mapping[str, Any], kind: Kind = "run", name: str = "") -> Case:
         """A case of a recipe; `axes` name it. Raises RecipeError for a recipe that is wrong."""
@@ -75,9 +78,9 @@ class CaseMaker:
         name = ", ".join(filter(None, [name, told(axes)])) or BASE
         if self._study.repeat > 1:
             name = f"{name}, seed {recipe.seed}"
-        dense = self._digest({key: plain.get(key) for key in DENSE_KEYS} | {"evaluate": _evaluated(plain)})
-        group = self._digest({key: value for key, value in plain.items() if key != "seed"})
-        return Case(self._digest(plain), kind, name, plain, dict(axes), recipe.seed, group, f"dense-{dense}")
+        dense = self._digest({k: plain.get(k) for k in DENSE_KEYS} | {"evaluate": _evaluated(plain)}, recipe.evaluate)
+        group = self._digest({key: value for key, value in plain.items() if key != "seed"}, recipe)
+        return Case(self._digest(plain, recipe), kind, name, plain, dict(axes), recipe.seed, group, f"dense-{dense}")
 
     def build(self, data: Mapping[str, Any]) -> Recipe:
         """The recipe, validated."""
@@ -117,8 +120,12 @@ class CaseMaker:
                     used.append(entry[stage.name][key])
             yield " + ".join(used) + (f"{INSTEAD}{place}" if place else ""), plain
 
-    def _digest(self, data: Mapping[str, Any]) -> str:
+    def _digest(self, data: Mapping[str, Any], strategies: Any) -> str:
+        """A name for this recipe with the code of its plugins: what an edit changed is another run."""
         about = {"recipe": data, "plugins": self._files}
+        code = code_of([strategies], told=self._plugin_files)
+        if code:
+            about["code"] = code
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import swm
 from swm import FamilyError, ModelFamily, ModelShape, RecipeError, Setting, at, unknown
+from swm.provenance import code_of, own_code
 from swm_dipsvd.allocation import Allocation, AllocationContext, checked
 from swm_dipsvd.allocations.uniform import Uniform
 from swm_dipsvd.factor import FactorStep
@@ -121,6 +122,7 @@ class LowRankStage(swm.Stage):
         return {
             "model": context.view.fingerprint(),
             "calibration": context.calibration.fingerprint,
+            "code": [own_code(), code_of([self])],
             "whitening": self.whitening.spec(),
             "matrices": [list(key) for key in keys],
         }
