@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swm import yamlfile
+from swm.escapes import code, markdown
 from swm.plan import Plan
 from swm.summary import (
     Measured,
@@ -39,9 +40,9 @@ def model_card(report: dict[str, Any], plan: Plan) -> str:
         yamlfile.dump(front_matter(report)).rstrip(),
         "---",
         "",
-        f"# {title}",
+        f"# {markdown(title)}",
         "",
-        f"Made from `{source}` by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
+        f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
         f"{report['swm']}. It is an ordinary Transformers model: load it with `AutoModelForCausalLM.from_pretrained`.",
         "",
         "| | original | this model |",
@@ -55,10 +56,10 @@ def model_card(report: dict[str, Any], plan: Plan) -> str:
         lines += [
             f"| perplexity | {_shown(row.dense, 3)} | {_shown(row.compressed, 3)} |",
             "",
-            f"Perplexity on `{text_name(protocol)}`: {protocol_sentence(protocol)}. Values of other protocols cannot "
-            "be compared.",
+            f"Perplexity on {code(text_name(protocol))}: {markdown(protocol_sentence(protocol))}. "
+            "Values of other protocols cannot be compared.",
         ]
-    lines += [*_tasks(report), "", "## What was changed", "", *(f"- {line}" for line in plan.lines()), ""]
+    lines += [*_tasks(report), "", "## What was changed", "", *(f"- {markdown(line)}" for line in plan.lines()), ""]
     lines += [
         "`recipe.yaml` repeats the run, `plan.yaml` replays what it did to the structure "
         "(`swm apply plan.yaml`), "
@@ -130,7 +131,8 @@ def _results(report: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def _args(measured: Measured, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    error = {} if measured.error is None else {"standard_error": round(measured.error, 4)}
+    known = measured.error is not None and math.isfinite(measured.error)
+    error = {"standard_error": round(measured.error, 4)} if measured.error is not None and known else {}
     return {**error, **protocol}
 
 
@@ -151,7 +153,7 @@ def _tasks(report: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         *(_task(row) for row in rows),
         "",
-        f"Scores ± standard error; {tasks_sentence(task_protocol(report))}. {error_sentence(rows)}",
+        markdown(f"Scores ± standard error; {tasks_sentence(task_protocol(report))}. {error_sentence(rows)}"),
     ]
 
 
@@ -159,7 +161,7 @@ def _task(row: Row) -> str:
     digits = row.scale.decimals
     values = [_shown(row.dense, digits), _shown(row.compressed, digits), _shown(row.difference, digits, "+")]
     cells = [row.name, row.scale.about, *values]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
 def _shown(measured: Measured | None, digits: int, sign: str = "") -> str:

@@ -12,6 +12,7 @@ from swm.commands import cache, study
 from swm.commands.about import doctor, schema, strategies
 from swm.commands.author import new_plugin
 from swm.commands.measure import compare, evaluate, inspect
+from swm.commands.options import say
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
 
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         app()
     except SwmError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        say(f"error: {error}", fg="red", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.secho("interrupted; nothing was left half-written", fg="red", err=True)

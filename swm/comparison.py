@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from swm import jsontext
 from swm.checkpoint import REPORT
 from swm.errors import RecipeError, nearest_file
 from swm.metrics import PERPLEXITY, SHARE, Metric, metric_of
@@ -31,7 +32,7 @@ def read_result(path: str | Path) -> Result:
     """
     file = Path(path) / REPORT if Path(path).is_dir() else Path(path)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = jsontext.restored(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecipeError(f"{file} cannot be read: {error}.{nearest_file(file)}") from None
     if not isinstance(data, Mapping) or not {"perplexity", "tasks"} & data.keys():

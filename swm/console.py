@@ -18,7 +18,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
+from swm.escapes import one_line, visible
 from swm.inspection import Inspection
 from swm.metrics import Metric, number
 from swm.progress import Task
@@ -29,10 +31,10 @@ from swm.summary import Measured, perplexity_row, protocol_sentence, task_rows, 
 class _BarTask:
     def __init__(self, bars: Bars, label: str, total: int | None) -> None:
         self._bars = bars
-        self._task = bars.add_task(label, total=total, note="")
+        self._task = bars.add_task(one_line(label), total=total, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._bars.update(self._task, advance=steps, note=note)
+        self._bars.update(self._task, advance=steps, note=one_line(note))
 
 
 class _LineTask:
@@ -51,30 +53,35 @@ class ConsoleProgress:
         if not self.console.is_terminal:
             start = time.perf_counter()
             yield _LineTask()
-            self.console.print(f"{label}: {time.perf_counter() - start:.1f} s", highlight=False, markup=False)
+            told(self.console, f"{label}: {time.perf_counter() - start:.1f} s")
             return
         with Bars(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=self.console,
         ) as bars:
             yield _BarTask(bars, label, total)
 
 
+def told(console: Console, text: str, style: str = "") -> None:
+    """A paragraph that holds text of others: it is shown as it is, and nothing in it acts on the terminal."""
+    console.print(Text(visible(text), style=style))
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table of texts; columns after the first that hold numbers are aligned right."""
-    result = Table(title=title or None, title_justify="left", title_style="bold")
+    result = Table(title=Text(visible(title)) if title else None, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         numeric = i > 0 and rows and all(_is_number(row[i]) for row in rows)
-        result.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        result.add_column(Text(visible(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        result.add_row(*(str(cell) for cell in row))
+        result.add_row(*(Text(visible(cell)) for cell in row))
     return result
 
 
@@ -147,17 +154,15 @@ def show_measured(console: Console, found: Mapping[str, Any]) -> None:
     if "perplexity" in found:
         measured, protocol = Measured.of(found["perplexity"]), found["perplexity"]["protocol"]
         spread = "" if measured.error is None else f" ± {number(measured.error, 2)}"
-        console.print(
-            f"perplexity {number(measured.value, 3)}{spread} on {text_name(protocol)}: {protocol_sentence(protocol)}",
-            highlight=False,
-        )
+        where = f"on {text_name(protocol)}: {protocol_sentence(protocol)}"
+        told(console, f"perplexity {number(measured.value, 3)}{spread} {where}")
     if "tasks" in found:
         report = {"tasks": {"dense": found["tasks"]}}
         rows = [
             [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")] for row in task_rows(report)
         ]
         console.print(table("", ["task", "metric", "score", "items"], rows))
-        console.print(tasks_sentence(found["tasks"]["protocol"]), highlight=False)
+        told(console, tasks_sentence(found["tasks"]["protocol"]))
     if "speed" in found:
         console.print(speed_table(found["speed"]))
 
@@ -173,4 +178,4 @@ def show_inspection(console: Console, found: Inspection) -> None:
     columns = ["layer", "like the next", "block influence", "norm of tokens", "largest token", "its share"]
     console.print(table("", columns, rows))
     patches = " ".join(format_ranges(layers) for layers in found.patch_layers())
-    console.print(f"patches of layers alike by {found.patch_threshold:.4f}: {patches or 'none'}", highlight=False)
+    told(console, f"patches of layers alike by {found.patch_threshold:.4f}: {patches or 'none'}")

@@ -9,6 +9,7 @@ from statistics import median
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from swm.escapes import figure_text, one_line
 from swm.inspection import Inspection
 from swm.ranges import format_ranges
 from swm.summary import text_name
@@ -148,9 +149,11 @@ def _title(axes: Axes, title: str, inspection: Inspection, about: Iterable[str],
     text = f"calibration: {text_name(data)}, {data['samples']} samples of {data['seq_len']} tokens"
     lines = [line for given in (*about, text) for line in wrap(given, 96)]
     small: dict[str, Any] = {"color": SOFT, "fontsize": 8.5, "linespacing": 1.35}
-    axes.annotate("\n".join(lines), (0, 1), (0, rise), "axes fraction", "offset points", **small)
+    axes.annotate(figure_text("\n".join(lines)), (0, 1), (0, rise), "axes fraction", "offset points", **small)
     pad = rise + 12 * len(lines) + 5
-    axes.set_title(f"{title}: {inspection.model}", loc="left", fontsize=12, fontweight="bold", pad=pad)
+    axes.set_title(
+        figure_text(f"{title}: {one_line(inspection.model)}"), loc="left", fontsize=12, fontweight="bold", pad=pad
+    )
 
 
 def _metric(inspection: Inspection) -> str:

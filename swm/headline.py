@@ -40,9 +40,9 @@ def headline(report: Mapping[str, Any], speed: Mapping[str, Any]) -> list[Tile]:
         ),
     ]
     row = perplexity_row(report)
-    if row is not None and row.dense and row.compressed:
-        ratio = row.compressed.value / row.dense.value
-        tone: Tone = "cost" if ratio > 1 else "gain"
+    if row is not None and row.dense and row.compressed and row.ratio is not None:
+        ratio = row.ratio
+        tone: Tone = "gain" if ratio <= 1 else "cost"
         values = fixed(row.compressed.value), fixed(row.dense.value)
         tiles.append(Tile(row.name, *values, f"× {fixed(ratio)}", tone))
     tasks = task_rows(report)
@@ -59,7 +59,7 @@ def _mean(row: Row) -> list[Tile]:
     error = "" if now.error is None else f"± {fixed(now.error, digits)}"
     label = row.name if scale.share else f"{row.name} {row.metric}"
     before, moved = f"{measured(row.dense, digits)} {scale.unit}", measured(change, digits, "+")
-    worse = (change.value > 0) if scale.less_is_better else (change.value < 0)
+    worse = not (change.value <= 0) if scale.less_is_better else not (change.value >= 0)
     tone: Tone = "same" if scale.less_is_better is None else "cost" if worse else "gain"
     points = f"{moved} points" if scale.share else moved
     return [Tile(label, fixed(now.value, digits), before.strip(), points, tone, f"{error} {scale.unit}".strip())]

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from swm import yamlfile
 from swm.flatten import rows
 from swm.headline import headline
-from swm.html_format import FILTERS
+from swm.html_format import FILTERS, seen
 from swm.plan import Plan
 from swm.ranges import parse_ranges
 from swm.summary import (
@@ -111,6 +111,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("swm"),
         autoescape=True,
+        finalize=seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from swm import yamlfile
+from swm import jsontext, yamlfile
 from swm.budget import ModelShape
 from swm.view import ModelView
 
@@ -34,8 +33,8 @@ def environment() -> dict[str, Any]:
 
 
 def write_json(file: Path, data: Any) -> None:
-    """JSON that people can read."""
-    file.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Strict JSON that people can read, numbers that are not finite as `jsontext` writes them."""
+    file.write_text(jsontext.dumps(data, indent=2) + "\n", encoding="utf-8")
 
 
 def write_yaml(file: Path, data: Any) -> None:

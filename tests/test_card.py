@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,29 @@ def test_the_body_sets_the_models_side_by_side(report: dict[str, Any]) -> None:
 
 def test_the_same_report_gives_the_same_card(report: dict[str, Any]) -> None:
     assert model_card(report, sample_plan()) == model_card(sample_report(), sample_plan())
+
+
+def test_nothing_in_the_card_is_markup_of_others(report: dict[str, Any]) -> None:
+    report["model"]["source"] = "models/<img src=x>\n# `heading`"
+    for result in report["perplexity"].values():
+        result["protocol"] = {**result["protocol"], "text": {"name": "a`b\n\n<b>"}, "bos": "<script>"}
+    for result in report["tasks"].values():
+        result["tasks"] = {"a | b\n<i>": result["tasks"]["boolq"]}
+    card = model_card(report, sample_plan())
+    body = card.split("---\n", 2)[2]
+    assert [line for line in body.splitlines() if line.startswith("# ")] == [
+        "# &lt;img src=x&gt;\\\\n# \\`heading\\`, 30.0% smaller"
+    ]
+    assert "| a \\| b\\\\n&lt;i&gt; | acc, % | 61.0 ± 3.4 |" in body
+    outside_code = re.sub(r"(`+).*?\1", "", body)
+    assert not re.search("<(img|b|i|script)", outside_code)
+    assert ModelCard(card).data.library_name == "transformers"
+
+
+def test_scores_that_are_no_numbers_are_shown_and_stay_out_of_the_index(report: dict[str, Any]) -> None:
+    report["perplexity"]["compressed"] |= {"value": math.inf, "standard_error": math.nan}
+    report["tasks"]["compressed"]["tasks"]["boolq"] |= {"value": math.nan, "standard_error": math.inf}
+    card = model_card(report, sample_plan())
+    assert "| perplexity | 14.120 ± 0.510 | ∞ ± not a number |" in card
+    assert "| boolq | acc, % | 61.0 ± 3.4 | not a number ± ∞ | not a number ± ∞ |" in card
+    assert [result.dataset_name for result in ModelCard(card).data.eval_results] == ["piqa", "arc_easy"]

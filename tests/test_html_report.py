@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 import shutil
 import subprocess
@@ -224,3 +225,24 @@ def test_a_browser_shows_the_page_without_complaints(html: str, tmp_path: Path, 
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in dom
     assert "arc_easy" in dom
     assert "CONSOLE" not in log, log
+
+
+@pytest.mark.parametrize(("value", "words"), [(math.inf, "∞"), (math.nan, "not a number")])
+def test_numbers_that_are_none_are_told(value: float, words: str) -> None:
+    report, timing = sample_report(), sample_timing()
+    report["perplexity"]["compressed"] |= {"value": value, "standard_error": value}
+    report["tasks"]["compressed"]["tasks"]["boolq"] |= {"value": value, "standard_error": value}
+    report["stages"][0]["facts"]["similarity"] = value
+    timing["load"] = value
+    timing["speed"]["prefill"][0]["ratio"]["median"] = value
+    text = Page(html_report(report, sample_plan(), timing, sample_recipe())).text
+    assert f"perplexity 14.12 ± 0.51 {words} ± {words} × {words}" in text
+    assert f"boolq acc, % 61.0 ± 3.4 {words} ± {words} {words}" in text
+    assert f"similarity {words}" in text
+    assert f"load {words}" in text
+
+
+def test_characters_that_act_are_seen_instead() -> None:
+    report = sample_report()
+    report["answers"]["compressed"][0] = "\x1b[2J\u202ereversed"
+    assert "\\x1b[2J\\u202ereversed" in html_report(report, sample_plan(), sample_timing())

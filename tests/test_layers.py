@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
     children
+    escapes jsontext
     swm errors metrics progress quiet reload hookspecs source_code
     budget families ranges windows yamlfile generation kept_states flatten summary processes
     interfaces.rebuild interfaces ridge

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from swm.commands.options import Json, PluginFile, out, print_json, progress_of, warn_broken
+from swm.commands.options import Json, PluginFile, out, print_json, progress_of, say, warn_broken
 
 
 def strategies(
@@ -53,7 +53,7 @@ def schema(
         return
     write_schema(made, output)
     what = "study" if study else "recipe"
-    typer.echo(
+    say(
         f"wrote {output}; editors with a YAML language server read it where a {what} begins with\n"
         f"# yaml-language-server: $schema={output}"
     )

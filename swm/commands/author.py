@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from swm.commands.options import say
+
 
 def new_plugin(
     name: Annotated[str, typer.Argument(help="What recipes will call it, such as my-metric.", show_default=False)],
@@ -19,4 +21,4 @@ def new_plugin(
 
     folder = new_plugin(name, kind, load_plugins().registry, output)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    typer.echo(f"wrote {shown}; next:\n  pip install -e '{shown}[test]'\n  pytest {shown}\n  swm strategies {kind}")
+    say(f"wrote {shown}; next:\n  pip install -e '{shown}[test]'\n  pytest {shown}\n  swm strategies {kind}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from swm.commands.options import Json, out, print_json
+from swm.commands.options import Json, out, print_json, say
 
 app = typer.Typer(no_args_is_help=True, help="What studies keep, so that nothing is observed twice.")
 
@@ -23,7 +23,7 @@ def list(as_json: Json = False) -> None:
         return
     rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
     out().print(table("", ["what", "model", "size", "name"], rows))
-    typer.echo(f"{len(entries)} in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
+    say(f"{len(entries)} in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
 
 
 @app.command()
@@ -31,4 +31,4 @@ def clear() -> None:
     """Remove all of them."""
     from swm.study.worker import cache
 
-    typer.echo(f"removed {cache().shrink(0)}")
+    say(f"removed {cache().shrink(0)}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swm.commands.options import Json, Overwrite, PluginFile, Quiet, out, print_json, progress_of
+from swm.commands.options import Json, Overwrite, PluginFile, Quiet, out, print_json, progress_of, say
 
 
 def evaluate(
@@ -121,4 +121,4 @@ def inspect(
     if not quiet:
         show_inspection(out(), found)
     if out_ is not None:
-        typer.echo(str(out_) if quiet else f"saved: {out_}")
+        say(str(out_) if quiet else f"saved: {out_}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from swm import jsontext
+from swm.escapes import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +34,7 @@ def warn_broken(plugins: Plugins, quiet: bool) -> None:
     ]
     for warning in [*map(str, plugins.broken), *clashes]:
         if not quiet:
-            typer.secho(f"warning: {warning}", fg="yellow", err=True)
+            say(f"warning: {warning}", fg="yellow", err=True)
 
 
 def progress_of(quiet: bool) -> Progress:
@@ -58,4 +60,9 @@ def out() -> Console:
 
 def print_json(data: Any) -> None:
     """The result as JSON and nothing else on standard output."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    typer.echo(jsontext.dumps(data, indent=2))
+
+
+def say(text: object, *, fg: str | None = None, err: bool = False) -> None:
+    """A line for people, in which nothing acts on the terminal."""
+    typer.secho(visible(text), fg=fg, err=err)

@@ -18,6 +18,7 @@ from swm.commands.options import (
     out,
     print_json,
     progress_of,
+    say,
     warn_broken,
 )
 
@@ -125,6 +126,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what differs between two plans; exit code 1 when something does."""
+    from swm.console import told
     from swm.plan import diff_plans, read_plan
     from swm.plugins import load_plugins
 
@@ -134,12 +136,12 @@ def diff(
         print_json(lines)
     else:
         for line in lines:
-            out().print(line, style="red" if line.startswith("-") else "green", highlight=False, markup=False)
+            told(out(), line, "red" if line.startswith("-") else "green")
     raise typer.Exit(1 if lines else 0)
 
 
 def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
-    from swm.console import report_table, speed_table
+    from swm.console import report_table, speed_table, told
 
     if not result.report:
         return  # one of several processes, and not the one that tells
@@ -149,26 +151,26 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
     if not quiet:
         console = out()
         for line in result.plan.lines():
-            console.print(line, highlight=False, markup=False)
+            told(console, line)
         console.print(report_table(result.report))
         asked = result.report.get("answers", {})
         for i, prompt in enumerate(asked.get("prompts", [])):
-            console.print(f"\n[bold]{prompt}[/bold]", highlight=False)
+            told(console, f"\n{prompt}", "bold")
             for which in ("dense", "compressed"):
-                console.print(f"  {which}: {asked[which][i]}", highlight=False, markup=False)
+                told(console, f"  {which}: {asked[which][i]}")
         if result.speed:
             console.print(speed_table(result.speed))
         for note in [*result.report.get("notes", []), *result.speed.get("warnings", [])]:
-            console.print(f"note: {note}", style="yellow", highlight=False)
+            told(console, f"note: {note}", "yellow")
         check = result.report.get("verification")
         if check:
-            console.print(
+            told(
+                console,
                 f"\nreloaded in a fresh process as {check['class']}: "
                 f"max |difference of logits| = {check['max_abs_difference']:g}, generate() equal",
-                highlight=False,
             )
     if result.output is not None:
-        typer.echo(f"saved: {result.output}" if not quiet else str(result.output))
+        say(f"saved: {result.output}" if not quiet else str(result.output))
 
 
 def _show_plan(made: Plan, output: Path | None) -> None:
@@ -178,5 +180,5 @@ def _show_plan(made: Plan, output: Path | None) -> None:
         typer.echo(yamlfile.dump(made.to_data()), nl=False)
         return
     for line in made.lines():
-        typer.echo(line)
-    typer.echo(f"saved: {output}")
+        say(line)
+    say(f"saved: {output}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, warn_broken
+from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, say, warn_broken
+from swm.metrics import number
 
 if TYPE_CHECKING:
     from swm.interfaces.executor import Row
@@ -33,7 +35,7 @@ def run(
 
     def tell(row: Row) -> None:
         if not (quiet or as_json):
-            typer.secho(_told(row), fg=None if row["state"] == "done" else "red", err=True)
+            say(_told(row), fg=None if row["state"] == "done" else "red", err=True)
 
     tally, results = run_study(
         study,
@@ -109,11 +111,11 @@ def presets() -> None:
     from swm.study.description import presets
 
     for name, about in presets().items():
-        typer.echo(f"{name}: {about}")
+        say(f"{name}: {about}")
 
 
 def _note(text: str) -> None:
-    typer.secho(f"note: {text}", fg="yellow", err=True)
+    say(f"note: {text}", fg="yellow", err=True)
 
 
 def _told(row: Row) -> str:
@@ -122,13 +124,13 @@ def _told(row: Row) -> str:
     from swm.study.measures import MEAN
 
     wanted = ("perplexity", MEAN)
-    shown = [f"{name} {row['measures'][name][0]:.2f}" for name in wanted if name in row["measures"]]
+    shown = [f"{name} {number(row['measures'][name][0], 2)}" for name in wanted if name in row["measures"]]
     shown.append(f"{row['seconds']:.0f} s")
     return f"{row['name']}: {', '.join(shown)}"
 
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
-    from swm.console import table
+    from swm.console import table, told
     from swm.study.measures import named, scale_of
     from swm.study.results import PAGE, ranked
     from swm.study.table import measures, tidy
@@ -147,10 +149,11 @@ def _show(results: Results, quiet: bool, as_json: bool) -> None:
         heads = [named(name, scale_of(name, results.rows)) for name in columns]
         console.print(table(results.title, ["run", *heads], lines))
         for verdict in results.verdicts:
-            console.print(verdict.sentence, highlight=False, markup=False)
-    typer.echo(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))
+            told(console, verdict.sentence)
+    say(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))
 
 
 def _number(value: float, half: float | None) -> str:
-    shown = f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.2f}"
-    return shown if half is None else f"{shown} ± {half:.2f}"
+    whole = math.isfinite(value) and value == int(value) and abs(value) >= 1
+    shown = number(value, 0 if whole else 2)
+    return shown if half is None else f"{shown} ± {number(half, 2)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def _best(results: Results, group: list[Point], measure: str) -> Point | None:
 def _line(one: Point, other: Point, group: list[Point], measure: str) -> dict[str, Any]:
     found = compare(one, other, measure)
     shares = [point.estimates["ratio"].value for point in group]
-    if found.better_by == 0:
+    if math.isnan(found.better_by):
+        verdict = "cannot be compared"
+    elif found.better_by == 0:
         verdict = "equal"
     else:
         ahead = "the first is better" if found.better_by > 0 else "the second is better"

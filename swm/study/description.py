@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -226,6 +227,7 @@ def build_study(data: Mapping[str, Any], plugins: Plugins) -> Study:
 def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
     if not isinstance(entries, list):
         fail(("figures",), f"found {entries!r}; figures is a list")
+    seen: set[str] = set()
     for i, entry in enumerate(entries):
         path = ("figures", i)
         if not isinstance(entry, Mapping):
@@ -233,8 +235,20 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
         missing = [key for key in ("name", "x", "y") if not entry.get(key)]
         if missing:
             fail(path, f"a figure needs {missing[0]}")
+        name = str(entry["name"])
+        if name in seen:
+            fail((*path, "name"), f"two figures are called '{name}'")
+        seen.add(name)
+        if not _is_file_name(name):
+            what = "letters, digits, blanks and the signs . - _, no folder, at most 100"
+            fail((*path, "name"), f"found {entry['name']!r}; a figure's name is that of its files: {what}")
         y = [entry["y"]] if isinstance(entry["y"], str) else entry["y"]
         yield construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether files of this name lie in the folder that they are written to, on every system."""
+    return re.fullmatch(r"\w(?:[\w .-]{0,98}[\w-])?", name) is not None
 
 
 def _search(entry: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:

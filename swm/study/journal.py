@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from swm import jsontext
 from swm.checkpoint import check_output
 from swm.errors import StudyError, at
 from swm.interfaces.executor import Row
@@ -42,7 +43,7 @@ class Journal:
             raise StudyError(f"{self.file} cannot be read: {error.strerror}") from None
         for line in text.splitlines():
             try:
-                row = json.loads(line)
+                row = jsontext.restored(json.loads(line))
             except ValueError:
                 continue
             if isinstance(row, dict) and "id" in row:
@@ -50,7 +51,7 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Write a row; it is on the disk when this returns. Raises StudyError when it cannot be."""
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        line = jsontext.dumps(row).encode() + b"\n"
         try:
             with FileLock(self.folder / ".journal.lock"), self.file.open("ab+") as file:
                 file.seek(0, os.SEEK_END)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from swm.errors import StudyError
+from swm.escapes import figure_text
 from swm.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
 from swm.metrics import Metric
 from swm.study.cases import INSTEAD
@@ -78,10 +81,11 @@ class _Ready:
         for axes_, measures in zip(found, plots, strict=True):
             self._plot(axes_, measures)
         if self.figure.title:
-            canvas.suptitle(self.figure.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+            canvas.suptitle(figure_text(self.figure.title), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
     def _plot(self, axes_: Axes, measures: Sequence[str]) -> None:
-        shown = [point for point in self.points if self._place(point) is not None and point.kind != "dense"]
+        placed = [point for point in self.points if self._place(point) is not None and point.kind != "dense"]
+        shown = [point for point in placed if all(_finite(point, name) for name in (self.x, *measures))]
         places = list(dict.fromkeys(self._place(point) for point in shown))
         if all(isinstance(place, int | float) for place in places):
             self._lines(axes_, measures, shown)
@@ -90,11 +94,12 @@ class _Ready:
         else:
             self._bars(axes_, measures, shown, places)
         self._dense(axes_, measures)
-        if all(self._scale(measure).grows for measure in measures):
+        if shown and all(self._scale(measure).grows for measure in measures):
             axes_.set_yscale("log")
-        axes_.set_xlabel(self._named(self.x) if self.x in LABELS else self.figure.x.rpartition(".")[2])
+        what = self._named(self.x) if self.x in LABELS else self.figure.x.rpartition(".")[2]
+        axes_.set_xlabel(figure_text("\n".join([what, *_left_out(placed, shown)])))
         alike = all(self._scale(measure).share for measure in measures)
-        axes_.set_ylabel(self._named(measures[0]) if len(measures) == 1 else "accuracy, %" if alike else "")
+        axes_.set_ylabel(figure_text(self._named(measures[0])) if len(measures) == 1 else "accuracy, %" * alike)
         axes_.yaxis.grid(color=LINE, linewidth=0.6)
         axes_.set_axisbelow(True)
         if axes_.get_legend_handles_labels()[0]:
@@ -147,7 +152,7 @@ class _Ready:
                 markersize=4.5,
                 capsize=2.5,
                 elinewidth=0.9,
-                label=", ".join(filter(None, [group, self._named(measure) if several else ""])) or None,
+                label=_legend(group, self._named(measure) if several else ""),
                 # Side by side, or the intervals at one place would hide each other.
                 transform=offset_copy(
                     axes_.transData, axes_.get_figure(root=True), (colour - (len(lines) - 1) / 2) * 3, units="points"
@@ -170,18 +175,36 @@ class _Ready:
                 yerr=[point.estimates[measure].half or 0 for point in have],
                 color=LINE if trivial else COLOURS[i % len(COLOURS)],
                 error_kw={"ecolor": INK, "capsize": 2.5, "elinewidth": 0.9},
-                label=", ".join(filter(None, [group, self._named(measure) if len(measures) > 1 else ""])) or None,
+                label=_legend(group, self._named(measure) if len(measures) > 1 else ""),
             )
-        axes_.set_xticks(range(len(places)), [label(place) for place in places], rotation=15, ha="right")
+        axes_.set_xticks(range(len(places)), [figure_text(label(place)) for place in places], rotation=15, ha="right")
 
     def _dense(self, axes_: Axes, measures: Sequence[str]) -> None:
         dense = [point for point in self.points if point.kind == "dense" and measures[0] in point.estimates]
-        if len(measures) == 1 and dense and self.x not in LABELS:
+        if len(measures) == 1 and dense and self.x not in LABELS and _finite(dense[0], measures[0]):
             axes_.axhline(dense[0].estimates[measures[0]].value, color=INK, linewidth=1, linestyle=":", label="dense")
 
 
+def _finite(point: Point, measure: str) -> bool:
+    """Whether a point can be drawn, as far as this measure goes."""
+    found = point.estimates.get(measure)
+    return found is None or math.isfinite(found.value)
+
+
+def _left_out(points: Sequence[Point], drawn: Sequence[Point]) -> list[str]:
+    """Lines that name the points that no axis can hold."""
+    names = [point.name for point in points if not any(point is other for other in drawn)]
+    return wrap(f"infinite or not a number: {', '.join(names)}", 80) if names else []
+
+
+def _legend(*parts: str) -> str | None:
+    """The name of a line; None where there is nothing to say."""
+    return figure_text(", ".join(filter(None, parts))) or None
+
+
 def _qualities(points: Sequence[Point]) -> list[str]:
-    return [name for name in (MEAN, "perplexity") if any(name in point.estimates for point in points)]
+    drawn = [(name, point) for name in (MEAN, "perplexity") for point in points if name in point.estimates]
+    return list(dict.fromkeys(name for name, point in drawn if _finite(point, name)))
 
 
 def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
@@ -193,13 +216,14 @@ def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
         named_at: set[tuple[float, float]] = set()
         for point in points:
             found = point.estimates.get(measure)
-            if found is not None:
+            if found is not None and _finite(point, measure):
                 place = point.estimates["parameters"].value, found.value
                 _dot(axes_, point, found, point.group in front, place not in named_at)
                 named_at.add(place)
         if measure == "perplexity":
             axes_.set_yscale("log")
-        axes_.set_xlabel("parameters, millions")
+        drawn = [point for point in points if _finite(point, measure)]
+        axes_.set_xlabel(figure_text("\n".join(["parameters, millions", *_left_out(points, drawn)])))
         axes_.set_ylabel(named(measure, SCALES[measure]))
         axes_.yaxis.grid(color=LINE, linewidth=0.6)
         axes_.set_axisbelow(True)
@@ -214,5 +238,5 @@ def _dot(axes_: Axes, point: Point, found: Estimate, best: bool, name: bool) -> 
         capsize=2, elinewidth=0.8, alpha=1 if best else 0.6,
     )  # fmt: skip
     if best and name:
-        text = point.name if len(point.name) < 40 else f"{point.name[:38]}…"
+        text = figure_text(point.name if len(point.name) < 40 else f"{point.name[:38]}…")
         axes_.annotate(text, (millions, found.value), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)

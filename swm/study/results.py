@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from swm import yamlfile
 from swm.errors import StudyError, nearest_file
-from swm.html_format import FILTERS
+from swm.html_format import FILTERS, seen
 from swm.interfaces.executor import Row
 from swm.plugins import load_plugins
 from swm.study.description import Figure, label, read_figures
@@ -89,7 +89,7 @@ def _figures(results: Results) -> list[Figure]:
 def page(results: Results, pictures: Mapping[str, str]) -> str:
     """The page, which needs nothing else; a few lines of script in it sort the table."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("swm"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("swm"), autoescape=True, finalize=seen, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= FILTERS
     columns = measures(results.rows)

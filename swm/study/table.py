@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from swm import jsontext
 from swm.errors import StudyError, unknown
 from swm.interfaces.executor import Row
 from swm.metrics import Metric
@@ -112,7 +112,7 @@ def _has_error(rows: Iterable[Row], name: str) -> bool:
 
 
 def _cell(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) or value is None else json.dumps(value)
+    return value if isinstance(value, int | float | str) or value is None else jsontext.dumps(value)
 
 
 def write_table(lines: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
@@ -124,7 +124,7 @@ def write_table(lines: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         writer.writerows(lines)
     written = {
         folder / "table.csv": text.getvalue().encode(),
-        folder / "table.jsonl": "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(),
+        folder / "table.jsonl": "".join(jsontext.dumps(line) + "\n" for line in lines).encode(),
     }
     for file, content in written.items():
         file.write_bytes(content)
@@ -173,6 +173,8 @@ def estimate(values: Sequence[float], errors: Sequence[float | None]) -> Estimat
     """
     known = [error for error in errors if error is not None]
     items = fmean(known) if known else None
+    if not all(map(math.isfinite, values)):
+        return Estimate(fmean(values), None)
     if len(values) < 2:
         half = None if items is None else 1.96 * items
         return Estimate(values[0], half, items)

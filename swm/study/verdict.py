@@ -96,6 +96,8 @@ def _verdict(ranked: Sequence[Point], methods: Sequence[Point], trivial: Point |
 def _against(winner: Point, trivial: Point, measure: str) -> str:
     found = compare(winner, trivial, measure)
     shown = f"{trivial.name}: {told(trivial, measure)}"
+    if math.isnan(found.better_by):
+        return f" It cannot be compared with the best trivial baseline ({shown})."
     if found.better_by <= 0:
         return f" It does not beat the best trivial baseline ({shown})."
     if found.sure is False:
@@ -115,6 +117,8 @@ def _finer(methods: Sequence[Point], measure: str) -> str:
 
 
 def _noise(found: Difference) -> str:
+    if math.isnan(found.better_by):
+        return "the two cannot be compared"
     if found.better_by == 0:
         return "the two are equal"
     if found.sure is None:
@@ -154,7 +158,8 @@ def _seed_error(one: Point, other: Point, measure: str) -> float:
     found = []
     for point in (one, other):
         values = [scale(row["measures"][measure][0]) for row in point.rows]
-        found.append(stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0)
+        whole = len(values) > 1 and all(map(math.isfinite, values))
+        found.append(stdev(values) / math.sqrt(len(values)) if whole else 0.0)
     return math.hypot(*found)
 
 
@@ -172,6 +177,8 @@ def _paired(mine: Sequence[Row], theirs: Sequence[Row], measure: str) -> tuple[f
     if not vectors[0] or len(vectors[0]) != len(vectors[1]) or len(vectors[0]) < 2:
         return None
     differences = [a - b for a, b in zip(*vectors, strict=True)]
+    if not all(map(math.isfinite, differences)):
+        return None
     error = stdev(differences) / math.sqrt(len(differences))
     return fmean(differences), error
 

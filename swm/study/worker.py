@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm import models, yamlfile
+from swm import jsontext, models, yamlfile
 from swm.errors import SwmError, at
 from swm.families import find_family
 from swm.interfaces.executor import Job, Row
@@ -34,7 +34,7 @@ def carry_out(job: Job) -> Row:
     """The row of a job: what was measured, or why not. What is on the disk already is not done again."""
     folder = Path(job["folder"]) / "runs" / job["id"]
     if (folder / ROW).is_file():
-        found: Row = json.loads((folder / ROW).read_text(encoding="utf-8"))
+        found: Row = jsontext.restored(json.loads((folder / ROW).read_text(encoding="utf-8")))
         return found
     start = time.perf_counter()
     row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
@@ -75,7 +75,7 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
     pipeline = CompressionPipeline(recipe, plugins, observations=cache() if job["cache"] else None)
     dense = Path(job["folder"]) / "runs" / job["dense"] / "report.json"
     if dense.is_file():
-        pipeline.dense = json.loads(dense.read_text(encoding="utf-8"))
+        pipeline.dense = jsontext.restored(json.loads(dense.read_text(encoding="utf-8")))
     result = pipeline.run()
     if not job["keep_models"]:
         # Without the tensors of a fit, which are as large as the model.

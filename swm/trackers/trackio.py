@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -14,6 +13,7 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
+from swm import jsontext
 from swm.errors import RecipeError
 from swm.flatten import Flat
 from swm.interfaces.tracker import TrackedRun, Tracker
@@ -69,7 +69,7 @@ class _TrackioRun(TrackedRun):
     def finish(self, report: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as folder, _no_stdout():
             file = Path(folder) / "report.json"
-            file.write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+            file.write_text(jsontext.dumps(report, indent=2), encoding="utf-8")
             self._run.log_artifact(file, name="report", type="report")
             self._end()
 

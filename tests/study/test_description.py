@@ -31,6 +31,14 @@ RACE = {"key": "stages.1.steps", "steps": [3, 1]}
         ({"grid": {"seed": []}}, r"grid.seed: found \[\]; it is a list of values"),
         ({"grid": {"seed": [1, 1]}}, r"grid.seed.1: '1' stands there twice"),
         ({"figures": [{"name": "a", "x": "seed"}]}, "figures.0: a figure needs y"),
+        *(
+            ({"figures": [{"name": name, "x": "seed", "y": "layers"}]}, "figures.0.name: found .* no folder")
+            for name in ("../../out", "/tmp/out", "a/b", "..", ".hidden", "a\\b", "a\nb", "a" * 101)
+        ),
+        (
+            {"figures": [{"name": "a", "x": "seed", "y": "layers"}] * 2},
+            "figures.1.name: two figures are called 'a'",
+        ),
         ({"figures": {"name": "a"}}, "figures: found .*; figures is a list"),
         ({"recipe": None, "grid": None}, "recipe: "),
         ({"search": {"space": {"seed": [1]}, "trials": 1, "objectives": "perplexity"}}, "a grid or a search"),

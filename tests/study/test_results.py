@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from swm.errors import StudyError
 from swm.study.comparison import compare_studies
 from swm.study.journal import Journal
 from swm.study.results import read_results, write_results
+from swm.study.verdict import compare, verdicts
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 KEYS = ("stages.0.depth.pruner", "budget.ratio")
@@ -50,6 +52,10 @@ def study(folder: Path, *, better: float = 1.0, figures: Any = FIGURES, broken: 
     if broken:
         journal.add(failed("<broken>"))
     return folder
+
+
+def _axes(pruner: str) -> dict[str, Any]:
+    return dict(zip(KEYS, (pruner, 0.2), strict=True))
 
 
 def swm(folder: Path, *arguments: str) -> tuple[Any, str, str]:
@@ -191,3 +197,64 @@ def test_a_browser_sorts_the_table(tmp_path: Path) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     assert '<title>["dense","plain 35.0",6]</title>' in done.stdout
     assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_perplexities_are_told_in_every_form(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study")
+    journal = Journal(folder)
+    for seed in range(2):
+        journal.add(
+            row(
+                "lost",
+                ratio=20.0,
+                perplexity=math.inf,
+                seed=seed,
+                seeds=True,
+                **dict(zip(KEYS, ("lost", 0.2), strict=True)),
+            )
+        )
+    journal.add(row("nothing", "baseline", ratio=20.0, perplexity=math.nan))
+    code, out, err = swm(tmp_path, "study", "show", "study")
+    assert (code, err) == (0, "")
+    assert re.search(r"lost .*∞", out)
+    assert re.search(r"nothing .*not a number", out)
+    page = (folder / "study.html").read_text()
+    assert '<td data-value="inf">∞</td>' in page
+    assert "infinite or not a number: lost" in (folder / "figures" / "apart.svg").read_text()
+    for line in [*(folder / "runs.jsonl").read_text().splitlines(), *(folder / "table.jsonl").read_text().splitlines()]:
+        json.loads(line, parse_constant=pytest.fail)
+    code, out, _ = swm(tmp_path, "study", "show", "study", "--json")
+    assert code == 0
+    json.loads(out, parse_constant=pytest.fail)
+
+
+def test_two_infinite_perplexities_cannot_be_compared(tmp_path: Path) -> None:
+    folders = [study(tmp_path / name, better=math.inf, broken=False) for name in ("one", "two")]
+    results = read_results(folders[0])
+    found = compare(results.points[1], results.points[3], "perplexity")
+    assert math.isnan(found.better_by)
+    sentences = [verdict.sentence for verdict in verdicts(results.points, "perplexity")]
+    assert "It does not beat the best trivial baseline" in sentences[0]
+    assert "the two cannot be compared" in sentences[1]
+    assert compare_studies(*folders)["budgets"]
+
+
+def test_names_of_runs_are_no_markup_and_no_formula(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", broken=False)
+    name = "[bold]$x$ \x1b[31m"
+    Journal(folder).add(
+        row(
+            name,
+            ratio=20.0,
+            perplexity=9.0,
+            tasks={"piqa": "1111", "boolq": "1111"},
+            **_axes(name),
+        )
+    )
+    code, out, _ = swm(tmp_path, "study", "show", "study")
+    assert code == 0
+    assert "[bold]$x$ \\x1b[31m" in out
+    assert "\x1b" not in out
+    assert "[bold]$x$ \\x1b[31m" in (folder / "figures" / "apart.svg").read_text()
+    assert "\x1b" not in (folder / "study.html").read_text()
