@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from swm.budget import ModelShape, Target
+    from swm.cache_folder import cache_folder
     from swm.calibration import Calibration
     from swm.errors import (
         BudgetError,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from swm.interfaces.text import Example, TextSource
     from swm.interfaces.tracker import Tracker
     from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
-    from swm.models import cache_folder
     from swm.next_token import next_token_loss
     from swm.observations import Observation
     from swm.pipeline import CompressionPipeline, RunResult, compress
@@ -102,7 +102,7 @@ _HOME = {
     "Need": "swm.interfaces.width",
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
-    "cache_folder": "swm.models",
+    "cache_folder": "swm.cache_folder",
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",

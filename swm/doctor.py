@@ -12,6 +12,7 @@ import swm
 from swm import models
 from swm.allocation import default_rounding
 from swm.budget import ModelShape
+from swm.cache_folder import cache_folder
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts
@@ -51,7 +52,7 @@ def _installation() -> dict[str, Any]:
             found[name] = "not installed"
     found["device"] = str(models.pick_device("auto"))
     found["threads"] = torch.get_num_threads()
-    found["cache"] = str(models.cache_folder())
+    found["cache"] = str(cache_folder())
     return found
 
 

@@ -154,9 +154,7 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
             "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
             "choose layout: custom, or remove query heads with uniform: true"
         )
-    widest = widest_of(shapes)
-    while refusal(view.config, view.family, widest):
-        widest = replace(widest, heads=widest.heads + widest.queries, kv_heads=widest.kv_heads + 1)
+    widest = _accepted(view, widest_of(shapes))
     state = dict(view.model.state_dict())
     for position, shape in enumerate(shapes):
         own = view.state(position)
@@ -166,6 +164,29 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
             state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
     config = set_widths(copy.deepcopy(view.config), view.family, widest)
     return _filled(AutoModelForCausalLM, config, view.model, state)
+
+
+def _accepted(view: ModelView, widest: Geometry) -> Geometry:
+    """The geometry with as many more heads as the family's own class asks for.
+
+    Raises CheckpointError when it refuses even one head a hidden channel, for then something else is wrong.
+    """
+
+    def with_heads(kv_heads: int) -> Geometry:
+        return replace(widest, heads=kv_heads * widest.queries, kv_heads=kv_heads)
+
+    most = max(view.config.hidden_size // widest.queries, widest.kv_heads)
+    for shape in map(with_heads, (widest.kv_heads, most)):
+        why = refusal(view.config, view.family, shape)
+        if not why:
+            break
+    else:
+        raise CheckpointError(
+            f"model_type '{view.config.model_type}' refuses its own config with {widest.heads} heads and with more: "
+            f"{why}; choose layout: custom"
+        )
+    counts = range(widest.kv_heads, most + 1)
+    return next(shape for shape in map(with_heads, counts) if not refusal(view.config, view.family, shape))
 
 
 def widest_of(shapes: list[Geometry]) -> Geometry:

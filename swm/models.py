@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from swm.budget import ModelShape
+from swm.cache_folder import cache_folder
 from swm.errors import FamilyError, ModelError, brief, did_you_mean, listed, nearest_file
 from swm.families import ModelFamily, find_family
 from swm.interfaces.provider import ModelProvider
@@ -37,13 +38,6 @@ class ModelSource:
 
     name: str
     folder: Path
-
-
-def cache_folder() -> Path:
-    """`$SWM_CACHE`, or `swm` in the user's cache folder."""
-    given = os.environ.get("SWM_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "swm"
 
 
 def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:

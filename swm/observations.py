@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from swm.scratch import clear_dead
+from swm.writing import whole
+
 GIB = 2**30
-# A file that was being written when its process died is nobody's after this many seconds.
-STALE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,7 @@ class ObservationCache:
 
     def shrink(self, limit: int | None = None) -> int:
         """Remove the least recently used until at most `limit` bytes are left; returns how many went."""
-        for leftover in self.folder.glob(".*.new"):
-            with contextlib.suppress(OSError):
-                if time.time() - leftover.stat().st_mtime > STALE:
-                    leftover.unlink()
+        clear_dead(self.folder)
         most = self.limit if limit is None else limit
         files = self._files()
         left, gone = sum(size for _, size, _ in files), 0
@@ -134,16 +130,11 @@ class ObservationCache:
 
     def _write(self, file: Path, about: Mapping[str, Any], found: Observation) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".new")
-        os.close(handle)
-        try:
-            tensors = {key: value.detach().cpu().contiguous() for key, value in found.tensors.items()}
-            metadata = {"about": json.dumps(about), "facts": json.dumps(found.facts)}
+        tensors = {key: value.detach().cpu().contiguous() for key, value in found.tensors.items()}
+        metadata = {"about": json.dumps(about), "facts": json.dumps(found.facts)}
+        with whole(file) as made:
             # safetensors refuses tensors that share memory, and a file without any.
-            save_file({k: v.clone() for k, v in tensors.items()} or {"": torch.empty(0)}, name, metadata)
-            Path(name).replace(file)
-        finally:
-            Path(name).unlink(missing_ok=True)
+            save_file({k: v.clone() for k, v in tensors.items()} or {"": torch.empty(0)}, made, metadata)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swm import models
+from swm.cache_folder import cache_folder
 from swm.families import ModelFamily
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
@@ -42,7 +42,7 @@ class Original:
                     "generation": None if settings is None else settings.to_diff_dict(),
                     **machine(),
                 }
-                dense = DenseModel(view.model, self.tokenizer, key_of(about), models.cache_folder(), self.progress)
+                dense = DenseModel(view.model, self.tokenizer, key_of(about), cache_folder(), self.progress)
                 self.written[_key(text)] = text.written_by(dense)
 
     def text(self, source: TextSource) -> TextSource:
@@ -65,7 +65,7 @@ class Original:
             "seed": seed,
             "code": self._code(recovery, view),
         }
-        folder = models.cache_folder() / "recovery" / key_of(about)[:32]
+        folder = cache_folder() / "recovery" / key_of(about)[:32]
         return RecoveryContext(view, self.tokenizer, self.text, self.view, seed, self.progress, folder, step_done)
 
     @staticmethod

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from swm import yamlfile
@@ -16,6 +17,7 @@ from swm.interfaces.stage import Step
 from swm.ranges import format_ranges
 from swm.registry import Registry
 from swm.view import ModelView
+from swm.writing import whole, write_text
 
 VERSION = 1
 TENSORS = ".fitted.safetensors"
@@ -88,13 +90,22 @@ class Plan:
         }
 
     def write(self, file: Path) -> None:
-        """Write the plan, and its fitted tensors beside it when there are any."""
-        file.write_text(yamlfile.dump(self.to_data()), encoding="utf-8")
-        fitted = self.fitted()
-        if fitted:
-            from safetensors.torch import save_file
+        """Write the plan, and its fitted tensors beside it when there are any; those of another plan go.
 
-            save_file(fitted, file.with_suffix(TENSORS))
+        Raises PlanError when it cannot be written; each file is whole then, or what it was.
+        """
+        fitted, beside = self.fitted(), file.with_suffix(TENSORS)
+        try:
+            if fitted:
+                from safetensors.torch import save_file
+
+                with whole(beside) as made:
+                    save_file(fitted, made)
+            write_text(file, yamlfile.dump(self.to_data()))
+            if not fitted and beside.is_file():
+                beside.unlink()
+        except (OSError, SafetensorError) as error:
+            raise PlanError(f"plan {file} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def read_plan(file: Path, registry: Registry) -> Plan:
@@ -174,7 +185,6 @@ def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> S
 def _read_tensors(file: Path) -> dict[int, dict[int, dict[str, Tensor]]]:
     if not file.is_file():
         return {}
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     fitted: dict[int, dict[int, dict[str, Tensor]]] = {}

@@ -11,6 +11,7 @@ import torch
 from swm import jsontext, yamlfile
 from swm.budget import ModelShape
 from swm.view import ModelView
+from swm.writing import write_text
 
 
 def shape_now(view: ModelView) -> ModelShape:
@@ -34,9 +35,9 @@ def environment() -> dict[str, Any]:
 
 def write_json(file: Path, data: Any) -> None:
     """Strict JSON that people can read, numbers that are not finite as `jsontext` writes them."""
-    file.write_text(jsontext.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_text(file, jsontext.dumps(data, indent=2) + "\n")
 
 
 def write_yaml(file: Path, data: Any) -> None:
     """YAML in the order of the data."""
-    file.write_text(yamlfile.dump(data), encoding="utf-8")
+    write_text(file, yamlfile.dump(data))

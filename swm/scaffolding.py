@@ -6,7 +6,6 @@ import importlib.util
 import keyword
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -17,6 +16,7 @@ from swm import __version__, yamlfile
 from swm.errors import PluginError, unknown
 from swm.hookspecs import API_VERSION
 from swm.registry import Registry
+from swm.scratch import clear_dead, scratch
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 60
@@ -45,8 +45,9 @@ def new_plugin(name: str, kind: str, registry: Registry, output: Path | None = N
         raise PluginError(f"{folder} exists already; choose another name, or another folder with --output")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".swm-") as temporary:
-            made = Path(temporary) / folder.name
+        clear_dead(folder.parent)
+        with scratch(folder.parent) as place:
+            made = place.new / folder.name
             for part in (COMMON, kind):
                 _copy(_scaffold() / part, made, values)
             made.rename(folder)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
-import os
-import tempfile
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +14,7 @@ from swm.errors import SwmError
 from swm.interfaces.strategy import Strategy, plain
 from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
 from swm.registry import Entry, Registry
+from swm.report import write_json
 from swm.study.description import Figure, Range, Search, Study, presets
 
 Schema = dict[str, Any]
@@ -45,10 +43,7 @@ def write_schema(schema: Schema, file: Path) -> None:
     if file.is_dir():
         raise SwmError(f"schema {file} cannot be written: it is a folder; name a file in it")
     try:
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".swm-") as temporary:
-            fresh = Path(temporary) / file.name
-            fresh.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(fresh, file)
+        write_json(file, schema)
     except OSError as error:
         raise SwmError(f"schema {file} cannot be written: {error.strerror or error}") from None
 

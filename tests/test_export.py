@@ -188,6 +188,16 @@ def test_a_padded_model_holds_zeros_where_nothing_was(tiny, view_of, tmp_path: P
     assert narrow.self_attn.q_proj.weight[:16].ne(0).all()
 
 
+def test_a_config_that_is_refused_whatever_the_head_count_is_an_error(
+    tiny, view_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = view_of(tiny("llama", **TEN_HEADS))
+    cut(view, [3, 1, 2], [40, 30, 51])
+    monkeypatch.setattr("swm.export.refusal", lambda *args: "rope_type 'mine' is unknown")
+    with pytest.raises(CheckpointError, match=r"refuses its own config with 6 heads and with more: rope_type 'mine'"):
+        export(view, "padded")
+
+
 def test_an_exported_model_is_not_the_one_in_memory(tiny, view_of) -> None:
     view = view_of(tiny("llama"))
     cut(view, [2, 1], [40, 30])

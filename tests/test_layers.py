@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     children
     escapes jsontext
-    swm errors metrics progress quiet reload hookspecs source_code
+    swm errors metrics progress quiet reload hookspecs source_code cache_folder
+    scratch
+    writing
     budget families ranges windows yamlfile generation kept_states flatten summary processes
     interfaces.rebuild interfaces ridge
     view interfaces.strategy refitting

@@ -15,6 +15,7 @@ from swm.checkpoint import check_output
 from swm.errors import StudyError, at
 from swm.interfaces.executor import Row
 from swm.report import write_yaml
+from swm.scratch import clear_dead
 
 RUNS = "runs.jsonl"
 STUDY = "study.yaml"
@@ -92,9 +93,8 @@ def open_journal(output: str | Path, described: Mapping[str, Any]) -> Journal:
     try:
         (folder / "claims").mkdir(parents=True, exist_ok=True)
         (folder / "runs").mkdir(exist_ok=True)
-        fresh = folder / f".{STUDY}.{os.getpid()}"
-        write_yaml(fresh, described)
-        fresh.replace(folder / STUDY)
+        clear_dead(folder)
+        write_yaml(folder / STUDY, described)
     except OSError as error:
         raise StudyError(f"output {output} cannot be written: {error.strerror}", ("output",)) from None
     return Journal(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from swm.errors import StudyError, nearest_file
 from swm.html_format import FILTERS, seen
 from swm.interfaces.executor import Row
 from swm.plugins import load_plugins
+from swm.scratch import scratch
 from swm.study.description import Figure, label, read_figures
 from swm.study.journal import STUDY, Journal
 from swm.study.measures import named, scale_of
@@ -71,8 +71,8 @@ def write_results(results: Results) -> Path:
 @contextlib.contextmanager
 def _together(folder: Path) -> Iterator[Path]:
     """A folder whose files replace those of the same name at the end, so that none is ever half-written."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".results-") as name:
-        fresh = Path(name)
+    with scratch(folder) as place:
+        fresh = place.new
         yield fresh
         for item in sorted(fresh.rglob("*")):
             target = folder / item.relative_to(fresh)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm import jsontext, models, yamlfile
+from swm import jsontext
+from swm.cache_folder import cache_folder
 from swm.errors import SwmError, at
 from swm.families import find_family
 from swm.interfaces.executor import Job, Row
@@ -23,6 +23,7 @@ from swm.preparation import prepare
 from swm.progress import Silent
 from swm.recipe import Recipe, build_recipe
 from swm.report import write_json, write_yaml
+from swm.scratch import clear_dead, scratch
 from swm.study.measures import items_of, measures_of, metrics_of
 from swm.view import ModelView
 
@@ -38,27 +39,24 @@ def carry_out(job: Job) -> Row:
         return found
     start = time.perf_counter()
     row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
-    fresh = folder.with_name(f".{job['id']}.swm-new-{os.getpid()}")
-    # A run is claimed before it is begun, so these are of processes that died.
-    for leftover in folder.parent.glob(f".{job['id']}.swm-new-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
-        fresh.mkdir(parents=True)
-        plugins = load_plugins(job["plugins"])
-        output = {"output": str(fresh / "model")} if job["keep_models"] and job["kind"] != "dense" else {}
-        recipe = build_recipe({**job["recipe"], **output}, plugins)
-        row |= _dense(recipe, plugins, fresh) if job["kind"] == "dense" else _run(recipe, plugins, job, fresh)
-        row["seconds"] = round(time.perf_counter() - start, 1)
-        write_json(fresh / ROW, row)
-        fresh.rename(folder)
+        clear_dead(folder.parent)
+        with scratch(folder.parent, indexed=True) as place:
+            fresh = place.new / job["id"]
+            fresh.mkdir()
+            plugins = load_plugins(job["plugins"])
+            output = {"output": str(fresh / "model")} if job["keep_models"] and job["kind"] != "dense" else {}
+            recipe = build_recipe({**job["recipe"], **output}, plugins)
+            row |= _dense(recipe, plugins, fresh) if job["kind"] == "dense" else _run(recipe, plugins, job, fresh)
+            row["seconds"] = round(time.perf_counter() - start, 1)
+            write_json(fresh / ROW, row)
+            fresh.rename(folder)
     except Exception as error:  # whatever happens in one run must not stop the others
         known = isinstance(error, SwmError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
         row |= {"state": "failed", "error": said, "seconds": round(time.perf_counter() - start, 1)}
         if not known:
             row["traceback"] = traceback.format_exc()
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return row
 
 
@@ -68,7 +66,7 @@ def cache() -> ObservationCache:
         limit = float(os.environ.get(LIMIT, "10"))
     except ValueError:
         raise SwmError(f"{LIMIT} is {os.environ[LIMIT]!r}; it is a number of GiB, such as 10") from None
-    return ObservationCache(models.cache_folder() / "observations", int(limit * GIB))
+    return ObservationCache(cache_folder() / "observations", int(limit * GIB))
 
 
 def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
     result = pipeline.run()
     if not job["keep_models"]:
         # Without the tensors of a fit, which are as large as the model.
-        (folder / "plan.yaml").write_text(yamlfile.dump(result.plan.to_data()), encoding="utf-8")
+        write_yaml(folder / "plan.yaml", result.plan.to_data())
         write_yaml(folder / "recipe.yaml", recipe.resolved())
         write_json(folder / "report.json", result.report)
     removed = [stage["facts"].get("achieved", {}).get("layers", 0) for stage in result.report["stages"]]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, final
 
 import torch
@@ -17,6 +14,7 @@ from pydantic import Field
 from swm.errors import TextError
 from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.quiet import quiet_transformers
+from swm.writing import write_text
 
 
 @final
@@ -44,7 +42,8 @@ class Generated(TextSource):
     def written_by(self, dense: DenseModel) -> Sequence[str]:
         file = dense.cache / "generated" / f"{self._key(dense)}.json"
         if not file.is_file():
-            _write_whole(file, json.dumps(self._write(dense), ensure_ascii=False))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(self._write(dense), ensure_ascii=False))
         found: list[str] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
@@ -91,11 +90,3 @@ class Generated(TextSource):
         if tokenizer.bos_token_id is not None:
             return torch.full((size, 1), tokenizer.bos_token_id)
         return torch.randint(0, min(vocabulary, len(tokenizer)), (size, 1), generator=generator)
-
-
-def _write_whole(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
-        fresh = Path(temporary) / file.name
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, file)

@@ -1,0 +1,164 @@
+"""Scratch folders: what is not finished lies in one, and a killed run's is put in order by the next run.
+
+Each is named `.swm-scratch-PID-START-RANDOM`, lies on the file system of what is made in it, and holds `lock`, which
+its process holds as long as it lives, `new`, which is being made, and `old`, which was moved away to make room. The
+number of a process proves nothing, for containers number theirs alike: a run is dead when its lock is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from swm.cache_folder import cache_folder
+
+PREFIX = ".swm-scratch-"
+NAME = re.compile(rf"{re.escape(PREFIX)}\d+-\d{{8}}T\d{{6}}-\w+")
+LOCK, NEW, OLD = "lock", "new", "old"
+INDEX = "scratch"
+# A folder without a lock is one that is just being made, or whose process died in that moment; in seconds.
+STALE = 3600.0
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A scratch folder of this process."""
+
+    folder: Path
+
+    @property
+    def new(self) -> Path:
+        """An existing folder for what is made."""
+        return self.folder / NEW
+
+    def replace(self, made: Path, target: Path) -> None:
+        """Put `made`, a folder in `new`, in the place of the folder `target`, which goes once the new one stands.
+
+        The scratch folder must lie beside `target`, so that the next run puts the old folder back after a kill.
+        """
+        old = self.folder / OLD / target.name
+        old.parent.mkdir()
+        target.rename(old)
+        try:
+            made.rename(target)
+        except BaseException:
+            old.rename(target)
+            raise
+
+
+@contextmanager
+def scratch(parent: Path, indexed: bool = False) -> Iterator[Scratch]:
+    """A new scratch folder in the existing folder `parent`; it goes at the end, whatever that is.
+
+    With `indexed` it is found by `everywhere` wherever it lies. Raises OSError when it cannot be made.
+    """
+    start = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{PREFIX}{os.getpid()}-{start}-"))
+    lock = FileLock(folder / f"{LOCK}.new", thread_local=False)
+    try:
+        lock.acquire()
+        (folder / NEW).mkdir()
+        # Nobody sees it before it is held.
+        os.rename(folder / f"{LOCK}.new", folder / LOCK)
+        link = _link(folder) if indexed else None
+        try:
+            yield Scratch(folder)
+        finally:
+            if link is not None:
+                link.unlink(missing_ok=True)
+    finally:
+        settle(folder)
+        lock.release()
+
+
+def settle(folder: Path) -> None:
+    """Put back what was moved away and has no successor, then remove the folder; it stays when that is impossible."""
+    with contextlib.suppress(OSError):
+        for kept in (folder / OLD).glob("*"):
+            target = folder.parent / kept.name
+            if not os.path.lexists(target):
+                kept.rename(target)
+        for part in (OLD, NEW):
+            shutil.rmtree(folder / part, ignore_errors=True)
+        # The lock goes last: without it the rest would look as if it were just being made.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_dead(parent: Path) -> int:
+    """Put all scratch folders of dead runs in `parent` in order; returns how many there were."""
+    return sum(_settle_if_dead(folder) for folder in _in(parent))
+
+
+def clear_all_dead() -> int:
+    """The same for those in the cache and those in the index; returns how many there were."""
+    return sum(_settle_if_dead(folder) for folder, _ in everywhere())
+
+
+def everywhere() -> list[tuple[Path, bool]]:
+    """The scratch folders in the cache and in the index, and whether their runs are alive."""
+    cache = cache_folder()
+    found = [*_in(cache), *(folder for each in cache.glob("*") if each.is_dir() for folder in _in(each))]
+    for link in (cache / INDEX).glob(f"{PREFIX}*"):
+        place = Path(os.path.realpath(link))
+        if place.is_dir() and NAME.fullmatch(place.name):
+            found.append(place)
+        else:
+            with contextlib.suppress(OSError):
+                link.unlink()
+    return [(folder, _is_alive(folder)) for folder in dict.fromkeys(found)]
+
+
+def _in(parent: Path) -> list[Path]:
+    found = sorted(parent.glob(f"{PREFIX}*"))
+    return [folder for folder in found if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()]
+
+
+def _link(folder: Path) -> Path | None:
+    """An entry of the index; None where the cache cannot be written."""
+    link = cache_folder() / INDEX / folder.name
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(folder.absolute())
+    except OSError:
+        return None
+    return link
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether the folder is a dead run's; while it is, no other process may say so too."""
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+    try:
+        if (folder / LOCK).exists():
+            lock.acquire()
+            dead = True
+        else:
+            dead = time.time() - folder.stat().st_mtime > STALE
+    except (Timeout, OSError):
+        dead = False
+    try:
+        yield dead
+    finally:
+        lock.release()
+
+
+def _settle_if_dead(folder: Path) -> bool:
+    with _held(folder) as dead:
+        if dead:
+            settle(folder)
+    return dead
+
+
+def _is_alive(folder: Path) -> bool:
+    with _held(folder) as dead:
+        return not dead
