@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from swm import checkpoint
 from swm.errors import CheckpointError
 from swm.figures import write_figures
 from swm.inspection import Inspection
+from swm.manifest import write_manifest
+from swm.outputs import nearest
 from swm.report import write_json
+from swm.scratch import scratch
 
 NUMBERS = "inspection.json"
 
 
 def check_folder(folder: str | Path, overwrite: bool) -> Path:
     """The folder's path. Raises CheckpointError when it holds something, or cannot be made."""
-    return checkpoint.check_output(folder, overwrite or _is_empty(Path(folder)), NUMBERS)
+    return checkpoint.check_output(folder, overwrite or _is_empty(Path(folder).expanduser()), NUMBERS)
 
 
 def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool = False) -> Path:
@@ -27,16 +28,16 @@ def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool
     given, when swm did not write what it holds, or when it cannot be written.
     """
     path = check_folder(folder, overwrite)
-    fresh = path.with_name(f".{path.name}.swm-new-{os.getpid()}")
     try:
-        fresh.mkdir(parents=True)
-        write_json(fresh / NUMBERS, inspection.to_dict())
-        write_figures(inspection, fresh)
-        checkpoint.into_place(fresh, path, overwrite or _is_empty(path))
+        with scratch(nearest(path), indexed=True) as place:
+            fresh = place.new / path.name
+            fresh.mkdir()
+            write_json(fresh / NUMBERS, inspection.to_dict())
+            write_figures(inspection, fresh)
+            write_manifest(fresh)
+            checkpoint.into_place(place, fresh, path, overwrite or _is_empty(path))
     except OSError as error:
         raise CheckpointError(f"output {folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return path
 
 

@@ -38,6 +38,7 @@ from swm.speed import measure_speed, speed_of
 from swm.tracking import tracked
 from swm.units import widths
 from swm.view import ModelView
+from swm.writing import write_text
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 
@@ -62,6 +63,8 @@ class CompressionPipeline:
     plugins: Plugins = field(default_factory=load_plugins)
     progress: Progress = field(default_factory=Silent)
     overwrite: bool = False
+    inputs: Sequence[str | Path] = ()
+    """Files besides those in the recipe that must not lie in the output folder."""
     observations: ObservationCache | None = None
     """Where observations are kept and looked up; None for neither."""
     dense: Mapping[str, Any] = field(default_factory=dict)
@@ -74,11 +77,11 @@ class CompressionPipeline:
     def from_file(cls, file: str | Path, overrides: Sequence[str] = (), **options: Any) -> CompressionPipeline:
         """A pipeline for a recipe file; `overrides` as in `--set`."""
         recipe, plugins = load_recipe(file, overrides)
-        return cls(recipe, plugins, **options)
+        return cls(recipe, plugins, **{"inputs": [file], **options})
 
     def prepare(self) -> Prepared:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
-        return prepare(self.recipe, self.plugins, self.progress, self.overwrite)
+        return prepare(self.recipe, self.plugins, self.progress, self.overwrite, self.inputs)
 
     def plan(self) -> Plan:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
@@ -265,6 +268,7 @@ class CompressionPipeline:
             return
 
         def extras(folder: Path, verification: dict[str, Any]) -> None:
+            self.notes += verification.pop("left_out", [])
             report["verification"] = verification
             plan.write(folder / "plan.yaml")
             write_yaml(folder / "recipe.yaml", self.recipe.resolved())
@@ -272,14 +276,21 @@ class CompressionPipeline:
             # Apart from the report, so that the same recipe gives the same bytes in every other file.
             timing = {**{k: round(v, 3) for k, v in self.seconds.items()}, **self._speed()}
             write_json(folder / "timing.json", timing)
-            (folder / "report.html").write_text(
-                html_report(report, plan, timing, self.recipe.resolved()), encoding="utf-8"
-            )
-            (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
+            write_text(folder / "report.html", html_report(report, plan, timing, self.recipe.resolved()))
+            write_text(folder / "README.md", model_card(report, plan))
 
         with self._timed("save", "save, reload in a fresh process, compare"):
             exported = export(view, self.recipe.layout)
-            checkpoint.save(view.model, ready.source.folder, ready.output, ids, extras, self.overwrite, exported)
+            checkpoint.save(
+                view.model,
+                ready.source.folder,
+                ready.output,
+                ids,
+                extras,
+                self.overwrite,
+                exported,
+                self.recipe.trust_remote_code,
+            )
 
     def _speed(self) -> dict[str, Any]:
         return {"speed": self.speed} if self.speed else {}

@@ -74,6 +74,9 @@ class Plugins:
     loaded: list[Loaded] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
 
+    files: list[Path] = field(default_factory=list)
+    """The plugin files that were named."""
+
     @property
     def origins(self) -> list[str]:
         """Where the loaded plugins come from, in their order."""
@@ -99,6 +102,7 @@ class Plugins:
             del sys.modules[name]
             raise PluginError(f"plugin file {path}: {type(error).__name__}: {error}") from error
         self._add(module, name, str(path))
+        self.files.append(file)
 
     def _add(self, module: ModuleType, name: str, origin: str, rivals: Container[str] = ()) -> None:
         """Register a module and what it brings, or nothing of it. Raises PluginError with the origin and the cause.

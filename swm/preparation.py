@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 from swm import checkpoint, models
 from swm.budget import ModelShape, Target
 from swm.calibration import Calibration, draw
+from swm.companions import check_companions
 from swm.errors import RecipeError, at
 from swm.families import ModelFamily, find_family
 from swm.interfaces.stage import Setting
 from swm.interfaces.text import TextSource
 from swm.measuring import Ruler, make_ruler
 from swm.original import Original
+from swm.outputs import check_apart, check_inputs
 from swm.plugins import Plugins
 from swm.progress import Progress
 from swm.recipe import Recipe
@@ -39,10 +41,17 @@ class Prepared:
     original: Original
 
 
-def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: bool) -> Prepared:
-    """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
+def prepare(
+    recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: bool, inputs: Sequence[str | Path] = ()
+) -> Prepared:
+    """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights.
+
+    `inputs` are files besides those in the recipe that must not lie in the output folder.
+    """
     with at("output"):
         output = None if recipe.output is None else checkpoint.check_output(recipe.output, overwrite)
+        if output is not None:
+            check_inputs(output, {**recipe.resolved(), "output": None}, [*plugins.files, *inputs])
     with at("calibration", "text"):
         recipe.calibration.text.check()
     if recipe.evaluate.perplexity is not None:
@@ -67,7 +76,8 @@ def prepare(recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: boo
         shape = shape_now(empty)
     if output is not None:
         with at("output"):
-            checkpoint.check_apart(output, source.folder)
+            check_apart(output, source.folder)
+            check_companions(source.folder)
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and recipe.calibration.seq_len > longest:
         found = f"found {recipe.calibration.seq_len}; the model takes at most {longest} tokens"

@@ -10,6 +10,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEXT = "Hello, world!\n\n\tÜber 1234 naïve  東京 🙂 e\u0301 <s></s><|endoftext|><|im_start|>[INST]\r\n x"
+MESSAGES = (("user", "Hi."), ("assistant", "Hello."), ("user", "Why?"))
+VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*", "*.tiktoken")
+PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
 def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, object]:
@@ -40,7 +48,88 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
         "missing_keys": sorted(info["missing_keys"]),
         "unexpected_keys": sorted(info["unexpected_keys"]),
         "class": type(model).__name__,
+        "rest": {
+            "generation": _generation(folder),
+            "tokenizer": tokenizer_facts(folder, trust_remote_code),
+            "processor": _processor(folder, trust_remote_code),
+            "code": _code(folder) if trust_remote_code else {},
+        },
     }
+
+
+def tokenizer_facts(folder: str, trust_remote_code: bool) -> dict[str, Any] | None:
+    """What the tokenizer of a folder gives for a text and a conversation; None where there is none."""
+    from transformers import AutoTokenizer
+
+    if not any(found for pattern in VOCABULARIES for found in Path(folder).glob(pattern)):
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    added = sorted(tokenizer.get_added_vocab())
+    messages = [{"role": role, "content": content} for role, content in MESSAGES]
+    # A template may tell the day.
+    render = {"tokenize": False, "add_generation_prompt": True, "date_string": "01 Jan 2026"}
+    return {
+        "ids of a text": _tried(lambda: tokenizer(TEXT + "".join(added))["input_ids"]),
+        "special tokens": {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())},
+        "chat templates": tokenizer.chat_template,
+        "a conversation": _tried(lambda: tokenizer.apply_chat_template(messages, **render))
+        if tokenizer.chat_template
+        else None,
+    }
+
+
+def _tried(call: Callable[[], Any]) -> Any:
+    """What a call gives; where it fails, how, for then the other tokenizer must fail too."""
+    try:
+        return call()
+    except Exception as error:
+        return type(error).__name__
+
+
+def generation_values(config: Any) -> dict[str, Any]:
+    """A generation config as it comes back from JSON, without what tells who wrote it."""
+    values = json.loads(json.dumps(config.to_dict(), default=str))
+    return {key: value for key, value in values.items() if key not in ("transformers_version", "_from_model_config")}
+
+
+def _generation(folder: str) -> dict[str, Any] | None:
+    from transformers import GenerationConfig
+
+    if not (Path(folder) / "generation_config.json").is_file():
+        return None
+    return generation_values(GenerationConfig.from_pretrained(folder))
+
+
+def _processor(folder: str, trust_remote_code: bool) -> str:
+    """Why the processor cannot be loaded; empty when it can or there is none."""
+    from transformers import AutoProcessor
+
+    if not any((Path(folder) / name).is_file() for name in PROCESSORS):
+        return ""
+    try:
+        AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    return ""
+
+
+def _code(folder: str) -> dict[str, list[str]]:
+    """The entries of `auto_map` whose classes cannot be loaded, by file."""
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    failed: dict[str, list[str]] = {}
+    for file in Path(folder).glob("*config.json"):
+        for key, value in (json.loads(file.read_text(encoding="utf-8")).get("auto_map") or {}).items():
+            for reference in value if isinstance(value, list) else [value]:
+                try:
+                    if reference is not None:
+                        get_class_from_dynamic_module(reference, folder)
+                except Exception:
+                    failed.setdefault(file.name, []).append(key)
+    return failed
 
 
 def generate(model, ids, count: int):  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import swm
 from swm import checkpoint, models
 from swm.budget import achieved
 from swm.card import model_card
+from swm.companions import check_companions
 from swm.errors import PlanError
 from swm.export import Layout, export
 from swm.families import find_family
+from swm.outputs import check_apart, check_inputs
 from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
 from swm.plan import Plan
 from swm.plugins import Plugins
@@ -36,11 +39,13 @@ def replay(
     layout: Layout = "native",
     trust_remote_code: bool = False,
     structure_only: bool = False,
+    inputs: Sequence[str | Path] = (),
 ) -> RunResult:
     """Apply a plan to the original checkpoint, without data.
 
     Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for, and
-    when the plan has a training, which no plan can repeat; `structure_only` leaves it out.
+    when the plan has a training, which no plan can repeat; `structure_only` leaves it out. `inputs` are files
+    besides, such as the plan's own, that must not lie in the output folder.
     """
     progress = progress or Silent()
     trained = [i for i, stage in enumerate(plan.stages) if any(step.needs_data for step in stage.steps)]
@@ -51,6 +56,7 @@ def replay(
         )
     plan = replace(plan, stages=[stage for i, stage in enumerate(plan.stages) if i not in trained])
     target = checkpoint.check_output(output, overwrite)
+    check_inputs(target, [model or plan.model["source"]], [*plugins.files, *inputs])
     source = models.locate(model or plan.model["source"], plugins.registry, progress)
     config = models.load_config(source, trust_remote_code)
     family = find_family(config, plugins.registry.families)
@@ -59,7 +65,8 @@ def replay(
             f"the plan is for a {plan.model['model_type']} of {plan.model['layers']} layers; "
             f"'{source.name}' is a {config.model_type} of {config.num_hidden_layers}"
         )
-    checkpoint.check_apart(target, source.folder)
+    check_apart(target, source.folder)
+    check_companions(source.folder)
     shape = models.shape_of(config, plugins.registry.families, trust_remote_code)
     models.check_memory(shape, plan.model["dtype"], config, device)
     tokenizer = models.load_tokenizer(source, trust_remote_code)
@@ -89,11 +96,12 @@ def replay(
 
     def extras(folder: Path, verification: dict[str, Any]) -> None:
         report["verification"] = verification
+        report["notes"] = verification.pop("left_out", [])
         plan.write(folder / "plan.yaml")
         write_json(folder / "report.json", report)
         (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
 
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
-    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout))
+    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout), trust_remote_code)
     return RunResult(view.model, tokenizer, plan, report, target)

@@ -12,6 +12,7 @@ from typing import Any
 from swm.construct import plain_dataclass, plain_schema, strategy_kind
 from swm.errors import SwmError
 from swm.interfaces.strategy import Strategy, plain
+from swm.outputs import output_file
 from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
 from swm.registry import Entry, Registry
 from swm.report import write_json
@@ -40,10 +41,8 @@ def study_schema(registry: Registry) -> Schema:
 
 def write_schema(schema: Schema, file: Path) -> None:
     """Write it, over what stood there. Raises SwmError when that cannot be done."""
-    if file.is_dir():
-        raise SwmError(f"schema {file} cannot be written: it is a folder; name a file in it")
     try:
-        write_json(file, schema)
+        write_json(output_file(file, "schema"), schema)
     except OSError as error:
         raise SwmError(f"schema {file} cannot be written: {error.strerror or error}") from None
 

@@ -27,6 +27,8 @@ RANKS = """
     swm errors metrics progress quiet reload hookspecs source_code cache_folder
     scratch
     writing
+    manifest
+    outputs
     budget families ranges windows yamlfile generation kept_states flatten summary processes
     interfaces.rebuild interfaces ridge
     view interfaces.strategy refitting
@@ -40,7 +42,7 @@ RANKS = """
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
     fitting modelling spending
     depth
-    export
+    export verification companions
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*
     tracking tasks.* speed
     registry

@@ -98,9 +98,14 @@ def test_what_is_not_ours_stays(tmp_path: Path) -> None:
 def test_a_file_is_written_whole_or_stays_what_it_was(tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     write_text(file, "first")
-    with pytest.raises(OSError, match="full"), whole(file) as made:
-        made.write_text("half")
-        raise OSError("full")
+
+    def half() -> None:
+        with whole(file) as made:
+            made.write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        half()
     assert file.read_text() == "first"
     assert names(tmp_path) == ["plan.yaml"]
 

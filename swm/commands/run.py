@@ -52,7 +52,8 @@ def compress(
     built, plugins = load_recipe(recipe, set_, plugin)
     warn_broken(plugins, quiet)
     with placed(recipe, set_):
-        result = CompressionPipeline(built, plugins, progress_of(quiet or as_json), overwrite).run()
+        progress = progress_of(quiet or as_json)
+        result = CompressionPipeline(built, plugins, progress, overwrite, inputs=[recipe]).run()
     _show_run(result, quiet, as_json)
 
 
@@ -65,14 +66,12 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Decide what a recipe would change, and stop there."""
-    from swm.errors import PlanError
+    from swm.outputs import output_file
     from swm.pipeline import CompressionPipeline
     from swm.recipe import load_recipe, placed
 
-    if output is not None and not output.parent.is_dir():
-        raise PlanError(f"plan {output} cannot be written: folder {output.parent} does not exist")
-    if output is not None and output.is_dir():
-        raise PlanError(f"plan {output} cannot be written: it is a folder; name a file in it")
+    if output is not None:
+        output = output_file(output, "plan")
     built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
     warn_broken(plugins, quiet)
     with placed(recipe, set_):
@@ -115,6 +114,7 @@ def apply(
         progress=progress,
         layout=layout.value,
         structure_only=structure_only,
+        inputs=[plan_file],
     )
     _show_run(run, quiet, as_json)
 

@@ -14,6 +14,7 @@ from swm import jsontext
 from swm.checkpoint import check_output
 from swm.errors import StudyError, at
 from swm.interfaces.executor import Row
+from swm.outputs import place
 from swm.report import write_yaml
 from swm.scratch import clear_dead
 
@@ -83,7 +84,8 @@ def open_journal(output: str | Path, described: Mapping[str, Any]) -> Journal:
 
     Raises StudyError for a folder that holds something else, CheckpointError for one that cannot be written.
     """
-    folder = Path(output)
+    with at("output"):
+        folder = place(output)
     if folder.exists() and not (folder / STUDY).is_file():
         if not folder.is_dir() or any(folder.iterdir()):
             raise StudyError(f"output {output} has no {STUDY}, so it is no study's; choose another folder", ("output",))

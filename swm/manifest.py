@@ -1,0 +1,83 @@
+"""The manifest of an output folder: every file that swm wrote into it, so that nothing of the user is ever removed."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import swm
+from swm.errors import CheckpointError
+from swm.writing import write_text
+
+MANIFEST = "swm-manifest.json"
+# What swm wrote before there were manifests.
+EARLIER = (
+    *("report.json", "report.html", "timing.json", "recipe.yaml", "plan.yaml", "plan.fitted.safetensors", "README.md"),
+    *("config.json", "generation_config.json", "model.safetensors", "model-?????-of-?????.safetensors"),
+    *("model.safetensors.index.json", "modeling_swm.py", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.*", "merges.txt", "*.model", "chat_template*", "preprocessor_config.json", "LICENSE*", "NOTICE*"),
+    *("inspection.json", "similarity.???", "influence.???", "norms.???"),
+)
+SHOWN = 5
+
+
+def write_manifest(folder: Path) -> None:
+    """List all files of a finished folder with their sizes in bytes and hashes."""
+    files = {name: {"bytes": file.stat().st_size, "sha256": _hash(file)} for name, file in _files(folder).items()}
+    about = {"swm": swm.__version__, "files": files}
+    write_text(folder / MANIFEST, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_ours(folder: Path) -> None:
+    """Raise CheckpointError that names the files of a folder which swm did not write, or which were changed since.
+
+    In a folder without a manifest the names of what swm writes are swm's.
+    """
+    found = _files(folder)
+    listed = _read(folder / MANIFEST)
+    if listed is None:
+        foreign = [name for name in found if not any(fnmatch.fnmatch(name.split("/")[0], each) for each in EARLIER)]
+    else:
+        foreign = [name for name, file in found.items() if name != MANIFEST and not _same(file, listed.get(name))]
+    if foreign:
+        more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
+        raise CheckpointError(
+            f"output {folder} holds what swm did not write, or what was changed since: "
+            f"{', '.join(foreign[:SHOWN])}{more}; move that away or choose another folder"
+        )
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """All files and links by their path in the folder, and folders that are empty."""
+    found = sorted(file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir() or _is_empty(file))
+    return {file.relative_to(folder).as_posix(): file for file in found}
+
+
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None
+
+
+def _same(file: Path, told: Any) -> bool:
+    if not isinstance(told, Mapping) or file.is_symlink() or not file.is_file():
+        return False
+    return file.stat().st_size == told.get("bytes") and _hash(file) == told.get("sha256")
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read(file: Path) -> Mapping[str, Any] | None:
+    """The files of a manifest by name; None where there is none, nothing of it where it cannot be read."""
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,120 @@
+"""Whether a saved folder loads to what was in memory: asked of a fresh process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from swm import children, reload
+from swm.errors import CheckpointError, ModelError
+from swm.processes import ENVIRONMENT
+from swm.quiet import quiet_transformers
+
+GENERATED_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Token ids with the logits `[samples, seq, vocabulary]` and the greedy tokens of the model in memory."""
+
+    ids: Tensor
+    logits: Tensor
+    continued: Tensor
+    dtype: torch.dtype
+    device: str
+
+    @property
+    def tolerance(self) -> float:
+        """The largest difference of logits that may come from the order of floating-point sums."""
+        if self.dtype in (torch.float32, torch.float64):
+            return 1e-5
+        return 2 * torch.finfo(self.dtype).eps * float(self.logits.abs().max())
+
+
+@torch.no_grad()
+def probe(model: Any, ids: Tensor) -> Probe:
+    """Run the model in memory. Raises ModelError when its logits are not finite."""
+    ids = ids.to(model.device)
+    logits = model(input_ids=ids, use_cache=False).logits.float().cpu()
+    if not torch.isfinite(logits).all():
+        raise ModelError("the model's logits are not a number or infinite")
+    with quiet_transformers():
+        generated = reload.generate(model, ids[:1], GENERATED_TOKENS).cpu()
+    return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
+
+
+def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: bool = False) -> dict[str, Any]:
+    """Load the folder's model in a fresh process and compare. Raises CheckpointError when anything differs.
+
+    The result also tells what `verify_rest` compares.
+    """
+    # Inside the folder, so that what a killed run leaves is cleared with it.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary:
+        file = Path(temporary) / "probe.safetensors"
+        save_file(
+            {name: getattr(before, name).contiguous() for name in ("ids", "logits", "continued")},
+            file,
+            metadata={"threads": str(torch.get_num_threads()), "device": before.device},
+        )
+        options = ["--trust-remote-code"] if trust_remote_code else []
+        command = children.command(reload.__file__, str(folder), str(file), *options)
+        # It is alone, whatever this process belongs to.
+        environment = {**children.environment(without=ENVIRONMENT), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        reason = said[-1] if said else f"the process that loads it ended with {done.returncode}"
+        raise CheckpointError(f"the saved model cannot be loaded: {reason}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    found["tolerance"] = before.tolerance
+    expected = sum(p.numel() for p in model.parameters())
+    problems = [
+        f"logits differ by {found['max_abs_difference']:g} (allowed {before.tolerance:g})"
+        if not found["max_abs_difference"] <= before.tolerance
+        else "",
+        "" if found["generated_equal"] else "generate() gives other tokens",
+        "" if found["parameters"] == expected else f"{found['parameters']} parameters instead of {expected}",
+        f"weights are missing: {found['missing_keys']}" if found["missing_keys"] else "",
+        f"weights are left over: {found['unexpected_keys']}" if found["unexpected_keys"] else "",
+    ]
+    wrong = "; ".join(filter(None, problems))
+    if wrong:
+        raise CheckpointError(f"the saved model is not the one in memory: {wrong}")
+    return found
+
+
+def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_code: bool = False) -> None:
+    """Compare what the fresh process read besides the model with what it comes from. Raises CheckpointError.
+
+    `rest` is what it read; `parent` is the folder whose tokenizer was copied.
+    """
+    config = getattr(model, "generation_config", None)
+    if config is not None and rest["generation"] is not None:
+        expected = reload.generation_values(config)
+        differs = [key for key in expected if expected[key] != rest["generation"].get(key)]
+        if differs:
+            raise CheckpointError(f"the saved generation config is not the one in memory: {', '.join(differs)}")
+    original = _tokenizer_of(parent, trust_remote_code)
+    if original is None:
+        return
+    found = rest["tokenizer"]
+    if found is None or "error" in found:
+        raise CheckpointError(f"the saved tokenizer cannot be loaded: {(found or {}).get('error', 'it has no files')}")
+    differs = [key for key in original if original[key] != found.get(key)]
+    if differs:
+        raise CheckpointError(f"the saved tokenizer is not that of {parent}: {', '.join(differs)} differ")
+
+
+def _tokenizer_of(parent: Path, trust_remote_code: bool) -> dict[str, Any] | None:
+    """What the parent's own tokenizer gives; None where there is none."""
+    with quiet_transformers():
+        found = reload.tokenizer_facts(str(parent), trust_remote_code)
+    return None if found is None or "error" in found else found
