@@ -118,6 +118,15 @@ def everywhere() -> list[tuple[Path, bool]]:
     return [(folder, _is_alive(folder)) for folder in dict.fromkeys(found)]
 
 
+def size_of(folder: Path) -> int:
+    """The bytes in a folder that others may be changing."""
+    total = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += 0 if file.is_dir() else file.lstat().st_size
+    return total
+
+
 def _in(parent: Path) -> list[Path]:
     found = sorted(parent.glob(f"{PREFIX}*"))
     return [folder for folder in found if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from swm.cli import app
 from swm.scratch import clear_all_dead, clear_dead, everywhere, scratch
 from swm.writing import whole, write_text
 
@@ -85,6 +88,25 @@ def test_what_a_killed_run_had_moved_away_comes_back(tmp_path: Path) -> None:
     assert clear_all_dead() == 1
     assert names(parent) == ["out"]
     assert (parent / "out" / "old").read_text() == "old"
+
+
+def test_the_cache_commands_list_and_clear_what_killed_runs_left(tmp_path: Path) -> None:
+    parent = tmp_path / "work"
+    parent.mkdir()
+    runner = CliRunner()
+
+    def listed() -> list[tuple[str, int, bool]]:
+        found = json.loads(runner.invoke(app, ["cache", "list", "--json"]).output)
+        return [(entry["about"]["what"], entry["bytes"], entry["alive"]) for entry in found]
+
+    with running(parent):
+        assert listed() == [("scratch", 4, True)]
+        runner.invoke(app, ["cache", "clear"])
+    assert listed() == [("scratch", 4, False)]
+    assert "of a dead run" in runner.invoke(app, ["cache", "list"]).output
+    done = runner.invoke(app, ["cache", "clear"])
+    assert done.output == "removed 0 observations and 1 scratch folders of killed runs\n"
+    assert names(parent) == []
 
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
