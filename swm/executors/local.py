@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -60,56 +61,58 @@ class _Processes:
         self._threads = threads
         # A new process may be started from the thread that saw the old one die, and `safe_path` is for one at a time.
         self._starting = threading.Lock()
-        self._free = [self._process() for _ in range(slots)]
-
-    def _process(self) -> ProcessPoolExecutor:
-        context = multiprocessing.get_context("spawn")
-        # Its locks start a process of Python's own that cleans up.
-        with self._starting, safe_path():
-            return ProcessPoolExecutor(1, context, _begin, (os.getpid(), self._threads))
+        # None for a process that is still to be started.
+        self._free: list[ProcessPoolExecutor | None] = [None] * slots
 
     def submit(self, job: Job) -> Future[Row]:
         result: Future[Row] = Future()
         self._try(self._free.pop(), job, result, TRIES)
         return result
 
-    def _try(self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int) -> None:
-        """Have the process do the job; with another one after its death, as long as there are `tries` left."""
-
-        def done(future: Future[Row]) -> None:
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
-                self._lost(process, job, result, tries - 1, DIED)
-                return
-            self._free.append(process)
-            if error is None:
-                result.set_result(future.result())
-            else:
-                result.set_exception(error)
-
+    def _try(self, idle: ProcessPoolExecutor | None, job: Job, result: Future[Row], tries: int) -> None:
+        """Have a process do the job; with another one after its death, as long as there are `tries` left."""
+        process = idle
         try:
-            # The first job starts the process.
+            # The first job starts the process, and its locks one of Python's own that cleans up.
             with self._starting, safe_path():
+                process = idle or self._process()
                 future = process.submit(self._work, job)
         except BrokenProcessPool:  # it died after its last run
             self._lost(process, job, result, tries - 1, DIED)
         except OSError as error:
             self._lost(process, job, result, tries - 1, f"no process could be started for it: {error.strerror}")
         else:
-            future.add_done_callback(done)
+            future.add_done_callback(partial(self._ended, process, job, result, tries))
 
-    def _lost(self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int, why: str) -> None:
-        process.shutdown(wait=False)
-        fresh = self._process()
-        if tries:
-            self._try(fresh, job, result, tries)
+    def _process(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (os.getpid(), self._threads))
+
+    def _ended(
+        self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int, future: Future[Row]
+    ) -> None:
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            self._lost(process, job, result, tries - 1, DIED)
             return
-        self._free.append(fresh)
+        self._free.append(process)
+        if error is None:
+            result.set_result(future.result())
+        else:
+            result.set_exception(error)
+
+    def _lost(self, process: ProcessPoolExecutor | None, job: Job, result: Future[Row], tries: int, why: str) -> None:
+        if process is not None:
+            process.shutdown(wait=False)
+        if tries:
+            self._try(None, job, result, tries)
+            return
+        self._free.append(None)
         result.set_exception(WorkerDiedError(why))
 
     def close(self) -> None:
         for process in self._free:
-            process.shutdown()
+            if process is not None:
+                process.shutdown()
 
 
 def _begin(parent: int, threads: int) -> None:

@@ -173,6 +173,19 @@ def test_a_run_is_tried_once_more_after_a_death(pool: Pool, tmp_path: Path) -> N
     assert "pid" in pool.submit({"id": "c", "folder": str(tmp_path)}).result(timeout=120)
 
 
+def test_a_machine_that_starts_no_process_fails_the_run_alone(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("swm.executors.local.ProcessPoolExecutor", full)
+        with pytest.raises(WorkerDiedError, match="no process could be started for it: Cannot allocate memory"):
+            pool.submit({"id": "a", "folder": str(tmp_path)}).result(timeout=120)
+    assert "pid" in pool.submit({"id": "b", "folder": str(tmp_path)}).result(timeout=120)
+
+
 @pytest.mark.parametrize(
     ("way", "said"), [({"leave": 3}, "SystemExit: 3"), ({"lock": True}, "TypeError: cannot pickle")]
 )
