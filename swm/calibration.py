@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from swm.errors import TextError
-from swm.interfaces.text import Purpose, TextSource
-
-# Text beyond this is not read: many times what any calibration set needs, a few seconds of tokenising.
-MAX_CHARACTERS = 20_000_000
+from swm.interfaces.text import TextSource
+from swm.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
 
 Bos = Literal["auto", "yes", "no"]
 
 
+Sampling = Literal["windows", "documents"]
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Token ids `[samples, seq_len]` (int64), where they come from, and a sha256 of them."""
+    """Token ids `[samples, seq_len]` (int64), where they come from and how they were drawn, and a sha256 of them."""
 
     ids: Tensor
     source: dict[str, Any]
     seed: int
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -38,29 +41,10 @@ class Calibration:
             "text": self.source,
             "samples": samples,
             "seq_len": seq_len,
+            **self.drawn,
             "seed": self.seed,
             "sha256": self.fingerprint,
         }
-
-
-def token_stream(tokenizer: Any, source: TextSource, purpose: Purpose, enough: int | None = None) -> Tensor:
-    """The documents joined by blank lines as one row of token ids, without special tokens.
-
-    Reading stops early once the text surely holds `enough` tokens (a token is at most 16 characters on average).
-    """
-    limit = MAX_CHARACTERS if enough is None else min(MAX_CHARACTERS, enough * 16)
-    text = "\n\n".join(_take(source.documents(purpose), limit))
-    encoded = tokenizer(text, add_special_tokens=False, verbose=False)
-    return torch.tensor(encoded["input_ids"], dtype=torch.long)
-
-
-def _take(documents: Iterable[str], limit: int) -> Iterable[str]:
-    total = 0
-    for document in documents:
-        yield document
-        total += len(document)
-        if total >= limit:
-            return
 
 
 def wants_bos(tokenizer: Any, bos: Bos) -> bool:
@@ -75,23 +59,73 @@ def wants_bos(tokenizer: Any, bos: Bos) -> bool:
 
 
 def draw(
-    tokenizer: Any, source: TextSource, *, samples: int, seq_len: int, seed: int, bos: Bos = "auto"
+    tokenizer: Any,
+    source: TextSource,
+    *,
+    samples: int,
+    seq_len: int,
+    seed: int,
+    bos: Bos = "auto",
+    sampling: Sampling = "windows",
 ) -> Calibration:
-    """Draw `samples` distinct non-overlapping windows of `seq_len` tokens.
+    """Draw `samples` distinct rows of `seq_len` tokens.
 
-    Raises TextError, with the number of tokens there are, when the text is too short.
+    `windows` are non-overlapping ones of all documents joined by blank lines, each with BOS if `bos` says so. A text
+    with a document of more than 2,000,000 characters is not tokenised as a whole: the windows are those of parts of
+    it, drawn with the seed. `documents` are what the Sliding-Window Merging, LLM-Pruner and Shortened LLaMA codes draw:
+    a document that holds so many tokens, and a crop of it anywhere, so that BOS is there only if the crop begins the
+    document. Raises TextError, with the number there is, when the text is too short.
     """
     first = wants_bos(tokenizer, bos)
+    text = read_text(source.documents("calibration"), source.title())
+    if sampling == "documents":
+        ids = _crops(tokenizer, text, source.title(), samples, seq_len, seed, bos)
+        return Calibration(ids, source.spec(), seed, {"sampling": sampling, **text.record()})
     width = seq_len - first
-    stream = token_stream(tokenizer, source, "calibration")
-    if len(stream) // width < samples:
+    generator = torch.Generator().manual_seed(seed)
+    windows = windows_of(tokenizer, text, width, samples, generator)
+    if len(windows) < samples:
         raise TextError(
             f"{samples} samples of {width} tokens need {samples * width} tokens; "
-            f"text '{source.title()}' has {len(stream)} (enough for {len(stream) // width} samples)"
+            f"text '{source.title()}' has {len(stream_of(tokenizer, text))} (enough for {len(windows)} samples)"
         )
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(stream) // width, generator=generator)[:samples].sort().values
-    ids = torch.stack([stream[i * width : (i + 1) * width] for i in chosen.tolist()])
+    ids = windows[torch.randperm(len(windows), generator=generator)[:samples].sort().values]
     if first:
         ids = torch.cat([torch.full((samples, 1), tokenizer.bos_token_id), ids], dim=1)
-    return Calibration(ids, source.spec(), seed)
+    how = {"sampling": "windows of parts"} if text.is_huge else {}
+    return Calibration(ids, source.spec(), seed, {**how, **text.record()})
+
+
+def _crops(tokenizer: Any, text: Text, title: str, samples: int, seq_len: int, seed: int, bos: Bos) -> Tensor:
+    """Crops of documents by the draws of the released codes: Python's `randint` of a document, then of a place."""
+    numbers, documents = random.Random(seed), text.documents
+    used: list[int] = []
+    short: set[int] = set()
+    crops: list[Tensor] = []
+    while len(crops) < samples:
+        if len(used) + len(short) == len(documents):
+            raise TextError(
+                f"{samples} samples need {samples} documents of {seq_len} tokens; text '{title}' has {len(used)} such "
+                f"documents among {len(documents)}"
+            )
+        index = numbers.randint(0, len(documents) - 1)
+        if index in used or index in short:
+            continue
+        ids = _document(tokenizer, documents[index], bos)
+        if len(ids) < seq_len:
+            short.add(index)
+            continue
+        used.append(index)
+        place = numbers.randint(0, len(ids) - seq_len)
+        crops.append(ids[place : place + seq_len])
+    return torch.stack(crops)
+
+
+def _document(tokenizer: Any, document: str, bos: Bos) -> Tensor:
+    """The ids of one document, with what the tokenizer adds to it unless `bos` says something else."""
+    if bos == "auto" and len(document) <= HUGE:
+        return torch.tensor(tokenizer(document, verbose=False)["input_ids"], dtype=torch.long)
+    ids = tokens_of(tokenizer, document)
+    if not wants_bos(tokenizer, bos):
+        return ids
+    return torch.cat([torch.tensor([tokenizer.bos_token_id]), ids])

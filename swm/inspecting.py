@@ -72,9 +72,16 @@ def inspect_named(recipe: InspectionRecipe, plugins: Plugins, progress: Progress
     shape = models.shape_of(config, plugins.registry.families, recipe.trust_remote_code)
     models.check_memory(shape, recipe.dtype, config, recipe.device)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
-    size = {"samples": wanted.samples, "seq_len": wanted.seq_len}
     with at("calibration"):
-        calibration = draw(tokenizer, wanted.text, **size, seed=recipe.seed, bos=wanted.bos)
+        calibration = draw(
+            tokenizer,
+            wanted.text,
+            samples=wanted.samples,
+            seq_len=wanted.seq_len,
+            seed=recipe.seed,
+            bos=wanted.bos,
+            sampling=wanted.sampling or "windows",
+        )
     with progress.task("load the model"):
         model = models.load_model(
             source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=recipe.trust_remote_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,18 +13,21 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from swm.calibration import token_stream, wants_bos
+from swm.calibration import wants_bos
 from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
 from swm.progress import Progress, Silent
+from swm.tokens import token_stream
+from swm.wikitext import rows_of
 
 # Tokens in one forward pass: their scores over the vocabulary are what takes memory here.
 TOKENS_PER_BATCH = 1024
 # What others measure with: LLM-Pruner, Shortened LLaMA and SWM in windows of 128 with one BOS token at the very start;
-# GPTQ and all who follow it in windows of 2048 without BOS. Both leave out the rest that fills no window.
+# GPTQ and all who follow it in windows of 2048 without BOS. Both leave out the rest that fills no window, and join the
+# rows of the Hub's data set of WikiText, which are lines, by blank lines.
 PRESETS: dict[str, dict[str, Any]] = {
-    "llm-pruner-128": {"seq_len": 128, "bos": "first", "rest": "dropped"},
-    "standard-2048": {"seq_len": 2048, "bos": "none", "rest": "dropped"},
+    "llm-pruner-128": {"seq_len": 128, "bos": "first", "rest": "dropped", "joined": "rows"},
+    "standard-2048": {"seq_len": 2048, "bos": "none", "rest": "dropped", "joined": "rows"},
 }
 
 
@@ -42,6 +46,7 @@ class PerplexityProtocol:
     max_tokens: Annotated[int, Field(ge=2)] | None = None
     rest: Literal["counted", "dropped"] = "counted"
     preset: Literal["llm-pruner-128", "standard-2048"] | None = None
+    joined: Literal["documents", "rows"] | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Any) -> dict[str, Any]:
@@ -62,13 +67,19 @@ class TokenWindows:
 
 
 def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
-    """Tokenise the text and cut it. Raises TextError when it holds fewer than two tokens."""
+    """Tokenise the text and cut it. Raises TextError when it holds fewer than two tokens.
+
+    With `max_tokens`, no more is tokenised than that takes; of a text with a document of more than 2,000,000
+    characters, parts are tokenised one by one.
+    """
     bos = protocol.bos
     if bos == "auto":
         bos = "each" if wants_bos(tokenizer, "auto") else "none"
     elif bos != "none":
         wants_bos(tokenizer, "yes")
-    stream = token_stream(tokenizer, protocol.text, "evaluation", protocol.max_tokens)[: protocol.max_tokens]
+    by_rows = protocol.joined == "rows" and rows_of(protocol.text.documents("evaluation")) is not None
+    read = token_stream(tokenizer, lambda: _documents(protocol, by_rows), protocol.text.title(), protocol.max_tokens)
+    stream = read.ids[: protocol.max_tokens]
     if len(stream) < 2:
         raise TextError(f"perplexity needs at least 2 tokens; text '{protocol.text.title()}' has {len(stream)}")
     token = torch.tensor([] if bos == "none" else [tokenizer.bos_token_id], dtype=torch.long)
@@ -87,11 +98,18 @@ def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
         "seq_len": protocol.seq_len,
         "bos": bos,
         "rest": protocol.rest,
+        **({"joined": "rows"} if by_rows else {}),
+        **read.text.record(),
         "windows": len(rows),
         "scored_tokens": sum(len(row) - 1 for row in rows),
         "sha256": hashlib.sha256(torch.cat(rows).numpy().tobytes()).hexdigest(),
     }
     return TokenWindows(rows, record)
+
+
+def _documents(protocol: PerplexityProtocol, by_rows: bool) -> Iterable[str]:
+    documents = protocol.text.documents("evaluation")
+    return (rows_of(documents) or ()) if by_rows else documents
 
 
 @torch.no_grad()

@@ -128,6 +128,7 @@ def draw_calibration(recipe: Recipe, original: Original) -> Calibration:
             seq_len=wanted.seq_len,
             seed=recipe.seed,
             bos=wanted.bos,
+            sampling=wanted.sampling or "windows",
         )
 
 

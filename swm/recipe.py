@@ -12,7 +12,7 @@ from pydantic import Field
 
 from swm import yamlfile
 from swm.budget import Budget
-from swm.calibration import Bos
+from swm.calibration import Bos, Sampling
 from swm.construct import construct, fail
 from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, nearest_file
 from swm.export import Layout
@@ -29,12 +29,18 @@ Lines = dict[yamlfile.Path, int]
 
 @dataclass(frozen=True)
 class CalibrationRecipe:
-    """Which text the strategies see, and how much of it."""
+    """Which text the strategies see, and how much of it.
+
+    `sampling: windows`, which is meant without it, cuts all documents, joined, into windows and draws some of them.
+    `sampling: documents` draws documents and crops of them, as the released codes do (theirs: `samples: 10`,
+    `seq_len: 128`, `seed: 1234`): no crop crosses documents, and BOS stands only at the beginning of one.
+    """
 
     text: TextSource
     samples: Annotated[int, Field(ge=1)] = 32
     seq_len: Annotated[int, Field(ge=2)] = 128
     bos: Bos = "auto"
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

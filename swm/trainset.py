@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from swm.calibration import token_stream, wants_bos
+from swm.calibration import wants_bos
 from swm.errors import RecoveryError
 from swm.interfaces.text import Example, TextSource
+from swm.tokens import first_ids, read_text, token_stream, windows_of
 
 IGNORED = -100
 
@@ -48,13 +49,15 @@ class TrainingSet:
     held_out: Sequence[Piece]
     source: dict[str, Any]
     pad: int
+    read: Mapping[str, int] = field(default_factory=dict)
+    """What there is to say of the reading: rows without a text, a text that was not read to its end."""
 
     def record(self) -> dict[str, Any]:
         """What the report says of it."""
         digest = hashlib.sha256()
         for piece in (*self.pieces, *self.held_out):
             digest.update(repr((piece.ids, piece.start)).encode())
-        found = {"text": self.source, "pieces": len(self.pieces), "sha256": digest.hexdigest()}
+        found = {"text": self.source, "pieces": len(self.pieces), "sha256": digest.hexdigest(), **self.read}
         return {**found, "held_out": len(self.held_out)} if self.held_out else found
 
     def batches(self, size: int, seed: int, first: int = 0) -> Iterator[list[Piece]]:
@@ -88,22 +91,38 @@ def training_set(
 ) -> TrainingSet:
     """Pieces of at most `cutoff` tokens: one for each example, or plain text cut into blocks of just that length.
 
-    Prompts are not learned. At most `limit` pieces are drawn with the seed, besides `held_out` others.
-    Raises RecoveryError when there are too few.
+    Prompts are not learned. At most `limit` pieces are drawn with the seed, besides `held_out` others; of a text with a
+    document of more than 2,000,000 characters, no more is tokenised than they need. Raises RecoveryError when there are
+    too few.
     """
-    pieces = list(_pieces(tokenizer, source, cutoff))
+    generator = torch.Generator().manual_seed(seed)
+    read: Mapping[str, int] = {}
+    examples = source.examples()
+    if examples is not None:
+        pieces = list(_of_examples(tokenizer, examples, cutoff))
+    else:
+        text = read_text(source.documents("calibration"), source.title())
+        bos = _beginning(tokenizer)
+        wanted = len(text.joined) if limit is None else limit + held_out
+        blocks = windows_of(tokenizer, text, cutoff - len(bos), wanted, generator)
+        pieces, read = [Piece((*bos, *block)) for block in blocks.tolist()], text.record()
     _check_count(len(pieces), source, cutoff, held_out)
-    order = torch.randperm(len(pieces), generator=torch.Generator().manual_seed(seed)).tolist()
-    kept = order[held_out:][:limit]
+    order = torch.randperm(len(pieces), generator=generator).tolist()
+    kept, held = order[held_out:][:limit], order[:held_out]
     pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
-    return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in order[:held_out]], source.spec(), pad)
+    return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in held], source.spec(), pad, read)
 
 
 def check_text(tokenizer: Any, source: TextSource, *, cutoff: int, held_out: int = 0) -> None:
     """Raise what `training_set` would for a text with too few pieces; reads no more than that takes."""
     enough = held_out + 1
-    found = itertools.islice(_pieces(tokenizer, source, cutoff, enough * cutoff), enough)
-    _check_count(len(list(found)), source, cutoff, held_out)
+    examples = source.examples()
+    if examples is not None:
+        count = len(list(itertools.islice(_of_examples(tokenizer, examples, cutoff), enough)))
+    else:
+        stream = token_stream(tokenizer, lambda: source.documents("calibration"), source.title(), enough * cutoff)
+        count = len(stream.ids) // (cutoff - len(_beginning(tokenizer)))
+    _check_count(count, source, cutoff, held_out)
 
 
 def _check_count(count: int, source: TextSource, cutoff: int, held_out: int) -> None:
@@ -114,11 +133,7 @@ def _check_count(count: int, source: TextSource, cutoff: int, held_out: int) -> 
         )
 
 
-def _pieces(tokenizer: Any, source: TextSource, cutoff: int, enough: int | None = None) -> Iterator[Piece]:
-    examples = source.examples()
-    if examples is None:
-        yield from _of_text(tokenizer, source, cutoff, enough)
-        return
+def _of_examples(tokenizer: Any, examples: Iterable[Example], cutoff: int) -> Iterator[Piece]:
     for example in examples:
         piece = _of_example(tokenizer, example, cutoff)
         if piece.targets > 0:
@@ -126,8 +141,8 @@ def _pieces(tokenizer: Any, source: TextSource, cutoff: int, enough: int | None 
 
 
 def _of_example(tokenizer: Any, example: Example, cutoff: int) -> Piece:
-    prompt = tokenizer(example.prompt, verbose=False)["input_ids"]
-    whole = tokenizer(example.prompt + example.response, verbose=False)["input_ids"]
+    prompt = first_ids(tokenizer, example.prompt, cutoff)
+    whole = first_ids(tokenizer, example.prompt + example.response, cutoff)
     eos = tokenizer.eos_token_id
     if prompt[-1:] == [eos] and whole[-1:] == [eos]:
         prompt = prompt[:-1]
@@ -136,8 +151,5 @@ def _of_example(tokenizer: Any, example: Example, cutoff: int) -> Piece:
     return Piece(tuple(whole[:cutoff]), min(len(prompt), cutoff))
 
 
-def _of_text(tokenizer: Any, source: TextSource, cutoff: int, enough: int | None) -> list[Piece]:
-    bos = [tokenizer.bos_token_id] if wants_bos(tokenizer, "auto") else []
-    width = cutoff - len(bos)
-    stream = token_stream(tokenizer, source, "calibration", enough).tolist()
-    return [Piece((*bos, *stream[i : i + width])) for i in range(0, len(stream) - width + 1, width)]
+def _beginning(tokenizer: Any) -> list[int]:
+    return [tokenizer.bos_token_id] if wants_bos(tokenizer, "auto") else []

@@ -619,10 +619,19 @@ def test_wrong_usage_ends_with_code_2(
         ("a.jsonl", b'{"body": "fine"}\n', ("./a.jsonl:1:", "no text in field 'text'", "found: body")),
         ("a.jsonl", b"[1]\n", ("./a.jsonl:1:", "found: list")),
         ("a.txt", b"", ("text './a.txt' has 0 (enough for 0 samples)",)),
-        ("a.txt", b"\xff\xfe\x00", ("./a.txt cannot be read", "utf-8")),
+        ("a.txt", b"\xff\xfe\x00", ("./a.txt cannot be read", "byte 2 (0x00) is not utf-16", "convert it to UTF-8")),
+        ("a.txt", b"a" * 3 + b"\xff", ("./a.txt cannot be read", "byte 3 (0xff) is not utf-8")),
         ("a.txt.gz", b"not compressed", ("./a.txt.gz cannot be read",)),
     ],
-    ids=["line that is no JSON", "line without field", "line that is a list", "empty", "no UTF-8", "not gzipped"],
+    ids=[
+        "line that is no JSON",
+        "line without field",
+        "line that is a list",
+        "empty",
+        "half of UTF-16",
+        "no UTF-8",
+        "not gzipped",
+    ],
 )
 def test_a_text_file_that_cannot_be_read_is_refused(
     name: str, content: bytes, says: tuple[str, ...], refused: Refused

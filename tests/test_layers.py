@@ -30,11 +30,13 @@ RANKS = """
     manifest
     outputs
     budget families ranges windows yamlfile generation kept_states flatten summary processes
-    interfaces.rebuild interfaces ridge
-    view interfaces.strategy refitting
+    interfaces.rebuild interfaces ridge textfile
+    jsonrows
+    view interfaces.strategy refitting textrows wikitext
     provenance
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
+    tokens
     calibration schedule units interfaces.recovery
     observations
     interfaces.stage trainset training_state

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from swm.comparison import Result, compare
 from swm.construct import construct
 from swm.errors import ModelError, RecipeError, TextError
-from swm.perplexity import PerplexityProtocol, TokenWindows, cut_windows, perplexity
+from swm.interfaces.text import TextSource
+from swm.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cut_windows, perplexity
 from swm.plugins import Plugins
+from swm.texts.file import FileText
+from swm.texts.inline import InlineText
 
 
 class Letters:
@@ -92,3 +98,80 @@ def test_the_value_is_weighted_by_token() -> None:
 def test_scores_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ModelError, match="not a number or infinite"):
         perplexity(Fixed([math.nan, 1.0]), TokenWindows([torch.tensor([0, 1, 1])], {}))
+
+
+WIKITEXT = " \n = Some Title = \n \n The first line . \n The second one . \n \n = = A part = = \n \n More text . \n"
+# As `wikitext-2-raw-v1` has the same lines: each with its end, blank ones empty.
+ROWS = [
+    "",
+    " = Some Title = \n",
+    "",
+    " The first line . \n",
+    " The second one . \n",
+    "",
+    " = = A part = = \n",
+    "",
+    " More text . \n",
+]
+
+
+class Characters(Letters):
+    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) + 3 for letter in text]}
+
+
+def measured_on(text: TextSource, **settings: Any) -> TokenWindows:
+    return cut_windows(Characters(), PerplexityProtocol(text, 16, "none", **settings))
+
+
+def test_a_file_of_wikitext_is_read_as_the_rows_of_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "wiki.raw").write_text(WIKITEXT, encoding="utf-8")
+    file = FileText(str(tmp_path / "wiki.raw"))
+    windows = measured_on(file, joined="rows")
+    assert torch.cat(windows.rows).tolist() == [ord(letter) + 3 for letter in "\n\n".join(ROWS)]
+    assert windows.record["joined"] == "rows"
+    hub = measured_on(InlineText(tuple(ROWS)), joined="rows")
+    assert hub.record["sha256"] == windows.record["sha256"]
+    assert "joined" not in hub.record
+    whole = measured_on(file)
+    assert torch.cat(whole.rows).tolist() == [ord(letter) + 3 for letter in WIKITEXT]
+    assert "joined" not in whole.record
+
+
+def test_other_texts_are_read_alike_with_and_without_a_preset() -> None:
+    for texts in (("prose\nin lines",), (WIKITEXT, WIKITEXT), (" = not a title",)):
+        found, other = (measured_on(InlineText(texts), joined=joined) for joined in ("rows", None))
+        assert found.record == other.record
+
+
+def test_the_presets_ask_for_rows(plugins: Plugins) -> None:
+    for preset in PRESETS:
+        found = construct(PerplexityProtocol, {"text": ["a"], "preset": preset}, plugins.registry.build)
+        assert found.joined == "rows"
+    with pytest.raises(RecipeError, match="preset standard-2048 has joined: rows, found 'documents'"):
+        cut(plugins, preset="standard-2048", joined="documents")
+
+
+def test_a_report_from_before_the_rows_is_no_report_of_the_same_protocol(tmp_path: Path) -> None:
+    (tmp_path / "wiki.raw").write_text(WIKITEXT, encoding="utf-8")
+    file = FileText(str(tmp_path / "wiki.raw"))
+    before, now = (
+        Result(name, 1, {"value": 2.0, "protocol": measured_on(file, joined=joined).record}, None)
+        for name, joined in (("before", None), ("now", "rows"))
+    )
+    with pytest.raises(RecipeError, match=r"cannot be compared"):
+        compare([before, now])
+
+
+@pytest.mark.parametrize(("settings", "value"), [({}, 112.02), ({"joined": "rows"}, 114.48)])
+def test_wikitext_2_by_rows_is_what_the_released_code_measures(
+    stories: Path, settings: dict[str, Any], value: float
+) -> None:
+    text = stories.parents[1] / "data" / "wikitext2" / "wiki.test.raw"
+    if not text.is_file():
+        pytest.skip("WikiText-2 is not on this machine")
+    tokenizer, model = (
+        auto.from_pretrained(stories) for auto in (transformers.AutoTokenizer, transformers.AutoModelForCausalLM)
+    )
+    windows = cut_windows(tokenizer, PerplexityProtocol(FileText(str(text)), 128, "first", None, "dropped", **settings))
+    assert perplexity(model, windows)["value"] == pytest.approx(value, abs=0.005)

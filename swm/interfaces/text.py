@@ -6,12 +6,22 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from swm.interfaces.strategy import Strategy
 from swm.progress import Progress
 
 Purpose = Literal["calibration", "evaluation"]
+
+
+class _NoText(str):
+    """An empty text that can be told from a row that holds an empty text."""
+
+    __slots__ = ()
+
+
+NO_TEXT: Final[str] = _NoText()
+"""What a source gives for a row without a text: it is left out and counted."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class TextSource(Strategy):
 
     @abstractmethod
     def documents(self, purpose: Purpose) -> Iterable[str]:
-        """The documents in a fixed order. Raises TextError when they cannot be had."""
+        """The documents in a fixed order, `NO_TEXT` for a row without one. Raises TextError when they cannot be had."""
 
     def examples(self) -> Iterable[Example] | None:
         """Prompts with their responses, for a source that has them; None for plain text."""

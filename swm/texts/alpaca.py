@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, final
 
-from swm.errors import TextError, brief, listed, nearest_file
+from swm.errors import TextError, brief, listed
 from swm.interfaces.text import Example, Purpose, TextSource
+from swm.textrows import kind_of, rows
+from swm.texts.fields import INSTRUCTION_FIELDS
 
-FIELDS = ("instruction", "output")
 HEAD = "Below is an instruction that describes a task"
 WITH_INPUT = (
     f"{HEAD}, paired with an input that provides further context. Write a response that appropriately completes the "
@@ -27,8 +25,9 @@ WITHOUT_INPUT = (
 @final
 @dataclass(frozen=True)
 class Alpaca(TextSource):
-    """Rows of `instruction`, `input` (may be empty or missing) and `output` from a JSON or JSONL file, or from the hub.
+    """Rows of `instruction`, `input` (may be empty or missing) and `output` from a file, or from the hub.
 
+    A file is JSON (a list, or a value a line), CSV, TSV or Parquet, packed or not, as the source `file` reads them.
     The template is Alpaca's own, as LLM-Pruner, Shortened LLaMA and Sliding-Window Merging train with it.
     """
 
@@ -55,40 +54,15 @@ class Alpaca(TextSource):
 
     def examples(self) -> Iterable[Example]:
         for where, row in self._rows():
-            if not isinstance(row, Mapping) or not all(isinstance(row.get(name), str) for name in FIELDS):
-                found = listed(row) if isinstance(row, Mapping) else type(row).__name__
-                raise TextError(f"{where}: a row needs text in {listed(FIELDS)}; found: {found}")
+            _check(where, row)
             template = WITH_INPUT if row.get("input") else WITHOUT_INPUT
             yield Example(template.format(instruction=row["instruction"], input=row.get("input")), row["output"])
-
-    @property
-    def _path(self) -> Path:
-        return Path(str(self.path)).expanduser()
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
         if self.path is None:
             yield from self._hub_rows()
             return
-        if not self._path.is_file():
-            raise TextError(f"instruction file {self.path} does not exist.{nearest_file(self.path)}")
-        opener = gzip.open if self._path.suffix == ".gz" else open
-        try:
-            with opener(self._path, "rt", encoding="utf-8") as stream:
-                text = stream.read()
-        except (OSError, UnicodeDecodeError, EOFError) as error:
-            raise TextError(f"instruction file {self.path} cannot be read: {error}") from error
-        above = 0
-        try:
-            if text.lstrip().startswith("["):
-                yield from ((f"{self.path}: row {i}", row) for i, row in enumerate(json.loads(text), 1))
-                return
-            # JSON may hold other line separators inside a text, at which splitlines would break.
-            for above, line in enumerate(text.split("\n")):
-                if line.strip():
-                    yield f"{self.path}:{above + 1}", json.loads(line)
-        except json.JSONDecodeError as error:
-            where = f"{self.path}:{above + error.lineno}"
-            raise TextError(f"{where}: neither JSON nor JSON lines: {error.msg}, column {error.colno}") from error
+        yield from rows(self.path, "instruction file", plain=False) or ()
 
     def _hub_rows(self) -> Iterator[tuple[str, Any]]:
         import datasets
@@ -104,3 +78,16 @@ class Alpaca(TextSource):
                 f"data set {self.dataset} cannot be read ({type(error).__name__}: {brief(error)}). Without a hub, give "
                 "a file with path"
             ) from error
+
+
+def _check(where: str, row: Any) -> None:
+    """Raise TextError for a row without text in the fields that are needed, or with anything else in the others."""
+    if not isinstance(row, Mapping) or not set(INSTRUCTION_FIELDS) <= row.keys():
+        found = listed(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+        raise TextError(f"{where}: a row needs text in {listed(INSTRUCTION_FIELDS)}; found: {found}")
+    for name in (*INSTRUCTION_FIELDS, "input"):
+        if not isinstance(row.get(name), str) and (name in INSTRUCTION_FIELDS or row.get(name) is not None):
+            raise TextError(
+                f"{where}: a row needs text in {listed(INSTRUCTION_FIELDS)}; field '{name}' holds "
+                f"{kind_of(row.get(name))}"
+            )

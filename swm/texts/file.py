@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
-from swm.errors import TextError, listed, nearest_file
 from swm.interfaces.text import Purpose, TextSource
+from swm.textfile import PACKED_SUFFIXES, blocks, check_file
+from swm.textrows import ROW_SUFFIXES, rows
+from swm.texts.fields import text_of
+from swm.tokens import MAX_CHARACTERS
 
-SUFFIXES = (".txt", ".raw", ".md", ".jsonl", ".json", ".gz")
+SUFFIXES = (".txt", ".raw", ".md", *ROW_SUFFIXES, *PACKED_SUFFIXES)
 
 
 @final
 @dataclass(frozen=True)
 class FileText(TextSource):
-    """A plain text file (one document) or JSON lines (one document a line, in `field`), either of them gzipped.
+    """A plain text file, which is one document, or a file of rows, each of which has a document in `field`.
 
-    A bare path in a recipe means this source. A file gives the same text for every purpose.
+    Rows are those of JSON (a list, or a value a line), CSV, TSV or Parquet; what the file holds decides, whatever it is
+    called. Files may be packed by gzip, bzip2 or xz. A byte order mark says the encoding, which is UTF-8 without one.
+    Rows whose field is null are left out and counted. Of plain text the first 20,000,000 characters are read. A bare
+    path in a recipe means this source. A file gives the same text for every purpose.
     """
 
     name: ClassVar[str] = "file"
@@ -39,41 +43,29 @@ class FileText(TextSource):
         return self.path
 
     def check(self) -> None:
-        if self._path.is_dir():
-            raise TextError(f"text file {self.path} is a folder")
-        if not self._path.is_file():
-            raise TextError(f"text file {self.path} does not exist.{nearest_file(self.path)}")
+        """Read it as far as any run will, so that a mistake in a late row is told before the model is loaded."""
+        check_file(self.path)
+        total = 0
+        for document in self.documents("calibration"):
+            total += len(document)
+            if total >= MAX_CHARACTERS:
+                return
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
-        self.check()
-        suffixes = [s for s in self._path.suffixes if s != ".gz"]
-        try:
-            with self._open() as stream:
-                if suffixes[-1:] == [".jsonl"]:
-                    yield from self._lines(stream)
-                else:
-                    yield stream.read()
-        except (OSError, UnicodeDecodeError, EOFError) as error:
-            raise TextError(f"text file {self.path} cannot be read: {error}") from error
+        found = rows(self.path, columns=[self.field])
+        if found is None:
+            yield self._plain()
+            return
+        for where, row in found:
+            yield text_of(where, row, self.field, f"{{name: alpaca, path: {self.path}}}")
 
-    @property
-    def _path(self) -> Path:
-        return Path(self.path).expanduser()
-
-    def _open(self) -> IO[str]:
-        if self._path.suffix == ".gz":
-            return gzip.open(self._path, "rt", encoding="utf-8")
-        return self._path.open(encoding="utf-8")
-
-    def _lines(self, stream: IO[str]) -> Iterator[str]:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TextError(f"{self.path}:{number}: not JSON: {error}") from error
-            if not isinstance(row, dict) or not isinstance(row.get(self.field), str):
-                found = listed(row) if isinstance(row, dict) else type(row).__name__
-                raise TextError(f"{self.path}:{number}: no text in field '{self.field}'; found: {found}")
-            yield row[self.field]
+    def _plain(self) -> str:
+        """The text, with one character more than is ever read where there are more."""
+        found: list[str] = []
+        total = 0
+        for block in blocks(self.path):
+            found.append(block)
+            total += len(block)
+            if total > MAX_CHARACTERS:
+                break
+        return "".join(found)[: MAX_CHARACTERS + 1]

@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-from swm.errors import TextError, listed
+from swm.errors import TextError
 from swm.interfaces.text import Purpose, TextSource
+from swm.texts.fields import text_of
 
 
 @final
 @dataclass(frozen=True)
 class HubText(TextSource):
-    """A data set by its hub id, streamed in its own order. A bare `owner/name` in a recipe means this source."""
+    """A data set by its hub id, streamed in its own order. A bare `owner/name` in a recipe means this source.
+
+    Rows whose `field` is null are left out and counted.
+    """
 
     name: ClassVar[str] = "hub"
 
@@ -36,10 +40,9 @@ class HubText(TextSource):
 
         try:
             rows = datasets.load_dataset(self.dataset, self.config, split=self.split, streaming=True)
-            for row in rows:
-                if self.field not in row:
-                    raise TextError(f"data set {self.dataset} has no field '{self.field}'; found: {listed(row)}")
-                yield row[self.field]
+            for number, row in enumerate(rows, 1):
+                where = f"data set {self.dataset}: row {number}"
+                yield text_of(where, row, self.field, f"{{name: alpaca, dataset: {self.dataset}}}")
         except TextError:
             raise
         except Exception as error:  # every layer below has errors of its own for "not reachable"

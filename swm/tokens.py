@@ -1,0 +1,174 @@
+"""Text as token ids: what is read of a source, and how much of it is tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swm.errors import TextError
+from swm.interfaces.text import NO_TEXT
+
+# Text beyond this is not read: many times what any calibration set needs, a few seconds of tokenising.
+MAX_CHARACTERS = 20_000_000
+# A document beyond this is huge: it is not tokenised as a whole.
+HUGE = 2_000_000
+PART = 65_536
+# More than the characters of a token in any text that is no row of spaces.
+CHARACTERS_A_TOKEN = 64
+
+
+@dataclass(frozen=True)
+class Text:
+    """The documents of a source as far as they were read, and how many rows had none."""
+
+    documents: tuple[str, ...]
+    without_text: int = 0
+    cut_at: int | None = None
+    """Where reading ended, in characters, if there was more."""
+
+    @property
+    def joined(self) -> str:
+        return "\n\n".join(self.documents)
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether a document is too long to be tokenised as a whole."""
+        return any(len(document) > HUGE for document in self.documents)
+
+    def record(self) -> dict[str, int]:
+        """What a report says of it, where there is something to say."""
+        found = {"rows_without_text": self.without_text} if self.without_text else {}
+        return {**found, "characters_read": MAX_CHARACTERS} if self.cut_at == MAX_CHARACTERS else found
+
+
+def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS) -> Text:
+    """Documents up to the one with which there are `limit` characters; of a huge one, no more than that.
+
+    Raises TextError for what is no text, with the number of the document.
+    """
+    found: list[str] = []
+    without_text = total = 0
+    cut = False
+    given = iter(documents)
+    for number, document in enumerate(given, 1):
+        if document is NO_TEXT:
+            without_text += 1
+            continue
+        text = document
+        if isinstance(document, str) and len(document) > max(HUGE, limit - total):
+            text, cut = document[: limit - total], True
+        _check(text, number, title)
+        found.append(text)
+        total += len(text)
+        if total >= limit:
+            cut = cut or next(given, None) is not None
+            break
+    return Text(tuple(found), without_text, limit if cut else None)
+
+
+def _check(document: Any, number: int, title: str) -> None:
+    if not isinstance(document, str):
+        raise TextError(f"text '{title}': document {number} is no text but {type(document).__name__}")
+    try:
+        document.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"text '{title}': character {error.start} of document {number} is half of a surrogate pair, which no "
+            "encoding holds"
+        ) from None
+
+
+def tokens_of(tokenizer: Any, text: str) -> Tensor:
+    """Token ids `[tokens]` of a text without special tokens.
+
+    A text of more than 2,000,000 characters is tokenised in parts of at most 65,536 that end before a line or a word,
+    so that time grows with the length and memory does not; ids at the ends of parts may differ from those of the whole.
+    """
+    parts = [text] if len(text) <= HUGE else parts_of(text)
+    return torch.cat([_ids(tokenizer, part) for part in parts])
+
+
+def _ids(tokenizer: Any, text: str) -> Tensor:
+    return torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.long)
+
+
+def parts_of(text: str, size: int = PART) -> list[str]:
+    """The text in parts of at most `size` characters that begin with a line end or a space where there is one."""
+    return list(_cut(text, size))
+
+
+def _cut(text: str, size: int) -> Iterator[str]:
+    start = 0
+    while len(text) - start > size:
+        half = start + size // 2
+        end = next((e for e in (text.rfind(mark, half, start + size) for mark in "\n ") if e > start), start + size)
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def first_ids(tokenizer: Any, text: str, count: int) -> list[int]:
+    """At least the first `count` ids of a text as the tokenizer begins it, of which no more is tokenised than it takes.
+
+    Texts of normal size are tokenised as a whole, with what the tokenizer puts at their end.
+    """
+    size = max(PART, count * CHARACTERS_A_TOKEN)
+    while True:
+        ids: list[int] = tokenizer(text[:size], verbose=False)["input_ids"]
+        if size >= len(text) or len(ids) > count:
+            return ids
+        size *= 4
+
+
+def stream_of(tokenizer: Any, text: Text) -> Tensor:
+    """Token ids `[tokens]` of the documents joined by blank lines; as a whole, if none of them is huge."""
+    return tokens_of(tokenizer, text.joined) if text.is_huge else _ids(tokenizer, text.joined)
+
+
+def windows_of(tokenizer: Any, text: Text, width: int, wanted: int, generator: torch.Generator) -> Tensor:
+    """Windows `[count, width]` of the text, which do not overlap: all there are.
+
+    Of a text with a huge document they are those of parts that are drawn, as many parts as windows are `wanted`.
+    """
+    if not text.is_huge:
+        return _whole_windows(stream_of(tokenizer, text), width)
+    parts = parts_of(text.joined, max(PART, CHARACTERS_A_TOKEN * width))
+    found: list[Tensor] = []
+    for index in torch.randperm(len(parts), generator=generator).tolist():
+        found.append(_whole_windows(_ids(tokenizer, parts[index]), width))
+        if len(found) >= wanted and sum(map(len, found)) >= wanted:
+            break
+    return torch.cat(found)
+
+
+def _whole_windows(stream: Tensor, width: int) -> Tensor:
+    count = len(stream) // width
+    return stream[: count * width].view(count, width)
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """Documents joined by blank lines as one row of token ids without special tokens, and what was read of them."""
+
+    ids: Tensor
+    text: Text
+
+
+def token_stream(
+    tokenizer: Any, documents: Callable[[], Iterable[str]], title: str, enough: int | None = None
+) -> TokenStream:
+    """The stream of all documents, or of so many that they hold `enough` tokens if all of them do.
+
+    Raises TextError for what is no text.
+    """
+    limit = MAX_CHARACTERS if enough is None else min(MAX_CHARACTERS, enough * 16)
+    while True:
+        text = read_text(documents(), title, limit)
+        ids = stream_of(tokenizer, text)
+        if limit == MAX_CHARACTERS or text.cut_at is None or enough is None or len(ids) >= enough:
+            return TokenStream(ids, text)
+        limit = min(MAX_CHARACTERS, limit * 4)
