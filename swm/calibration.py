@@ -14,6 +14,7 @@ from torch import Tensor
 from swm.errors import TextError
 from swm.interfaces.text import TextSource
 from swm.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
+from swm.vocabulary import bos_id
 
 Bos = Literal["auto", "yes", "no"]
 
@@ -51,11 +52,12 @@ def wants_bos(tokenizer: Any, bos: Bos) -> bool:
     """Whether each sample begins with the BOS token; `auto` does what the tokenizer itself does."""
     if bos == "no":
         return False
-    if tokenizer.bos_token_id is None:
+    token = tokenizer.bos_token_id
+    if token is None:
         if bos == "yes":
             raise TextError("bos: yes, but the tokenizer has no BOS token; use bos: no")
         return False
-    return bos == "yes" or tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return (bos == "yes" or tokenizer("a")["input_ids"][:1] == [token]) and bos_id(tokenizer) is not None
 
 
 def draw(

@@ -111,11 +111,26 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     found["projections"] = listed(family.projections)
     found["layer types"] = _layer_types(config)
     found["tied embeddings"] = "yes" if getattr(config, "tie_word_embeddings", False) else "no"
+    found["tokenizer"] = _tokenizer(source, config)
+    corrections = models.corrections(source, config)
+    if corrections:
+        found["corrected"] = "; ".join(corrections)
     found.update(_widths(empty))
     for entry in registry.entries():
         if issubclass(entry.strategy, DepthPruner):
             found[f"depth: {entry.strategy.name}"] = _capacity(registry, entry.strategy.name, shape.layers)
     return found
+
+
+def _tokenizer(source: models.ModelSource, config: Any) -> str:
+    """How many tokens it knows; an error is told, not raised."""
+    try:
+        tokenizer = models.load_tokenizer(source, config=config)
+    except SwmError as error:
+        return f"no: {error}"
+    beyond = sum(i >= config.vocab_size for i in tokenizer.get_vocab().values())
+    more = f", {beyond} of them beyond the {config.vocab_size:,} embeddings" if beyond else ""
+    return f"{len(tokenizer):,} tokens{more}"
 
 
 def _widths(view: ModelView) -> dict[str, str]:

@@ -46,7 +46,7 @@ def evaluate_model(
     config = models.load_config(source, trust_remote_code)
     parameters = sum(p.numel() for p in models.empty_model(config, trust_remote_code).parameters())
     models.check_memory(ModelShape(parameters, ()), dtype, config, device)
-    ruler = make_ruler(asked, models.load_tokenizer(source, trust_remote_code), config, progress)
+    ruler = make_ruler(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
     loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     found: dict[str, Any] = {"model": model, **dict(ruler.measure(loaded, source.folder.name))}
     if asked.speed is not None:

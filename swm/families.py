@@ -51,6 +51,8 @@ class ModelFamily:
     stand_in: Mapping[str, str] = field(default_factory=dict)
     # Config switches under which the position of a layer changes its arithmetic: layers cannot be moved then.
     position_bound: tuple[str, ...] = ()
+    # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
+    flat_rope: Mapping[str, str] = field(default_factory=dict)
 
     def canonical(self, key: str) -> str:
         """The canonical name of a parameter of a layer: `self_attn.q_proj.weight` to `attention.q.weight`.
@@ -132,6 +134,7 @@ BUILTIN_FAMILIES = (
         },
         prunable_heads=False,
         own_bias=("attention", "mlp"),
+        flat_rope={"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
     ),
     ModelFamily(
         name="opt",

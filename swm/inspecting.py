@@ -71,7 +71,7 @@ def inspect_named(recipe: InspectionRecipe, plugins: Plugins, progress: Progress
         raise RecipeError(found, ("calibration", "seq_len"))
     shape = models.shape_of(config, plugins.registry.families, recipe.trust_remote_code)
     models.check_memory(shape, recipe.dtype, config, recipe.device)
-    tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+    tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     with at("calibration"):
         calibration = draw(
             tokenizer,

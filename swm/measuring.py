@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swm.errors import RecipeError, at
-from swm.generation import answers
+from swm.generation import answers, prompt_ids
 from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.progress import Progress
 from swm.recipe import EvaluationRecipe
@@ -54,6 +54,9 @@ def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: 
         raise RecipeError(f"found {found} tokens; the model takes at most {longest} together", ("speed",))
     with at("perplexity"):
         windows = None if protocol is None else cut_windows(tokenizer, protocol)
+    for i, prompt in enumerate(wanted.prompts):
+        with at("prompts", i):
+            prompt_ids(tokenizer, prompt)
     tasks = wanted.task_protocol()
     prepared = None if tasks is None else prepare_tasks(tasks, progress)
     return Ruler(wanted, tokenizer, progress, windows, prepared)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swm.config_file import complete_config
 from swm.families import ModelFamily
 from swm.quiet import quiet_transformers
 from swm.units import Geometry
@@ -56,16 +56,22 @@ class Export:
 
     def write(self, folder: Path) -> None:
         """Save everything into an existing folder."""
+        from transformers import GenerationConfig
+
         # Weight names that a class translates on the way in and out belong to its model type, not to ours.
         options = {"save_original_format": False} if self.needs_code else {}
+        settings = self.model.generation_config
         with quiet_transformers():
-            self.model.save_pretrained(folder, **options)
+            # transformers saves no settings that contradict each other, and many models come with such.
+            self.model.generation_config = GenerationConfig()
+            try:
+                self.model.save_pretrained(folder, **options)
+            finally:
+                self.model.generation_config = settings
+        (folder / "generation_config.json").write_text(settings.to_json_string(use_diff=True), encoding="utf-8")
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
-        if self.config:
-            file = folder / "config.json"
-            values = {**json.loads(file.read_text(encoding="utf-8")), **self.config}
-            file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        complete_config(folder / "config.json", self.config)
 
 
 def custom(view: ModelView, shapes: list[Geometry]) -> Export:

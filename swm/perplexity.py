@@ -18,6 +18,7 @@ from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
 from swm.progress import Progress, Silent
 from swm.tokens import token_stream
+from swm.vocabulary import bos_id
 from swm.wikitext import rows_of
 
 # Tokens in one forward pass: their scores over the vocabulary are what takes memory here.
@@ -82,7 +83,7 @@ def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
     stream = read.ids[: protocol.max_tokens]
     if len(stream) < 2:
         raise TextError(f"perplexity needs at least 2 tokens; text '{protocol.text.title()}' has {len(stream)}")
-    token = torch.tensor([] if bos == "none" else [tokenizer.bos_token_id], dtype=torch.long)
+    token = torch.tensor([] if bos == "none" else [bos_id(tokenizer)], dtype=torch.long)
     if bos == "first":
         stream = torch.cat([token, stream])
     width = protocol.seq_len - (bos == "each")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import swm
-from swm import checkpoint, processes
+from swm import checkpoint, models, processes
 from swm.budget import Target, achieved
 from swm.card import model_card
 from swm.errors import at
@@ -223,6 +223,7 @@ class CompressionPipeline:
         return result
 
     def _begin_report(self, ready: Prepared, view: ModelView) -> dict[str, Any]:
+        self.notes.extend(models.corrections(ready.source, ready.config))
         protocol = self.recipe.evaluate.perplexity
         text = self.recipe.calibration.text
         if protocol is not None and protocol.text == text and not text.separates():

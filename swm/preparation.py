@@ -98,7 +98,7 @@ def prepare(
     with at("model"):
         if recipe.device_map is None:
             models.check_memory(shape, recipe.dtype, config, recipe.device)
-        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code)
+        tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     for i, stage in enumerate(recipe.stages):
         with at("stages", i, stage.name):
             stage.check_texts(tokenizer)

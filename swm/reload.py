@@ -34,13 +34,13 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
         ids, logits, continued = (stream.get_tensor(key) for key in ("ids", "logits", "continued"))
     torch.set_num_threads(int(metadata["threads"]))
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="auto", trust_remote_code=trust_remote_code, output_loading_info=True
+        folder, dtype="auto", trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
     )
     model = model.to(metadata["device"]).eval()
     ids = ids.to(model.device)
     with torch.no_grad():
         again = model(input_ids=ids, use_cache=False).logits.float().cpu()
-        tokens = generate(model, ids[:1], continued.shape[1] - ids.shape[1]).cpu()
+        tokens = generate(model, ids[:1], max_new_tokens=continued.shape[1] - ids.shape[1]).cpu()
     return {
         "max_abs_difference": float((again - logits).abs().max()),
         "generated_equal": bool(tokens.shape == continued.shape and torch.equal(tokens, continued)),
@@ -132,16 +132,24 @@ def _code(folder: str) -> dict[str, list[str]]:
     return failed
 
 
-def generate(model, ids, count: int):  # type: ignore[no-untyped-def]
-    """Greedy tokens with the key-value cache, exactly `count` of them."""
-    return model.generate(
-        input_ids=ids,
-        attention_mask=ids.new_ones(ids.shape),
-        max_new_tokens=count,
-        min_new_tokens=count,
-        do_sample=False,
-        use_cache=True,
-    )
+def generate(model: Any, ids: Any, **settings: Any) -> Any:
+    """What the model says after `ids` `[samples, seq]`: greedily, with the key-value cache, if `settings` are silent.
+
+    Nothing but `settings` counts: how the model's own authors sample (penalties, stop strings, several answers) is
+    left out for the time. Without an `eos_token_id` there is no end before `max_new_tokens`.
+    """
+    from transformers import GenerationConfig
+
+    own = getattr(model, "generation_config", None)
+    model.generation_config = GenerationConfig()
+    try:
+        return model.generate(
+            input_ids=ids,
+            attention_mask=ids.new_ones(ids.shape),
+            **{"do_sample": False, "use_cache": True, "pad_token_id": 0, **settings},
+        )
+    finally:
+        model.generation_config = own
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def replay(
     check_companions(source.folder)
     shape = models.shape_of(config, plugins.registry.families, trust_remote_code)
     models.check_memory(shape, plan.model["dtype"], config, device)
-    tokenizer = models.load_tokenizer(source, trust_remote_code)
+    tokenizer = models.load_tokenizer(source, trust_remote_code, config)
     loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
     view = ModelView(loaded, family)
     before = shape_now(view)
@@ -92,6 +92,7 @@ def replay(
         "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
         "compressed": {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)},
         "achieved": achieved(before, before, after),
+        "notes": models.corrections(source, config),
     }
 
     def extras(folder: Path, verification: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from swm.kept_states import kept_states
 from swm.progress import Progress, Silent
 from swm.quiet import quiet_transformers
+from swm.reload import generate
 
 Clock = Callable[[], float]
 
@@ -124,14 +125,7 @@ def _prefill(model: Any, ids: Tensor) -> None:
 @torch.no_grad()
 def _decode(model: Any, ids: Tensor, tokens: int) -> None:
     with quiet_transformers():
-        model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            min_new_tokens=tokens,
-            max_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
+        generate(model, ids, min_new_tokens=tokens, max_new_tokens=tokens)
 
 
 def _wait(model: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
+from swm.vocabulary import encode
 
 # Text beyond this is not read: many times what any calibration set needs, a few seconds of tokenising.
 MAX_CHARACTERS = 20_000_000
@@ -93,7 +94,7 @@ def tokens_of(tokenizer: Any, text: str) -> Tensor:
 
 
 def _ids(tokenizer: Any, text: str) -> Tensor:
-    return torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.long)
+    return torch.tensor(encode(tokenizer, text, add_special_tokens=False), dtype=torch.long)
 
 
 def parts_of(text: str, size: int = PART) -> list[str]:
@@ -118,7 +119,7 @@ def first_ids(tokenizer: Any, text: str, count: int) -> list[int]:
     """
     size = max(PART, count * CHARACTERS_A_TOKEN)
     while True:
-        ids: list[int] = tokenizer(text[:size], verbose=False)["input_ids"]
+        ids = encode(tokenizer, text[:size])
         if size >= len(text) or len(ids) > count:
             return ids
         size *= 4

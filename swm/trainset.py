@@ -15,6 +15,7 @@ from swm.calibration import wants_bos
 from swm.errors import RecoveryError
 from swm.interfaces.text import Example, TextSource
 from swm.tokens import first_ids, read_text, token_stream, windows_of
+from swm.vocabulary import may_fail, pad_id, valid_id
 
 IGNORED = -100
 
@@ -109,18 +110,23 @@ def training_set(
     _check_count(len(pieces), source, cutoff, held_out)
     order = torch.randperm(len(pieces), generator=generator).tolist()
     kept, held = order[held_out:][:limit], order[:held_out]
-    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
-    return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in held], source.spec(), pad, read)
+    return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in held], source.spec(), pad_id(tokenizer), read)
 
 
 def check_text(tokenizer: Any, source: TextSource, *, cutoff: int, held_out: int = 0) -> None:
-    """Raise what `training_set` would for a text with too few pieces; reads no more than that takes."""
+    """Raise what `training_set` would for a text with too few pieces; reads no more than that takes.
+
+    Where the tokenizer has tokens without an embedding, all of the text is read in search of one.
+    """
     enough = held_out + 1
     examples = source.examples()
+    search = may_fail(tokenizer)
     if examples is not None:
-        count = len(list(itertools.islice(_of_examples(tokenizer, examples, cutoff), enough)))
+        pieces = _of_examples(tokenizer, examples, cutoff)
+        count = len(list(pieces if search else itertools.islice(pieces, enough)))
     else:
-        stream = token_stream(tokenizer, lambda: source.documents("calibration"), source.title(), enough * cutoff)
+        tokens = None if search else enough * cutoff
+        stream = token_stream(tokenizer, lambda: source.documents("calibration"), source.title(), tokens)
         count = len(stream.ids) // (cutoff - len(_beginning(tokenizer)))
     _check_count(count, source, cutoff, held_out)
 
@@ -143,7 +149,7 @@ def _of_examples(tokenizer: Any, examples: Iterable[Example], cutoff: int) -> It
 def _of_example(tokenizer: Any, example: Example, cutoff: int) -> Piece:
     prompt = first_ids(tokenizer, example.prompt, cutoff)
     whole = first_ids(tokenizer, example.prompt + example.response, cutoff)
-    eos = tokenizer.eos_token_id
+    eos = tokenizer.eos_token_id if valid_id(tokenizer, tokenizer.eos_token_id) else None
     if prompt[-1:] == [eos] and whole[-1:] == [eos]:
         prompt = prompt[:-1]
     elif eos is not None and whole[-1:] != [eos]:

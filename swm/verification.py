@@ -47,7 +47,7 @@ def probe(model: Any, ids: Tensor) -> Probe:
     if not torch.isfinite(logits).all():
         raise ModelError("the model's logits are not a number or infinite")
     with quiet_transformers():
-        generated = reload.generate(model, ids[:1], GENERATED_TOKENS).cpu()
+        generated = reload.generate(model, ids[:1], max_new_tokens=GENERATED_TOKENS).cpu()
     return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
 
 

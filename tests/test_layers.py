@@ -29,7 +29,8 @@ RANKS = """
     writing
     manifest
     outputs
-    budget families ranges windows yamlfile generation kept_states flatten summary processes
+    budget families ranges windows yamlfile kept_states flatten summary processes vocabulary weights
+    config_file devices generation
     interfaces.rebuild interfaces ridge textfile
     jsonrows
     view interfaces.strategy refitting textrows wikitext
@@ -48,7 +49,11 @@ RANKS = """
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*
     tracking tasks.* speed
     registry
-    catalogue models plan plugins scaffolding
+    catalogue gguf_file plan plugins scaffolding
+    locating
+    configs
+    loading tokenizer
+    models
     original
     html_format drawings layer_pairs patches
     headline

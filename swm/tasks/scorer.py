@@ -17,6 +17,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from swm.progress import Progress, Silent
 from swm.tasks.loglikelihood import LogLikelihood, Pair
+from swm.vocabulary import encode, pad_id
 
 
 class PrefixScorer(TemplateLM):  # type: ignore[misc]
@@ -58,7 +59,7 @@ class PrefixScorer(TemplateLM):  # type: ignore[misc]
         if add_special_tokens is None and self._prefix_text is not None and string.startswith(self._prefix_text):
             add_special_tokens = False
         special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        return list(self.tokenizer(string, verbose=False, **special)["input_ids"])
+        return encode(self.tokenizer, string, **special)
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether greedy decoding would say it."""
@@ -110,7 +111,11 @@ class PrefixScorer(TemplateLM):  # type: ignore[misc]
             max_new_tokens=new,
             stop_strings=[stop for stop in stops if stop] or None,
             tokenizer=self.tokenizer,
-            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else eos,
+            pad_token_id=pad_id(self.tokenizer),
+            # Of the model's own settings those under which this is no single row of ids.
+            return_dict_in_generate=False,
+            num_return_sequences=1,
+            penalty_alpha=None,
             **settings,
         )
         text = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)

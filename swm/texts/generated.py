@@ -14,6 +14,8 @@ from pydantic import Field
 from swm.errors import TextError
 from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.quiet import quiet_transformers
+from swm.reload import generate
+from swm.vocabulary import bos_id, pad_id
 from swm.writing import write_text
 
 
@@ -65,28 +67,29 @@ class Generated(TextSource):
         self.check_model(model.config)
         generator = torch.Generator().manual_seed(self.seed)
         pieces: list[str] = []
-        pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
         with dense.progress.task("the model writes text", self.count) as task, torch.random.fork_rng():
             torch.manual_seed(self.seed)
             while len(pieces) < self.count:
                 size = min(self.batch, self.count - len(pieces))
                 begin = self._beginnings(tokenizer, size, model.config.vocab_size, generator).to(model.device)
                 with quiet_transformers():
-                    output: Any = model.generate(
-                        input_ids=begin,
-                        attention_mask=torch.ones_like(begin),
+                    output: Any = generate(
+                        model,
+                        begin,
                         max_new_tokens=self.tokens - 1,
                         do_sample=True,
                         temperature=self.temperature,
                         top_p=self.top_p,
                         top_k=0,
-                        pad_token_id=pad,
+                        eos_token_id=model.generation_config.eos_token_id,
+                        pad_token_id=pad_id(tokenizer),
                     )
                 pieces += tokenizer.batch_decode(output, skip_special_tokens=True)
                 task.advance(size)
         return pieces
 
     def _beginnings(self, tokenizer: Any, size: int, vocabulary: int, generator: torch.Generator) -> torch.Tensor:
-        if tokenizer.bos_token_id is not None:
-            return torch.full((size, 1), tokenizer.bos_token_id)
+        first = bos_id(tokenizer)
+        if first is not None:
+            return torch.full((size, 1), first)
         return torch.randint(0, min(vocabulary, len(tokenizer)), (size, 1), generator=generator)

@@ -1,0 +1,146 @@
+"""The config of a model: read, corrected where the weights and the vocabulary say otherwise, and what it describes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from swm.budget import ModelShape
+from swm.errors import FamilyError, ModelError, brief, listed
+from swm.families import ModelFamily, find_family
+from swm.locating import ModelSource
+from swm.quiet import quiet_transformers
+from swm.view import ModelView
+from swm.vocabulary import without_invalid
+from swm.weights import StoredWeights
+
+SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
+    """The model's config; a tie that the weights contradict and special ids beyond the vocabulary are corrected.
+
+    `corrections` says what was. Raises ModelError when the config cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # each architecture checks its config with errors of its own
+        if not trust_remote_code and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"model '{source.name}' brings its own code; look at the .py files in {source.folder}, "
+                "then allow them with trust_remote_code: true"
+            ) from error
+        raise ModelError(f"config of model '{source.name}' cannot be read: {cause(error)}") from error
+    if getattr(config, "tie_word_embeddings", False) and _stored_apart(source, config):
+        config.tie_word_embeddings = False
+    correct_ids(config, rows_of(config))
+    return config
+
+
+def cause(error: BaseException) -> str:
+    """A message in one line: the second one where the first only says that another error follows."""
+    return brief(error.__cause__ or error)
+
+
+def rows_of(config: Any) -> int | None:
+    """The number of embeddings, which is the first token id that the model does not know."""
+    rows = getattr(config, "vocab_size", None)
+    return rows if isinstance(rows, int) else None
+
+
+def correct_ids(settings: Any, rows: int | None) -> None:
+    """Leave special ids that have no embedding out of a config or a generation config."""
+    for name in SPECIAL_IDS:
+        given = getattr(settings, name, None)
+        if given is not None and rows is not None and without_invalid(given, rows) != given:
+            setattr(settings, name, without_invalid(given, rows))
+
+
+def corrections(source: ModelSource, config: Any) -> list[str]:
+    """What of the model's own config.json and generation_config.json was not believed, as notes for a report."""
+    said, notes = _read(source.folder / "config.json"), []
+    if said.get("tie_word_embeddings", not config.tie_word_embeddings) and _stored_apart(source, config):
+        notes.append(
+            "config.json says that input and output embeddings are tied, and two different matrices are stored: "
+            "they are used and saved untied (tie_word_embeddings: false)"
+        )
+    rows = rows_of(config)
+    for file, values in (("config.json", said), *_generation(source)):
+        wrong = [
+            f"{name}: {values[name]}"
+            for name in SPECIAL_IDS
+            if values.get(name) is not None and rows is not None and without_invalid(values[name], rows) != values[name]
+        ]
+        if wrong:
+            notes.append(f"{file} has {listed(wrong)}; the model has {rows} embeddings, so that is left out")
+    return notes
+
+
+def _generation(source: ModelSource) -> list[tuple[str, Mapping[str, Any]]]:
+    file = source.folder / "generation_config.json"
+    return [(file.name, _read(file))] if file.is_file() else []
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def _stored_apart(source: ModelSource, config: Any) -> bool:
+    """Whether matrices that the model's class ties are stored twice, with different numbers."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    tied = getattr(kind, "_tied_weights_keys", None)
+    if not isinstance(tied, Mapping):
+        return False
+    try:
+        with StoredWeights(source.name, source.folder) as stored:
+            return any(stored.differ(one, other) for one, other in tied.items())
+    except ModelError:
+        return False  # loading the weights says what is wrong with them
+
+
+def shape_of(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelShape:
+    """Parameter counts from the config alone."""
+    view = empty_view(config, families, trust_remote_code)
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+
+
+def empty_view(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelView:
+    """The model of a config, built without memory for its weights."""
+    family = find_family(config, families)
+    model = empty_model(config, trust_remote_code)
+    try:
+        return ModelView(model, family)
+    except AttributeError as error:
+        raise FamilyError(
+            f"family row '{family.name}' says that the layers are at '{family.layers}': {brief(error)}"
+        ) from None
+
+
+def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
+    """The model of a config without memory for its weights. Raises ModelError when the config describes none."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model.tie_weights()
+    except Exception as error:  # each architecture fails in its own way on a config that makes no sense
+        raise ModelError(
+            f"no model can be made from the config (model_type '{config.model_type}'): "
+            f"{type(error).__name__}: {brief(error)}"
+        ) from error
+    return model  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""Where a model computes: devices, device maps, and whether its weights fit."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from swm.budget import ModelShape
+from swm.errors import ModelError, brief, did_you_mean, listed
+from swm.processes import local_device
+
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+
+
+def check_device_map(device_map: str | None) -> None:
+    """Raise ModelError for a device map that is neither one of the known ones nor a device."""
+    if device_map is not None and device_map not in DEVICE_MAPS:
+        try:
+            pick_device(device_map)
+        except ModelError:
+            raise ModelError(
+                f"found '{device_map}'; allowed: {listed(DEVICE_MAPS)}, or a device that is here."
+                f"{did_you_mean(device_map, DEVICE_MAPS)}"
+            ) from None
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the accelerator if there is one, else the CPU. Raises ModelError for a device that is not there."""
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        own = local_device()
+        if accelerator is not None and own is not None:
+            return torch.device(accelerator.type, own)
+        return accelerator or torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"device '{device}' cannot be used: {brief(error)}") from None
+    if chosen.type == "meta":
+        raise ModelError("device 'meta' cannot be used: it holds no numbers")
+    return chosen
+
+
+def check_memory(shape: ModelShape, dtype: str, config: Any, device: str) -> None:
+    """Raise ModelError when the weights alone exceed the memory of the device."""
+    kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
+    need = shape.parameters * kind.itemsize
+    chosen = pick_device(device)
+    if chosen.type == "cuda":
+        have = torch.cuda.get_device_properties(chosen).total_memory
+    elif chosen.type == "cpu":
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        return
+    if need > have:
+        raise ModelError(
+            f"the model needs {need / 2**30:.1f} GiB for its weights in {str(kind).removeprefix('torch.')}; "
+            f"{chosen.type} has {have / 2**30:.1f} GiB. Use dtype: bfloat16, device_map: auto, or a larger machine"
+        )

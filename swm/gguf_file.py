@@ -1,0 +1,135 @@
+"""GGUF files: checked against their own header, and converted once to a Hugging Face folder in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from swm.config_file import complete_config
+from swm.errors import ModelError, brief
+from swm.progress import Progress
+from swm.quiet import no_stderr, quiet_transformers
+from swm.weights import check_taken, some
+
+# Part of the key of a conversion: folders of an older one may lack what is checked today.
+VERSION = 2
+# Tables that hold no weights: they follow from the config.
+TABLES = ("attn_rot_embd", "rope_freqs", "rope_factors_long", "rope_factors_short")
+
+
+def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
+    """A Hugging Face folder below `cache` with the dequantised float32 weights of a GGUF file, made once.
+
+    Raises ModelError when the file is damaged, or when it holds more or less than the weights of its model.
+    """
+    stat = file.stat()
+    about = f"{VERSION}|{file.name}|{stat.st_size}|{_head_and_tail(file)}"
+    folder = cache / "gguf" / f"{file.stem}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+    if folder.is_dir():
+        return folder
+    tensors = read_header(file)
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        progress.task(f"convert {file.name}", None),
+        quiet_transformers(),
+        no_stderr(),
+        tempfile.TemporaryDirectory(dir=folder.parent) as temporary,
+    ):
+        fresh = Path(temporary) / "model"
+        with _readable(file):
+            model, found = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        check_taken(file.name, model, found)
+        _check_left(file, tensors, model)
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        complete_config(fresh / "config.json")
+        try:
+            fresh.rename(folder)
+        except OSError:
+            # Another process was faster; its folder is as good.
+            if not folder.is_dir():
+                raise
+            shutil.rmtree(fresh)
+    return folder
+
+
+def read_header(file: Path) -> tuple[str, list[str]]:
+    """The architecture and the tensors' names. Raises ModelError when the file ends before what its header says."""
+    from gguf import GGUFReader
+
+    class Bounded(GGUFReader):
+        """Ends where the file does: the reader itself would go on with nothing, as often as a wrong count says."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            if offset + np.dtype(dtype).itemsize * int(count) > len(self.data):
+                raise ValueError(f"it ends after {len(self.data)} bytes, before what its header says")
+            return super()._get(offset, dtype, count, override_order)
+
+    with _readable(file):
+        reader = Bounded(file)
+        architecture = reader.fields.get("general.architecture")
+        if architecture is None:
+            raise ValueError("it does not name its architecture")
+        return str(bytes(architecture.parts[-1]), "utf-8"), [str(tensor.name) for tensor in reader.tensors]
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Whatever is raised inside means that the file cannot be read: three libraries read it, each with its errors."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"GGUF file {file} cannot be read: {type(error).__name__}: {brief(error)}") from error
+
+
+def _check_left(file: Path, tensors: tuple[str, list[str]], model: Any) -> None:
+    """Raise ModelError for tensors that the model has no place for."""
+    architecture, names = tensors
+    left = [name for name in names if not name.startswith(TABLES) and not _known(architecture, name, model)]
+    if left:
+        raise ModelError(
+            f"GGUF file {file.name} holds tensors that its model ({architecture}, "
+            f"{model.config.num_hidden_layers} layers) has no place for: {some(left)}; they would be lost"
+        )
+
+
+def _known(architecture: str, name: str, model: Any) -> bool:
+    """Whether a tensor belongs to the model, by the tables of the gguf package."""
+    from gguf import MODEL_ARCH_NAMES, MODEL_TENSORS, TENSOR_NAMES
+
+    arch = next((arch for arch, known in MODEL_ARCH_NAMES.items() if known == architecture), None)
+    if arch is None:
+        return True
+    stem = name.rpartition(".")[0] or name
+    block = stem.split(".")[1] if stem.startswith("blk.") else ""
+    if block.isdigit() and int(block) >= model.config.num_hidden_layers:
+        return False
+    return stem in {TENSOR_NAMES[tensor].format(bid=block) for tensor in MODEL_TENSORS[arch]}
+
+
+def _head_and_tail(file: Path, size: int = 2**20) -> str:
+    """A digest of the ends of a file: tells two files of one name and size apart without reading gigabytes."""
+    with file.open("rb") as stream:
+        head = stream.read(size)
+        stream.seek(max(0, file.stat().st_size - size))
+        return hashlib.sha256(head + stream.read()).hexdigest()

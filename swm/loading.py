@@ -1,0 +1,75 @@
+"""Loading a model's weights, all of them and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from swm.configs import SPECIAL_IDS, correct_ids, load_config, rows_of
+from swm.devices import pick_device
+from swm.errors import ModelError, brief
+from swm.locating import ModelSource
+from swm.quiet import quiet_transformers
+from swm.weights import check_folder, check_taken
+
+
+def load_model(
+    source: ModelSource,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    device_map: str | None = None,
+    trust_remote_code: bool = False,
+) -> nn.Module:
+    """The model in evaluation mode.
+
+    Raises ModelError when weights cannot be read, are missing, left over, have another shape, or are not finite.
+    """
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    check_folder(source.name, source.folder)
+    config = load_config(source, trust_remote_code)
+    said = getattr(config, "architectures", None)
+    kind = "auto" if dtype == "auto" else getattr(torch, dtype)
+    try:
+        with quiet_transformers():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source.folder,
+                config=config,
+                dtype=kind,
+                device_map=device_map,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                generation_config=GenerationConfig(),
+            )
+    except Exception as error:  # damaged files, too little memory, code that came with the model
+        raise ModelError(f"model '{source.name}' cannot be loaded: {type(error).__name__}: {brief(error)}") from error
+    check_taken(source.name, model, found, said)
+    for name, value in model.named_parameters():
+        if not value.is_meta and not torch.isfinite(value).all():
+            raise ModelError(f"model '{source.name}': weight {name} holds values that are not a number or infinite")
+    if getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None):
+        # transformers leaves apart what is stored twice with different numbers, and says so in a warning alone.
+        model.config.tie_word_embeddings = bool(getattr(model, "all_tied_weights_keys", True))
+    model.generation_config = _generation_settings(source, model.config)
+    loaded: nn.Module = model if device_map is not None else model.to(pick_device(device))
+    return loaded.eval()
+
+
+def _generation_settings(source: ModelSource, config: Any) -> Any:
+    """The settings that the model came with, or its special ids alone where transformers refuses them."""
+    from transformers import GenerationConfig
+
+    with quiet_transformers():
+        try:
+            found = GenerationConfig.from_pretrained(source.folder)
+        except OSError:
+            found = GenerationConfig.from_model_config(config)
+        except Exception:  # settings that contradict each other, with which nobody could load the result either
+            found = GenerationConfig(**{name: getattr(config, name, None) for name in SPECIAL_IDS})
+    correct_ids(found, rows_of(config))
+    return found

@@ -1,0 +1,65 @@
+"""From what the user calls a model to the folder that holds it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from swm.cache_folder import cache_folder
+from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
+from swm.gguf_file import convert_gguf
+from swm.interfaces.provider import ModelProvider
+from swm.progress import Progress
+from swm.registry import Registry
+from swm.weights import check_folder
+
+HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "LICENSE*")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What the user named, and the Hugging Face folder that holds it."""
+
+    name: str
+    folder: Path
+
+
+def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
+    """Find the model: a registered name, a folder, a GGUF file, or a hub id, in this order.
+
+    GGUF files are converted once into the cache. Raises ModelError that says what was tried, or what of the folder is
+    no model that can be read.
+    """
+    if name in registry.names("model"):
+        provider = registry.build("model", name)
+        assert isinstance(provider, ModelProvider)
+        path = provider.locate()
+    else:
+        path = Path(name).expanduser()
+        if not path.exists():
+            path = _download(name, registry)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(f"model {name} is a file; allowed: a folder, a .gguf file, a hub id, a registered name")
+        return ModelSource(name, convert_gguf(path, cache_folder(), progress))
+    check_folder(name, path)
+    return ModelSource(name, path)
+
+
+def _download(name: str, registry: Registry) -> Path:
+    known = registry.names("model")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        raise ModelError(
+            f"model '{name}' is no folder, no .gguf file, no hub id (owner/name) and no registered name; "
+            f"registered: {listed(known)}.{did_you_mean(name, known) or nearest_file(name)}"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except Exception as error:  # the hub client has a dozen errors that all mean: not to be had
+        raise ModelError(
+            f"model '{name}' is not on this machine and cannot be fetched from the hub "
+            f"({type(error).__name__}: {brief(error)})"
+        ) from error
