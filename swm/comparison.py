@@ -12,6 +12,7 @@ from swm import jsontext
 from swm.checkpoint import REPORT
 from swm.errors import RecipeError, nearest_file
 from swm.metrics import PERPLEXITY, SHARE, Metric, metric_of
+from swm.published import name_of
 from swm.summary import Measured, TaskResults, mean_name, mean_of
 
 
@@ -86,7 +87,15 @@ def _scaled(found: Mapping[str, Any] | None, scale: Metric) -> Measured | None:
     return None if found is None else Measured.of(found).times(scale.factor)
 
 
+def _named(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _named(item) for key, item in value.items()}
+    return name_of(value) if isinstance(value, str) else value
+
+
 def _check_protocols(kind: str, one: str, mine: Mapping[str, Any], other: str, theirs: Mapping[str, Any]) -> None:
+    # Reports name files alone, older ones and what `swm evaluate` printed may have whole paths.
+    mine, theirs = ({key: _named(value) for key, value in protocol.items()} for protocol in (mine, theirs))
     for key in dict.fromkeys([*mine, *theirs]):
         if mine.get(key) != theirs.get(key):
             values = f"{key} is {mine.get(key)!r} and {theirs.get(key)!r}"

@@ -10,6 +10,7 @@ from swm.figures import write_figures
 from swm.inspection import Inspection
 from swm.manifest import write_manifest
 from swm.outputs import nearest
+from swm.published import published
 from swm.report import write_json
 from swm.scratch import scratch
 
@@ -32,7 +33,7 @@ def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool
         with scratch(nearest(path), indexed=True) as place:
             fresh = place.new / path.name
             fresh.mkdir()
-            write_json(fresh / NUMBERS, inspection.to_dict())
+            write_json(fresh / NUMBERS, published(inspection.to_dict()))
             write_figures(inspection, fresh)
             write_manifest(fresh)
             checkpoint.into_place(place, fresh, path, overwrite or _is_empty(path))

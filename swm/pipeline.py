@@ -32,8 +32,9 @@ from swm.plugins import Plugins, load_plugins
 from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.progress import Progress, Silent
 from swm.provenance import about_model, code_of, machine
+from swm.published import INPUTS, PRIVATE, absolute_paths, published
 from swm.recipe import Recipe, build_recipe, load_recipe
-from swm.report import environment, shape_now, write_json, write_yaml
+from swm.report import environment, machine_name, shape_now, write_json, write_yaml
 from swm.speed import measure_speed, speed_of
 from swm.tracking import tracked
 from swm.units import widths
@@ -271,14 +272,19 @@ class CompressionPipeline:
         def extras(folder: Path, verification: dict[str, Any]) -> None:
             self.notes += verification.pop("left_out", [])
             report["verification"] = verification
-            plan.write(folder / "plan.yaml")
-            write_yaml(folder / "recipe.yaml", self.recipe.resolved())
-            write_json(folder / "report.json", report)
+            resolved = self.recipe.resolved()
+            inputs = absolute_paths(resolved)
+            hidden = [*inputs.values(), str(ready.source.folder.absolute())]
+            recipe, shown = published(resolved, hidden), published(report, hidden)
+            told = plan.published(hidden)
+            told.write(folder / "plan.yaml")
+            write_yaml(folder / "recipe.yaml", recipe)
+            write_json(folder / "report.json", shown)
             # Apart from the report, so that the same recipe gives the same bytes in every other file.
             timing = {**{k: round(v, 3) for k, v in self.seconds.items()}, **self._speed()}
-            write_json(folder / "timing.json", timing)
-            write_text(folder / "report.html", html_report(report, plan, timing, self.recipe.resolved()))
-            write_text(folder / "README.md", model_card(report, plan))
+            write_json(folder / PRIVATE, {**timing, INPUTS: inputs, "machine": machine_name()})
+            write_text(folder / "report.html", html_report(shown, told, timing, recipe))
+            write_text(folder / "README.md", model_card(shown, told))
 
         with self._timed("save", "save, reload in a fresh process, compare"):
             exported = export(view, self.recipe.layout)

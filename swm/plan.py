@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from swm import yamlfile
 from swm.construct import construct
 from swm.errors import PlanError, RecipeError, brief, listed, nearest_file
 from swm.interfaces.stage import Step
+from swm.published import published
 from swm.ranges import format_ranges
 from swm.registry import Registry
 from swm.view import ModelView
@@ -89,8 +90,18 @@ class Plan:
             for key, value in tensors.items()
         }
 
+    def published(self, known: Collection[str] = ()) -> Plan:
+        """The plan without absolute paths, also where the `known` ones stand inside of sentences."""
+        stages = [
+            replace(stage, settings=published(stage.settings, known), facts=published(stage.facts, known))
+            for stage in self.stages
+        ]
+        model, calibration = published(self.model, known), published(self.calibration, known)
+        return replace(self, model=model, stages=stages, calibration=calibration)
+
     def write(self, file: Path) -> None:
-        """Write the plan, and its fitted tensors beside it when there are any; those of another plan go.
+        """Write the plan without absolute paths, and its fitted tensors beside it when there are any; those of another
+        plan go.
 
         Raises PlanError when it cannot be written; each file is whole then, or what it was.
         """
@@ -101,7 +112,7 @@ class Plan:
 
                 with whole(beside) as made:
                     save_file(fitted, made)
-            write_text(file, yamlfile.dump(self.to_data()))
+            write_text(file, yamlfile.dump(published(self.to_data())))
             if not fitted and beside.is_file():
                 beside.unlink()
         except (OSError, SafetensorError) as error:

@@ -21,6 +21,7 @@ from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
 from swm.plugins import Plugins, load_plugins
+from swm.published import find_again
 from swm.speed import SpeedProtocol
 from swm.tasks.protocol import TaskProtocol
 
@@ -250,6 +251,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, 
     data, lines = yamlfile.parse(text, str(path))
     if not isinstance(data, dict):
         raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{path}:1")
+    data = find_again(data, path)
     return data, lines, {apply_override(data, override): f"--set {override}" for override in overrides}
 
 

@@ -14,7 +14,7 @@ from swm import checkpoint, models
 from swm.budget import achieved
 from swm.card import model_card
 from swm.companions import check_companions
-from swm.errors import PlanError
+from swm.errors import ModelError, PlanError
 from swm.export import Layout, export
 from swm.families import find_family
 from swm.outputs import check_apart, check_inputs
@@ -22,6 +22,7 @@ from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
 from swm.plan import Plan
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
+from swm.published import published
 from swm.report import environment, shape_now, write_json
 from swm.units import widths
 from swm.view import ModelView
@@ -57,7 +58,7 @@ def replay(
     plan = replace(plan, stages=[stage for i, stage in enumerate(plan.stages) if i not in trained])
     target = checkpoint.check_output(output, overwrite)
     check_inputs(target, [model or plan.model["source"]], [*plugins.files, *inputs])
-    source = models.locate(model or plan.model["source"], plugins.registry, progress)
+    source = _original(plan, model, plugins, progress)
     config = models.load_config(source, trust_remote_code)
     family = find_family(config, plugins.registry.families)
     if config.model_type != plan.model["model_type"] or config.num_hidden_layers != plan.model["layers"]:
@@ -98,11 +99,25 @@ def replay(
     def extras(folder: Path, verification: dict[str, Any]) -> None:
         report["verification"] = verification
         report["notes"] = verification.pop("left_out", [])
-        plan.write(folder / "plan.yaml")
-        write_json(folder / "report.json", report)
-        (folder / "README.md").write_text(model_card(report, plan), encoding="utf-8")
+        known = [str(source.folder.absolute())]
+        told, shown = plan.published(known), published(report, known)
+        told.write(folder / "plan.yaml")
+        write_json(folder / "report.json", shown)
+        (folder / "README.md").write_text(model_card(shown, told), encoding="utf-8")
 
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
     checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout), trust_remote_code)
     return RunResult(view.model, tokenizer, plan, report, target)
+
+
+def _original(plan: Plan, model: str | None, plugins: Plugins, progress: Progress) -> models.ModelSource:
+    """The original model: the given one, else the one that the plan names."""
+    if model is not None:
+        return models.locate(model, plugins.registry, progress)
+    try:
+        return models.locate(plan.model["source"], plugins.registry, progress)
+    except ModelError as error:
+        raise ModelError(
+            f"{error}; a plan names a model that lay elsewhere by its last part only: pass --model PATH"
+        ) from None

@@ -27,10 +27,15 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "platform": platform.platform(),
+        "system": platform.system(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+def machine_name() -> str:
+    """The system with its kernel, which nobody else need know."""
+    return platform.platform()
 
 
 def write_json(file: Path, data: Any) -> None:

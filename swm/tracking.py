@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from swm.errors import RecipeError, SwmError, at, brief
 from swm.flatten import flat, numbers
 from swm.hookspecs import hookimpl
 from swm.interfaces.tracker import TrackedRun, Tracker
+from swm.published import absolute_paths, published
 
 
 class Tracking:
@@ -27,10 +28,12 @@ class Tracking:
         self._notes = notes
         self._runs: dict[int, TrackedRun] = {}
         self._groups: dict[int, str] = {}
+        self._paths: Collection[str] = ()
 
     @hookimpl
     def swm_run_started(self, recipe: dict[str, Any]) -> None:
-        parameters = flat(recipe)
+        self._paths = absolute_paths(recipe).values()
+        parameters = flat(published(recipe, self._paths))
         for i, tracker in enumerate(self._trackers):
             try:
                 with at("trackers", i):
@@ -60,7 +63,8 @@ class Tracking:
     @hookimpl
     def swm_run_finished(self, report: dict[str, Any]) -> None:
         self._log(numbers({key: report[key] for key in ("compressed", "achieved") if key in report}))
-        self._each(lambda run: run.finish(report))
+        told = published(report, self._paths)
+        self._each(lambda run: run.finish(told))
         self._runs.clear()
 
     def abandon(self, error: BaseException) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import platform
 import shutil
 import string
 import subprocess
@@ -143,8 +144,12 @@ def test_the_same_recipe_gives_the_same_bytes_in_every_file_but_those_that_tell_
     assert (ran.code, ran.out, ran.err) == (0, "out\n", "")
     names = {file.name for file in (work / "out").iterdir()}
     assert {file.name for file in (other / "out").iterdir()} == names
-    for name in sorted(names - {"timing.json", "report.html"}):
+    telling = {"timing.json", "report.html"}
+    for name in sorted(names - telling - {"swm-manifest.json"}):
         assert (other / "out" / name).read_bytes() == (work / "out" / name).read_bytes(), name
+    listed = [json.loads((each / "out/swm-manifest.json").read_text())["files"] for each in (work, other)]
+    assert listed[0].keys() == listed[1].keys()
+    assert all(listed[0][name] == listed[1][name] for name in listed[0].keys() - telling)
 
 
 @pytest.mark.usefixtures("compressed")
@@ -295,3 +300,84 @@ def test_importing_swm_is_light_and_gives_every_public_name() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n[]\n"
+
+
+PRIVATE_RECIPE = """\
+model: {home}/model
+plugins: [{home}/plugin.py]
+dtype: float32
+calibration: {{text: {home}/text.txt, samples: 4, seq_len: 16}}
+stages:
+  - depth: {{pruner: sliding-window, similarity: same, target: {{layers: 2}}}}
+evaluate:
+  perplexity: {{text: {home}/text.txt, seq_len: 32, max_tokens: 256}}
+  prompts: ["[INST] \\e[31mhe said [/bold] <b>"]
+  max_new_tokens: 4
+output: {home}/out
+"""
+PLUGIN = """\
+from dataclasses import dataclass
+import swm
+
+@dataclass(frozen=True)
+class Same(swm.SimilarityMetric):
+    name = "same"
+
+    def compare(self, reference, candidate, mask=None):
+        return 1 - float((reference - candidate).norm() / reference.norm())
+
+@swm.hookimpl
+def swm_register(register):
+    register(Same)
+"""
+
+
+@pytest.fixture(scope="module")
+def private(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """A run whose recipe names everything by an absolute path below somebody's home, and that home."""
+    home = tmp_path_factory.mktemp("home") / "jane-doe"
+    shutil.copytree(model, home / "model")
+    (home / "text.txt").write_text("once upon a time there was a little dog. " * 60)
+    (home / "plugin.py").write_text(PLUGIN)
+    (home / "recipe.yaml").write_text(PRIVATE_RECIPE.format(home=home))
+    return home, run(home, "compress", "recipe.yaml")
+
+
+def test_what_is_made_to_be_pushed_says_nothing_of_this_machine(private: tuple[Path, Ran]) -> None:
+    home, ran = private
+    assert (ran.code, ran.err.count("error")) == (0, 0)
+    telling = [str(home), home.name, str(Path.home()), platform.release()]
+    pushed = [file for file in (home / "out").rglob("*") if file.is_file() and file.name != "timing.json"]
+    assert len(pushed) > 8
+    found = [(file.name, word) for file in pushed for word in telling if word.encode() in file.read_bytes()]
+    assert found == []
+    assert json.loads((home / "out/report.json").read_text())["model"]["source"] == "model"
+    kept = json.loads((home / "out/timing.json").read_text())["inputs"]
+    assert kept["calibration.text.path"] == str(home / "text.txt")
+
+
+def test_a_saved_recipe_and_a_saved_plan_find_their_inputs_on_the_same_machine(private: tuple[Path, Ran]) -> None:
+    home, _ = private
+    assert run(home, "compress", "out/recipe.yaml", "--set", "output=again", "--quiet").code == 0
+    assert (home / "again/model.safetensors").read_bytes() == (home / "out/model.safetensors").read_bytes()
+    assert (
+        run(home / "again", "apply", "../out/plan.yaml", "-o", "../applied", "--plugin", "../plugin.py", "-q").code == 0
+    )
+    assert (home / "applied/model.safetensors").read_bytes() == (home / "out/model.safetensors").read_bytes()
+    assert str(home).encode() not in b"".join(file.read_bytes() for file in (home / "applied").glob("*.[jmy]*"))
+
+
+def test_elsewhere_a_plan_says_what_to_pass(private: tuple[Path, Ran], tmp_path: Path) -> None:
+    home, _ = private
+    shutil.copy(home / "out/plan.yaml", tmp_path)
+    arguments = ("apply", "plan.yaml", "-o", "out", "--plugin", str(home / "plugin.py"), "-q")
+    ran = run(tmp_path, *arguments)
+    assert ran.code == 2
+    assert "pass --model PATH" in ran.err
+    assert run(tmp_path, *arguments, "--model", str(home / "model")).code == 0
+
+
+def test_prompts_are_shown_as_they_are(private: tuple[Path, Ran]) -> None:
+    _, ran = private
+    assert "[INST] \\x1b[31mhe said [/bold] <b>" in ran.out
+    assert "\x1b" not in ran.out + ran.err

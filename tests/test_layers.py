@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
     children
-    escapes jsontext
+    escapes jsontext published
     swm errors metrics progress quiet reload hookspecs source_code cache_folder
     scratch
     writing

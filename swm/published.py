@@ -1,0 +1,96 @@
+"""What is made to be pushed names models, texts and folders by their names, never by where they lie on this machine.
+
+Paths that the user wrote as relative ones stay. Of absolute ones the name is written; where they lie is kept in
+`timing.json`, which is for this machine alone, so that a saved recipe and a saved plan still find them here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PRIVATE = "timing.json"
+INPUTS = "inputs"
+# What people and models say is no path, whatever it looks like.
+SAID = ("prompts", "answers")
+
+
+def published(data: Any, known: Collection[str] = ()) -> Any:
+    """The data with every absolute path as the last part of it, and the `known` ones inside of sentences too."""
+    longest_first = sorted({path for path in known if len(path) > 1}, key=len, reverse=True)
+    return _published(data, longest_first)
+
+
+def absolute_paths(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The absolute paths in a resolved recipe by their dotted keys: its output, and whatever lies on this machine."""
+    leaves = ((".".join(key), value) for key, value in _leaves(recipe) if _is_absolute(value))
+    return {key: value for key, value in leaves if key == "output" or _exists(value)}
+
+
+def remembered(folder: Path) -> dict[str, str]:
+    """Where the inputs of a run that left `folder` lay on this machine, by dotted key; empty where nothing is known."""
+    try:
+        found = json.loads((folder / PRIVATE).read_text(encoding="utf-8"))[INPUTS]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    plain = found.items() if isinstance(found, dict) else ()
+    return {key: path for key, path in plain if isinstance(path, str) and _exists(path)}
+
+
+def find_again(recipe: Any, file: Path) -> Any:
+    """A recipe read from `file` with the paths that were left out of it when swm saved it, where they still exist."""
+    known = remembered(file.parent)
+    return _found(recipe, known, ()) if known else recipe
+
+
+def _found(data: Any, known: Mapping[str, str], key: tuple[str, ...]) -> Any:
+    if isinstance(data, dict):
+        return {name: _found(item, known, (*key, str(name))) for name, item in data.items()}
+    if isinstance(data, list):
+        return [_found(item, known, (*key, str(i))) for i, item in enumerate(data)]
+    path = known.get(".".join(key))
+    return path if path is not None and data == name_of(path) else data
+
+
+def name_of(path: str) -> str:
+    """The last part of an absolute path; other text as it is."""
+    return (Path(path).name or path) if _is_absolute(path) else path
+
+
+def _published(data: Any, known: list[str]) -> Any:
+    if isinstance(data, Mapping):
+        return {key: value if key in SAID else _published(value, known) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_published(value, known) for value in data]
+    if not isinstance(data, str):
+        return data
+    if data in known or (_is_absolute(data) and _exists(data)):
+        return name_of(data)
+    for path in known:
+        data = data.replace(path, name_of(path))
+    return data
+
+
+def _leaves(data: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            if name not in SAID:
+                yield from _leaves(value, (*key, str(name)))
+    elif isinstance(data, list | tuple):
+        for i, value in enumerate(data):
+            yield from _leaves(value, (*key, str(i)))
+    elif isinstance(data, str):
+        yield key, data
+
+
+def _is_absolute(text: str) -> bool:
+    return len(text) < 4096 and "\n" not in text and (text.startswith("~") or Path(text).is_absolute())
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
