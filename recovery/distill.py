@@ -38,7 +38,7 @@ class Distill(TrainedRecovery):
     hidden: Annotated[float, Field(ge=0)] = 0.0
     next_token: Annotated[float, Field(ge=0)] = 0.0
     trains: Literal["adapters", "all"] = "adapters"
-    rank: Annotated[int, Field(ge=1)] = 8
+    rank: Annotated[int, Field(ge=1, le=2**14)] = 8
     alpha: Annotated[float, Field(gt=0)] = 16
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class LoRA(TrainedRecovery):
     is_default: ClassVar[bool] = True
     default_text: ClassVar[str] = "generated"
 
-    rank: Annotated[int, Field(ge=1)] = 8
+    rank: Annotated[int, Field(ge=1, le=2**14)] = 8
     alpha: Annotated[float, Field(gt=0)] = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
 

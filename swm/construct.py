@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from swm.errors import RecipeError, did_you_mean, listed
+from swm.errors import RecipeError, did_you_mean, listed, quoted
 from swm.interfaces.strategy import Strategy
 
 Path = tuple[str | int, ...]
@@ -134,8 +134,23 @@ def _validated(cls: type[Any], hints: dict[str, Any], values: dict[str, Any], pa
         first = error.errors()[0]
         where = [str(part) for part in first["loc"]]
         name = where[0]
-        fail((*path, name), f"{name} of {who}: found {first['input']!r}; {reason(first)}")
+        fail((*path, name), f"{name} of {who}: found {quoted(first['input'])}; {reason(first)}")
+    for name, value in plain.items():
+        wrong = _unusable(value)
+        if wrong:
+            fail((*path, name), f"{name} of {who}: found {quoted(value)}; {wrong}")
     return {k: _fixed(hints[k], getattr(checked, k)) if k in plain else v for k, v in values.items()}
+
+
+def _unusable(value: Any) -> str:
+    """Why no computer can use the value, or anything in it; empty where it can."""
+    if isinstance(value, str):
+        return "no name and no text has the character U+0000" if "\x00" in value else ""
+    if isinstance(value, int):
+        return "" if abs(value) < 2**63 else "a whole number has at most 63 bits"
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    found = map(_unusable, inner) if isinstance(inner, list | tuple) else ()
+    return next(filter(None, found), "")
 
 
 def _fixed(hint: Any, value: Any) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from swm.paths import expanded
+
 
 class SwmError(Exception):
     """Root of all errors that a user can cause; the command line prints it and exits with code 2.
@@ -93,6 +95,15 @@ def brief(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def quoted(value: object, most: int = 100) -> str:
+    """The value as Python writes it, what is long with its middle left out."""
+    try:
+        written = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return f"a {type(value).__name__} too long to show"
+    return written if len(written) <= most else f"{written[: most // 2]}...{written[-most // 4 :]}"
+
+
 def listed(names: Iterable[str]) -> str:
     """The names in one line, sorted, or `none`."""
     return ", ".join(sorted(names)) or "none"
@@ -112,7 +123,7 @@ def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
 
 def nearest_file(path: str | Path) -> str:
     """` Did you mean 'folder/x'?` with the nearest name in the folder where `path` should be, or an empty string."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     try:
         names = {item.name: item for item in file.parent.iterdir() if item != file}
     except OSError:

@@ -7,19 +7,32 @@ from typing import Any
 
 import torch
 
+from swm.errors import TextError, brief, quoted
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import check_ids, encode, pad_id
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """The prompt's ids, in the tokenizer's chat format if it has one. Raises TextError for one without an embedding."""
-    if not tokenizer.chat_template:
-        return encode(tokenizer, prompt)
-    encoded = tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True
-    )
-    return check_ids(tokenizer, encoded["input_ids"])
+    """The prompt's ids, in the tokenizer's chat format if it has one.
+
+    Raises TextError for an id without an embedding, where the format cannot be filled in, and where nothing is left.
+    """
+    ids = check_ids(tokenizer, _in_chat(tokenizer, prompt)) if tokenizer.chat_template else encode(tokenizer, prompt)
+    if not ids:
+        raise TextError(f"prompt {quoted(prompt)} gives no token; write something that the model can answer")
+    return ids
+
+
+def _in_chat(tokenizer: Any, prompt: str) -> list[int]:
+    messages = [{"role": "user", "content": prompt}]
+    try:
+        found: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
+            "input_ids"
+        ]
+    except Exception as error:  # a template is a program of the model's authors
+        raise TextError(f"the tokenizer's chat template cannot take a prompt: {brief(error)}") from error
+    return found
 
 
 @torch.no_grad()

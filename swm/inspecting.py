@@ -12,10 +12,11 @@ from pydantic import Field
 from swm import models
 from swm.calibration import draw
 from swm.construct import construct
-from swm.errors import RecipeError, at
+from swm.errors import at
 from swm.families import find_family
 from swm.inspection import Inspection, check_metric, inspect_model
 from swm.interfaces.similarity import SimilarityMetric
+from swm.lengths import check_length
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.recipe import CalibrationRecipe
@@ -65,10 +66,7 @@ def inspect_named(recipe: InspectionRecipe, plugins: Plugins, progress: Progress
     source = models.locate(recipe.model, plugins.registry, progress)
     config = models.load_config(source, recipe.trust_remote_code)
     family = find_family(config, plugins.registry.families)
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and wanted.seq_len > longest:
-        found = f"found {wanted.seq_len}; the model takes at most {longest} tokens"
-        raise RecipeError(found, ("calibration", "seq_len"))
+    check_length(config, wanted.seq_len, ("calibration", "seq_len"))
     shape = models.shape_of(config, plugins.registry.families, recipe.trust_remote_code)
     models.check_memory(shape, recipe.dtype, config, recipe.device)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)

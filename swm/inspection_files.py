@@ -10,6 +10,7 @@ from swm.figures import write_figures
 from swm.inspection import Inspection
 from swm.manifest import write_manifest
 from swm.outputs import nearest
+from swm.paths import expanded
 from swm.published import published
 from swm.report import write_json
 from swm.scratch import scratch
@@ -19,7 +20,7 @@ NUMBERS = "inspection.json"
 
 def check_folder(folder: str | Path, overwrite: bool) -> Path:
     """The folder's path. Raises CheckpointError when it holds something, or cannot be made."""
-    return checkpoint.check_output(folder, overwrite or _is_empty(Path(folder).expanduser()), NUMBERS)
+    return checkpoint.check_output(folder, overwrite or _is_empty(expanded(folder)), NUMBERS)
 
 
 def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool = False) -> Path:

@@ -10,6 +10,7 @@ from swm.cache_folder import cache_folder
 from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
 from swm.gguf_file import convert_gguf
 from swm.interfaces.provider import ModelProvider
+from swm.paths import expanded
 from swm.progress import Progress
 from swm.registry import Registry
 from swm.weights import check_folder
@@ -36,7 +37,7 @@ def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
         assert isinstance(provider, ModelProvider)
         path = provider.locate()
     else:
-        path = Path(name).expanduser()
+        path = expanded(name)
         if not path.exists():
             path = _download(name, registry)
     if path.is_file():

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from swm.errors import RecipeError, at
+from swm.errors import at
 from swm.generation import answers, prompt_ids
+from swm.lengths import check_length
 from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.progress import Progress
 from swm.recipe import EvaluationRecipe
@@ -41,22 +42,26 @@ class Ruler:
         return ((name, found[name]) for name in ("perplexity", "tasks", "answers") if name in found)
 
 
-def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: Progress) -> Ruler:
-    """A ruler for a model of this config. Raises an SwmError with the path below `evaluate` of what cannot be had."""
-    longest = getattr(config, "max_position_embeddings", None)
-    protocol, speed = wanted.perplexity, wanted.speed
-    if longest is not None and protocol is not None and protocol.seq_len > longest:
-        raise RecipeError(
-            f"found {protocol.seq_len}; the model takes at most {longest} tokens", ("perplexity", "seq_len")
-        )
-    if longest is not None and speed is not None and speed.prompt_tokens + speed.new_tokens > longest:
-        found = f"{speed.prompt_tokens} and {speed.new_tokens}"
-        raise RecipeError(f"found {found} tokens; the model takes at most {longest} together", ("speed",))
-    with at("perplexity"):
-        windows = None if protocol is None else cut_windows(tokenizer, protocol)
+def _check_prompts(wanted: EvaluationRecipe, tokenizer: Any, config: Any) -> None:
+    """Raise RecipeError for a prompt that cannot be written as tokens, or leaves no room for an answer."""
     for i, prompt in enumerate(wanted.prompts):
         with at("prompts", i):
-            prompt_ids(tokenizer, prompt)
+            tokens = len(prompt_ids(tokenizer, prompt))
+            asked = f"a prompt of {tokens} tokens and max_new_tokens: {wanted.max_new_tokens}"
+            check_length(config, tokens + wanted.max_new_tokens, parts=asked)
+
+
+def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: Progress) -> Ruler:
+    """A ruler for a model of this config. Raises an SwmError with the path below `evaluate` of what cannot be had."""
+    protocol, speed = wanted.perplexity, wanted.speed
+    if protocol is not None:
+        check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
+    if speed is not None:
+        asked = f"prompt_tokens: {speed.prompt_tokens} and new_tokens: {speed.new_tokens}"
+        check_length(config, speed.prompt_tokens + speed.new_tokens, ("speed",), asked)
+    _check_prompts(wanted, tokenizer, config)
+    with at("perplexity"):
+        windows = None if protocol is None else cut_windows(tokenizer, protocol)
     tasks = wanted.task_protocol()
     prepared = None if tasks is None else prepare_tasks(tasks, progress)
     return Ruler(wanted, tokenizer, progress, windows, prepared)

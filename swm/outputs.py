@@ -10,6 +10,7 @@ from typing import Any
 from swm.cache_folder import cache_folder
 from swm.errors import CheckpointError
 from swm.manifest import check_ours
+from swm.paths import expanded
 from swm.scratch import clear_dead, scratch
 
 
@@ -78,7 +79,7 @@ def check_inputs(output: Path, settings: Any, files: Iterable[str | Path] = ()) 
     named = [*_texts(settings), *map(str, files), str(cache_folder())]
     for text in dict.fromkeys(named):
         try:
-            found = Path(text).expanduser()
+            found = expanded(text)
             lies_inside = found.exists() and (found.resolve().is_relative_to(inside) or _leads_through(found, inside))
         except (OSError, RuntimeError, ValueError):
             continue  # a prompt, say

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swm import yamlfile
 from swm.construct import construct
-from swm.errors import PlanError, RecipeError, brief, listed, nearest_file
+from swm.errors import PlanError, RecipeError, brief, listed
 from swm.interfaces.stage import Step
 from swm.published import published
 from swm.ranges import format_ranges
@@ -22,6 +22,8 @@ from swm.writing import whole, write_text
 
 VERSION = 1
 TENSORS = ".fitted.safetensors"
+# In bytes: a plan may name every second channel of a large model.
+LONGEST = 2**28
 
 
 @dataclass(frozen=True)
@@ -122,10 +124,7 @@ class Plan:
 def read_plan(file: Path, registry: Registry) -> Plan:
     """Read a plan file. Raises PlanError that names the file and the culprit."""
     try:
-        data, lines = yamlfile.parse(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise PlanError(f"plan {file} cannot be read: {why}.{nearest_file(file)}") from None
+        data, lines = yamlfile.read("plan", file, LONGEST)
     except RecipeError as error:
         raise PlanError(str(error)) from None
     if not isinstance(data, dict) or "swm_plan" not in data:

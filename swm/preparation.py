@@ -15,6 +15,7 @@ from swm.errors import RecipeError, at
 from swm.families import ModelFamily, find_family
 from swm.interfaces.stage import Setting
 from swm.interfaces.text import TextSource
+from swm.lengths import check_length
 from swm.measuring import Ruler, make_ruler
 from swm.original import Original
 from swm.outputs import check_apart, check_inputs
@@ -78,10 +79,7 @@ def prepare(
         with at("output"):
             check_apart(output, source.folder)
             check_companions(source.folder)
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and recipe.calibration.seq_len > longest:
-        found = f"found {recipe.calibration.seq_len}; the model takes at most {longest} tokens"
-        raise RecipeError(found, ("calibration", "seq_len"))
+    check_length(config, recipe.calibration.seq_len, ("calibration", "seq_len"))
     text = recipe.calibration
     first = True
     for i, stage in enumerate(recipe.stages):

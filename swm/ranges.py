@@ -6,7 +6,10 @@ import itertools
 import re
 from collections.abc import Iterable
 
-from swm.errors import PlanError
+from swm.errors import PlanError, quoted
+
+# More than a layer has channels, and a model layers.
+MOST = 2**20
 
 
 def format_ranges(indices: Iterable[int]) -> str:
@@ -24,12 +27,14 @@ def parse_ranges(text: str | int) -> list[int]:
     """The inverse of `format_ranges`. Raises PlanError on anything else."""
     indices: list[int] = []
     for part in str(text).split(",") if str(text).strip() else []:
-        numbers = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part, re.ASCII)
+        numbers = re.fullmatch(r"\s*(\d{1,18})(?:\s*-\s*(\d{1,18}))?\s*", part, re.ASCII)
         if numbers is None:
-            raise PlanError(f"'{text}' is not a set of indices; write it as 0-3,5,7-9")
+            raise PlanError(f"{quoted(str(text))} is not a set of indices; write it as 0-3,5,7-9")
         first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        if last - first + len(indices) >= MOST:
+            raise PlanError(f"{quoted(str(text))} names more than {MOST:,} indices")
         # Backwards it would be an empty range; its two ends fail the check below.
         indices.extend(range(first, last + 1) if first <= last else (first, last))
     if any(b <= a for a, b in itertools.pairwise(indices)):
-        raise PlanError(f"'{text}' is not ascending; write it as 0-3,5,7-9")
+        raise PlanError(f"{quoted(str(text))} is not ascending; write it as 0-3,5,7-9")
     return indices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from swm import yamlfile
 from swm.budget import Budget
 from swm.calibration import Bos, Sampling
 from swm.construct import construct, fail
-from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, nearest_file
+from swm.errors import RecipeError, SwmError, at, did_you_mean, listed
 from swm.export import Layout
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
@@ -38,8 +39,8 @@ class CalibrationRecipe:
     """
 
     text: TextSource
-    samples: Annotated[int, Field(ge=1)] = 32
-    seq_len: Annotated[int, Field(ge=2)] = 128
+    samples: Annotated[int, Field(ge=1, le=10**7)] = 32
+    seq_len: Annotated[int, Field(ge=2, le=2**24)] = 128
     bos: Bos = "auto"
     sampling: Sampling | None = None
 
@@ -55,11 +56,11 @@ class EvaluationRecipe:
     perplexity: PerplexityProtocol | None = None
     tasks: Sequence[str] = ()
     limit: Annotated[int, Field(ge=1)] | None = None
-    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    num_fewshot: Annotated[int, Field(ge=0, le=1000)] | None = None
     include_path: Sequence[str] = ()
     speed: SpeedProtocol | None = None
     prompts: Sequence[str] = ()
-    max_new_tokens: Annotated[int, Field(ge=1)] = 48
+    max_new_tokens: Annotated[int, Field(ge=1, le=2**20)] = 48
 
     def __post_init__(self) -> None:
         named = [name for name in ("limit", "num_fewshot", "include_path") if getattr(self, name)]
@@ -243,12 +244,7 @@ def placed(file: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
 
 def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, dict[yamlfile.Path, str]]:
     """The recipe with its overrides as plain data, the lines of its keys, and the overrides by key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RecipeError(f"recipe {path} cannot be read: {why}.{nearest_file(path)}") from None
-    data, lines = yamlfile.parse(text, str(path))
+    data, lines = yamlfile.read("recipe", path)
     if not isinstance(data, dict):
         raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{path}:1")
     data = find_again(data, path)
@@ -280,9 +276,14 @@ def apply_override(data: Any, override: str) -> yamlfile.Path:
         raise RecipeError(error.message, (), f"--set {override}") from None
 
 
+def index_or_name(part: str) -> int | str:
+    """A part of a dotted key: the number of an entry, or a name."""
+    return int(part) if re.fullmatch("[0-9]{1,9}", part) else part
+
+
 def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:
     """Set the value at a dotted key of plain data; returns its path. Raises RecipeError where nothing can be set."""
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in dotted.split(".")]
+    parts: list[str | int] = [index_or_name(part) for part in dotted.split(".")]
     here = data
     for depth, part in enumerate(parts):
         last = depth == len(parts) - 1

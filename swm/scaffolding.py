@@ -15,6 +15,7 @@ from string import Template
 from swm import __version__, yamlfile
 from swm.errors import PluginError, unknown
 from swm.hookspecs import API_VERSION
+from swm.paths import expanded
 from swm.registry import Registry
 from swm.scratch import clear_dead, scratch
 
@@ -40,7 +41,7 @@ def new_plugin(name: str, kind: str, registry: Registry, output: Path | None = N
     _check_name(name)
     values = _values(name, kind)
     _check_taken(values, registry)
-    folder = (output or Path(values["distribution"])).expanduser().absolute()
+    folder = expanded(output or values["distribution"]).absolute()
     if os.path.lexists(folder):
         raise PluginError(f"{folder} exists already; choose another name, or another folder with --output")
     try:

@@ -21,15 +21,15 @@ class Schedule:
     """
 
     epochs: Annotated[int, Field(ge=1)] = 2
-    steps: Annotated[int, Field(ge=1)] | None = None
+    steps: Annotated[int, Field(ge=1, le=10**9)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
-    batch: Annotated[int, Field(ge=1)] = 64
-    micro_batch: Annotated[int, Field(ge=1)] = 4
+    batch: Annotated[int, Field(ge=1, le=2**20)] = 64
+    micro_batch: Annotated[int, Field(ge=1, le=2**16)] = 4
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     warm_up: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_norm: Annotated[float, Field(gt=0)] = 1.0
-    cutoff: Annotated[int, Field(ge=8)] = 256
+    cutoff: Annotated[int, Field(ge=8, le=2**24)] = 256
     pieces: Annotated[int, Field(ge=1)] | None = None
     held_out: Annotated[int, Field(ge=0)] = 0
     evaluate_every: Annotated[int, Field(ge=1)] = 100

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.kept_states import kept_states
+from swm.lengths import longest
 from swm.progress import Progress, Silent
 from swm.quiet import quiet_transformers
 from swm.reload import generate
@@ -29,10 +30,10 @@ class SpeedProtocol:
     Sliding-Window Merging and Shortened LLaMA codes, which measure batch 1; their prompt is a short sentence.
     """
 
-    batch_sizes: Annotated[Sequence[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (1, 4)
-    prompt_tokens: Annotated[int, Field(ge=1)] = 128
-    new_tokens: Annotated[int, Field(ge=2)] = 128
-    runs: Annotated[int, Field(ge=3)] = 30
+    batch_sizes: Annotated[Sequence[Annotated[int, Field(ge=1, le=2**16)]], Field(min_length=1)] = (1, 4)
+    prompt_tokens: Annotated[int, Field(ge=1, le=2**20)] = 128
+    new_tokens: Annotated[int, Field(ge=2, le=2**20)] = 128
+    runs: Annotated[int, Field(ge=3, le=10**6)] = 30
     warm_up: Annotated[int, Field(ge=0)] = 10
 
     def __post_init__(self) -> None:
@@ -151,8 +152,7 @@ def kv_cache_bytes(model: Any, tokens: int = 16) -> float:
 
     `tokens` is short, so that no sliding window of attention caps it.
     """
-    longest = getattr(model.config, "max_position_embeddings", None) or tokens
-    ids = torch.zeros((1, min(tokens, longest)), dtype=torch.long, device=model.device)
+    ids = torch.zeros((1, min(tokens, longest(model.config) or tokens)), dtype=torch.long, device=model.device)
     [cache] = kept_states(model(input_ids=ids, use_cache=True)).values()
     total = 0
     for layer in cache.layers:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from swm.errors import TextError, nearest_file
+from swm.paths import expanded
 
 BLOCK = 1 << 20
 PARQUET = b"PAR1"
@@ -44,7 +45,7 @@ _MARKS = {
 
 def check_file(path: str, what: str = "text file") -> Path:
     """The file. Raises TextError when there is none."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_dir():
         raise TextError(f"{what} {path} is a folder")
     if not file.is_file():

@@ -220,6 +220,18 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "output that is nothing": (OUTPUT, "output: ''", ("recipe.yaml:6: output:", "the folder you are in")),
     "output above the folder one is in": (OUTPUT, "output: ../..", ("recipe.yaml:6: output:", "the folder you are in")),
     "plugin that is not there": (OUTPUT, "plugins: [recipe.py]", ("recipe.yaml:6: plugins.0:", "mean 'recipe.yaml'?")),
+    "text of a user that is not there": (TEXT, "text: ~nosuchuser/a.txt", ("recipe.yaml:3:", "does not exist")),
+    "model of a user that is not there": (MODEL, "model: ~nosuchuser/m", ("recipe.yaml:1: model:", "~nosuchuser")),
+    "character that no name has": (TEXT, 'text: "./a\\0.txt"', ("calibration.text.path:", "U+0000")),
+    "number of 400 digits": ("layers: 2", f"layers: {10**400}", ("target.layers:", "63 bits")),
+    "prompt and answer longer than the model takes": (
+        OUTPUT,
+        "evaluate: {prompts: [hello], max_new_tokens: 60}",
+        ("recipe.yaml:6: evaluate.prompts.0:", "a prompt of 5 tokens and max_new_tokens: 60", "at most 64 tokens"),
+    ),
+    "prompt of nothing": (OUTPUT, "evaluate: {prompts: ['']}", ("evaluate.prompts.0:", "gives no token")),
+    "answer without end": (OUTPUT, "evaluate: {max_new_tokens: 99999999999}", ("found 99999999999", "1048576")),
+    "rank without end": (STAGE, "  - recover: {name: lora, rank: 99999999999}", ("recover.rank:", "16384")),
     "duplicate key": (OUTPUT, "dtype: float32", ("recipe.yaml:6:", "duplicate key 'dtype' (first on line 2)")),
     "invalid YAML": ("stages:", "stages: [", ("recipe.yaml:5:", "not valid YAML")),
     "tab": (STAGE, f"\t{STAGE}", ("recipe.yaml:5:", "not valid YAML", "\\t")),
@@ -333,6 +345,7 @@ RECIPES.update(
 )
 
 OVERRIDES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "digit that is no number": ("stages.²=1", ("stages has 1 entries, no '²'",)),
     "no value": ("foo", ("--set: 'foo'", "key=value")),
     "no key": ("=3", ("--set: '=3'", "key=value")),
     "unknown parameter": (

@@ -22,13 +22,14 @@ ROOT = Path(__file__).resolve().parents[1]
 # Every module by its rank, the lowest first. A module imports only what stands on a line above its own; strategies,
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
-    children
+    children paths
     escapes jsontext published
     swm errors metrics progress quiet reload hookspecs source_code cache_folder
     scratch
     writing
     manifest
     outputs
+    lengths
     budget families ranges windows yamlfile kept_states flatten summary processes vocabulary weights
     config_file devices generation
     interfaces.rebuild interfaces ridge textfile

@@ -69,3 +69,9 @@ def test_anything_else_is_an_error_that_shows_how_it_is_written(text: str | int)
 def test_sets_that_do_not_ascend_are_an_error(text: str) -> None:
     with pytest.raises(PlanError, match="is not ascending"):
         parse_ranges(text)
+
+
+@pytest.mark.parametrize("text", ["0-1000000000000", "0-1048576", f"0-{'9' * 5000}"])
+def test_more_indices_than_any_layer_has_are_refused(text: str) -> None:
+    with pytest.raises(PlanError, match="indices"):
+        parse_ranges(text)

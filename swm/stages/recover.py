@@ -8,10 +8,11 @@ from typing import Any, ClassVar, final
 
 from torch import Tensor
 
-from swm.errors import PlanError, RecipeError, RecoveryError, at
+from swm.errors import PlanError, RecoveryError, at
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.text import TextSource
+from swm.lengths import check_length
 from swm.view import ModelView
 
 
@@ -49,9 +50,7 @@ class RecoverStage(Stage):
         for text in self.texts():
             with at("data"):
                 text.check()
-        longest = getattr(setting.config, "max_position_embeddings", None)
-        if longest is not None and self.recovery.longest() > longest:
-            raise RecipeError(f"found {self.recovery.longest()}; the model takes at most {longest} tokens", ("cutoff",))
+        check_length(setting.config, self.recovery.longest(), ("cutoff",))
 
     def check_texts(self, tokenizer: Any) -> None:
         with at("data"):

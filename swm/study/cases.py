@@ -19,7 +19,7 @@ from swm.plugins import Plugins
 from swm.preparation import prepare
 from swm.progress import Silent
 from swm.provenance import code_of
-from swm.recipe import Recipe, build_recipe, set_value
+from swm.recipe import Recipe, build_recipe, index_or_name, set_value
 from swm.source_code import file_hash
 from swm.study.description import LoadedStudy, Study, choices, label
 
@@ -277,12 +277,12 @@ def _open(data: dict[str, Any], key: str) -> None:
     here: Any = data
     parts = key.split(".")
     for part, following in itertools.pairwise(parts):
-        index = int(part) if part.isdigit() else part
+        index: Any = index_or_name(part)
         try:
             inner = here[index]
         except (KeyError, IndexError, TypeError):
             return
-        if isinstance(inner, str) and not following.isdigit():
+        if isinstance(inner, str) and isinstance(index_or_name(following), str):
             here[index] = inner = {"name": inner}
         here = inner
 

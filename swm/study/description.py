@@ -14,7 +14,7 @@ from pydantic import Field
 
 from swm import yamlfile
 from swm.construct import construct, fail
-from swm.errors import RecipeError, StudyError, SwmError, at, did_you_mean, listed, nearest_file, unknown
+from swm.errors import RecipeError, StudyError, SwmError, at, did_you_mean, listed, unknown
 from swm.interfaces.executor import Executor
 from swm.plugins import Plugins, load_plugins
 from swm.recipe import apply_override
@@ -74,7 +74,7 @@ class Search:
     """
 
     space: Mapping[str, Any]
-    trials: Annotated[int, Field(ge=1)]
+    trials: Annotated[int, Field(ge=1, le=10**6)]
     objectives: Sequence[str]
     sampler: Literal["auto", "tpe", "uniform", "nsga2", "gp"] = "auto"
     race: Race | None = None
@@ -101,7 +101,7 @@ class Study:
     title: str = ""
     grid: Mapping[str, Any] = field(default_factory=dict)
     search: Search | None = None
-    repeat: Annotated[int, Field(ge=1)] = 1
+    repeat: Annotated[int, Field(ge=1, le=10_000)] = 1
     baselines: bool = True
     rank_by: str | None = None
     figures: Sequence[Any] = ()
@@ -158,12 +158,7 @@ def load_study(file: str | Path, overrides: Sequence[str] = (), plugin_files: Se
     Every mistake raises RecipeError as `file:line: path: ...`.
     """
     path = Path(file)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise StudyError(f"study {path} cannot be read: {why}.{nearest_file(path)}") from None
-    data, lines = yamlfile.parse(text, str(path))
+    data, lines = yamlfile.read("study", path)
     if not isinstance(data, dict):
         raise StudyError(f"a study is a mapping with {listed(Study.__dataclass_fields__)}", place=f"{path}:1")
     for override in overrides:
@@ -194,10 +189,7 @@ def _merged(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _read_recipe(file: Path) -> dict[str, Any]:
-    try:
-        data, _ = yamlfile.parse(file.read_text(encoding="utf-8"), str(file))
-    except OSError as error:
-        raise RecipeError(f"recipe {file} cannot be read: {error.strerror}.{nearest_file(file)}") from None
+    data, _ = yamlfile.read("recipe", file)
     if not isinstance(data, dict):
         raise RecipeError(f"{file} holds no recipe")
     if data.get("plugins"):

@@ -49,7 +49,7 @@ def read_results(folder: str | Path) -> Results:
     place = Path(folder)
     if not (place / STUDY).is_file():
         raise StudyError(f"{place} has no {STUDY}, so it is no study's folder.{nearest_file(place)}")
-    described, _ = yamlfile.parse((place / STUDY).read_text(encoding="utf-8"), str(place / STUDY))
+    described, _ = yamlfile.read("study", place / STUDY)
     rows = Journal(place).rows()
     found = points(rows)
     rank_by = rank_key(found, described.get("rank_by"))

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from swm.paths import expanded
 from swm.tasks.stock import PRESET, SEVEN
 
 
@@ -32,4 +33,4 @@ class TaskProtocol:
 
     def folders(self) -> tuple[Path, ...]:
         """The folders of `include_path`."""
-        return tuple(Path(path).expanduser() for path in self.include_path)
+        return tuple(expanded(path) for path in self.include_path)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from swm.errors import TextError
 from swm.interfaces.text import DenseModel, Purpose, TextSource
+from swm.lengths import longest
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import bos_id, pad_id
@@ -31,12 +32,12 @@ class Generated(TextSource):
     name: ClassVar[str] = "generated"
     from_model: ClassVar[bool] = True
 
-    count: Annotated[int, Field(ge=2)] = 256
-    tokens: Annotated[int, Field(ge=8)] = 128
+    count: Annotated[int, Field(ge=2, le=10**7)] = 256
+    tokens: Annotated[int, Field(ge=8, le=2**20)] = 128
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    seed: Annotated[int, Field(ge=0)] = 0
-    batch: Annotated[int, Field(ge=1)] = 32
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    batch: Annotated[int, Field(ge=1, le=2**16)] = 32
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         raise TextError("generated text serves calibration and recovery in a run, where the model writes it; not here")
@@ -54,11 +55,11 @@ class Generated(TextSource):
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def check_model(self, config: Any) -> None:
-        longest = getattr(config, "max_position_embeddings", None)
-        if longest is not None and self.tokens > longest:
+        most = longest(config)
+        if most is not None and self.tokens > most:
             raise TextError(
-                f"generated text of {self.tokens} tokens; the model takes at most {longest}, as in "
-                f"{{name: generated, tokens: {longest}}}"
+                f"generated text of {self.tokens} tokens; the model takes at most {most}, as in "
+                f"{{name: generated, tokens: {most}}}"
             )
 
     @torch.no_grad()
