@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.strategy import Strategy
+from swm.masters import first_scale, scaled_gradients
 from swm.refitting import by_length
 
 WARM_UP, MAX_NORM = 0.05, 1.0
@@ -50,28 +51,32 @@ class Distilled(LayerMerger):
             raise PlanError("this merger needs activations, and there are none here")
         begun = self.start.merge(window)
         wanted = window.leaving()
-        scale = by_length(wanted) if self.relative else torch.ones_like(wanted[..., :1])
+        weight = by_length(wanted) if self.relative else torch.ones_like(wanted[..., :1])
         trained = {key: value.detach().float().clone().requires_grad_() for key, value in begun.items()}
         optimizer = torch.optim.AdamW(trained.values(), lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
         size = min(self.batch, len(wanted))
         steps = len(wanted) // size
         total = self.epochs * steps
         generator = torch.Generator().manual_seed(self.seed)
-        step = 0
+        step, scale = 0, first_scale(begun.values())
         for _ in range(self.epochs):
             order = torch.randperm(len(wanted), generator=generator)[: steps * size].to(wanted.device)
             for samples in torch.split(order, size):
                 with torch.enable_grad():
                     found = window.run_some(samples, {k: v.to(begun[k].dtype) for k, v in trained.items()})
-                    missing = (found - wanted[samples]) * scale[samples]
-                    loss = missing.float().square().sum(-1).mean()
-                    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+                    missing = (found.float() - wanted[samples].float()) * weight[samples].float()
+                    loss = missing.square().sum(-1).mean()
+                gradients, scale = scaled_gradients(loss, list(trained.values()), scale)
                 self._step(optimizer, trained, gradients, self.learning_rate * rate(step, total))
                 step += 1
         return {key: value.detach().to(begun[key].dtype) for key, value in trained.items()}
 
     def _step(
-        self, optimizer: torch.optim.Optimizer, trained: dict[str, Tensor], gradients: tuple[Tensor, ...], rate: float
+        self,
+        optimizer: torch.optim.Optimizer,
+        trained: dict[str, Tensor],
+        gradients: Sequence[Tensor | None],
+        rate: float,
     ) -> None:
         for parameter, gradient in zip(trained.values(), gradients, strict=True):
             parameter.grad = gradient

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from swm.cache_folder import cache_folder
@@ -15,6 +16,7 @@ from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.progress import Progress
 from swm.provenance import about_model, code_of, key_of, machine, own_code, tokenizer_hash
+from swm.training_folder import forget
 from swm.view import ModelView
 
 
@@ -28,6 +30,10 @@ class Original:
     progress: Progress
     fingerprint: str = ""
     written: dict[str, Sequence[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """What the report should say of files that were found damaged."""
+    trainings: list[Path] = field(default_factory=list)
+    """The folders with the states of this run's trainings."""
 
     def meet(self, view: ModelView, texts: Iterable[TextSource]) -> None:
         """Take the fingerprint of the model, still unchanged, and let it write what sources need of it."""
@@ -42,7 +48,8 @@ class Original:
                     "generation": None if settings is None else settings.to_diff_dict(),
                     **machine(),
                 }
-                dense = DenseModel(view.model, self.tokenizer, key_of(about), cache_folder(), self.progress)
+                note = self.notes.append
+                dense = DenseModel(view.model, self.tokenizer, key_of(about), cache_folder(), self.progress, note)
                 self.written[_key(text)] = text.written_by(dense)
 
     def text(self, source: TextSource) -> TextSource:
@@ -55,9 +62,17 @@ class Original:
             return ModelView(self.load(), self.family)
 
     def recovery(
-        self, view: ModelView, recovery: Recovery, seed: int, step_done: Callable[[int, float], None]
+        self,
+        view: ModelView,
+        recovery: Recovery,
+        seed: int,
+        step_done: Callable[[int, float], None],
+        keeps: bool = False,
     ) -> RecoveryContext:
-        """What `recovery` works with. Its state on disk belongs to this very model, these parameters, code and seed."""
+        """What `recovery` works with. Its state on disk belongs to this very model, these parameters, code and seed.
+
+        With `keeps` it stays until `forget_trainings`.
+        """
         about = {
             "model": view.fingerprint(),
             "original": self.fingerprint,
@@ -66,7 +81,17 @@ class Original:
             "code": self._code(recovery, view),
         }
         folder = cache_folder() / "recovery" / key_of(about)[:32]
-        return RecoveryContext(view, self.tokenizer, self.text, self.view, seed, self.progress, folder, step_done)
+        if keeps:
+            self.trainings.append(folder)
+        note = self.notes.append
+        return RecoveryContext(
+            view, self.tokenizer, self.text, self.view, seed, self.progress, folder, step_done, keeps, note
+        )
+
+    def forget_trainings(self) -> None:
+        """Remove the states of trainings: what came of them is where it belongs."""
+        while self.trainings:
+            forget(self.trainings.pop())
 
     @staticmethod
     def _code(strategy: Strategy, view: ModelView) -> dict[str, Any]:

@@ -88,7 +88,9 @@ class CompressionPipeline:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
         ready = self.prepare()
         view = self.load(ready)
-        return self.decide(ready, view, apply_last=False)
+        plan = self.decide(ready, view, apply_last=False)
+        ready.original.forget_trainings()
+        return plan
 
     def run(self) -> RunResult:
         """The whole recipe. Of several processes, the first measures, saves and reports; the others help to train."""
@@ -127,6 +129,8 @@ class CompressionPipeline:
         self._measure(ready, view, report, "compressed")
         self._measure_speed(ready, view)
         self._save(ready, view, plan, report)
+        # Until here a run that is killed finds its trained weights again.
+        ready.original.forget_trainings()
         self.plugins.manager.hook.swm_run_finished(report=report)
         return RunResult(view.model, ready.tokenizer, plan, report, ready.output, self.speed)
 
@@ -135,6 +139,7 @@ class CompressionPipeline:
         random.seed(self.recipe.seed)
         np.random.seed(self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
+        ready.original.notes = self.notes
         with self._timed("load", "load the model"), at("model"):
             view = ModelView(ready.original.load(), ready.family)
         texts = [self.recipe.calibration.text, *(text for stage in self.recipe.stages for text in stage.texts())]
@@ -201,7 +206,11 @@ class CompressionPipeline:
     def _recovery(self, original: Original, view: ModelView, index: int, recovery: Recovery) -> RecoveryContext:
         hook = self.plugins.manager.hook.swm_training_step
         return original.recovery(
-            view, recovery, self.recipe.seed, lambda step, loss: hook(stage_index=index, step=step, loss=loss)
+            view,
+            recovery,
+            self.recipe.seed,
+            lambda step, loss: hook(stage_index=index, step=step, loss=loss),
+            keeps=True,
         )
 
     def _stage(self, index: int, stage: Stage, goal: int | None, context: StageContext, apply: bool) -> PlannedStage:

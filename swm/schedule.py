@@ -17,7 +17,8 @@ class Schedule:
     The learning rate rises for `warm_up` steps, at most a tenth of all, and falls to zero. With `held_out` pieces, the
     loss on them is taken every `evaluate_every` steps, and the best weights are kept. `save_every` steps the state is
     written, so that a run that was killed goes on. `mixed_precision: bf16` multiplies matrices in bfloat16 and keeps
-    weights and updates as they are: faster where the processor has instructions for it.
+    weights and updates as they are (those of half-precision models are float32 anyway): faster where the processor has
+    instructions for it.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 2

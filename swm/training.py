@@ -1,28 +1,26 @@
-"""The training loop that recoveries share: steps, schedule, state on disk, a stop when the loss is no number."""
+"""The training that recoveries share: what they say about their text, and the loop from the first to the last step."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.masters import MasterWeights, first_scale
 from swm.processes import Together
 from swm.schedule import Schedule
-from swm.training_state import TrainingState, newest_state, read_state, remove_states, write_state
-from swm.trainset import Batch, Piece, TrainingSet, check_text, training_set
-
-Loss = Callable[[Batch], Tensor]
+from swm.training_folder import claimed, first_state, go_on
+from swm.training_run import Loss, NoNumberError, Run
+from swm.training_state import TrainingState, remove_states
+from swm.trainset import TrainingSet, check_text, training_set
 
 
 @dataclass(frozen=True)
@@ -70,43 +68,66 @@ def train(
 ) -> dict[str, Any]:
     """Train the named parameters and return what the report should say.
 
-    `loss` gives the sum over the predicted tokens of a batch. Raises RecoveryError, with the parameters as they were
-    before, when it is not finite.
+    `loss` gives the sum over the predicted tokens of a batch. Half-precision parameters are trained in float32 and
+    rounded (`swm/masters.py`). What ends the training early leaves its states, so that it can go on; only where the
+    loss is not finite they go, as it would end the same way again. Raises RecoveryError then, with the parameters as
+    they were before.
     """
     together = Together(context.view.device)
-    optimizer = torch.optim.AdamW(trained.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    with ExitStack() as stack:
+        if together.index == 0:
+            stack.enter_context(claimed(context.folder, context.progress))
+        return _train(context, schedule, data, trained, loss, together)
+
+
+def _train(
+    context: RecoveryContext,
+    schedule: Schedule,
+    data: TrainingSet,
+    trained: Mapping[str, nn.Parameter],
+    loss: Loss,
+    together: Together,
+) -> dict[str, Any]:
+    masters = MasterWeights(trained)
+    weights = masters.weights
+    optimizer = torch.optim.AdamW(weights.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     total = schedule.total(len(data.pieces))
     about = data.record()
     # Of another text with the same name and parameters, the state is another one.
     folder = context.folder / about["sha256"][:16]
-    state = TrainingState()
-    last = newest_state(folder)
     together.wait()
-    if together.index == 0 and last is None:
-        write_state(folder, state, trained, optimizer)
+    if together.index == 0:
+        first_state(
+            folder, TrainingState(scale=first_scale(context.view.model.parameters())), weights, optimizer, context.note
+        )
     together.wait()
-    if last is not None:
-        state = read_state(last, trained, optimizer)
+    state = go_on(folder, weights, optimizer, context.note)
+    masters.put()
     if together.index:
         # The others see other pieces, and drop out other units.
         torch.manual_seed(context.seed + together.index)
     resumed = state.step
-    run = _Run(context, schedule, data, trained, loss, optimizer, together, state, folder)
+    run = Run(context, schedule, data, masters, loss, optimizer, together, state, folder)
     try:
-        with _training(context.view.model, trained), context.progress.task("train", total) as task:
+        with (
+            _training(context.view.model, trained),
+            masters.collecting(),
+            context.progress.task("train", total) as task,
+        ):
             task.advance(resumed)
-            for pieces in data.batches(schedule.batch, context.seed, first=resumed):
+            for pieces in () if state.finished else data.batches(schedule.batch, context.seed, first=resumed):
                 if state.step >= total or (schedule.seconds is not None and state.elapsed >= schedule.seconds):
                     break
                 value = run.step(pieces, total)
                 task.advance(note=f"loss {value:.4f}")
                 context.step_done(state.step, value)
             run.finish()
-    except Exception:
+    except Exception as error:
         # The others may wait for this one without end, so it waits for nobody.
         if together.index == 0:
             run.give_back()
-            remove_states(context.folder)
+            if isinstance(error, NoNumberError):
+                remove_states(context.folder)
         raise
     facts: dict[str, Any] = {
         "steps": state.step,
@@ -119,99 +140,9 @@ def train(
     if state.held_out_losses:
         facts["held_out_losses"] = state.held_out_losses
     together.wait()
-    if together.index == 0:
+    if together.index == 0 and not context.keeps:
         remove_states(context.folder)
     return facts
-
-
-@dataclass
-class _Run:
-    context: RecoveryContext
-    schedule: Schedule
-    data: TrainingSet
-    trained: Mapping[str, nn.Parameter]
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    together: Together
-    state: TrainingState
-    folder: Path
-
-    def step(self, pieces: list[Piece], total: int) -> float:
-        """One update from a batch of pieces; the mean loss over its predicted tokens."""
-        start = time.perf_counter()
-        schedule, state = self.schedule, self.state
-        targets = sum(piece.targets for piece in pieces)
-        # Pieces of like length need little padding; which ones share a micro batch does not change the sum.
-        pieces = sorted(pieces, key=lambda piece: len(piece.ids))
-        value = 0.0
-        starts = range(0, len(pieces), schedule.micro_batch)[self.together.index :: self.together.count]
-        with torch.enable_grad():
-            for i in starts:
-                found = self._loss(pieces[i : i + schedule.micro_batch]) / targets
-                self.together.accelerator.backward(found)
-                value += float(found.detach())
-        self.together.add_gradients(self.trained.values())
-        value = self.together.total(value)
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), schedule.max_norm)
-        if not (math.isfinite(value) and torch.isfinite(norm)):
-            self._give_up(value)
-        for group in self.optimizer.param_groups:
-            group["lr"] = schedule.rate(state.step, total, state.elapsed)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        state.step += 1
-        state.losses.append([state.step, round(value, 6)])
-        if schedule.held_out and state.step % schedule.evaluate_every == 0:
-            self._evaluate()
-        state.elapsed = self.together.of_first(state.elapsed + time.perf_counter() - start)
-        if self.together.index == 0 and state.step % schedule.save_every == 0:
-            write_state(self.folder, state, self.trained, self.optimizer)
-        return value
-
-    def _loss(self, pieces: list[Piece]) -> Tensor:
-        batch, device = self.data.collate(pieces), self.context.view.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.mixed_precision == "bf16"):
-            return self.loss(Batch(batch.ids.to(device), batch.mask.to(device), batch.labels.to(device)))
-
-    @torch.no_grad()
-    def _evaluate(self) -> None:
-        pieces = list(self.data.held_out)
-        size = self.schedule.micro_batch
-        self.context.view.model.eval()
-        values = [float(self._loss(pieces[i : i + size])) for i in range(0, len(pieces), size)]
-        self.context.view.model.train()
-        value = round(sum(values) / sum(piece.targets for piece in pieces), 6)
-        state = self.state
-        if not math.isfinite(value):
-            self._give_up(value)
-        if all(value < found for _, found in state.held_out_losses):
-            state.best = {name: p.detach().clone() for name, p in self.trained.items()}
-        state.held_out_losses.append([state.step, value])
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Look at the last weights; of held-out pieces, put those with the lowest loss in place."""
-        if not all(torch.isfinite(p).all() for p in self.trained.values()):
-            self._give_up(math.nan)
-        if not self.schedule.held_out:
-            return
-        losses = self.state.held_out_losses
-        if not losses or losses[-1][0] != self.state.step:
-            self._evaluate()
-        for name, value in self.state.best.items():
-            self.trained[name].copy_(value)
-
-    def give_back(self) -> None:
-        """Bring back the parameters from before the first step."""
-        read_state(self.folder / "step-0", self.trained, None)
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def _give_up(self, value: float) -> None:
-        remedy = f"try a learning_rate below {self.schedule.learning_rate:g}, or dtype: float32"
-        raise RecoveryError(
-            f"the loss was {value} at step {self.state.step + 1}, so the training was stopped and the weights are "
-            f"those from before; {remedy}"
-        )
 
 
 @contextmanager

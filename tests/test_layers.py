@@ -41,7 +41,8 @@ RANKS = """
     tokens
     calibration schedule units interfaces.recovery
     observations
-    interfaces.stage trainset training_state
+    interfaces.stage trainset training_state masters
+    training_folder training_run
     training next_token
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
     fitting modelling spending

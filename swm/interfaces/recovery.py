@@ -20,7 +20,9 @@ class RecoveryContext:
 
     `view` is the compressed model, which it trains in place. `view.ends[i]` is the original layer whose output layer i
     should give. `teacher()` loads the original model, `text(source)` gives a source that can be read. `folder` is where
-    a run that was killed finds its state; `step_done(step, loss)` tells that a step is done.
+    a run that was killed finds its state; `step_done(step, loss)` tells that a step is done. With `keeps` the state of
+    a finished training stays, for a run that has more to do; who made the context removes it. `note(text)` is for the
+    report.
     """
 
     view: ModelView
@@ -31,6 +33,8 @@ class RecoveryContext:
     progress: Progress
     folder: Path
     step_done: Callable[[int, float], None]
+    keeps: bool = False
+    note: Callable[[str], None] = lambda text: None
 
 
 class Recovery(Strategy):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -37,6 +37,7 @@ class DenseModel:
     """The original model as a source may use it, and a folder where results may be kept.
 
     `fingerprint` stands for all that its answers depend on: the model, the tokenizer, the code and the machine.
+    `note(text)` is for the report.
     """
 
     model: Any
@@ -44,6 +45,7 @@ class DenseModel:
     fingerprint: str
     cache: Path
     progress: Progress
+    note: Callable[[str], None] = lambda text: None
 
 
 class TextSource(Strategy):

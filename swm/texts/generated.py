@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from swm.errors import TextError
 from swm.interfaces.text import DenseModel, Purpose, TextSource
@@ -18,6 +20,8 @@ from swm.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import bos_id, pad_id
 from swm.writing import write_text
+
+_KEPT = TypeAdapter(Annotated[list[str], Field(min_length=1)])
 
 
 @final
@@ -44,10 +48,18 @@ class Generated(TextSource):
 
     def written_by(self, dense: DenseModel) -> Sequence[str]:
         file = dense.cache / "generated" / f"{self._key(dense)}.json"
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(self._write(dense), ensure_ascii=False))
-        found: list[str] = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            return _KEPT.validate_json(file.read_bytes())
+        except FileNotFoundError:
+            pass
+        except (OSError, ValidationError) as error:
+            dense.note(
+                f"the text that the model had written, {file.name}, was damaged and was written anew ({_told(error)})"
+            )
+            _remove(file)
+        found = self._write(dense)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(found))
         return found
 
     def _key(self, dense: DenseModel) -> str:
@@ -94,3 +106,14 @@ class Generated(TextSource):
         if first is not None:
             return torch.full((size, 1), first)
         return torch.randint(0, min(vocabulary, len(tokenizer)), (size, 1), generator=generator)
+
+
+def _told(error: OSError | ValidationError) -> str:
+    return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.strerror or error)
+
+
+def _remove(file: Path) -> None:
+    if file.is_dir():
+        shutil.rmtree(file)
+    else:
+        file.unlink(missing_ok=True)

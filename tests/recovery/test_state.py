@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from swm import training_state
-from swm.training_state import TrainingState, newest_state, read_state, write_state
+from swm.training_state import DamagedStateError, TrainingState, newest_state, read_state, write_state
 
 
 @pytest.fixture
@@ -138,3 +140,58 @@ def test_a_state_is_numbers_and_text_without_pickle(trained, optimizer, tmp_path
     assert "exp_avg_sq/second" in load_file(tmp_path / "step-1/state.safetensors")
     source = Path(training_state.__file__).read_text()
     assert not any(word in source for word in ("torch.save", "torch.load", "import pickle"))
+
+
+def _cut(folder: Path) -> None:
+    file = folder / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def _flip(folder: Path) -> None:
+    content = bytearray((folder / "state.safetensors").read_bytes())
+    content[-9] ^= 1
+    (folder / "state.safetensors").write_bytes(content)
+
+
+def _about(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        about = json.loads((folder / "state.json").read_text())
+        change(about)
+        (folder / "state.json").write_text(json.dumps(about))
+
+    return damage
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "weights cut off": _cut,
+    "one bit": _flip,
+    "weights gone": lambda folder: (folder / "state.safetensors").unlink(),
+    "no json": lambda folder: (folder / "state.json").write_bytes(b"{"),
+    "a list": lambda folder: (folder / "state.json").write_bytes(b"[]"),
+    "no text": lambda folder: (folder / "state.json").write_bytes(b"\xff"),
+    "json gone": lambda folder: (folder / "state.json").unlink(),
+    "a step too few": _about(lambda about: about.pop("step")),
+    "a step before the first": _about(lambda about: about.update(step=-1)),
+    "losses of no numbers": _about(lambda about: about.update(losses=[["a"]])),
+    "of an older swm": _about(lambda about: about.update(version=1)),
+    "unknown keys": _about(lambda about: about.update(more=1)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_state_is_told_and_changes_nothing(trained, optimizer, tmp_path: Path, damage) -> None:
+    learn(trained, optimizer)
+    write_state(tmp_path, TrainingState(3, losses=[[3, 1.0]]), trained, optimizer)
+    damage(tmp_path / "step-3")
+    learn(trained, optimizer)
+    before = bits(trained, optimizer)
+    with pytest.raises(DamagedStateError):
+        read_state(tmp_path / "step-3", trained, optimizer)
+    assert equal(bits(trained, optimizer), before)
+
+
+def test_the_state_of_other_weights_is_damaged_too(trained, optimizer, tmp_path: Path) -> None:
+    write_state(tmp_path, TrainingState(3), trained, optimizer)
+    for other in ({"third": trained["first"]}, {"first": nn.Parameter(torch.zeros(2))}):
+        with pytest.raises(DamagedStateError, match="no weight"):
+            read_state(tmp_path / "step-3", other, None)

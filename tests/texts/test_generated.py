@@ -101,6 +101,27 @@ def test_the_second_time_it_is_read(dense: DenseModel, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize(
+    "content",
+    [b"", b'["a", "b', b"{}", b"[]", b"null", b'["a", 3]', b"\xff\xfe", b'["\\ud800"]', b"[" * 100_000, None],
+    ids=["empty", "cut off", "no list", "nothing in it", "null", "a number", "no UTF-8", "surrogate", "deep", "folder"],
+)
+def test_what_was_damaged_is_written_anew_with_a_note(dense: DenseModel, tmp_path: Path, content: bytes | None) -> None:
+    one = SMALL.written_by(dense)
+    [file] = (tmp_path / "generated").iterdir()
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    notes: list[str] = []
+    assert SMALL.written_by(replace(dense, note=notes.append)) == one
+    [note] = notes
+    assert note.startswith(f"the text that the model had written, {file.name}, was damaged and was written anew (")
+    assert json.loads(file.read_text(encoding="utf-8")) == one
+    assert SMALL.written_by(replace(dense, note=pytest.fail)) == one
+
+
+@pytest.mark.parametrize(
     "change", [{"count": 6}, {"tokens": 13}, {"temperature": 0.9}, {"top_p": 0.9}, {"seed": 1}, {"batch": 3}]
 )
 def test_other_parameters_are_another_text(dense: DenseModel, calls, tmp_path: Path, change: dict[str, Any]) -> None:
@@ -123,7 +144,7 @@ def test_what_was_not_written_to_its_end_is_not_there(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("swm.texts.generated.os.replace", fails)
+        patch.setattr("swm.writing.os.replace", fails)
         with pytest.raises(type(error)):
             SMALL.written_by(dense)
     assert files(tmp_path) == []

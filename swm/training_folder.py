@@ -1,0 +1,100 @@
+"""Where a training keeps its states while it runs, and what is found there when it is begun again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from swm.errors import RecoveryError
+from swm.progress import Progress
+from swm.training_state import (
+    DamagedStateError,
+    TrainingState,
+    read_state,
+    remove_states,
+    states,
+    write_state,
+)
+
+
+@contextmanager
+def claimed(folder: Path, progress: Progress) -> Iterator[None]:
+    """Inside the block no other process trains here. Waits for one that does."""
+    lock = _lock(folder)
+    while True:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with progress.task("another run does this very training; wait for it"):
+                lock.acquire()
+        # The other one may have been done, and have removed the file.
+        if Path(lock.lock_file).exists():
+            break
+        lock.release()
+    try:
+        yield
+    finally:
+        if not folder.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def forget(folder: Path) -> None:
+    """Remove the states of a training that is not needed any more; another run that uses them keeps them."""
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return
+    try:
+        remove_states(folder)
+        Path(lock.lock_file).unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _lock(folder: Path) -> FileLock:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
+
+
+def go_on(
+    folder: Path,
+    weights: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    note: Callable[[str], None],
+) -> TrainingState:
+    """Put the last state that is whole in place. `note` is told of those that are not."""
+    for candidate in states(folder):
+        try:
+            return read_state(candidate, weights, optimizer)
+        except DamagedStateError as error:
+            note(_told(candidate, error))
+    raise RecoveryError(f"no state of the training is left in {folder}; it was removed while the training began")
+
+
+def first_state(
+    folder: Path,
+    state: TrainingState,
+    weights: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    note: Callable[[str], None],
+) -> None:
+    """See that the weights from before the first step, which are those of now, are on the disk."""
+    first = folder / "step-0"
+    try:
+        read_state(first, weights, None)
+    except DamagedStateError as error:
+        if first.exists():
+            note(_told(first, error))
+        write_state(folder, state, weights, optimizer)
+
+
+def _told(state: Path, error: DamagedStateError) -> str:
+    step = state.name.removeprefix("step-")
+    return f"the saved state of step {step} of the training was damaged and is not used ({error})"
