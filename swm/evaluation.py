@@ -50,5 +50,6 @@ def evaluate_model(
     loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     found: dict[str, Any] = {"model": model, **dict(ruler.measure(loaded, source.folder.name))}
     if asked.speed is not None:
-        found["speed"] = measure_speed({"model": loaded}, config.vocab_size, asked.speed, progress)
+        about = {"progress": progress, "tokenizer": ruler.tokenizer}
+        found["speed"] = measure_speed({"model": loaded}, config.vocab_size, asked.speed, **about)
     return found

@@ -57,8 +57,11 @@ def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: 
     if protocol is not None:
         check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
     if speed is not None:
-        asked = f"prompt_tokens: {speed.prompt_tokens} and new_tokens: {speed.new_tokens}"
-        check_length(config, speed.prompt_tokens + speed.new_tokens, ("speed",), asked)
+        given = speed.given(tokenizer)
+        tokens = speed.prompt_tokens if given is None else len(given)
+        what = "prompt_tokens" if given is None else "a prompt of tokens"
+        asked = f"{what}: {tokens} and new_tokens: {speed.new_tokens}"
+        check_length(config, tokens + speed.new_tokens, ("speed",), asked)
     _check_prompts(wanted, tokenizer, config)
     with at("perplexity"):
         windows = None if protocol is None else cut_windows(tokenizer, protocol)

@@ -14,8 +14,9 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.calibration import wants_bos
-from swm.errors import ModelError, RecipeError, TextError
+from swm.errors import ModelError, TextError
 from swm.interfaces.text import TextSource
+from swm.presets import fill_in
 from swm.progress import Progress, Silent
 from swm.tokens import token_stream
 from swm.vocabulary import bos_id
@@ -52,10 +53,7 @@ class PerplexityProtocol:
     @classmethod
     def complete(cls, values: dict[str, Any], build: Any) -> dict[str, Any]:
         """Fill in what a preset says. Raises RecipeError for a value beside it that says something else."""
-        preset = values.get("preset")
-        for key, value in PRESETS.get(preset if isinstance(preset, str) else "", {}).items():
-            if values.setdefault(key, value) != value:
-                raise RecipeError(f"preset {preset} has {key}: {value}, found {values[key]!r}; leave one of them out")
+        fill_in(values, PRESETS)
         return values
 
 

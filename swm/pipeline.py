@@ -267,7 +267,9 @@ class CompressionPipeline:
             return
         pair = {"dense": ready.original.view().model, "compressed": view.model}
         with self._timed("measure speed"):
-            self.speed = measure_speed(pair, view.config.vocab_size, protocol, self.progress, self.recipe.seed)
+            self.speed = measure_speed(
+                pair, view.config.vocab_size, protocol, self.progress, self.recipe.seed, tokenizer=ready.tokenizer
+            )
         for which in pair:
             self.plugins.manager.hook.swm_measured(which=which, metrics={"speed": speed_of(self.speed, which)})
 

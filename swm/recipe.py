@@ -23,7 +23,7 @@ from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
 from swm.plugins import Plugins, load_plugins
 from swm.published import find_again
-from swm.speed import SpeedProtocol
+from swm.speed_protocol import SpeedProtocol
 from swm.tasks.protocol import TaskProtocol
 
 Lines = dict[yamlfile.Path, int]
@@ -50,7 +50,8 @@ class EvaluationRecipe:
     """What is measured on the dense and on the compressed model, with the same protocol.
 
     `tasks` are lm-eval's by name, or `seven`; `limit`, `num_fewshot` and `include_path` say how. `speed: true` measures
-    with the paper's protocol. `prompts` are answered by both models.
+    prefill and decode of random prompts, `speed: {preset: shortened-llm}` what the released codes do. `prompts` are
+    answered by both models.
     """
 
     perplexity: PerplexityProtocol | None = None

@@ -10,7 +10,8 @@ from pydantic import Field
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train. The defaults are those of the Sliding-Window Merging code.
+    """How long and how fast to train. Epochs, batch, rate and length are those of the released
+    Sliding-Window Merging code, which also holds out rows (`lora` has it as a preset).
 
     `steps` of `batch` pieces go before `epochs`; `seconds` ends the training early whatever was asked (then the
     learning rate follows the clock, and two runs are not the same bytes). `micro_batch` pieces are in memory at a time.

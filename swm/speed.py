@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median, quantiles
-from typing import Annotated, Any
+from statistics import mean, median, quantiles
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from swm.kept_states import kept_states
@@ -17,28 +15,9 @@ from swm.lengths import longest
 from swm.progress import Progress, Silent
 from swm.quiet import quiet_transformers
 from swm.reload import generate
+from swm.speed_protocol import GREEDY, SpeedProtocol
 
 Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class SpeedProtocol:
-    """How speed is measured.
-
-    Prefill is one forward pass over `prompt_tokens`, decode the greedy generation of `new_tokens` after such a prompt,
-    each for every batch size, `runs` times, of which the first `warm_up` do not count. The defaults are those of the
-    Sliding-Window Merging and Shortened LLaMA codes, which measure batch 1; their prompt is a short sentence.
-    """
-
-    batch_sizes: Annotated[Sequence[Annotated[int, Field(ge=1, le=2**16)]], Field(min_length=1)] = (1, 4)
-    prompt_tokens: Annotated[int, Field(ge=1, le=2**20)] = 128
-    new_tokens: Annotated[int, Field(ge=2, le=2**20)] = 128
-    runs: Annotated[int, Field(ge=3, le=10**6)] = 30
-    warm_up: Annotated[int, Field(ge=0)] = 10
-
-    def __post_init__(self) -> None:
-        if self.runs - self.warm_up < 2:
-            raise ValueError(f"{self.runs} runs with {self.warm_up} for warm-up leave too few; at least 2 must count")
 
 
 def measure_speed(
@@ -48,25 +27,30 @@ def measure_speed(
     progress: Progress | None = None,
     seed: int = 0,
     clock: Clock = time.perf_counter,
+    tokenizer: Any = None,
 ) -> dict[str, Any]:
     """Seconds and tokens a second of every model, and of two models how many times as fast the second one is.
 
-    Prompts are random token ids below `vocabulary`. Each run measures all models one after the other, every second run
-    in reverse order; a ratio is the median over runs of the quotient of one run's two times, with its quartiles.
+    Prompts are random token ids below `vocabulary`, or the protocol's own text, for which the `tokenizer` is needed.
+    Each run measures all models one after the other, every second run in reverse order; a ratio
+    is the median over runs of the quotient of one run's two times, with its quartiles.
     """
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, Any] = {"protocol": {**vars(protocol), "batch_sizes": list(protocol.batch_sizes)}}
+    given = protocol.given(tokenizer)
+    length, how = len(given or ()) or protocol.prompt_tokens, protocol.sampling()
+    found: dict[str, Any] = {"protocol": protocol.record(given)}
     tasks: list[tuple[str, Callable[[Any, Tensor], None], int]] = [
-        ("prefill", _prefill, protocol.prompt_tokens),
-        ("decode", lambda model, ids: _decode(model, ids, protocol.new_tokens), protocol.new_tokens),
+        ("prefill", _prefill, length),
+        ("decode", lambda model, ids: _decode(model, ids, protocol.new_tokens, how), protocol.new_tokens),
     ]
     with (progress or Silent()).task("speed", len(tasks) * len(protocol.batch_sizes) * protocol.runs) as task:
         for name, work, tokens in tasks:
             found[name] = []
             for batch in protocol.batch_sizes:
-                ids = torch.randint(0, vocabulary, (batch, protocol.prompt_tokens), generator=generator)
+                ids = torch.randint(0, vocabulary, (batch, length), generator=generator)
+                ids = ids if given is None else torch.tensor([given] * batch)
                 times = _times(models, work, ids, protocol, clock, lambda note: task.advance(note=note))
-                found[name].append({"batch": batch, **_rows(times, batch * tokens)})
+                found[name].append({"batch": batch, **_rows(times, batch * tokens, protocol.preset is not None)})
     found["memory"] = {name: _memory(model) for name, model in models.items()}
     found["kv_cache_bytes_per_token"] = {name: kv_cache_bytes(model) for name, model in models.items()}
     found["warnings"] = _warnings(found, list(models))
@@ -105,11 +89,13 @@ def _times(
     return times
 
 
-def _rows(times: Mapping[str, list[float]], tokens: int) -> dict[str, Any]:
+def _rows(times: Mapping[str, list[float]], tokens: int, with_mean: bool) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, values in times.items():
         low, middle, high = quantiles(values, n=4, method="inclusive")
         rows[name] = {"median_s": middle, "quartiles_s": [low, high], "tokens_per_s": tokens / middle}
+        if with_mean:
+            rows[name]["mean_s"] = mean(values)
     if len(times) == 2:
         first, second = times.values()
         ratios = [a / b for a, b in zip(first, second, strict=True)]
@@ -124,9 +110,10 @@ def _prefill(model: Any, ids: Tensor) -> None:
 
 
 @torch.no_grad()
-def _decode(model: Any, ids: Tensor, tokens: int) -> None:
-    with quiet_transformers():
-        generate(model, ids, min_new_tokens=tokens, max_new_tokens=tokens)
+def _decode(model: Any, ids: Tensor, tokens: int, how: Mapping[str, Any] = GREEDY) -> None:
+    # What is drawn here must not change what is drawn elsewhere.
+    with quiet_transformers(), torch.random.fork_rng(enabled=bool(how["do_sample"])):
+        generate(model, ids, min_new_tokens=tokens, max_new_tokens=tokens, **how)
 
 
 def _wait(model: Any) -> None:

@@ -25,7 +25,7 @@ RANKS = """
     children paths
     escapes jsontext published
     swm errors metrics progress quiet reload hookspecs source_code cache_folder
-    scratch
+    scratch presets
     writing
     manifest
     outputs
@@ -39,7 +39,7 @@ RANKS = """
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
     tokens
-    calibration schedule units interfaces.recovery
+    calibration schedule speed_protocol units interfaces.recovery
     observations
     interfaces.stage trainset training_state masters
     training_folder training_run

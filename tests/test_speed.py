@@ -142,3 +142,40 @@ def test_a_run_tells_its_hooks_the_speed_of_both_models(stories: Path, plugins: 
         assert found["decode"]["batch 2"] == result.speed["decode"][1][which]
     assert told["compressed"]["parameter_bytes"] < told["dense"]["parameter_bytes"]
     assert told["compressed"]["kv_cache_bytes_per_token"] * 5 == told["dense"]["kv_cache_bytes_per_token"] * 3
+
+
+def test_the_preset_is_what_the_released_codes_measure(plugins: Plugins) -> None:
+    """A sentence for each of the sequences, tokens sampled, and the mean that their tables show."""
+    asked: list[dict[str, Any]] = []
+
+    class Asked(Model):
+        def generate(self, input_ids: torch.Tensor, **options: Any) -> None:
+            asked.append({"ids": input_ids.tolist(), **options})
+            self._spend("decode", 10)
+
+    protocol = construct(SpeedProtocol, {"preset": "shortened-llm"}, plugins.registry.build)
+    assert (protocol.batch_sizes, protocol.new_tokens, protocol.runs, protocol.warm_up) == ((1,), 128, 30, 10)
+    now = [0.0]
+    models = {"dense": Asked("dense", 1.0, [], now)}
+    sentences: list[str] = []
+
+    def tokenizer(text: str) -> dict[str, list[int]]:
+        sentences.append(text)
+        return {"input_ids": [1, 7, 9]}
+
+    before = torch.get_rng_state()
+    found = measure_speed(models, 50, protocol, clock=lambda: now[0], tokenizer=tokenizer)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sentences == ["The Leaning Tower of Pisa is known for"]
+    assert len(asked) == 30
+    assert asked[0]["ids"] == [[1, 7, 9]]
+    told = {key: asked[0][key] for key in ("do_sample", "top_k", "top_p", "temperature", "max_new_tokens")}
+    assert told == {"do_sample": True, "top_k": 50, "top_p": 0.95, "temperature": 1.0, "max_new_tokens": 128}
+    assert found["protocol"]["prompt_tokens"] == 3
+    assert found["protocol"]["preset"] == "shortened-llm"
+    assert found["decode"][0]["dense"]["mean_s"] == 10.0
+
+
+def test_a_speed_preset_beside_another_value_is_refused(plugins: Plugins) -> None:
+    with pytest.raises(RecipeError, match="preset shortened-llm has runs: 30, found 5"):
+        construct(SpeedProtocol, {"preset": "shortened-llm", "runs": 5}, plugins.registry.build)
