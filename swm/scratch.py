@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from swm.cache_folder import cache_folder
 
@@ -26,8 +26,6 @@ PREFIX = ".swm-scratch-"
 NAME = re.compile(rf"{re.escape(PREFIX)}\d+-\d{{8}}T\d{{6}}-\w+")
 LOCK, NEW, OLD = "lock", "new", "old"
 INDEX = "scratch"
-# A folder without a lock is one that is just being made, or whose process died in that moment; in seconds.
-STALE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,8 @@ def scratch(parent: Path, indexed: bool = False) -> Iterator[Scratch]:
 
     With `indexed` it is found by `everywhere` wherever it lies. Raises OSError when it cannot be made.
     """
-    start = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{PREFIX}{os.getpid()}-{start}-"))
-    lock = FileLock(folder / f"{LOCK}.new", thread_local=False)
+    folder, lock = _made(parent)
     try:
-        lock.acquire()
-        (folder / NEW).mkdir()
-        # Nobody sees it before it is held.
-        os.rename(folder / f"{LOCK}.new", folder / LOCK)
         link = _link(folder) if indexed else None
         try:
             yield Scratch(folder)
@@ -81,6 +73,25 @@ def scratch(parent: Path, indexed: bool = False) -> Iterator[Scratch]:
         lock.release()
 
 
+def _made(parent: Path) -> tuple[Path, BaseFileLock]:
+    """A new folder, locked."""
+    while True:
+        start = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{PREFIX}{os.getpid()}-{start}-"))
+        lock = FileLock(folder / LOCK, thread_local=False)
+        try:
+            lock.acquire()
+            (folder / NEW).mkdir()
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+            # Before it was locked, another process may have taken it for a dead run's.
+            if not isinstance(error, FileNotFoundError) or not parent.is_dir():
+                raise
+        else:
+            return folder, lock
+
+
 def settle(folder: Path) -> None:
     """Put back what was moved away and has no successor, then remove the folder; it stays when that is impossible."""
     with contextlib.suppress(OSError):
@@ -90,7 +101,6 @@ def settle(folder: Path) -> None:
                 kept.rename(target)
         for part in (OLD, NEW):
             shutil.rmtree(folder / part, ignore_errors=True)
-        # The lock goes last: without it the rest would look as if it were just being made.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -148,11 +158,8 @@ def _held(folder: Path) -> Iterator[bool]:
     """Whether the folder is a dead run's; while it is, no other process may say so too."""
     lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
     try:
-        if (folder / LOCK).exists():
-            lock.acquire()
-            dead = True
-        else:
-            dead = time.time() - folder.stat().st_mtime > STALE
+        lock.acquire()
+        dead = True
     except (Timeout, OSError):
         dead = False
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +109,43 @@ def test_the_cache_commands_list_and_clear_what_killed_runs_left(tmp_path: Path)
     done = runner.invoke(app, ["cache", "clear"])
     assert done.output == "removed 0 observations and 1 scratch folders of killed runs\n"
     assert names(parent) == []
+
+
+REPLACING = """
+import itertools, sys
+from pathlib import Path
+from swm.scratch import clear_dead, scratch
+target = Path(sys.argv[1])
+for number in itertools.count(1):
+    clear_dead(target.parent)
+    with scratch(target.parent) as place:
+        made = place.new / target.name
+        made.mkdir()
+        for name in "abcdefgh":
+            (made / name).write_text(str(number))
+        place.replace(made, target)
+    print(number, flush=True)
+"""
+
+
+def test_a_process_killed_at_random_moments_leaves_a_whole_folder(tmp_path: Path) -> None:
+    target = tmp_path / "work" / "out"
+    target.mkdir(parents=True)
+    for name in "abcdefgh":
+        (target / name).write_text("0")
+    moments, found = random.Random(3), []
+    for _ in range(25):
+        with subprocess.Popen([sys.executable, "-c", REPLACING, str(target)], stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            time.sleep(moments.uniform(0, 0.01))
+            child.kill()
+        clear_dead(target.parent)
+        assert names(target.parent) == ["out"]
+        contents = {(target / name).read_text() for name in "abcdefgh"}
+        assert len(contents) == 1
+        found.append(contents.pop())
+    assert "0" not in found
 
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
