@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from swm.config_file import complete_config
 from swm.errors import ModelError, brief
 from swm.progress import Progress
 from swm.quiet import no_stderr, quiet_transformers
+from swm.scratch import clear_dead, scratch
 from swm.weights import check_taken, some
 
 # Part of the key of a conversion: folders of an older one may lack what is checked today.
@@ -39,13 +39,14 @@ def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
+    clear_dead(folder.parent)
     with (
         progress.task(f"convert {file.name}", None),
         quiet_transformers(),
         no_stderr(),
-        tempfile.TemporaryDirectory(dir=folder.parent) as temporary,
+        scratch(folder.parent) as place,
     ):
-        fresh = Path(temporary) / "model"
+        fresh = place.new / "model"
         with _readable(file):
             model, found = AutoModelForCausalLM.from_pretrained(
                 file.parent,

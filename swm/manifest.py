@@ -22,12 +22,17 @@ EARLIER = (
     *("vocab.*", "merges.txt", "*.model", "chat_template*", "preprocessor_config.json", "LICENSE*", "NOTICE*"),
     *("inspection.json", "similarity.???", "influence.???", "norms.???"),
 )
+# Their content is of one run alone.
+TIMED = ("timing.json", "report.html")
 SHOWN = 5
 
 
 def write_manifest(folder: Path) -> None:
-    """List all files of a finished folder with their sizes in bytes and hashes."""
-    files = {name: {"bytes": file.stat().st_size, "sha256": _hash(file)} for name, file in _files(folder).items()}
+    """List all files of a finished folder with their sizes in bytes and hashes; by name alone those with times in them.
+
+    So the same recipe gives the same manifest.
+    """
+    files = {name: None if name in TIMED else _told(file) for name, file in _files(folder).items()}
     about = {"swm": swm.__version__, "files": files}
     write_text(folder / MANIFEST, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
@@ -42,7 +47,11 @@ def check_ours(folder: Path) -> None:
     if listed is None:
         foreign = [name for name in found if not any(fnmatch.fnmatch(name.split("/")[0], each) for each in EARLIER)]
     else:
-        foreign = [name for name, file in found.items() if name != MANIFEST and not _same(file, listed.get(name))]
+        foreign = [
+            name
+            for name, file in found.items()
+            if name != MANIFEST and not (name in listed and listed[name] in (None, _told(file)))
+        ]
     if foreign:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
         raise CheckpointError(
@@ -61,15 +70,12 @@ def _is_empty(folder: Path) -> bool:
     return next(folder.iterdir(), None) is None
 
 
-def _same(file: Path, told: Any) -> bool:
-    if not isinstance(told, Mapping) or file.is_symlink() or not file.is_file():
-        return False
-    return file.stat().st_size == told.get("bytes") and _hash(file) == told.get("sha256")
-
-
-def _hash(file: Path) -> str:
+def _told(file: Path) -> dict[str, Any]:
+    """What the manifest says of a file; nothing of a link, a folder or a pipe, which swm never writes."""
+    if file.is_symlink() or not file.is_file():
+        return {}
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
 def _read(file: Path) -> Mapping[str, Any] | None:

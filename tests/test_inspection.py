@@ -19,6 +19,7 @@ from swm.inspection import Inspection, check_metric, inspect_model
 from swm.inspection_files import NUMBERS, check_folder, write_inspection
 from swm.interfaces.similarity import SampleMetric
 from swm.layer_pairs import LayerPairs
+from swm.manifest import MANIFEST
 from swm.plugins import Plugins
 from swm.surgery import keep_layers
 from swm.view import ModelView, Recording
@@ -226,7 +227,7 @@ def test_mistakes_are_told_before_the_weights_are_loaded(
 
 def test_a_folder_holds_figures_and_numbers_and_nothing_is_left_beside_it(real: Inspection, tmp_path: Path) -> None:
     folder = write_inspection(real, tmp_path / "deep" / "out")
-    assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*FILES, MANIFEST])
     assert json.loads((folder / NUMBERS).read_text()) == real.to_dict()
     assert [file.name for file in folder.parent.iterdir()] == ["out"]
 
@@ -238,8 +239,10 @@ def test_a_folder_that_holds_something_is_kept(real: Inspection, tmp_path: Path)
     (empty / "old").touch()
     with pytest.raises(CheckpointError, match="exists; choose another or pass --overwrite"):
         write_inspection(real, empty)
+    with pytest.raises(CheckpointError, match="holds what swm did not write, or what was changed since: old; move"):
+        write_inspection(real, empty, overwrite=True)
+    (empty / "old").unlink()
     write_inspection(real, empty, overwrite=True)
-    assert not (empty / "old").exists()
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "mine.txt").touch()
@@ -256,5 +259,5 @@ def test_a_failure_leaves_the_old_folder(real: Inspection, tmp_path: Path, monke
     monkeypatch.setattr("swm.inspection_files.write_figures", full)
     with pytest.raises(CheckpointError, match="cannot be written: disk full"):
         write_inspection(real, folder, overwrite=True)
-    assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*FILES, MANIFEST])
     assert [file.name for file in tmp_path.iterdir()] == ["out"]

@@ -121,6 +121,17 @@ def test_a_file_that_was_changed_is_the_users(ours: Path, content: bytes) -> Non
         output_folder(ours, True, REPORT)
 
 
+def test_the_manifest_tells_nothing_of_the_time_that_a_run_took(ours: Path) -> None:
+    manifests = []
+    for seconds in ("1", "23"):
+        (ours / "timing.json").write_text(seconds)
+        (ours / MANIFEST).unlink()
+        write_manifest(ours)
+        check_ours(ours)
+        manifests.append((ours / MANIFEST).read_bytes())
+    assert manifests[0] == manifests[1]
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": 1}', '{"files": {"report.json": 3}}'])
 def test_a_damaged_manifest_gives_nothing_away(ours: Path, content: str) -> None:
     (ours / MANIFEST).write_text(content)
