@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from swm.budget import ModelShape, Target
-    from swm.cache_folder import cache_folder
+    from swm.cache_place import cache_folder
     from swm.calibration import Calibration
     from swm.errors import (
         BudgetError,
@@ -102,7 +102,7 @@ _HOME = {
     "Need": "swm.interfaces.width",
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
-    "cache_folder": "swm.cache_folder",
+    "cache_folder": "swm.cache_place",
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",

@@ -12,7 +12,7 @@ import swm
 from swm import models
 from swm.allocation import default_rounding
 from swm.budget import ModelShape
-from swm.cache_folder import cache_folder
+from swm.cache_place import cache_folder
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts

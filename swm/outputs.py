@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from swm.cache_folder import cache_folder
+from swm.cache_place import cache_folder
 from swm.errors import CheckpointError
 from swm.manifest import check_ours
 from swm.paths import expanded

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+import swm
 from swm.families import BUILTIN_FAMILIES
 from swm.interfaces.strategy import Strategy
 from swm.plugins import Plugins
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     children paths
     escapes jsontext published
-    swm errors metrics progress quiet reload hookspecs source_code cache_folder
+    swm errors metrics progress quiet reload hookspecs source_code cache_place
     scratch presets
     writing
     manifest
@@ -280,3 +281,9 @@ def test_each_strategy_file_holds_one_strategy_named_after_it(plugins: Plugins) 
                 # random_units.py holds `random`: another kind has the file random.py.
                 fits = f"{stem.replace('_', '-')}-".startswith(f"{strategy.name}-")
                 assert fits, f"'{strategy.name}' in {module.file}"
+
+
+def test_no_public_name_is_a_module_too() -> None:
+    # Python sets `swm.NAME` to the module once anything imports it, in place of what is promised under that name.
+    # `swm.replay` is one: nothing in swm or its plugins takes it from there.
+    assert NAMES & set(swm.__all__) == {"replay"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swm import jsontext
-from swm.cache_folder import cache_folder
+from swm.cache_place import cache_folder
 from swm.errors import SwmError, at
 from swm.families import find_family
 from swm.interfaces.executor import Job, Row
