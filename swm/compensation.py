@@ -10,6 +10,7 @@ from torch import Tensor
 
 from swm.errors import FamilyError
 from swm.families import ModelFamily
+from swm.finite import check_finite
 from swm.interfaces.width import Block, Part, block
 from swm.progress import Task
 from swm.refitting import fit_without
@@ -111,6 +112,7 @@ def refitted_readers(
             output, inputs = view.run_watched(recording, position, hidden, cut.key.removesuffix(".weight"))
             found[position, part] = _refitted(view, position, part, units, inputs)
         hidden = view.run_layer(recording, position, hidden) if output is None else output
+        check_finite(hidden, f"the output of layer {view.numbers[position]} holds")
         task.advance(note=f"layer {view.numbers[position]}")
     return found
 

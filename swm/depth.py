@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.errors import RecipeError
+from swm.errors import ModelError, RecipeError
 from swm.fitting import fit_window, fit_windows, window_states
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
@@ -264,7 +264,10 @@ class DepthEngine:
         def compared() -> float:
             self._settle()
             pair = (torch.cat([stream.states[i] for stream in self._streams]).float() for i in (lower, upper))
-            return self.similarity.compare(*pair)
+            value = self.similarity.compare(*pair)
+            if math.isnan(value):
+                raise ModelError(f"similarity '{self.similarity.name}' of layers {lower} and {upper} is not a number")
+            return value
 
         return self._once(self._named(f"layers {lower} {upper}", self._wanted_base), compared)
 

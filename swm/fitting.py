@@ -9,6 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from swm.finite import check_finite
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.refitting import fit_without
 from swm.surgery import check_state
@@ -108,18 +109,22 @@ class _Pair:
     def run_to(self, position: int) -> None:
         for below in range(self.position, position):
             same = self.merged is self.wanted
-            self.wanted = self.view.run_layer(self.recording, below, self.wanted)
+            self.wanted = self._checked(below, self.view.run_layer(self.recording, below, self.wanted))
             self.merged = self.wanted if same else self.view.run_layer(self.recording, below, self.merged)
         self.position = position
 
     def merge(self, window: Window, merger: LayerMerger) -> State:
         original = self.wanted
         for inside in range(window.first, window.last + 1):
-            self.wanted = self.view.run_layer(self.recording, inside, self.wanted)
+            self.wanted = self._checked(inside, self.view.run_layer(self.recording, inside, self.wanted))
         state = fit_window(self.view, self.recording, window, merger, self.merged, original, self.wanted)
         self.merged = self.view.run_layer(self.recording, window.first, self.merged, state)
         self.position = window.last + 1
         return state
+
+    def _checked(self, position: int, output: Tensor) -> Tensor:
+        check_finite(output, f"the output of layer {self.view.numbers[position]} holds")
+        return output
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.calibration import wants_bos
-from swm.errors import ModelError, TextError
+from swm.errors import TextError
+from swm.finite import not_finite
 from swm.interfaces.text import TextSource
 from swm.presets import fill_in
 from swm.progress import Progress, Silent
@@ -118,7 +119,8 @@ def perplexity(
     """`exp` of the mean negative log-likelihood a token in nats, with the protocol and a standard error.
 
     The standard error is that of the mean over windows, carried to the perplexity by the delta method.
-    Raises ModelError when the model's scores are not finite.
+    Above e^700 the value is infinite, and has no standard error. Raises ModelError when the model's scores are not
+    finite.
     """
     device = next(model.parameters()).device
     size = max(1, TOKENS_PER_BATCH // len(windows.rows[0]))
@@ -131,14 +133,14 @@ def perplexity(
             # One window at a time: with the vocabulary last, this is several times faster than all windows at once.
             losses += [_nats(scores[:-1], row[1:]) for scores, row in zip(logits, ids.to(logits.device), strict=True)]
             counts += [ids.shape[1] - 1] * len(batch)
-            if not math.isfinite(losses[-1]):
-                raise ModelError("the model's scores are not a number or infinite; perplexity cannot be measured")
+            if not all(map(math.isfinite, losses[-len(batch) :])):
+                raise not_finite("perplexity cannot be measured: the model's scores hold", logits.dtype)
             task.advance(len(batch))
     tokens = sum(counts)
     mean = sum(losses) / tokens
     value = math.exp(mean) if mean < 700 else math.inf
     result: dict[str, Any] = {"value": value, "nats_per_token": mean}
-    if len(losses) > 1:
+    if len(losses) > 1 and math.isfinite(value):
         spread = sum((loss - mean * n) ** 2 for loss, n in zip(losses, counts, strict=True))
         result["standard_error"] = value * math.sqrt(spread * len(losses) / (len(losses) - 1)) / tokens
     # By window, so that two models that read the same can be compared window by window.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -257,6 +258,9 @@ class CompressionPipeline:
         known = self.dense if which == "dense" and self.dense.get("fingerprint") == ready.original.fingerprint else {}
         with self._timed(f"measure {which}"):
             for name, found in ready.ruler.known(known) if known else ready.ruler.measure(view.model, which):
+                if name == "perplexity" and math.isinf(found["value"]):
+                    nats = found["nats_per_token"]
+                    self.notes.append(f"the {which} model's perplexity is too large for a number: e^{nats:.4g}")
                 report.setdefault(name, start.get(name, {}))[which] = found
                 self.plugins.manager.hook.swm_measured(which=which, metrics={name: found})
 

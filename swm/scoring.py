@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swm.errors import ModelError, PlanError
+from swm.errors import PlanError
+from swm.finite import check_finite, not_finite
 from swm.interfaces.width import CoupledWeight, InputStatistics, Part, UnitGroup, WidthPruner
 from swm.observations import Observation
 from swm.progress import Task
@@ -144,6 +145,8 @@ def input_statistics(
     tokens = ids.numel()
     result = {}
     for key, found in sums.items():
+        for value in found:
+            check_finite(value, f"what enters the {key[1]} projection of layer {view.numbers[key[0]]} has", view.dtype)
         mean, mean_absolute, mean_square = ((value / tokens).float() for value in found)
         result[key] = InputStatistics(mean, mean_absolute, mean_square, tokens)
     return result
@@ -180,6 +183,7 @@ def layer_gradients(
                 names = list(own)
                 found = torch.autograd.grad(output, [hidden, *(own[n] for n in names)], upstream[rows])
                 below[rows] = found[0]
+                check_finite(below[rows], f"the gradient behind layer {view.numbers[position]} has", below.dtype)
                 for name, gradient in zip(names, found[1:], strict=True):
                     gradients[name] += gradient
                     if per_sample:
@@ -219,7 +223,7 @@ def loss_gradient(view: ModelView, recording: Recording, ids: Tensor) -> Tensor:
             target = ids[row, 1:].to(logits.device)
             loss = F.cross_entropy(logits[0], target, reduction="sum") / tokens
         if not torch.isfinite(loss):
-            raise ModelError("the loss on the calibration text is not finite; the model's weights are damaged")
+            raise not_finite("the loss on the calibration text is not finite: there are", end.dtype)
         [result[row : row + 1]] = torch.autograd.grad(loss, [hidden])
     return result
 

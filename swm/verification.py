@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from swm import children, reload
-from swm.errors import CheckpointError, ModelError
+from swm.errors import CheckpointError
+from swm.finite import check_finite
 from swm.processes import ENVIRONMENT
 from swm.quiet import quiet_transformers
 
@@ -44,8 +45,7 @@ def probe(model: Any, ids: Tensor) -> Probe:
     """Run the model in memory. Raises ModelError when its logits are not finite."""
     ids = ids.to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits.float().cpu()
-    if not torch.isfinite(logits).all():
-        raise ModelError("the model's logits are not a number or infinite")
+    check_finite(logits, "the next-token scores of the compressed model hold", model.dtype)
     with quiet_transformers():
         generated = reload.generate(model, ids[:1], max_new_tokens=GENERATED_TOKENS).cpu()
     return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))

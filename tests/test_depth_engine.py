@@ -16,7 +16,7 @@ from torch import Tensor
 from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
-from swm.errors import PlanError, RecipeError
+from swm.errors import ModelError, PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Setting, StageContext, StagePlan
@@ -154,9 +154,28 @@ def test_a_trial_above_a_threshold_stops_where_the_rest_cannot_lift_it(
     assert first.layer_forwards == 6 + 5 / 5
 
 
+@final
+@dataclass(frozen=True)
+class Burst(LayerMerger):
+    """The bottom layer with an MLP that gives infinities."""
+
+    name = "burst"
+
+    def merge(self, window: LayerWindow) -> State:
+        state = dict(window.states[0])
+        return {**state, "mlp.down.weight": torch.full_like(state["mlp.down.weight"], math.inf)}
+
+
+def test_windows_that_leave_no_numbers_are_no_plan(llama: ModelView, ids: Tensor) -> None:
+    plugins = load_plugins()
+    plugins.registry.register(Burst, "this test")
+    settings = {"name": "depth", "pruner": "last", "merger": "burst", "target": {"layers": 1}}
+    with pytest.raises(ModelError, match=r"with the windows 3-4 merged by 'burst', there are .* another merger"):
+        plugins.registry.build("stage", settings).plan(context_of(llama, ids))  # type: ignore[attr-defined]
+
+
 def test_a_merged_model_that_overflows_is_not_a_number_and_counted(llama: ModelView, ids: Tensor) -> None:
-    llama.state(3)["mlp.down.weight"].fill_(float("inf"))
-    engine = engine_of(llama, ids, Delete())
+    engine = engine_of(llama, ids, Burst())
     assert math.isnan(engine.trial([Window(1, 2)]))
     assert math.isnan(engine.trial([Window(1, 2)]))
     assert (engine.trials, engine.nan_trials) == (1, 1)

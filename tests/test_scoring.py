@@ -15,7 +15,7 @@ from swm.interfaces.width import Need, Part, UnitGroup, WidthPruner
 from swm.progress import Silent
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
-from swm.scoring import READERS, input_statistics, layer_gradients, score_units, unit_group
+from swm.scoring import READERS, input_statistics, layer_gradients, loss_gradient, score_units, unit_group
 from swm.units import geometry
 from swm.view import ModelView
 
@@ -176,8 +176,11 @@ def test_a_layer_is_named_by_its_original_number(llama: ModelView, ids: Tensor) 
 
 
 def test_a_loss_that_is_not_finite_is_an_error(llama: ModelView, ids: Tensor) -> None:
+    recording = llama.record(ids)
     llama.model.get_parameter("model.norm.weight").data[0] = torch.nan
     with pytest.raises(ModelError, match="loss on the calibration text is not finite"):
+        loss_gradient(llama, recording, ids)
+    with pytest.raises(ModelError, match="next-token scores hold values that are not a number"):
         gradients(llama, ids)
 
 

@@ -16,6 +16,7 @@ from swm.allocation import best_units, default_rounding, round_units
 from swm.budget import Target
 from swm.depth import DepthEngine
 from swm.errors import BudgetError, FamilyError, RecipeError, at
+from swm.finite import check_finite
 from swm.fitting import silenced
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
@@ -217,6 +218,7 @@ class AllocateStage(Stage):
         hidden = recording.states[0]
         for position in range(max(wanted, default=-1) + 1):
             hidden, inputs = view.run_watched(recording, position, hidden, "mlp.down")
+            check_finite(hidden, f"the output of layer {view.numbers[position]} holds")
             if position in wanted:
                 key = (position, wanted[position])
                 whole = silenced(view, position, kept[key], RIDGE, inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
@@ -12,6 +13,7 @@ from torch import Tensor
 from swm.budget import ModelShape, Target
 from swm.depth import DepthEngine, seen_samples
 from swm.errors import BudgetError, PlanError, RecipeError, at
+from swm.finite import not_finite
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
@@ -157,6 +159,9 @@ class DepthStage(Stage):
             engine.use(self.merger)
             fits = self.merger.needs_activations
             fitted, similarity = engine.fitted(windows) if fits else ({}, engine.trial(windows))
+        if math.isnan(similarity):
+            merged = f"with the windows {' '.join(map(str, windows))} merged by '{self.merger.name}', there are"
+            raise not_finite(merged, view.dtype, "take another merger")
         steps = [self._step(view, window) for window in windows]
         facts = {
             **proposal.facts,

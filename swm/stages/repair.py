@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.errors import FamilyError, PlanError
+from swm.finite import check_finite
 from swm.interfaces.merger import State
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.observations import Observation
@@ -138,6 +139,7 @@ class _Repair:
             now = _applied(inputs, state, "attention.o", self.view.family.transposed)
             state = self._refit(position, "attention.o", state, inputs, attention - now, attention)
         output, inputs = self._run(position, "mlp.down", state)
+        check_finite(output, f"the output of layer {self.view.numbers[position]} holds")
         if "mlp.down" in self.settings.projections and self._adds(position, state, output, inputs):
             state = self._refit(position, "mlp.down", state, inputs, self.wanted - output, self.wanted)
             output = self.view.run_layer(self.records[0], position, self.hidden, state)
@@ -150,6 +152,7 @@ class _Repair:
             end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, "attention.o")
             if layer == self.view.numbers[position]:
                 given = _applied(inputs, self.dense.state(layer), "attention.o", self.dense.family.transposed)
+            check_finite(end, f"the output of layer {layer} of the original model holds")
             self.wanted = end
         self.reached = self.view.ends[position] + 1
         return given

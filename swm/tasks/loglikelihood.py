@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from swm.errors import ModelError
+from swm.finite import not_finite
 from swm.kept_states import kept_states
 from swm.progress import Task
 from swm.tasks.ledger import Ledger, Target, Targets
@@ -64,7 +65,7 @@ class LogLikelihood:
             groups = [*left, *(group for group in groups if not is_worth_packing(group))]
         self._run(groups, targets, ledger, task)
         if not ledger.totals.isfinite().all():
-            raise ModelError("the model's scores are not a number or infinite; tasks cannot be measured")
+            raise not_finite("tasks cannot be measured: the model's scores hold", self.model.dtype)
         return ledger.answers()
 
     def _pack(self, groups: Sequence[Group], targets: Targets, ledger: Ledger, task: Task) -> Sequence[Group]:

@@ -1,0 +1,41 @@
+"""Numbers that are none: told where they first appear, with what can be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from swm.errors import ModelError
+
+WIDER = {torch.float16: "float32 or dtype: bfloat16", torch.bfloat16: "float32"}
+
+
+def check_states(states: Sequence[Tensor], numbers: Sequence[int]) -> None:
+    """Raise ModelError for the first boundary whose hidden states `[samples, seq, hidden]` are not all finite.
+
+    `states[0]` enter the first layer, `states[i + 1]` leave the layer that the original model numbers `numbers[i]`.
+    """
+    for i, state in enumerate(states):
+        where = "what enters the first layer" if i == 0 else f"the output of layer {numbers[i - 1]}"
+        check_finite(state, f"{where} holds", state.dtype)
+
+
+def check_finite(values: Tensor, what: str, dtype: torch.dtype | None = None) -> None:
+    """Raise ModelError with `what` and the dtype that the model computes in unless all values are finite."""
+    if not torch.isfinite(values).all():
+        raise not_finite(what, values.dtype if dtype is None else dtype)
+
+
+def not_finite(
+    what: str, dtype: torch.dtype, otherwise: str = "the model's weights or its config are damaged"
+) -> ModelError:
+    """The error for `what`, such as `the output of layer 3 holds`, in a model of that dtype.
+
+    `otherwise` is said where there is no wider one.
+    """
+    wider = WIDER.get(dtype)
+    remedy = f"they may fit into dtype: {wider}" if wider else otherwise
+    name = str(dtype).removeprefix("torch.")
+    return ModelError(f"{what} values that are not a number or infinite in {name}; {remedy}")
