@@ -14,15 +14,16 @@ import torch
 
 from swm.config_file import complete_config
 from swm.errors import ModelError, brief
+from swm.gguf_rope import scaled_rope
 from swm.progress import Progress
 from swm.quiet import no_stderr, quiet_transformers
 from swm.scratch import clear_dead, scratch
 from swm.weights import check_taken, some
 
 # Part of the key of a conversion: folders of an older one may lack what is checked today.
-VERSION = 2
+VERSION = 3
 # Tables that hold no weights: they follow from the config.
-TABLES = ("attn_rot_embd", "rope_freqs", "rope_factors_long", "rope_factors_short")
+TABLES = ("attn_rot_embd", "rope_freqs")
 
 
 def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
@@ -35,7 +36,7 @@ def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
     folder = cache / "gguf" / f"{file.stem}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
     if folder.is_dir():
         return folder
-    tensors = read_header(file)
+    architecture, reader = read_header(file)
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,10 @@ def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         check_taken(file.name, model, found)
-        _check_left(file, tensors, model)
+        _check_left(file, architecture, [str(tensor.name) for tensor in reader.tensors], model)
+        rope = scaled_rope(reader, architecture, model.config)
+        if rope is not None:
+            model.config.rope_parameters = rope
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         complete_config(fresh / "config.json")
@@ -72,8 +76,8 @@ def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
     return folder
 
 
-def read_header(file: Path) -> tuple[str, list[str]]:
-    """The architecture and the tensors' names. Raises ModelError when the file ends before what its header says."""
+def read_header(file: Path) -> tuple[str, Any]:
+    """The architecture and gguf's reader of the file. Raises ModelError when it ends before what its header says."""
     from gguf import GGUFReader
 
     class Bounded(GGUFReader):
@@ -89,7 +93,7 @@ def read_header(file: Path) -> tuple[str, list[str]]:
         architecture = reader.fields.get("general.architecture")
         if architecture is None:
             raise ValueError("it does not name its architecture")
-        return str(bytes(architecture.parts[-1]), "utf-8"), [str(tensor.name) for tensor in reader.tensors]
+        return str(bytes(architecture.parts[-1]), "utf-8"), reader
 
 
 @contextmanager
@@ -103,9 +107,8 @@ def _readable(file: Path) -> Iterator[None]:
         raise ModelError(f"GGUF file {file} cannot be read: {type(error).__name__}: {brief(error)}") from error
 
 
-def _check_left(file: Path, tensors: tuple[str, list[str]], model: Any) -> None:
+def _check_left(file: Path, architecture: str, names: list[str], model: Any) -> None:
     """Raise ModelError for tensors that the model has no place for."""
-    architecture, names = tensors
     left = [name for name in names if not name.startswith(TABLES) and not _known(architecture, name, model)]
     if left:
         raise ModelError(

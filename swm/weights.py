@@ -47,7 +47,8 @@ def weight_files(name: str, folder: Path) -> list[Path]:
     pickled = sorted(file.name for pattern in PICKLES for file in folder.glob(pattern))
     if pickled:
         raise ModelError(
-            f"model '{name}' has its weights in {some(pickled)}: pickled weights can run code and are never read"
+            f"model {name} has no {'model' if others else '*'}.safetensors, its weights are in {some(pickled)}: "
+            "pickled weights can run code and are not read"
             f"{beside}. "
             'Convert them where that does no harm: python -c "import torch, safetensors.torch as s; '
             "w = torch.load('pytorch_model.bin', map_location='cpu', weights_only=True); "

@@ -22,7 +22,14 @@ from swm.testing import tiny_model
 from swm.testing.tiny import TOKENS
 
 
-def write(file: Path, drop: Iterable[str] = (), extra: Iterable[str] = (), layers: int | None = None) -> Path:
+def write(
+    file: Path,
+    drop: Iterable[str] = (),
+    extra: Iterable[str] = (),
+    layers: int | None = None,
+    rope: Any = None,
+    theta: float = 1e4,
+) -> Path:
     """A tiny Llama as GGUF, without some tensors, or with others besides, or with another number of layers told."""
     model = tiny_model("llama")
     config = model.config
@@ -34,7 +41,7 @@ def write(file: Path, drop: Iterable[str] = (), extra: Iterable[str] = (), layer
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_freq_base(theta)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("llama")
@@ -46,6 +53,11 @@ def write(file: Path, drop: Iterable[str] = (), extra: Iterable[str] = (), layer
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     tensors = {names.get_name(key, (".weight",)): value.numpy() for key, value in model.state_dict().items()}
     tensors.update({name: np.zeros((4, 4), dtype=np.float32) for name in extra})
+    if isinstance(rope, dict):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif rope is not None:
+        tensors["rope_freqs.weight"] = np.array(rope, dtype=np.float32)
     for name, value in tensors.items():
         if name not in drop:
             writer.add_tensor(str(name), value)
@@ -64,7 +76,7 @@ def refusal(file: Path, cache: Path) -> str:
 
 
 def test_a_whole_file_is_converted_once_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write(tmp_path / "whole.gguf", extra=["rope_freqs.weight"])
+    file = write(tmp_path / "whole.gguf", rope=[1.0] * 4)
     folder = convert_gguf(file, tmp_path / "cache", Silent())
     model: Any = load_model(ModelSource("whole", folder), device="cpu")
     assert model.model.norm.weight.equal(tiny_model("llama").model.norm.weight)
@@ -115,3 +127,31 @@ def test_a_header_with_wrong_numbers_neither_fills_the_memory_nor_ends_in_a_trac
 def test_a_conversion_is_kept_in_float32(tmp_path: Path) -> None:
     folder = convert_gguf(write(tmp_path / "whole.gguf"), tmp_path / "cache", Silent())
     assert load_model(ModelSource("whole", folder), device="cpu").dtype is torch.float32
+
+
+def rope_of(file: Path, cache: Path) -> Any:
+    model: Any = load_model(ModelSource(file.stem, convert_gguf(file, cache, Silent())), device="cpu")
+    return model.config.rope_parameters
+
+
+def test_the_table_of_llama_3_is_not_forgotten(tmp_path: Path) -> None:
+    # Wavelengths of 6, 167, 4443 and 118142 tokens: Llama 3 leaves the first two, and divides the last by its factor.
+    smooth = (8192 / 4442.9 - 1) / 3
+    file = write(tmp_path / "llama3.gguf", theta=500000.0, rope=[1.0, 1.0, 1 / ((1 - smooth) / 8 + smooth), 8.0])
+    found = rope_of(file, tmp_path / "cache")
+    assert (found["rope_type"], found["rope_theta"], found["factor"]) == ("llama3", 500000.0, 8.0)
+
+
+def test_a_scaling_in_the_header_is_not_forgotten(tmp_path: Path) -> None:
+    file = write(tmp_path / "linear.gguf", rope={"rope_type": "linear", "factor": 4.0})
+    found = rope_of(file, tmp_path / "cache")
+    assert found == {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("rope", "says"),
+    [([1.0, 1.0, 3.0, 8.0], "not those of Llama 3"), ({"rope_type": "longrope", "factor": 4.0}, "by 'longrope'")],
+    ids=["a table", "a type"],
+)
+def test_an_unknown_scaling_is_refused(tmp_path: Path, rope: Any, says: str) -> None:
+    assert says in refusal(write(tmp_path / "other.gguf", rope=rope), tmp_path / "cache")

@@ -31,7 +31,7 @@ RANKS = """
     manifest
     outputs
     lengths
-    budget families finite ranges windows yamlfile kept_states flatten summary processes vocabulary weights
+    budget families finite ranges windows yamlfile kept_states flatten summary processes vocabulary weights gguf_rope
     config_file devices generation
     interfaces.rebuild interfaces ridge textfile
     jsonrows

@@ -35,6 +35,7 @@ from swm.registry import Registry
 from swm.testing.expect import copies
 from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer
 from swm.view import ModelView
+from swm.weights import check_taken
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
 DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")
@@ -193,9 +194,13 @@ class Trial:
         with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=code).eval()
+                model, found = AutoModelForCausalLM.from_pretrained(
+                    folder, trust_remote_code=code, use_safetensors=True, output_loading_info=True
+                )
             except Exception as error:  # whatever a class raises for weights that do not fit
                 raise ModelError(f"{type(error).__name__}: {error}") from error
+        check_taken("saved", model, found)
+        return model.eval()
 
 
 def shape(view: ModelView) -> ModelShape:
