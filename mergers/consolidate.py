@@ -8,18 +8,19 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerWindow, State, WeightMerger
 from swm.mergers.parts import Norms, merge_parts, top
 
 
 @final
 @dataclass(frozen=True)
-class Consolidate(LayerMerger):
+class Consolidate(WeightMerger):
     """Collects the differences of the window's layers into its bottom layer.
 
     `formula: literal` is the papers' equation, `W = W_l + sum over j of (W_{l+j} - W_l)`. `formula: telescoped` is what
     both released codes compute: they subtract the running sum instead of `W_l`, so that the sum telescopes and
-    `W = W_h`, the top layer's projections (with the bottom layer's norms). They are equal for two layers only.
+    `W = W_h`, the top layer's projections (with the bottom layer's norms). They are equal for two layers only. The
+    released codes move weights alone, so `biases: bottom` goes with them.
 
     Sources: arXiv 2502.19159, Figure 2(b) and the released `merge_layers_return_model`; arXiv 2402.11187, equation 2.
     """
@@ -31,7 +32,7 @@ class Consolidate(LayerMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, top if self.formula == "telescoped" else literal, self.norms)
+        return merge_parts(window, top if self.formula == "telescoped" else literal, self.norms, self.biases)
 
 
 def literal(values: Sequence[Tensor]) -> Tensor:

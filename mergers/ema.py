@@ -9,13 +9,13 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 from torch import Tensor
 
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerWindow, State, WeightMerger
 from swm.mergers.parts import Norms, merge_parts
 
 
 @final
 @dataclass(frozen=True)
-class EMA(LayerMerger):
+class EMA(WeightMerger):
     """From the bottom up, `W = (1 - factor) W + factor W_i`.
 
     It is what the released SWM merge computes for a `weight_factor` between 0 (the bottom layer's projections) and 1
@@ -28,7 +28,7 @@ class EMA(LayerMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, self._moving, self.norms)
+        return merge_parts(window, self._moving, self.norms, self.biases)
 
     def _moving(self, values: Sequence[Tensor]) -> Tensor:
         result = values[0].clone()

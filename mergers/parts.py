@@ -32,17 +32,22 @@ def mean(values: Sequence[Tensor]) -> Tensor:
 _NORMS: dict[Norms, Combine] = {"bottom": bottom, "top": top, "mean": mean}
 
 
-def merge_parts(window: LayerWindow, projection: Combine, norms: Norms) -> State:
-    """Apply `projection` to the weights and biases of all projections, bottom first, and the policy to the norms.
+def merge_parts(
+    window: LayerWindow, projection: Combine, norms: Norms, biases: Literal["merged", "bottom"] | None = None
+) -> State:
+    """Apply `projection` to the weights and biases of all projections, bottom first, and the policies to the others.
 
     Arithmetic is in float32 at least; results keep the dtype. A function that picks a tensor returns that very
     tensor, so that nothing is copied.
     """
     states = window.states
-    return {
-        key: _combine([state[key] for state in states], _NORMS[norms] if is_norm(key) else projection)
-        for key in states[0]
-    }
+
+    def formula(key: str) -> Combine:
+        if is_norm(key):
+            return _NORMS[norms]
+        return bottom if biases == "bottom" and key.endswith(".bias") else projection
+
+    return {key: _combine([state[key] for state in states], formula(key)) for key in states[0]}
 
 
 def _combine(values: Sequence[Tensor], formula: Combine) -> Tensor:

@@ -9,13 +9,13 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerWindow, State, WeightMerger
 from swm.mergers.parts import Norms, merge_parts
 
 
 @final
 @dataclass(frozen=True)
-class Sum(LayerMerger):
+class Sum(WeightMerger):
     """`W = W_l + ... + W_h`: what the released SWM ablation calls average. It scales every projection and collapses."""
 
     name: ClassVar[str] = "sum"
@@ -23,7 +23,7 @@ class Sum(LayerMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, total, self.norms)
+        return merge_parts(window, total, self.norms, self.biases)
 
 
 def total(values: Sequence[Tensor]) -> Tensor:

@@ -24,7 +24,8 @@ class SlidingWindow(DepthPruner):
     stage's target is met: the highest threshold is searched at which the walk removes that many layers.
 
     `quirks: released` takes the decisions of the released code, which throws away a window that still passes when it
-    reaches layer 0 and has no budget (the target is then met as nearly as some threshold does). `quirks: fixed` merges
+    reaches layer 0 and has no budget (the target is then met as nearly as some threshold does), and whose merge leaves
+    the bottom layer's biases where they are. `quirks: fixed` merges
     that window, stops at the target, and never touches the first `protect_first` and last `protect_last` layers.
 
     `search: bisect` finds how far a window grows by doubling steps and bisection, in about twice the logarithm of its
@@ -48,6 +49,9 @@ class SlidingWindow(DepthPruner):
     def __post_init__(self) -> None:
         if self.quirks == "released" and (self.protect_first, self.protect_last) != (1, 1):
             raise ValueError("quirks: released has fixed protected layers; leave protect_first and protect_last out")
+
+    def is_released(self) -> bool:
+        return self.quirks == "released"
 
     def uses_target(self) -> bool:
         return self.threshold is None

@@ -138,7 +138,7 @@ def test_a_window_without_numbers_is_told_though_the_last_of_its_batch_has_some(
             return SimpleNamespace(logits=logits)
 
     rows = [torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])]
-    with pytest.raises(ModelError, match="perplexity cannot be measured: .* float32"):
+    with pytest.raises(ModelError, match=r"perplexity cannot be measured: .* float32"):
         perplexity(Once(), TokenWindows(rows, {}))
 
 

@@ -72,6 +72,10 @@ class DepthPruner(Strategy):
     def propose(self, context: DepthContext) -> DepthProposal:
         """The windows to merge."""
 
+    def is_released(self) -> bool:
+        """Whether the pruner does as the released code of its paper, quirks and all; its merger then does so too."""
+        return False
+
     def uses_target(self) -> bool:
         """Whether `target` decides how much goes; False when a parameter of the strategy does."""
         return True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -64,3 +64,25 @@ class LayerMerger(Strategy):
         `keep` is the pruner's opinion, see `LayerWindow`.
         """
         return "bottom"
+
+    def as_released(self) -> LayerMerger:
+        """The merger as the released code of its paper has it, for a depth pruner that is used as released."""
+        return self
+
+
+@dataclass(frozen=True)
+class WeightMerger(LayerMerger):
+    """A merger by one formula for all projections.
+
+    `biases: merged` takes it for their biases too, `bottom` keeps those of the bottom layer, as the released code does,
+    which moves weights only. Left out, it is `bottom` under a depth pruner that is used as released, else `merged`.
+    """
+
+    biases: Literal["merged", "bottom"] | None = field(default=None, kw_only=True)
+
+    def as_released(self) -> LayerMerger:
+        return replace(self, biases=self.biases or "bottom")
+
+    def spec(self) -> dict[str, Any]:
+        values = super().spec()
+        return {key: value for key, value in values.items() if key != "biases" or value is not None}

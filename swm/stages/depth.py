@@ -99,6 +99,9 @@ class DepthStage(Stage):
                 values["similarity"] = build("similarity", pruner.default_similarity)
             if values.get("merger") is None:
                 values["merger"] = build("merger", pruner.default_merger)
+            for key in ("merger", "search_merger"):
+                if pruner.is_released() and isinstance(values.get(key), LayerMerger):
+                    values[key] = values[key].as_released()
         return values
 
     def __post_init__(self) -> None:
