@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from swm.plan import Plan
     from swm.plugins import load_plugins
     from swm.progress import Progress, Task
+    from swm.provenance import code_of, own_code
     from swm.ranges import format_ranges
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
@@ -72,6 +73,8 @@ _HOME = {
     "RecoveryError": "swm.errors",
     "SwmError": "swm.errors",
     "at": "swm.errors",
+    "code_of": "swm.provenance",
+    "own_code": "swm.provenance",
     "unknown": "swm.errors",
     "ModelFamily": "swm.families",
     "hookimpl": "swm.hookspecs",
@@ -184,6 +187,7 @@ __all__ = [
     "Window",
     "at",
     "cache_folder",
+    "code_of",
     "compress",
     "features",
     "format_ranges",
@@ -192,6 +196,7 @@ __all__ = [
     "load_plugins",
     "load_recipe",
     "next_token_loss",
+    "own_code",
     "positions",
     "replace_projection",
     "replay",

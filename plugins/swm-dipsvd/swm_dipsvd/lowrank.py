@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 import swm
-from swm import FamilyError, ModelFamily, ModelShape, RecipeError, Setting, at, unknown
-from swm.provenance import code_of, own_code
+from swm import FamilyError, ModelFamily, ModelShape, RecipeError, Setting, at, code_of, own_code, unknown
 from swm_dipsvd.allocation import Allocation, AllocationContext, checked
 from swm_dipsvd.allocations.uniform import Uniform
 from swm_dipsvd.factor import FactorStep

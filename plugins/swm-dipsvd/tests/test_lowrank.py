@@ -94,10 +94,14 @@ def test_a_factored_folder_asks_for_trust(run: Run, tmp_path: Path) -> None:
         run({"lowrank": {"whitening": "none", "block_ratio": 0.2}}, model=tmp_path / "out")
 
 
-def test_a_plan_replays_to_the_same_model(run: Run, plugins: Plugins, tmp_path: Path, ids: Tensor) -> None:
+def test_a_plan_replays_to_the_same_model(
+    run: Run, plugins: Plugins, tmp_path: Path, ids: Tensor, llama_folder: Path
+) -> None:
     result = run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
     plan = read_plan(tmp_path / "out" / "plan.yaml", plugins.registry)
-    again = replay(plan, plugins, str(tmp_path / "again"), device="cpu", layout="factored", trust_remote_code=True)
+    # A plan names a folder by its last part only.
+    settings = {"model": str(llama_folder), "device": "cpu", "layout": "factored", "trust_remote_code": True}
+    again = replay(plan, plugins, str(tmp_path / "again"), **settings)  # type: ignore[arg-type]
     assert torch.equal(logits(again.model, ids), logits(result.model, ids))
     names = sorted(file.name for file in (tmp_path / "out").glob("*.safetensors"))
     for name in (name for name in names if name.startswith("model")):
