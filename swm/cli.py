@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -15,6 +17,7 @@ from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.options import say
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
+from swm.signals import exit_code, stoppable
 
 app = typer.Typer(
     name="swm",
@@ -35,14 +38,24 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Whatever process a library or a plugin starts, too.
     os.environ[SAFE_PATH] = "1"
-    try:
-        app()
-    except SwmError as error:
-        say(f"error: {error}", fg="red", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("interrupted; nothing was left half-written", fg="red", err=True)
-        sys.exit(130)
+    with stoppable() as stopping:
+        try:
+            app()
+        except BaseException as error:
+            # Whatever others make of it on its way here.
+            if stopping.number is not None:
+                _told_stop(stopping.number)
+            if not isinstance(error, SwmError):
+                raise
+            say(f"error: {error}", fg="red", err=True)
+            sys.exit(2)
+
+
+def _told_stop(number: int) -> NoReturn:
+    if os.environ.get("RANK", "0") == "0":
+        name = signal.Signals(number).name
+        say(f"stopped by {name}; nothing was left half-written, and what is saved is found again", fg="red", err=True)
+    sys.exit(exit_code(number))
 
 
 if __name__ == "__main__":

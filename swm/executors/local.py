@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +21,13 @@ from pydantic import Field
 from swm.children import safe_path
 from swm.errors import WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
+from swm.signals import end_when_told, exit_code, held_back, stoppable
 
 TRIES = 2
 DIED = "its process was killed, and so was the one that tried it again; most often the memory ran out"
+
+# How long a process has to clear what is half done, in seconds.
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,9 @@ class Local(Executor):
         pool = _Processes(work, self.workers, threads)
         try:
             yield pool
+        except BaseException:
+            pool.stop()
+            raise
         finally:
             pool.close()
 
@@ -61,6 +70,8 @@ class _Processes:
         self._threads = threads
         # A new process may be started from the thread that saw the old one die, and `safe_path` is for one at a time.
         self._starting = threading.Lock()
+        self._stopped = False
+        self._all: list[ProcessPoolExecutor] = []
         # None for a process that is still to be started.
         self._free: list[ProcessPoolExecutor | None] = [None] * slots
 
@@ -74,9 +85,12 @@ class _Processes:
         process = idle
         try:
             # The first job starts the process, and its locks one of Python's own that cleans up.
-            with self._starting, safe_path():
+            with self._starting, safe_path(), held_back():
+                if self._stopped:
+                    result.set_exception(WorkerDiedError("the study was stopped"))
+                    return
                 process = idle or self._process()
-                future = process.submit(self._work, job)
+                future = process.submit(_one, self._work, job)
         except BrokenProcessPool:  # it died after its last run
             self._lost(process, job, result, tries - 1, DIED)
         except OSError as error:
@@ -85,7 +99,9 @@ class _Processes:
             future.add_done_callback(partial(self._ended, process, job, result, tries))
 
     def _process(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (os.getpid(), self._threads))
+        process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin, (os.getpid(), self._threads))
+        self._all.append(process)
+        return process
 
     def _ended(
         self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int, future: Future[Row]
@@ -109,6 +125,19 @@ class _Processes:
         self._free.append(None)
         result.set_exception(WorkerDiedError(why))
 
+    def stop(self) -> None:
+        """End the processes whatever they do; they clear what is half done."""
+        with self._starting:
+            self._stopped = True
+        # Public only from Python 3.14 on.
+        workers = [worker for process in self._all for worker in (process._processes or {}).values()]
+        for worker in workers:
+            worker.terminate()
+        end = time.monotonic() + PATIENCE
+        for worker in workers:
+            worker.join(max(0.0, end - time.monotonic()))
+            worker.kill()
+
     def close(self) -> None:
         for process in self._free:
             if process is not None:
@@ -117,14 +146,29 @@ class _Processes:
 
 def _begin(parent: int, threads: int) -> None:
     """What a new process does first."""
+    end_when_told()
+    # Standard output is that of the study's own process.
+    sys.stdout = sys.stderr
     import torch
 
     torch.set_num_threads(threads)
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
+def _one(work: Callable[[Job], Row], job: Job) -> Row:
+    with stoppable() as stopping:
+        try:
+            return work(job)
+        except BaseException:
+            if stopping.number is not None:
+                os._exit(exit_code(stopping.number))
+            raise
+
+
 def _follow(parent: int) -> None:
     """End with the study: nobody would read the row, and the study may have been started anew."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
     os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -54,12 +55,16 @@ class Ray(Executor):
             return
         self._check_address()
         with TemporaryDirectory(prefix="swm-ray-") as empty:
+            handler = signal.getsignal(signal.SIGTERM)
             try:
                 # Ray puts the folder in which it is called on the path of all workers.
                 with safe_path(), chdir(empty):
                     ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise RecipeError(f"no Ray cluster at '{self.address}': {error}", ("executor", "address")) from None
+            if callable(handler):
+                # Ray has put its own in the place of the one that tells of it.
+                signal.signal(signal.SIGTERM, handler)
             try:
                 yield _Cluster(self, work)
             finally:
