@@ -18,6 +18,7 @@ from swm.commands.options import say
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
 from swm.signals import exit_code, stoppable
+from swm.streams import written_out
 
 app = typer.Typer(
     name="swm",
@@ -40,11 +41,16 @@ def main() -> None:
     os.environ[SAFE_PATH] = "1"
     with stoppable() as stopping:
         try:
-            app()
+            with written_out():
+                app()
         except BaseException as error:
             # Whatever others make of it on its way here.
             if stopping.number is not None:
                 _told_stop(stopping.number)
+            if isinstance(error, MemoryError):
+                hint = "use smaller batches, fewer samples, or a larger machine"
+                say(f"error: there is not enough memory for this; {hint}", fg="red", err=True)
+                sys.exit(1)
             if not isinstance(error, SwmError):
                 raise
             say(f"error: {error}", fg="red", err=True)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from swm import jsontext
 from swm.checkpoint import REPORT
-from swm.errors import RecipeError, nearest_file
+from swm.errors import RecipeError
 from swm.metrics import PERPLEXITY, SHARE, Metric, metric_of
 from swm.published import name_of
+from swm.report_types import ModelReport, RunReport
 from swm.summary import Measured, TaskResults, mean_name, mean_of
+from swm.typed import check, read_json
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,12 @@ def read_result(path: str | Path) -> Result:
     Raises RecipeError that names the file when there is none.
     """
     file = Path(path) / REPORT if Path(path).is_dir() else Path(path)
-    try:
-        data = jsontext.restored(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecipeError(f"{file} cannot be read: {error}.{nearest_file(file)}") from None
+    data = read_json(file, "report", RecipeError)
     if not isinstance(data, Mapping) or not {"perplexity", "tasks"} & data.keys():
         raise RecipeError(f"{file} holds neither a perplexity nor tasks: it is no report of swm with an evaluation")
     ran = "compressed" in data
-    perplexity, tasks = (data.get(name, {}) for name in ("perplexity", "tasks"))
+    check(RunReport if ran else ModelReport, data, str(file), RecipeError)
+    perplexity, tasks = (data.get(name) or {} for name in ("perplexity", "tasks"))
     return Result(
         Path(path).name if Path(path).is_dir() else file.stem,
         data["compressed"]["parameters"] if ran else None,

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Every module by its rank, the lowest first. A module imports only what stands on a line above its own; strategies,
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
-    children paths signals
+    children paths signals streams
     escapes jsontext published
     swm errors metrics progress quiet reload hookspecs source_code cache_place
     scratch presets
@@ -46,7 +46,8 @@ RANKS = """
     training_folder training_run
     training next_token
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
-    fitting modelling spending
+    fitting modelling spending typed
+    report_types
     depth
     export verification companions
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*

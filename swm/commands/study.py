@@ -62,12 +62,14 @@ def plan(
 ) -> None:
     """Show what a study would run, every recipe checked."""
     from swm.console import table
+    from swm.study.asked import check_asked
     from swm.study.cases import make_cases
     from swm.study.description import load_study
 
     loaded = load_study(study, set_, plugin)
     with loaded.placed():
         found = make_cases(loaded)
+        check_asked(loaded.study, [case.recipe for case in found.cases])
     cases = found.cases
     if as_json:
         print_json([{"id": case.id, "kind": case.kind, "name": case.name} for case in cases])

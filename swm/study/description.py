@@ -14,7 +14,7 @@ from pydantic import Field
 
 from swm import yamlfile
 from swm.construct import construct, fail
-from swm.errors import RecipeError, StudyError, SwmError, at, did_you_mean, listed, unknown
+from swm.errors import RecipeError, StudyError, SwmError, at, did_you_mean, listed, quoted, unknown
 from swm.interfaces.executor import Executor
 from swm.plugins import Plugins, load_plugins
 from swm.recipe import apply_override
@@ -218,7 +218,8 @@ def build_study(data: Mapping[str, Any], plugins: Plugins) -> Study:
 
 def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
     if not isinstance(entries, list):
-        fail(("figures",), f"found {entries!r}; figures is a list")
+        fail(("figures",), f"found {quoted(entries)}; figures is a list")
+    names: list[str] = []
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         path = ("figures", i)
@@ -235,7 +236,11 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
             what = "letters, digits, blanks and the signs . - _, no folder, at most 100"
             fail((*path, "name"), f"found {entry['name']!r}; a figure's name is that of its files: {what}")
         y = [entry["y"]] if isinstance(entry["y"], str) else entry["y"]
-        yield construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
+        figure = construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
+        if figure.name in names:
+            fail((*path, "name"), f"two figures are called '{figure.name}'")
+        names.append(figure.name)
+        yield figure
 
 
 def _is_file_name(name: str) -> bool:

@@ -17,6 +17,8 @@ from swm.interfaces.executor import Row
 from swm.outputs import place
 from swm.report import write_yaml
 from swm.scratch import clear_dead
+from swm.study.rows import JournalRow
+from swm.typed import check
 
 RUNS = "runs.jsonl"
 STUDY = "study.yaml"
@@ -43,12 +45,13 @@ class Journal:
             return
         except OSError as error:
             raise StudyError(f"{self.file} cannot be read: {error.strerror}") from None
-        for line in text.splitlines():
+        for number, line in enumerate(text.split("\n"), 1):
             try:
                 row = jsontext.restored(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict) and "id" in row:
+                check(JournalRow, row, f"{self.file}:{number}", StudyError)
                 yield row
 
     def add(self, row: Row) -> None:

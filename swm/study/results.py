@@ -50,6 +50,8 @@ def read_results(folder: str | Path) -> Results:
     if not (place / STUDY).is_file():
         raise StudyError(f"{place} has no {STUDY}, so it is no study's folder.{nearest_file(place)}")
     described, _ = yamlfile.read("study", place / STUDY)
+    if not isinstance(described, dict) or not isinstance(described.get("rank_by"), str | None):
+        raise StudyError(f"{place / STUDY} is not as a study left it; run the study again with the same --output")
     rows = Journal(place).rows()
     found = points(rows)
     rank_by = rank_key(found, described.get("rank_by"))

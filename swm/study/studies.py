@@ -12,6 +12,7 @@ from swm.interfaces.executor import Row
 from swm.interfaces.strategy import plain
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
+from swm.study.asked import check_asked
 from swm.study.cases import make_cases
 from swm.study.description import LoadedStudy, Study, load_study
 from swm.study.journal import open_journal
@@ -59,6 +60,7 @@ def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[...,
     if loaded.study.search is not None:
         return partial(run_search, ways=check_search(loaded))
     cases = make_cases(loaded)
+    check_asked(loaded.study, [case.recipe for case in cases.cases])
     for line in cases.left_out:
         note(f"baseline left out: {line}")
     return partial(run_listed, cases=cases)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import traceback
@@ -10,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm import jsontext
 from swm.cache_place import cache_folder
-from swm.errors import SwmError, at
+from swm.errors import StudyError, SwmError, at
 from swm.families import find_family
 from swm.interfaces.executor import Job, Row
 from swm.measuring import make_ruler
@@ -23,8 +21,11 @@ from swm.preparation import prepare
 from swm.progress import Silent
 from swm.recipe import Recipe, build_recipe
 from swm.report import write_json, write_yaml
+from swm.report_types import DenseReport
 from swm.scratch import clear_dead, scratch
 from swm.study.measures import items_of, measures_of, metrics_of
+from swm.study.rows import JournalRow
+from swm.typed import check, read_json
 from swm.view import ModelView
 
 ROW = "row.json"
@@ -35,7 +36,8 @@ def carry_out(job: Job) -> Row:
     """The row of a job: what was measured, or why not. What is on the disk already is not done again."""
     folder = Path(job["folder"]) / "runs" / job["id"]
     if (folder / ROW).is_file():
-        found: Row = jsontext.restored(json.loads((folder / ROW).read_text(encoding="utf-8")))
+        found: Row = read_json(folder / ROW, "row", StudyError)
+        check(JournalRow, found, str(folder / ROW), StudyError)
         return found
     start = time.perf_counter()
     row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
@@ -73,7 +75,8 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
     pipeline = CompressionPipeline(recipe, plugins, observations=cache() if job["cache"] else None)
     dense = Path(job["folder"]) / "runs" / job["dense"] / "report.json"
     if dense.is_file():
-        pipeline.dense = jsontext.restored(json.loads(dense.read_text(encoding="utf-8")))
+        pipeline.dense = read_json(dense, "report", StudyError)
+        check(DenseReport, pipeline.dense, str(dense), StudyError)
     result = pipeline.run()
     if not job["keep_models"]:
         # Without the tensors of a fit, which are as large as the model.

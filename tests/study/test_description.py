@@ -175,3 +175,25 @@ def test_a_folder_of_something_else_is_left_alone(write: Any, tmp_path: Path) ->
     with pytest.raises(SwmError, match="so it is no study's; choose another folder"):
         run_study(write(), tmp_path / "mine")
     assert [item.name for item in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"figures": [{"name": "../../x", "x": "layers", "y": "perplexity"}]},
+            r"figures.0.name: found .*\.\./x",
+        ),
+        ({"figures": [{"name": "a", "x": "layers", "y": "perplexity"}] * 2}, "figures.1.name: two figures"),
+        ({"figures": [{"name": "a", "x": "layer", "y": "perplexity"}]}, r"figures.0.x: unknown axis 'layer'.*'layers'"),
+        ({"figures": [{"name": "a", "x": "layers", "y": "accuracy"}]}, "figures.0.y: unknown axis 'accuracy'"),
+        ({"figures": [{"name": "a", "x": "layers", "y": "perplexity", "by": "merger"}]}, "figures.0.by: unknown axis"),
+        ({"rank_by": "perplexit"}, "rank_by: unknown measure 'perplexit'.*'perplexity'"),
+    ],
+)
+def test_figures_and_rankings_are_checked_before_the_first_run(
+    changes: dict[str, Any], message: str, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(SwmError, match=message):
+        run_study(write(**changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

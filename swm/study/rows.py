@@ -1,0 +1,40 @@
+"""What is read of a row of a study's journal."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from swm.typed import Record
+
+
+class JournalRow(Record):
+    """A run: who it is, and what was measured or why not."""
+
+    id: str
+    kind: Literal["dense", "run", "trivial", "baseline"]
+    name: str
+    state: Literal["done", "failed"]
+    group: str
+    axes: dict[str, Any]
+    seed: int
+    seconds: float | None
+    dense: str = ""
+    follows: str = ""
+    error: str | None = None
+    measures: dict[str, list[float | None]] | None = None
+    items: dict[str, str | list[float]] | None = None
+    protocols: dict[str, dict[str, Any]] | None = None
+    removed_layers: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> JournalRow:
+        found = {"measures": self.measures, "items": self.items, "protocols": self.protocols}
+        missing = [name for name, value in found.items() if value is None]
+        if self.state == "done" and missing:
+            raise ValueError(f"a run that is done needs {missing[0]}")
+        for name, pair in (self.measures or {}).items():
+            if len(pair) != 2 or pair[0] is None:
+                raise ValueError(f"measure '{name}' is a number and its standard error; found {pair}")
+        return self
