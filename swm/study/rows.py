@@ -27,6 +27,7 @@ class JournalRow(Record):
     items: dict[str, str | list[float]] | None = None
     protocols: dict[str, dict[str, Any]] | None = None
     removed_layers: list[int] | None = None
+    inputs: dict[str, str] | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> JournalRow:

@@ -17,6 +17,7 @@ from swm.interfaces.executor import Job, Pool, Row
 from swm.progress import Progress, Task
 from swm.study.cases import Case, CaseMaker, Cases, matched
 from swm.study.description import LoadedStudy
+from swm.study.inputs import content_of_inputs
 from swm.study.journal import Journal
 from swm.study.worker import carry_out
 
@@ -110,6 +111,7 @@ class Running:
         self._elsewhere: list[Case] = []
         self._done = 0
         self._failed: list[Row] = []
+        self._contents: dict[str, dict[str, str]] = {}
 
     def run(self) -> Tally:
         """Do what has not been done. A run that fails is written down and stops no other."""
@@ -133,7 +135,7 @@ class Running:
 
     def _begin(self, case: Case, task: Task) -> None:
         known = self._known.get(case.id)
-        if known is not None:
+        if known is not None and self._is_fresh(case, known):
             self._note(case, known, task)
             return
         lock = self.journal.claim(case.id)
@@ -141,16 +143,28 @@ class Running:
             self._elsewhere.append(case)
             return
         # Another process may have done it since the journal was read.
-        late = self._late(case.id)
+        late = self._late(case)
         if late is not None:
             lock.release()
             self._note(case, late, task)
             return
         self._running[self.pool.submit(self._job(case))] = case, lock
 
-    def _late(self, run: str) -> Row | None:
-        found = {row["id"]: row for row in self.journal.rows()}.get(run)
-        return found if found is not None and (found["state"] == "done" or not self.retry_failed) else None
+    def _late(self, case: Case) -> Row | None:
+        found = {row["id"]: row for row in self.journal.rows()}.get(case.id)
+        if found is None or (found["state"] != "done" and self.retry_failed) or not self._is_fresh(case, found):
+            return None
+        return found
+
+    def _is_fresh(self, case: Case, row: Row) -> bool:
+        """Whether the files that the run read are still those of now; rows of before do not say what they were."""
+        return row.get("inputs") in (None, self._inputs(case))
+
+    def _inputs(self, case: Case) -> dict[str, str]:
+        """The content of what a case reads, looked at once in a call: a study is of one state of its files."""
+        if case.id not in self._contents:
+            self._contents[case.id] = content_of_inputs(case.recipe)
+        return self._contents[case.id]
 
     def _job(self, case: Case) -> Job:
         study = self.loaded.study
@@ -159,6 +173,7 @@ class Running:
             "plugins": list(self.loaded.plugin_files),
             "keep_models": study.keep_models,
             "cache": study.cache,
+            "inputs": self._inputs(case),
         }
         return {**dataclasses.asdict(case), **about}
 
@@ -173,7 +188,7 @@ class Running:
             said = str(error) if isinstance(error, SwmError) else f"{type(error).__name__}: {error}"
             row = {**_about(case), "state": "failed", "error": said, "seconds": None}
         # What is measured is the same for all who ask; what it is called is this study's business.
-        row = {**row, **_about(case)}
+        row = {**row, **_about(case), "inputs": self._inputs(case)}
         self.journal.add(row)
         lock.release()
         self.tell(row)

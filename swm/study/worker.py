@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Mapping
@@ -35,9 +36,8 @@ LIMIT = "SWM_CACHE_GIB"
 def carry_out(job: Job) -> Row:
     """The row of a job: what was measured, or why not. What is on the disk already is not done again."""
     folder = Path(job["folder"]) / "runs" / job["id"]
-    if (folder / ROW).is_file():
-        found: Row = read_json(folder / ROW, "row", StudyError)
-        check(JournalRow, found, str(folder / ROW), StudyError)
+    found = _done(folder, job)
+    if found is not None:
         return found
     start = time.perf_counter()
     row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
@@ -50,8 +50,12 @@ def carry_out(job: Job) -> Row:
             output = {"output": str(fresh / "model")} if job["keep_models"] and job["kind"] != "dense" else {}
             recipe = build_recipe({**job["recipe"], **output}, plugins)
             row |= _dense(recipe, plugins, fresh) if job["kind"] == "dense" else _run(recipe, plugins, job, fresh)
+            row["inputs"] = job["inputs"]
             row["seconds"] = round(time.perf_counter() - start, 1)
             write_json(fresh / ROW, row)
+            if folder.exists():
+                # Its row told of other files than those of now.
+                shutil.rmtree(folder)
             fresh.rename(folder)
     except Exception as error:  # whatever happens in one run must not stop the others
         known = isinstance(error, SwmError)
@@ -60,6 +64,15 @@ def carry_out(job: Job) -> Row:
         if not known:
             row["traceback"] = traceback.format_exc()
     return row
+
+
+def _done(folder: Path, job: Job) -> Row | None:
+    """The row of a run that was done before on the same files; None when there is none."""
+    if not (folder / ROW).is_file():
+        return None
+    found: Row = read_json(folder / ROW, "row", StudyError)
+    check(JournalRow, found, str(folder / ROW), StudyError)
+    return found if found.get("inputs") in (None, job["inputs"]) else None
 
 
 def cache() -> ObservationCache:

@@ -86,6 +86,28 @@ def test_a_study_is_run_once_and_then_only_read(write: Any, tmp_path: Path, call
     assert [path.name for path in (tmp_path / "out" / "claims").iterdir() if path.stat().st_size] == []
 
 
+def test_a_text_that_was_edited_is_measured_anew(write: Any, tmp_path: Path, calls: list[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a little dog. " * 200)
+    perplexity = {"text": str(text), "seq_len": 64, "max_tokens": 512}
+    recipe = {"calibration": {"text": str(text), "samples": 2, "seq_len": 32}, "evaluate": {"perplexity": perplexity}}
+    file = write(recipe=recipe, baselines=False)
+    run_study(file, tmp_path / "out")
+    before = {row["name"]: row["measures"] for row in rows(tmp_path / "out")}
+    run_study(file, tmp_path / "out")
+    assert len(calls) == len(before) == 3
+    text.write_text("The sea was blue, and nobody was there to see it but a fish. " * 200)
+    tally, results = run_study(file, tmp_path / "out")
+    assert (tally.done, len(calls)) == (3, 6)
+    after = {row["name"]: row["measures"] for row in results.rows}
+    assert all(after[name]["perplexity"] != before[name]["perplexity"] for name in before)
+    # Nothing of the first text is left where a page or a table could find it.
+    kept = [json.loads(found.read_text()) for found in (tmp_path / "out" / "runs").glob("*/row.json")]
+    assert {row["name"]: row["measures"]["perplexity"] for row in kept} == {
+        n: m["perplexity"] for n, m in after.items()
+    }
+
+
 def test_the_original_is_measured_once(write: Any, tmp_path: Path) -> None:
     run_study(write(), tmp_path / "out")
     found = {row["name"]: row for row in rows(tmp_path / "out")}

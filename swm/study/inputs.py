@@ -1,0 +1,62 @@
+"""What lies on the disk and a run reads: its content, so that no row outlives the file that it was measured on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# Of a larger file its size, beginning and end count: hashing the weights of every run would take longer than the run.
+WHOLE = 64 * 2**20
+END = 2**20
+# What people say to a model is no path, whatever it looks like.
+SAID = "prompts"
+
+
+def content_of_inputs(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """A hash of every file and folder that a plain recipe names, by the name it has there.
+
+    Of a folder the files count that lie in it or one level below. What cannot be read is left out.
+    """
+    found = {}
+    for name in dict.fromkeys(_texts(recipe)):
+        try:
+            path = Path(name).expanduser()
+            if path.exists():
+                found[name] = _folder(path) if path.is_dir() else _file(path)
+        except (OSError, ValueError, RuntimeError):
+            continue
+    return found
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        if data and "\n" not in data:
+            yield data
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            if key != SAID:
+                yield from _texts(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from _texts(value)
+
+
+def _folder(folder: Path) -> str:
+    files = sorted(file for pattern in ("*", "*/*") for file in folder.glob(pattern) if file.is_file())
+    listed = [f"{file.relative_to(folder)} {_file(file)}" for file in files]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()[:16]
+
+
+def _file(file: Path) -> str:
+    size = file.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with file.open("rb") as stream:
+        if size <= WHOLE:
+            digest.update(stream.read())
+        else:
+            digest.update(stream.read(END))
+            stream.seek(-END, 2)
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]
