@@ -13,6 +13,7 @@ from swm.children import SAFE_PATH
 from swm.commands import cache, study
 from swm.commands.about import doctor, schema, strategies
 from swm.commands.author import new_plugin
+from swm.commands.command import Command
 from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.options import say
 from swm.commands.run import apply, compress, diff, plan
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (compress, plan, apply, diff, inspect, evaluate, compare, strategies, schema, doctor, new_plugin):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(study.app, name="study")
 app.add_typer(cache.app, name="cache")
 

@@ -23,6 +23,7 @@ from swm.budget import Target, achieved
 from swm.card import model_card
 from swm.errors import at
 from swm.export import export
+from swm.foreign import no_exit
 from swm.html_report import html_report
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
@@ -85,6 +86,7 @@ class CompressionPipeline:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
         return prepare(self.recipe, self.plugins, self.progress, self.overwrite, self.inputs)
 
+    @no_exit()
     def plan(self) -> Plan:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
         ready = self.prepare()
@@ -93,6 +95,7 @@ class CompressionPipeline:
         ready.original.forget_trainings()
         return plan
 
+    @no_exit()
     def run(self) -> RunResult:
         """The whole recipe. Of several processes, the first measures, saves and reports; the others help to train."""
         if not processes.is_first():

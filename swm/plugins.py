@@ -19,6 +19,7 @@ import pluggy
 
 from swm import hookspecs
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
+from swm.foreign import guarded
 from swm.registry import Registry
 from swm.source_code import code_hash
 
@@ -98,8 +99,10 @@ class Plugins:
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             del sys.modules[name]
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise PluginError(f"plugin file {path}: {type(error).__name__}: {error}") from error
         self._add(module, name, str(path))
         self.files.append(file)
@@ -113,6 +116,7 @@ class Plugins:
             api = _api(module, origin)
             self.manager.register(module, name)
             self._check_hooks(module, origin)
+            self._guard_hooks(module, origin)
             # Only the new plugin: the others have been asked already.
             others = [p for p in self.manager.get_plugins() if p is not module]
             caller = self.manager.subset_hook_caller("swm_register", others)
@@ -141,6 +145,14 @@ class Plugins:
                 raise PluginError(f"plugin {origin}: {unknown('hook', caller.name, known)}")
         if not callers and origin != BUILTIN_ORIGIN:
             raise PluginError(f"plugin {origin} has no hook: put @swm.hookimpl above one of {listed(known)}")
+
+    def _guard_hooks(self, module: ModuleType, origin: str) -> None:
+        """Let errors in the plugin's hooks name it. A wrapper around other hooks also sees theirs, and stays."""
+        for caller in self.manager.get_hookcallers(module) or []:
+            for hook in caller.get_hookimpls():
+                if hook.plugin is module and not (hook.hookwrapper or hook.wrapper):
+                    # pluggy has no place where an error is known together with its plugin.
+                    hook.function = guarded(hook.function, origin, caller.name)  # type: ignore[misc,unused-ignore]
 
 
 def _api(module: ModuleType, origin: str) -> int | None:
@@ -202,7 +214,9 @@ def _load_entry(plugins: Plugins, entry: importlib.metadata.EntryPoint) -> None:
     installed = [name for name in plugins.origins if name != BUILTIN_ORIGIN]
     try:
         module = entry.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         plugins.broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
         return
     try:

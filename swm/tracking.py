@@ -40,7 +40,7 @@ class Tracking:
                     self._runs[i] = tracker.start(parameters)
             except SwmError:
                 raise
-            except Exception as error:  # a tracker's library may raise anything
+            except (Exception, SystemExit) as error:  # a tracker's library may raise anything
                 message = f"tracker '{tracker.name}' cannot start: {_told(error)}"
                 raise RecipeError(message, ("trackers", i)) from error
 
@@ -83,7 +83,10 @@ class Tracking:
         for i, run in list(self._runs.items()):
             try:
                 call(run)
-            except Exception as error:  # a tracker's library may raise anything, and must not lose the run
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # whatever a tracker raises must not lose the run
                 del self._runs[i]
                 self._notes.append(
                     f"tracker '{self._trackers[i].name}' failed and was not called again: {_told(error)}"

@@ -26,6 +26,7 @@ RANKS = """
     children paths signals streams
     escapes jsontext published
     swm errors metrics progress quiet reload hookspecs source_code cache_place
+    foreign
     scratch presets
     writing
     manifest

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
+from swm.commands.command import Command
 from swm.commands.options import Json, out, print_json, say
 
 SCRATCH = "scratch"
 app = typer.Typer(no_args_is_help=True, help="What studies keep, so that nothing is observed twice.")
 
 
-@app.command()
+@app.command(cls=Command)
 def list(as_json: Json = False) -> None:
     """List the observations, the least recently used first, and the scratch folders of living and killed runs."""
     from swm.console import table
@@ -32,7 +33,7 @@ def list(as_json: Json = False) -> None:
     say(f"{len(entries)} in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
 
 
-@app.command()
+@app.command(cls=Command)
 def clear() -> None:
     """Remove all observations and what killed runs left; a folder that one of them had moved away comes back."""
     from swm.scratch import clear_all_dead

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swm import jsontext
+from swm.commands.command import stdout
 from swm.escapes import visible
 
 if TYPE_CHECKING:
@@ -55,14 +56,15 @@ def out() -> Console:
     """Standard output for tables."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=110)
+    stream = stdout()
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=110)
 
 
 def print_json(data: Any) -> None:
     """The result as JSON and nothing else on standard output."""
-    typer.echo(jsontext.dumps(data, indent=2))
+    typer.echo(jsontext.dumps(data, indent=2), file=stdout())
 
 
 def say(text: object, *, fg: str | None = None, err: bool = False) -> None:
     """A line for people, in which nothing acts on the terminal."""
-    typer.secho(visible(text), fg=fg, err=err)
+    typer.secho(visible(text), None if err else stdout(), fg=fg, err=err)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swm.commands.command import stdout
 from swm.commands.options import (
     Json,
     Overwrite,
@@ -181,7 +182,7 @@ def _show_plan(made: Plan, output: Path | None) -> None:
     from swm import yamlfile
 
     if output is None:
-        typer.echo(yamlfile.dump(made.to_data()), nl=False)
+        typer.echo(yamlfile.dump(made.to_data()), stdout(), nl=False)
         return
     for line in made.lines():
         say(line)

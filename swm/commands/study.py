@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swm.commands.command import Command
 from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, say, warn_broken
 from swm.metrics import number
 
@@ -20,7 +21,7 @@ StudyFile = Annotated[Path, typer.Argument(metavar="STUDY", help="A study in YAM
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's output folder.", show_default=False)]
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
     study: StudyFile,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder of its results.")] = None,
@@ -53,7 +54,7 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def plan(
     study: StudyFile,
     set_: Set = [],  # noqa: B006
@@ -79,7 +80,7 @@ def plan(
         _note(f"baseline left out: {line}")
 
 
-@app.command()
+@app.command(cls=Command)
 def show(folder: Folder, as_json: Json = False) -> None:
     """Show the results so far, and write the tables, the figures and study.html anew."""
     from swm.study.results import read_results, write_results
@@ -89,7 +90,7 @@ def show(folder: Folder, as_json: Json = False) -> None:
     _show(results, False, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     one: Folder,
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another one.", show_default=False)],
@@ -107,7 +108,7 @@ def compare(
     out().print(table(f"by {found['rank_by']}", ["removed", str(one), str(other), "verdict"], rows))
 
 
-@app.command()
+@app.command(cls=Command)
 def presets() -> None:
     """List the ready-made studies."""
     from swm.study.description import presets

@@ -57,7 +57,7 @@ def carry_out(job: Job) -> Row:
                 # Its row told of other files than those of now.
                 shutil.rmtree(folder)
             fresh.rename(folder)
-    except Exception as error:  # whatever happens in one run must not stop the others
+    except (Exception, SystemExit) as error:  # whatever happens in one run must not stop the others
         known = isinstance(error, SwmError)
         said = str(error) if known else f"{type(error).__name__}: {error}"
         row |= {"state": "failed", "error": said, "seconds": round(time.perf_counter() - start, 1)}

@@ -18,6 +18,7 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.pipeline import CompressionPipeline
 from swm.progress import Silent, Task
 from swm.recovery.full import Full
+from swm.signals import Stopped
 from swm.training_folder import claimed, forget
 from swm.training_state import states
 
@@ -64,7 +65,7 @@ def kept(cache: Path) -> list[Path]:
         ("swm.measuring.Ruler.measure", KeyboardInterrupt()),
         ("swm.pipeline.checkpoint.save", CheckpointError("the saved model is not the one in memory")),
         ("swm.pipeline.checkpoint.verify", OSError(28, "No space left on device")),
-        ("swm.checkpoint.into_place", SystemExit(143)),
+        ("swm.checkpoint.into_place", Stopped("SIGTERM")),
     ],
 )
 @pytest.mark.parametrize("more", [{}, {"held_out": 1, "evaluate_every": 2}], ids=["last weights", "best weights"])
