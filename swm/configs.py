@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from swm.budget import ModelShape
-from swm.errors import FamilyError, ModelError, brief, listed
+from swm.errors import FamilyError, ModelError, brief, listed, quoted
 from swm.families import ModelFamily, find_family
 from swm.locating import ModelSource
 from swm.quiet import quiet_transformers
@@ -29,6 +29,8 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoConfig
 
+    if trust_remote_code:
+        _check_own_code(source)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
@@ -43,6 +45,18 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
         config.tie_word_embeddings = False
     correct_ids(config, rows_of(config))
     return config
+
+
+def _check_own_code(source: ModelSource) -> None:
+    """Raise ModelError where files of the model name code of another repository, which nobody looked at."""
+    for name in ("config.json", "tokenizer_config.json", "generation_config.json"):
+        for value in (_read(source.folder / name).get("auto_map") or {}).values():
+            for named in value if isinstance(value, list) else [value]:
+                if "--" in str(named):
+                    raise ModelError(
+                        f"{name} of model '{source.name}' names code of another repository ({quoted(named)}); only "
+                        "code in the model's own folder is run. Put the code there and name it without 'owner/name--'"
+                    )
 
 
 def cause(error: BaseException) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from swm import yamlfile
 from swm.construct import construct
-from swm.errors import PlanError, RecipeError, brief, listed
+from swm.errors import PlanError, RecipeError, listed
+from swm.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.interfaces.stage import Step
 from swm.published import published
 from swm.ranges import format_ranges
@@ -21,6 +22,7 @@ from swm.view import ModelView
 from swm.writing import whole, write_text
 
 VERSION = 1
+FITTED = "fitted_sha256"
 TENSORS = ".fitted.safetensors"
 # In bytes: a plan may name every second channel of a large model.
 LONGEST = 2**28
@@ -50,6 +52,8 @@ class Plan:
     stages: Sequence[PlannedStage]
     calibration: Mapping[str, Any]
     seed: int
+    notes: Sequence[str] = ()
+    """What could not be checked when it was read."""
 
     def to_data(self) -> dict[str, Any]:
         """Plain data in the order of the file."""
@@ -67,6 +71,7 @@ class Plan:
                 }
                 for stage in self.stages
             ],
+            **({FITTED: fitted_hash(self.fitted())} if any(stage.tensors for stage in self.stages) else {}),
         }
 
     def lines(self) -> list[str]:
@@ -85,12 +90,7 @@ class Plan:
 
     def fitted(self) -> dict[str, Tensor]:
         """Fitted tensors by `stage.step.parameter`; empty for plans that need none."""
-        return {
-            f"{s}.{i}.{key}": value.contiguous()
-            for s, stage in enumerate(self.stages)
-            for i, tensors in stage.tensors.items()
-            for key, value in tensors.items()
-        }
+        return flat({s: stage.tensors for s, stage in enumerate(self.stages)})
 
     def published(self, known: Collection[str] = ()) -> Plan:
         """The plan without absolute paths, also where the `known` ones stand inside of sentences."""
@@ -131,14 +131,17 @@ def read_plan(file: Path, registry: Registry) -> Plan:
         raise PlanError(f"{file} is not a plan: it has no swm_plan")
     if data["swm_plan"] != VERSION:
         raise PlanError(f"{file} has plan version {data['swm_plan']!r}; this swm reads {VERSION}")
-    fitted = _read_tensors(file.with_suffix(TENSORS))
+    beside = file.with_suffix(TENSORS)
+    fitted = read_fitted(beside)
     try:
         plan = _checked(_PlanFile, data, registry, ())
         _checked(_Original, plan.model, registry, ("model",))
         stages = [_read_stage(entry, registry, fitted.get(s, {}), s) for s, entry in enumerate(plan.stages)]
     except RecipeError as error:
         raise PlanError(error.message, error.path, f"{file}:{yamlfile.line_of(error.path, lines)}") from None
-    return Plan(plan.model, stages, plan.calibration, plan.seed)
+    read = Plan(plan.model, stages, plan.calibration, plan.seed)
+    steps = {(s, i) for s, stage in enumerate(stages) for i in range(len(stage.steps))}
+    return replace(read, notes=check_fitted(fitted, steps, plan.fitted_sha256, beside))
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class _PlanFile:
     stages: list[Any]
     calibration: dict[str, Any]
     seed: int
+    fitted_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -190,21 +194,6 @@ def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> S
     step = registry.build_named("step", name, parameters, (*path, name))
     assert isinstance(step, Step)
     return step
-
-
-def _read_tensors(file: Path) -> dict[int, dict[int, dict[str, Tensor]]]:
-    if not file.is_file():
-        return {}
-    from safetensors.torch import load_file
-
-    fitted: dict[int, dict[int, dict[str, Tensor]]] = {}
-    try:
-        for name, value in load_file(file).items():
-            stage, step, key = name.split(".", 2)
-            fitted.setdefault(int(stage), {}).setdefault(int(step), {})[key] = value
-    except (SafetensorError, OSError, ValueError) as error:
-        raise PlanError(f"the plan's tensors {file} cannot be read: {brief(error)}") from error
-    return fitted
 
 
 def diff_plans(old: Plan, new: Plan) -> list[str]:

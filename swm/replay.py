@@ -23,6 +23,7 @@ from swm.plan import Plan
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.published import published
+from swm.rehearsal import apply_plan, rehearse
 from swm.report import environment, shape_now, write_json
 from swm.units import widths
 from swm.view import ModelView
@@ -68,8 +69,11 @@ def replay(
         )
     check_apart(target, source.folder)
     check_companions(source.folder)
-    shape = models.shape_of(config, plugins.registry.families, trust_remote_code)
-    models.check_memory(shape, plan.model["dtype"], config, device)
+    empty = models.empty_view(config, plugins.registry.families, trust_remote_code)
+    models.check_memory(shape_now(empty), plan.model["dtype"], config, device)
+    empty.model.to(getattr(torch, plan.model["dtype"]))
+    rehearse(plan, empty)
+    config = models.load_config(source, trust_remote_code)
     tokenizer = models.load_tokenizer(source, trust_remote_code, config)
     loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
     view = ModelView(loaded, family)
@@ -81,8 +85,7 @@ def replay(
             f"'{source.name}' has fingerprint {fingerprint[:12]}, "
             f"the plan was made for {plan.model['fingerprint'][:12]}"
         )
-    for stage in plan.stages:
-        stage.apply(view)
+    apply_plan(plan, view)
     after = shape_now(view)
     report: dict[str, Any] = {
         "swm": swm.__version__,
@@ -93,12 +96,12 @@ def replay(
         "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
         "compressed": {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)},
         "achieved": achieved(before, before, after),
-        "notes": models.corrections(source, config),
+        "notes": [*plan.notes, *models.corrections(source, config)],
     }
 
     def extras(folder: Path, verification: dict[str, Any]) -> None:
         report["verification"] = verification
-        report["notes"] = verification.pop("left_out", [])
+        report["notes"] += verification.pop("left_out", [])
         known = [str(source.folder.absolute())]
         told, shown = plan.published(known), published(report, known)
         told.write(folder / "plan.yaml")

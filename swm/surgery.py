@@ -130,6 +130,7 @@ def keep_units(
     check_plain(view, position)
     own = view.state(position)
     check_units(geometry(view, position), part, units)
+    _check_biases(view, position, part, biases or {})
     added = [key for key in biases or {} if key not in own]
     if added:
         # The config switch gives these biases to every layer.
@@ -143,6 +144,21 @@ def keep_units(
     after = geometry(view, position)
     if after.units(part) != len(units) or not _fits(view, position, part, after):
         raise PlanError(f"layer {view.numbers[position]}: the {part} cut did not give {len(units)} units everywhere")
+
+
+def _check_biases(view: ModelView, position: int, part: Part, biases: Mapping[str, Tensor]) -> None:
+    """Raise PlanError for what is no bias of the part's block, or of another width than its projection writes."""
+    layer, projections = view.layers[position], view.family.projections
+    for key, value in biases.items():
+        role, _, kind = key.rpartition(".")
+        if kind != "bias" or role not in projections or not role.startswith(f"{block(part)}."):
+            raise PlanError(f"layer {view.numbers[position]}: '{key}' is no bias of its {block(part)} projections")
+        wanted = features(layer.get_submodule(projections[role]))[1]
+        reads = role in ("attention.o", "mlp.down")
+        if value.dim() != 1 or (reads and len(value) != wanted):
+            raise PlanError(
+                f"layer {view.numbers[position]}: {key} is {tuple(value.shape)}; its projection writes {wanted} values"
+            )
 
 
 def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:

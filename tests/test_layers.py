@@ -31,7 +31,7 @@ RANKS = """
     writing
     manifest
     outputs
-    lengths
+    lengths fitted
     budget families finite ranges windows yamlfile kept_states flatten summary processes vocabulary weights gguf_rope
     config_file devices generation
     interfaces.rebuild interfaces ridge textfile
@@ -68,6 +68,7 @@ RANKS = """
     inspection_files
     evaluation preparation
     pipeline
+    rehearsal
     replay
     study.*
     schema

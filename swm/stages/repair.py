@@ -47,6 +47,9 @@ class RefitStep(Step):
         position = view.numbers.index(self.layer)
         check_plain(view, position)
         own = view.state(position)
+        foreign = [key for key in tensors if key.rpartition(".")[0] != self.projection]
+        if foreign:
+            raise PlanError(f"step refits {self.projection} of layer {self.layer}; the tensors hold {foreign[0]}")
         for key, value in tensors.items():
             if key not in own or own[key].shape != value.shape:
                 shape = tuple(own[key].shape) if key in own else "none"
