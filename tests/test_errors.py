@@ -106,7 +106,7 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "calibration of nothing": (
         "calibration: {text: python-docs, samples: 3, seq_len: 16}",
         "calibration:",
-        ("recipe.yaml:3: calibration:", "found None", "bos, samples, seq_len, text"),
+        ("recipe.yaml:3: calibration:", "found None", "bos, samples, sampling, seq_len, text"),
     ),
     "unknown bos": ("samples: 3", "bos: on, samples: 3", ("calibration.bos:", "found 'on'", "'auto', 'yes' or 'no'")),
     "evaluation without text": (OUTPUT, "evaluate: {perplexity: {seq_len: 16}}", ("perplexity needs text",)),
@@ -525,7 +525,7 @@ def plan(model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     file.write_text(replaced(RECIPE, "pruner: sliding-window", "pruner: last, merger: consolidate"))
     recipe, plugins = load_recipe(file, [f"model={model}", "output=null"])
     CompressionPipeline(recipe, plugins).plan().write(file)
-    return file.read_text().replace(str(model), "model")
+    return replaced(file.read_text(), f"source: {model.name}", "source: model")
 
 
 @pytest.fixture
