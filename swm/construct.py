@@ -41,7 +41,7 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
             allowed = listed(fields)
             fail(
                 (*path, str(key)),
-                f"unknown parameter '{key}' of {who}; allowed: {allowed}.{did_you_mean(key, fields)}",
+                f"unknown parameter {quoted(str(key))} of {who}; allowed: {allowed}.{did_you_mean(key, fields)}",
             )
     ready = dict(values)
     for name, value in values.items():
@@ -55,7 +55,7 @@ def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path =
             if isinstance(value, nested):
                 value = {key: item for key, item in vars(value).items() if item is not None}
             if not isinstance(value, dict):
-                fail((*path, name), f"found {value!r}; {name} is a mapping with {listed(_names(nested))}")
+                fail((*path, name), f"found {quoted(value)}; {name} is a mapping with {listed(_names(nested))}")
             ready[name] = construct(nested, value, build, (*path, name))
     complete = getattr(cls, "complete", None)
     if complete is not None:

@@ -37,7 +37,7 @@ def pick_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ModelError(f"device '{device}' cannot be used: {brief(error)}") from None
     if chosen.type == "meta":
         raise ModelError("device 'meta' cannot be used: it holds no numbers")

@@ -118,7 +118,7 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     """The sentence for a name that is not among the allowed ones."""
     allowed = list(allowed)
-    return f"unknown {what} '{name}'; allowed: {listed(allowed)}.{did_you_mean(str(name), allowed)}"
+    return f"unknown {what} {quoted(name)}; allowed: {listed(allowed)}.{did_you_mean(str(name), allowed)}"
 
 
 def nearest_file(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from swm.cache_place import cache_folder
 from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
 from swm.gguf_file import convert_gguf
 from swm.interfaces.provider import ModelProvider
-from swm.paths import expanded
+from swm.paths import expanded, is_file, is_folder
 from swm.progress import Progress
 from swm.registry import Registry
 from swm.weights import check_folder
@@ -38,9 +38,9 @@ def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
         path = provider.locate()
     else:
         path = expanded(name)
-        if not path.exists():
+        if not is_file(path) and not is_folder(path):
             path = _download(name, registry)
-    if path.is_file():
+    if is_file(path):
         if path.suffix != ".gguf":
             raise ModelError(f"model {name} is a file; allowed: a folder, a .gguf file, a hub id, a registered name")
         return ModelSource(name, convert_gguf(path, cache_folder(), progress))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -11,3 +13,20 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; for a name that no file can have, too."""
+    return _asked(os.path.isfile, path)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; for a name that no folder can have, too."""
+    return _asked(os.path.isdir, path)
+
+
+def _asked(question: Callable[[Path], bool], path: str | Path) -> bool:
+    try:
+        return question(expanded(path))
+    except (OSError, ValueError):
+        return False

@@ -20,6 +20,7 @@ import pluggy
 from swm import hookspecs
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
 from swm.foreign import guarded
+from swm.paths import is_file
 from swm.registry import Registry
 from swm.source_code import code_hash
 
@@ -86,7 +87,7 @@ class Plugins:
     def load_file(self, path: str | Path) -> None:
         """Load one Python file as a plugin. Raises PluginError with the file and the cause."""
         file = Path(path).resolve()
-        if not file.is_file():
+        if not is_file(file):
             raise PluginError(f"plugin file {path} does not exist.{nearest_file(path)}")
         name = f"swm_plugin_{file.stem}_{abs(hash(file)):x}"
         if self.manager.has_plugin(name):

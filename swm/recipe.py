@@ -15,7 +15,7 @@ from swm import yamlfile
 from swm.budget import Budget
 from swm.calibration import Bos, Sampling
 from swm.construct import construct, fail
-from swm.errors import RecipeError, SwmError, at, did_you_mean, listed
+from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, quoted
 from swm.export import Layout
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
@@ -179,7 +179,7 @@ def _check_targets(recipe: Recipe) -> None:
 def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:
     known = plugins.registry.names("stage")
     if not isinstance(value, list | tuple) or not value:
-        fail(("stages",), f"found {value!r}; stages is a list of one or more of {listed(known)}")
+        fail(("stages",), f"found {quoted(value)}; stages is a list of one or more of {listed(known)}")
     stages: list[Stage] = []
     for i, entry in enumerate(value):
         path = ("stages", i)
@@ -187,18 +187,18 @@ def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:
             built = plugins.registry.build("stage", entry, path)
         else:
             if not isinstance(entry, Mapping) or len(entry) != 1:
-                fail(path, f"found {entry!r}; a stage is one key, its kind: {listed(known)}")
+                fail(path, f"found {quoted(entry)}; a stage is one key, its kind: {listed(known)}")
             [(kind, parameters)] = entry.items()
             if kind not in known:
                 fail(
                     (*path, str(kind)),
-                    f"unknown stage '{kind}'; known: {listed(known)}.{did_you_mean(kind, known)}",
+                    f"unknown stage {quoted(kind)}; known: {listed(known)}.{did_you_mean(kind, known)}",
                 )
             holds = getattr(plugins.registry.strategy("stage", kind), "holds", "")
             if holds:
                 parameters = {holds: plugins.registry.build(holds, plain(parameters), (*path, kind))}
             if not isinstance(parameters, Mapping):
-                fail((*path, kind), f"found {parameters!r}; '{kind}' is a mapping of its parameters")
+                fail((*path, kind), f"found {quoted(parameters)}; '{kind}' is a mapping of its parameters")
             built = plugins.registry.build_named("stage", kind, dict(parameters), (*path, kind))
         assert isinstance(built, Stage)
         stages.append(built)
@@ -217,7 +217,7 @@ def load_recipe(
     try:
         named = data.get("plugins") or []
         if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
-            fail(("plugins",), f"found {named!r}; plugins is a list of Python files")
+            fail(("plugins",), f"found {quoted(named)}; plugins is a list of Python files")
         plugins = load_plugins()
         for i, item in enumerate(named):
             with at("plugins", i):

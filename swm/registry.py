@@ -8,7 +8,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from swm.construct import check_fields, construct, fail
-from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed
+from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed, quoted
 from swm.families import ModelFamily
 from swm.interfaces.strategy import Strategy
 
@@ -159,7 +159,7 @@ class Registry:
         if not isinstance(value, dict):
             fail(
                 path,
-                f"found {value!r}; a {kind} is a name or a mapping with name; known: {listed(self.names(kind))}",
+                f"found {quoted(value)}; a {kind} is a name or a mapping with name; known: {listed(self.names(kind))}",
             )
         if "name" not in value:
             fail(path, f"a {kind} needs a name; known: {listed(self.names(kind))}")
@@ -183,7 +183,9 @@ class Registry:
         entry = self._entries.get(kind, {}).get(name) if isinstance(name, str) else None
         if entry is None:
             known = self.names(kind)
-            raise RecipeError(f"unknown {kind} '{name}'; known: {listed(known)}.{did_you_mean(str(name), known)}", path)
+            raise RecipeError(
+                f"unknown {kind} {quoted(name)}; known: {listed(known)}.{did_you_mean(str(name), known)}", path
+            )
         built = construct(entry.strategy, parameters, self.build, path)
         assert isinstance(built, Strategy)
         return built

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from swm.errors import TextError, nearest_file
-from swm.paths import expanded
+from swm.paths import expanded, is_file, is_folder
 
 BLOCK = 1 << 20
 PARQUET = b"PAR1"
@@ -46,9 +46,9 @@ _MARKS = {
 def check_file(path: str, what: str = "text file") -> Path:
     """The file. Raises TextError when there is none."""
     file = expanded(path)
-    if file.is_dir():
+    if is_folder(file):
         raise TextError(f"{what} {path} is a folder")
-    if not file.is_file():
+    if not is_file(file):
         raise TextError(f"{what} {path} does not exist.{nearest_file(path)}")
     return file
 

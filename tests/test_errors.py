@@ -222,6 +222,10 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "plugin that is not there": (OUTPUT, "plugins: [recipe.py]", ("recipe.yaml:6: plugins.0:", "mean 'recipe.yaml'?")),
     "text of a user that is not there": (TEXT, "text: ~nosuchuser/a.txt", ("recipe.yaml:3:", "does not exist")),
     "model of a user that is not there": (MODEL, "model: ~nosuchuser/m", ("recipe.yaml:1: model:", "~nosuchuser")),
+    "model of a name that no file has": (MODEL, f"model: {'x' * 300}", ("recipe.yaml:1: model:", "no folder")),
+    "text of a name that no file has": (TEXT, f"text: ./{'x' * 300}", ("calibration.text:", "does not exist")),
+    "name of two lines": (TEXT, 'text: "a\\nb"', ("recipe.yaml:3: calibration.text: unknown text 'a\\nb'",)),
+    "device of a backend that nobody made": (OUTPUT, "device: privateuseone", ("device:", "cannot be used")),
     "character that no name has": (TEXT, 'text: "./a\\0.txt"', ("calibration.text.path:", "U+0000")),
     "number of 400 digits": ("layers: 2", f"layers: {10**400}", ("target.layers:", "63 bits")),
     "prompt and answer longer than the model takes": (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import RecipeError, did_you_mean, listed, nearest_file
+from swm.paths import is_folder
 from swm.tasks.harness import quiet_harness
 from swm.tasks.protocol import TaskProtocol
 from swm.tasks.stock import PRESET, SEVEN, harness
@@ -67,7 +68,7 @@ def _check_plain(protocol: TaskProtocol) -> None:
     if not protocol.tasks:
         raise RecipeError(f"found no task; allowed: {_allowed(())}", ("tasks",))
     for i, (given, folder) in enumerate(zip(protocol.include_path, protocol.folders(), strict=True)):
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise RecipeError(f"found '{given}'; there is no such folder.{nearest_file(folder)}", ("include_path", i))
 
 

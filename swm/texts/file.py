@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, final
 
 from swm.interfaces.text import Purpose, TextSource
+from swm.paths import is_file
 from swm.textfile import PACKED_SUFFIXES, blocks, check_file
 from swm.textrows import ROW_SUFFIXES, rows
 from swm.texts.fields import text_of
@@ -37,7 +37,7 @@ class FileText(TextSource):
         if not isinstance(value, str):
             return None
         looks_like_one = value.endswith(SUFFIXES) or value.startswith(("/", "./", "../", "~"))
-        return {"path": value} if looks_like_one or Path(value).is_file() else None
+        return {"path": value} if looks_like_one or is_file(value) else None
 
     def title(self) -> str:
         return self.path
