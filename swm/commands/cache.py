@@ -1,6 +1,8 @@
-"""The commands of `swm cache`: what studies keep of their observations."""
+"""The commands of `swm cache`: what is kept so that it need not be made again."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
@@ -8,36 +10,49 @@ from swm.commands.command import Command
 from swm.commands.options import Json, out, print_json, say
 
 SCRATCH = "scratch"
-app = typer.Typer(no_args_is_help=True, help="What studies keep, so that nothing is observed twice.")
+Everything = Annotated[
+    bool,
+    typer.Option(
+        "--all", help="Trainings and searches that could go on, converted models and texts that a model wrote too."
+    ),
+]
+app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is made twice.")
 
 
 @app.command(cls=Command)
 def list(as_json: Json = False) -> None:
-    """List the observations, the least recently used first, and the scratch folders of living and killed runs."""
+    """List observations, trainings to go on with, conversions, texts, and scratch folders of living and killed runs."""
     from swm.console import table
     from swm.html_format import size
+    from swm.kept import kept
     from swm.scratch import everywhere, size_of
     from swm.study.worker import cache
 
     found = cache()
     entries = found.entries()
+    others = kept()
     left = [(folder, size_of(folder), alive) for folder, alive in everywhere()]
     if as_json:
-        kept = [{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries]
+        observed = [{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries]
+        made = [{"path": str(e.path), "about": {"what": e.what}, "bytes": e.size, "used": e.changed} for e in others]
         about = [{"path": str(f), "about": {"what": SCRATCH}, "bytes": n, "alive": alive} for f, n, alive in left]
-        print_json([*kept, *about])
+        print_json([*observed, *made, *about])
         return
     rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
+    rows += [[e.what, "", size(e.size), e.path.name] for e in others]
     rows += [[SCRATCH, "in use" if alive else "of a dead run", size(n), str(f)] for f, n, alive in left]
     out().print(table("", ["what", "model", "size", "name"], rows))
-    say(f"{len(entries)} in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
+    say(f"{len(entries)} observations in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
 
 
 @app.command(cls=Command)
-def clear() -> None:
+def clear(everything: Everything = False) -> None:
     """Remove all observations and what killed runs left; a folder that one of them had moved away comes back."""
+    from swm.kept import remove_kept
     from swm.scratch import clear_all_dead
     from swm.study.worker import cache
 
     dead = clear_all_dead()
     say(f"removed {cache().shrink(0)} observations and {dead} scratch folders of killed runs")
+    if everything:
+        say(f"removed {remove_kept()} trainings, searches, conversions and texts")
