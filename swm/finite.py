@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +26,20 @@ def check_finite(values: Tensor, what: str, dtype: torch.dtype | None = None) ->
     """Raise ModelError with `what` and the dtype that the model computes in unless all values are finite."""
     if not torch.isfinite(values).all():
         raise not_finite(what, values.dtype if dtype is None else dtype)
+
+
+def checked_scores(dtype: torch.dtype) -> Callable[[Tensor, Tensor], Tensor]:
+    """A logits processor for `generate` of a model of that dtype: raises ModelError for scores that rank no token.
+
+    A score of minus infinity does rank: it is how other processors leave tokens out.
+    """
+
+    def check(ids: Tensor, scores: Tensor) -> Tensor:
+        if not (scores < torch.inf).all():
+            raise not_finite("the scores of the next token hold", dtype)
+        return scores
+
+    return check
 
 
 def not_finite(

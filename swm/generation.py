@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from swm.errors import TextError, brief, quoted
+from swm.finite import checked_scores
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import check_ids, encode, pad_id
@@ -37,7 +38,7 @@ def _in_chat(tokenizer: Any, prompt: str) -> list[int]:
 
 @torch.no_grad()
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
-    """The greedy answer to each prompt, up to the model's EOS token."""
+    """The greedy answer to each prompt, up to the EOS token. Raises ModelError for scores that are no numbers."""
     replies = []
     for prompt in prompts:
         ids = torch.tensor([prompt_ids(tokenizer, prompt)], device=model.device)
@@ -48,6 +49,7 @@ def answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: 
                 max_new_tokens=max_new_tokens,
                 eos_token_id=model.generation_config.eos_token_id,
                 pad_token_id=pad_id(tokenizer),
+                logits_processor=[checked_scores(model.dtype)],
             )
         replies.append(tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip())
     return replies

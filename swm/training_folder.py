@@ -12,6 +12,7 @@ from torch import nn
 
 from swm.errors import RecoveryError
 from swm.progress import Progress
+from swm.scratch import clear_dead
 from swm.training_state import (
     DamagedStateError,
     TrainingState,
@@ -36,6 +37,7 @@ def claimed(folder: Path, progress: Progress) -> Iterator[None]:
         if Path(lock.lock_file).exists():
             break
         lock.release()
+    clear_dead(folder.parent)
     try:
         yield
     finally:

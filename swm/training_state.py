@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
+from swm.scratch import scratch
+
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Grows with every change of what a state means: an older one is as good as a damaged one.
 VERSION = 2
@@ -108,12 +110,10 @@ def write_state(
 
 
 def remove_states(folder: Path) -> None:
-    """Remove a folder of states at once, so that no half of one is found again."""
+    """Remove a folder of states at once, so that no half of one is found again; a killed run's rest is scratch."""
     if folder.is_dir():
-        gone = folder.with_name(f".{folder.name}-done")
-        shutil.rmtree(gone, ignore_errors=True)
-        os.replace(folder, gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        with scratch(folder.parent) as aside:
+            os.replace(folder, aside.new / folder.name)
 
 
 @torch.no_grad()

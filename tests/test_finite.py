@@ -19,12 +19,15 @@ from swm.calibration import Calibration
 from swm.cli import main
 from swm.errors import FamilyError, ModelError
 from swm.families import find_family
-from swm.finite import check_states, not_finite
+from swm.finite import check_states, checked_scores, not_finite
+from swm.generation import answers
 from swm.interfaces.stage import Stage, StageContext
+from swm.interfaces.text import DenseModel
 from swm.perplexity import TokenWindows, perplexity
 from swm.plugins import Plugins
 from swm.progress import Silent
 from swm.testing.tiny import tiny_tokenizer
+from swm.texts.generated import Generated
 from swm.view import ModelView
 
 TOLD = (
@@ -149,3 +152,23 @@ def test_the_remedy_is_a_wider_dtype_where_there_is_one() -> None:
     ):
         check_states(states, [7])
     assert str(not_finite("x holds", torch.bfloat16)).endswith("in bfloat16; they may fit into dtype: float32")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_text_that_a_model_cannot_write_is_told(llama: ModelView, tmp_path: Path, dtype: torch.dtype) -> None:
+    llama.model.get_parameter("lm_head.weight").data.fill_(torch.nan)
+    model = llama.model.to(dtype)
+    dense = DenseModel(model, tiny_tokenizer(), "abc", tmp_path, Silent())
+    told = f"the scores of the next token hold .* in {str(dtype).removeprefix('torch.')}"
+    with pytest.raises(ModelError, match=told):
+        Generated(count=2, tokens=8).written_by(dense)
+    with pytest.raises(ModelError, match=told):
+        answers(model, tiny_tokenizer(), ["hello"], 4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_minus_infinity_leave_tokens_out() -> None:
+    scores = torch.tensor([[0.0, -torch.inf]])
+    assert checked_scores(torch.float32)(torch.zeros(1, 1), scores) is scores
+    with pytest.raises(ModelError, match="the scores of the next token"):
+        checked_scores(torch.float32)(torch.zeros(1, 1), -scores)

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from swm.errors import TextError
+from swm.finite import checked_scores
 from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.lengths import longest
 from swm.quiet import quiet_transformers
@@ -96,6 +97,7 @@ class Generated(TextSource):
                         top_k=0,
                         eos_token_id=model.generation_config.eos_token_id,
                         pad_token_id=pad_id(tokenizer),
+                        logits_processor=[checked_scores(model.dtype)],
                     )
                 pieces += tokenizer.batch_decode(output, skip_special_tokens=True)
                 task.advance(size)

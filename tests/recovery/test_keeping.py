@@ -18,6 +18,7 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.pipeline import CompressionPipeline
 from swm.progress import Silent, Task
 from swm.recovery.full import Full
+from swm.scratch import clear_all_dead, everywhere
 from swm.signals import Stopped
 from swm.training_folder import claimed, forget
 from swm.training_state import states
@@ -187,3 +188,22 @@ def test_a_plan_keeps_no_state(llama_folder: Path, quick: dict[str, Any], cache:
     plugins = load_plugins()
     CompressionPipeline(build_recipe({**recipe, "stages": stages}, plugins), plugins).plan()
     assert list((cache / "recovery").iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["swm cache clear", "the next training"])
+def test_states_whose_removal_was_killed_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setenv("SWM_CACHE", str(tmp_path))
+    (tmp_path / "recovery" / "abc" / "step-3").mkdir(parents=True)
+    with monkeypatch.context() as killed:
+        killed.setattr("swm.scratch.settle", lambda folder: None)
+        forget(tmp_path / "recovery" / "abc")
+    assert not (tmp_path / "recovery" / "abc").exists()
+    assert [alive for _, alive in everywhere()] == [False]
+    if where == "swm cache clear":
+        clear_all_dead()
+    else:
+        with claimed(tmp_path / "recovery" / "other", Silent()):
+            pass
+    assert not list((tmp_path / "recovery").iterdir())
