@@ -67,7 +67,8 @@ def save(
             give_usual_permissions(*fresh.rglob("*"))
             into_place(place, fresh, output, overwrite)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"output {output} cannot be written: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"output {output} cannot be written: {why}") from error
     return verification
 
 

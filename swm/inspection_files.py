@@ -39,7 +39,8 @@ def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool
             write_manifest(fresh)
             checkpoint.into_place(place, fresh, path, overwrite or _is_empty(path))
     except OSError as error:
-        raise CheckpointError(f"output {folder} cannot be written: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"output {folder} cannot be written: {why}") from error
     return path
 
 

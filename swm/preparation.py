@@ -78,6 +78,7 @@ def prepare(
     if output is not None:
         with at("output"):
             check_apart(output, source.folder)
+        with at("model"):
             check_companions(source.folder)
     check_length(config, recipe.calibration.seq_len, ("calibration", "seq_len"))
     text = recipe.calibration

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -254,10 +256,10 @@ def test_a_failure_leaves_the_old_folder(real: Inspection, tmp_path: Path, monke
     folder = write_inspection(real, tmp_path / "out")
 
     def full(*args: Any) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("swm.inspection_files.write_figures", full)
-    with pytest.raises(CheckpointError, match="cannot be written: disk full"):
+    with pytest.raises(CheckpointError, match="cannot be written: No space left"):
         write_inspection(real, folder, overwrite=True)
     assert sorted(file.name for file in folder.iterdir()) == sorted([*FILES, MANIFEST])
     assert [file.name for file in tmp_path.iterdir()] == ["out"]

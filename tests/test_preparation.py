@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, final
 import pytest
 
 from swm import models
-from swm.errors import RecipeError
+from swm.errors import CheckpointError, RecipeError
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins
@@ -113,3 +114,15 @@ def test_what_a_stage_removes_is_a_set_of_words(plugins: Plugins) -> None:
     both = {"layers", "widths"}
     assert kinds == [{"layers"}, {"widths"}, both, {"widths"}, set(), {"ranks"}, both]
     assert [type(stage) for stage in built[:3]] == [DepthStage, WidthStage, AllocateStage]
+
+
+def test_a_tokenizer_that_would_not_be_saved_is_told_at_the_model(
+    stories: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    model = shutil.copytree(stories, tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer.json").symlink_to(stories / "tokenizer.json")
+    stages = [{"depth": {"pruner": "last", "target": {"layers": 1}}}]
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json would not be copied") as caught:
+        prepared(model, plugins, stages, output=str(tmp_path / "out"))
+    assert caught.value.path == ("model",)
