@@ -38,6 +38,16 @@ class Journal:
             found[row["id"]] = row
         return list(found.values())
 
+    def shown(self) -> list[Row]:
+        """Of `rows` those that no later row contradicts: of the files that they read, none has changed since.
+
+        What was measured on two states of a text or a model cannot stand in one table.
+        """
+        newest: dict[str, str] = {}
+        for row in self._read():
+            newest |= row.get("inputs") or {}
+        return [row for row in self.rows() if (row.get("inputs") or {}).items() <= newest.items()]
+
     def _read(self) -> Iterator[Row]:
         try:
             text = self.file.read_text(encoding="utf-8", errors="replace")

@@ -52,7 +52,7 @@ def read_results(folder: str | Path) -> Results:
     described, _ = yamlfile.read("study", place / STUDY)
     if not isinstance(described, dict) or not isinstance(described.get("rank_by"), str | None):
         raise StudyError(f"{place / STUDY} is not as a study left it; run the study again with the same --output")
-    rows = Journal(place).rows()
+    rows = Journal(place).shown()
     found = points(rows)
     rank_by = rank_key(found, described.get("rank_by"))
     return Results(place, described, rows, found, rank_by, verdicts(found, rank_by) if rank_by else [])

@@ -107,6 +107,22 @@ def test_an_unfinished_study_can_be_looked_at(tmp_path: Path) -> None:
         read_results(tmp_path / "ss")
 
 
+def test_a_table_holds_runs_of_one_state_of_the_files(tmp_path: Path) -> None:
+    """A strategy that is edited makes new runs beside the old ones; then the text is edited too."""
+    folder = study(tmp_path / "study", broken=False, figures=[])
+    (folder / "runs.jsonl").write_text("")
+    before, now = {"./text.txt": "before"}, {"./text.txt": "now"}
+    for name, inputs, digest in (("old", before, "a"), ("new", now, "b")):
+        for kind in ("dense", "run"):
+            made = row(f"{name} {kind}", kind, perplexity=12.0, nats=[1.0, 2.0, 3.0, 4.0])
+            made["protocols"]["perplexity"] = {**made["protocols"]["perplexity"], "sha256": digest}
+            Journal(folder).add({**made, "inputs": inputs})
+    results = read_results(folder)
+    assert [made["name"] for made in results.rows] == ["new dense", "new run"]
+    assert len(Journal(folder).rows()) == 4
+    write_results(results)
+
+
 def test_two_studies_are_compared_at_each_budget(tmp_path: Path) -> None:
     one, other = study(tmp_path / "one"), study(tmp_path / "two", better=0.5)
     for folder in (one, other):
