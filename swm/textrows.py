@@ -34,7 +34,7 @@ def rows(
         raise TextError(f"{what} {path} cannot be read: it is not Parquet, though its name says so")
     text = blocks(path, what)
     if suffix in DELIMITERS:
-        return _table(text, path, DELIMITERS[suffix])
+        return _table(text, path, DELIMITERS[suffix], columns)
     head = next(text, "")
     while not head.strip() and (block := next(text, None)) is not None:
         head += block
@@ -44,12 +44,15 @@ def rows(
     return list_rows(whole, path) if is_array(head, suffix in LINE_SUFFIXES) else line_rows(whole, path)
 
 
-def _table(text: Iterable[str], path: str, delimiter: str) -> Rows:
+def _table(text: Iterable[str], path: str, delimiter: str, columns: Sequence[str] | None) -> Rows:
     # The default is 128 KiB, which a document may well have.
     csv.field_size_limit(2**31 - 1)
     found = csv.reader(lines(text), delimiter=delimiter, strict=True)
     try:
         header = next(found, [])
+        for name in columns or ():
+            if (count := header.count(name)) > 1:
+                raise TextError(f"{path}:1: {count} columns are called '{name}'; rename all but one of them")
         for cells in found:
             if cells and len(cells) != len(header):
                 raise TextError(f"{path}:{found.line_num}: {len(cells)} columns; the header has {len(header)}")
@@ -67,7 +70,7 @@ def _parquet(path: str, what: str, columns: Sequence[str] | None) -> Rows:
         with readable(path, what), ParquetFile(check_file(path, what)) as file:
             known: Sequence[str] = file.schema_arrow.names
             # A column that is not there is told with those that are, by the row that lacks it.
-            kept = [name for name in columns or known if name in known]
+            kept = list(columns or ()) if set(columns or ()) <= set(known) else None
             number = 0
             for batch in file.iter_batches(batch_size=256, columns=kept or None):
                 for row in batch.to_pylist():

@@ -62,7 +62,7 @@ class Alpaca(TextSource):
         if self.path is None:
             yield from self._hub_rows()
             return
-        yield from rows(self.path, "instruction file", plain=False) or ()
+        yield from rows(self.path, "instruction file", columns=(*INSTRUCTION_FIELDS, "input"), plain=False) or ()
 
     def _hub_rows(self) -> Iterator[tuple[str, Any]]:
         import datasets

@@ -173,3 +173,8 @@ def test_real_rows_are_read(file: str, count: int) -> None:
     assert len(found) == count
     assert all(example.prompt.endswith("\n\n### Response:\n") for example in found)
     assert {"### Input:" in example.prompt for example in found} == {True, False}
+
+
+def test_two_outputs_in_a_table_are_refused(written) -> None:
+    with pytest.raises(TextError, match=r"rows\.csv:1: 2 columns are called 'output'"):
+        list(written("instruction,output,output\na,b,c\n", "rows.csv").examples())

@@ -119,6 +119,7 @@ def test_a_list_is_read_value_by_value_however_the_file_is_cut(monkeypatch: pyte
         ("a.jsonl", "1" * 5000, ("a.jsonl:1: not JSON that can be read",)),
         ("a.jsonl", "[" * 100_000, ("a.jsonl:1: not JSON that can be read",)),
         ("a.json", '{"text": "a"}\n{"instruction": "b", "output": "c"}', ("a.json:2:", "{name: alpaca, path: a.json}")),
+        ("a.csv", "text,n,text\na,1,b\n", ("a.csv:1: 2 columns are called 'text'; rename all but one of them",)),
         ("a.csv", "id,text\n1,a\n2\n", ("a.csv:3: 1 columns; the header has 2",)),
         ("a.csv", 'id,text\n1,"a\n', ("a.csv:", "no row of the table")),
         ("a.csv", "id,body\n1,a\n", ("a.csv:2: no text in field 'text'; found: body, id",)),
@@ -204,3 +205,8 @@ def test_a_data_set_of_the_hub_is_read_by_the_same_rules(
     message = r"owner/data: row 2: field 'text' holds a list" if name == "text" else r"row 1: no text .*found: body"
     with pytest.raises(TextError, match=message):
         list(documents)
+
+
+def test_names_that_two_columns_share_matter_only_where_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("n,text,n,\n1,a,2,\n")
+    assert list(FileText(str(tmp_path / "a.csv")).documents("calibration")) == ["a"]
