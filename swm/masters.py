@@ -66,7 +66,9 @@ def first_scale(weights: Iterable[Tensor]) -> float:
 def scaled_gradients(loss: Tensor, weights: Sequence[Tensor], scale: float) -> tuple[list[Tensor | None], float]:
     """The gradients of a loss, None for a weight it does not depend on, and the scale at which they are finite."""
     while True:
-        found = torch.autograd.grad(loss * scale, weights, retain_graph=scale > 1, allow_unused=True)
+        with torch.enable_grad():
+            scaled = loss * scale
+        found = torch.autograd.grad(scaled, weights, retain_graph=scale > 1, allow_unused=True)
         if scale <= 1 or all(gradient is None or torch.isfinite(gradient).all() for gradient in found):
             return [None if gradient is None else gradient / scale for gradient in found], scale
         scale /= 2

@@ -15,7 +15,7 @@ from swm.construct import construct
 from swm.errors import PlanError, RecipeError, listed
 from swm.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.interfaces.stage import Step
-from swm.published import published
+from swm.published import name_of, published, remembered
 from swm.ranges import format_ranges
 from swm.registry import Registry
 from swm.view import ModelView
@@ -102,8 +102,9 @@ class Plan:
         return replace(self, model=model, stages=stages, calibration=calibration)
 
     def write(self, file: Path) -> None:
-        """Write the plan without absolute paths, and its fitted tensors beside it when there are any; those of another
-        plan go.
+        """Write the plan, and its fitted tensors beside it when there are any; those of another plan go.
+
+        `published` makes a plan that may be shown to others; this one names the model as the user did.
 
         Raises PlanError when it cannot be written; each file is whole then, or what it was.
         """
@@ -114,7 +115,7 @@ class Plan:
 
                 with whole(beside) as made:
                     save_file(fitted, made)
-            write_text(file, yamlfile.dump(published(self.to_data())))
+            write_text(file, yamlfile.dump(self.to_data()))
             if not fitted and beside.is_file():
                 beside.unlink()
         except (OSError, SafetensorError) as error:
@@ -122,7 +123,10 @@ class Plan:
 
 
 def read_plan(file: Path, registry: Registry) -> Plan:
-    """Read a plan file. Raises PlanError that names the file and the culprit."""
+    """Read a plan file; the original model is looked for where it lay when swm saved the plan, if that is known.
+
+    Raises PlanError that names the file and the culprit.
+    """
     try:
         data, lines = yamlfile.read("plan", file, LONGEST)
     except RecipeError as error:
@@ -139,7 +143,9 @@ def read_plan(file: Path, registry: Registry) -> Plan:
         stages = [_read_stage(entry, registry, fitted.get(s, {}), s) for s, entry in enumerate(plan.stages)]
     except RecipeError as error:
         raise PlanError(error.message, error.path, f"{file}:{yamlfile.line_of(error.path, lines)}") from None
-    read = Plan(plan.model, stages, plan.calibration, plan.seed)
+    lay = remembered(file.parent).get("model", "")
+    model = plan.model if name_of(lay) != plan.model["source"] else {**plan.model, "source": lay}
+    read = Plan(model, stages, plan.calibration, plan.seed)
     steps = {(s, i) for s, stage in enumerate(stages) for i in range(len(stage.steps))}
     return replace(read, notes=check_fitted(fitted, steps, plan.fitted_sha256, beside))
 

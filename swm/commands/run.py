@@ -101,14 +101,10 @@ def apply(
     """Replay a plan on the original model, without data."""
     from swm.plan import read_plan
     from swm.plugins import load_plugins
-    from swm.published import name_of, remembered
     from swm.replay import replay
 
     plugins = load_plugins(plugin)
     made = read_plan(plan_file, plugins.registry)
-    kept = remembered(plan_file.parent).get("model", "")
-    if model is None and name_of(kept) == made.model["source"]:
-        model = kept
     progress = progress_of(quiet or as_json)
     run = replay(
         made,
