@@ -40,7 +40,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Whatever process a library or a plugin starts, too.
     os.environ[SAFE_PATH] = "1"
-    with stoppable() as stopping:
+    with stoppable(last=True) as stopping:
         try:
             with written_out():
                 app()

@@ -52,6 +52,7 @@ def prepare(
     with at("output"):
         output = None if recipe.output is None else checkpoint.check_output(recipe.output, overwrite)
         if output is not None:
+            check_apart(output, Path(recipe.model))
             check_inputs(output, {**recipe.resolved(), "output": None}, [*plugins.files, *inputs])
     with at("calibration", "text"):
         recipe.calibration.text.check()

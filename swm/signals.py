@@ -47,8 +47,11 @@ def exit_code(number: int) -> int:
 
 
 @contextmanager
-def stoppable() -> Iterator[Stopping]:
-    """Inside the block the signals raise `Stopped`. Only for the main thread."""
+def stoppable(last: bool = False) -> Iterator[Stopping]:
+    """Inside the block the signals raise `Stopped`. Only for the main thread.
+
+    With `last` the process ends with the block: once a signal came, later ones do not disturb what it still clears.
+    """
     stopping = Stopping()
     before = {kind: signal.getsignal(kind) for kind in KINDS}
     before = {kind: handler for kind, handler in before.items() if handler is not signal.SIG_IGN}
@@ -57,8 +60,9 @@ def stoppable() -> Iterator[Stopping]:
     try:
         yield stopping
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler if handler is not None else signal.SIG_DFL)
+        if stopping.number is None or not last:
+            for kind, handler in before.items():
+                signal.signal(kind, handler if handler is not None else signal.SIG_DFL)
 
 
 @contextmanager

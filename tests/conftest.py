@@ -24,6 +24,13 @@ SHARED = ROOT.parent / "shared"
 THREADS = torch.get_num_threads()
 
 
+@pytest.fixture(autouse=True)
+def _environment_of_a_command_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the `swm` command sets for the processes below it is undone when a test ran the command in this process."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "", prepend=None)
+    monkeypatch.delenv("PYTHONSAFEPATH")
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., PreTrainedModel]:
     """Builds a fresh tiny model of a family (`config.model_type`) or variant: 6 layers, hidden size 32."""

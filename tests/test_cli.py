@@ -252,13 +252,19 @@ def test_overwrite_replaces_a_folder_that_swm_wrote(workplace: Callable[[], Path
     assert compressed.code == 0
     folder = workplace()
     shutil.copytree(work / "out", folder / "out")
-    (folder / "out/stale").touch()
+    (folder / "out/mine").touch()
+    ran = run(folder, "compress", "recipe.yaml", "--overwrite")
+    assert ran.code == 2
+    assert "swm did not write, or what was changed since: mine" in ran.err
+    (folder / "out/mine").unlink()
+    # What swm wrote goes, whatever of it the next run writes.
+    manifest = json.loads((folder / "out/swm-manifest.json").read_text())
     ran = run(folder, "compress", "recipe.yaml", "--overwrite")
     assert ran.code == 0
+    assert json.loads((folder / "out/swm-manifest.json").read_text()) == manifest
     assert ran.out.splitlines()[-1] == "saved: out"
     assert "parameters" in ran.out
     assert "once upon" in ran.out
-    assert not (folder / "out/stale").exists()
     assert sorted(file.name for file in folder.iterdir()) == ["model", "out", "recipe.yaml"]
 
 

@@ -53,11 +53,16 @@ def progress_of(quiet: bool) -> Progress:
 
 
 def out() -> Console:
-    """Standard output for tables."""
+    """Standard output for tables; a reader that goes away is an OSError, as for every other stream."""
     from rich.console import Console
 
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            # rich calls this while it handles the error.
+            raise
+
     stream = stdout()
-    return Console(file=stream) if stream.isatty() else Console(file=stream, width=110)
+    return Output(file=stream) if stream.isatty() else Output(file=stream, width=110)
 
 
 def print_json(data: Any) -> None:

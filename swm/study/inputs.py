@@ -14,16 +14,19 @@ END = 2**20
 SAID = "prompts"
 
 
-def content_of_inputs(recipe: Mapping[str, Any]) -> dict[str, str]:
+def content_of_inputs(recipe: Mapping[str, Any], study: Path) -> dict[str, str]:
     """A hash of every file and folder that a plain recipe names, by the name it has there.
 
-    Of a folder the files count that lie in it or one level below. What cannot be read is left out.
+    Of a folder the files count that lie in it or one level below. What cannot be read is left out, and so is the folder
+    of the `study` with all that is in it or around it: the study itself changes these.
     """
     found = {}
+    own = study.resolve()
     for name in dict.fromkeys(_texts(recipe)):
         try:
             path = Path(name).expanduser()
-            if path.exists():
+            place = path.resolve()
+            if path.exists() and not place.is_relative_to(own) and not own.is_relative_to(place):
                 found[name] = _folder(path) if path.is_dir() else _file(path)
         except (OSError, ValueError, RuntimeError):
             continue

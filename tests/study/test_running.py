@@ -108,6 +108,16 @@ def test_a_text_that_was_edited_is_measured_anew(write: Any, tmp_path: Path, cal
     }
 
 
+def test_a_study_in_a_folder_that_is_called_like_a_pruner_is_run_once(
+    write: Any, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    grid = {"stages.0.depth.pruner": ["last"]}
+    for _ in range(2):
+        run_study(write(grid=grid, baselines=False), Path("last"))
+    assert len(calls) == 2
+
+
 def test_the_original_is_measured_once(write: Any, tmp_path: Path) -> None:
     run_study(write(), tmp_path / "out")
     found = {row["name"]: row for row in rows(tmp_path / "out")}
