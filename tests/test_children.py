@@ -15,6 +15,8 @@ from swm import children, compress
 from swm.executors.local import Local
 from swm.interfaces.executor import Job, Row
 
+pytestmark = pytest.mark.processes
+
 TRAPS = ("torch", "json", "random", "typing", "pathlib", "socket", "tempfile", "transformers", "safetensors", "pluggy")
 SMALL: dict[str, Any] = {
     "calibration": {"text": "python-docs", "samples": 2, "seq_len": 32},

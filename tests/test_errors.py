@@ -529,7 +529,7 @@ def plan(model: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     file.write_text(replaced(RECIPE, "pruner: sliding-window", "pruner: last, merger: consolidate"))
     recipe, plugins = load_recipe(file, [f"model={model}", "output=null"])
     CompressionPipeline(recipe, plugins).plan().write(file)
-    return replaced(file.read_text(), f"source: {model.name}", "source: model")
+    return replaced(file.read_text(), f"source: {model}", "source: model")
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from swm.scratch import clear_dead
 from swm.testing import tiny_model
 from swm.testing.tiny import tiny_tokenizer
 
+pytestmark = pytest.mark.processes
+
 KILLS = 3
 
 

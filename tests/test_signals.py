@@ -17,6 +17,8 @@ import yaml
 
 from swm.signals import Stopped, stoppable
 
+pytestmark = pytest.mark.processes
+
 PLUGIN = """
 from dataclasses import dataclass
 from typing import ClassVar
