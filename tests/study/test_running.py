@@ -108,6 +108,18 @@ def test_a_text_that_was_edited_is_measured_anew(write: Any, tmp_path: Path, cal
     }
 
 
+def test_a_table_holds_no_runs_of_a_plugin_before_it_was_edited(write: Any, tmp_path: Path) -> None:
+    plugin = tmp_path / "odd.py"
+    plugin.write_text(CRASHES)
+    grid = {"stages.0.depth.pruner": ["odd", "last"]}
+    file = write(recipe={"plugins": ["odd.py"]}, grid=grid, baselines=False)
+    run_study(file, tmp_path / "out")
+    plugin.write_text(CRASHES.replace("one over nothing", "two over nothing"))
+    _, results = run_study(file, tmp_path / "out")
+    assert sorted(row["name"] for row in results.rows) == ["dense", "last", "odd"]
+    assert [row["error"] for row in results.rows if row["name"] == "odd"] == ["ZeroDivisionError: two over nothing"]
+
+
 def test_a_study_in_a_folder_that_is_called_like_a_pruner_is_run_once(
     write: Any, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
