@@ -41,6 +41,8 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
                 "then allow them with trust_remote_code: true"
             ) from error
         raise ModelError(f"config of model '{source.name}' cannot be read: {cause(error)}") from error
+    if getattr(config, "num_hidden_layers", None) == 0:
+        raise ModelError(f"model '{source.name}' has no layers (num_hidden_layers: 0); nothing can be done with it")
     if getattr(config, "tie_word_embeddings", False) and _stored_apart(source, config):
         config.tie_word_embeddings = False
     correct_ids(config, rows_of(config))

@@ -165,6 +165,11 @@ class TestFoldersThatAreNoModel:
         assert "base model owner/base" in said
         assert "merge_and_unload" in said
 
+    def test_a_model_without_layers_is_refused_by_every_command(self, folder: Path) -> None:
+        edit(folder / "config.json", num_hidden_layers=0)
+        with pytest.raises(ModelError, match=r"has no layers \(num_hidden_layers: 0\)"):
+            load_config(ModelSource("model", folder))
+
     def test_weights_of_an_adapter_alone_are_told(self, folder: Path, refused: Refused) -> None:
         save_file({"a": torch.zeros(1)}, folder / "adapter_model.safetensors")
         assert "adapter_model.safetensors" in refused(folder)
