@@ -20,6 +20,9 @@ from swm.study.worker import carry_out
 
 pytestmark = pytest.mark.ray
 
+# A token that some earlier cluster of this user left in the home folder is not this cluster's.
+OPEN = {"RAY_AUTH_MODE": "disabled"}
+
 SLOW = """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,7 +55,7 @@ def cluster() -> Iterator[str]:
     """The address of a cluster of this machine with two workers."""
     pytest.importorskip("ray")
     ray = str(Path(sys.executable).with_name("ray"))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, **OPEN, "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     subprocess.run([ray, "stop", "--force"], capture_output=True, timeout=120)
     head = [ray, "start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     subprocess.run(head, check=True, capture_output=True, timeout=300, env=environment)
@@ -71,7 +74,7 @@ def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(cluster: str, write: 
         baselines=False,
     )
     command = [sys.executable, "-m", "swm", "study", "run", "study.yaml", "-o", "out", "--quiet"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, **OPEN, "HF_HUB_OFFLINE": "1"}
     with (tmp_path / "log").open("w") as log:
         study = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         end = time.monotonic() + 240
