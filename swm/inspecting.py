@@ -16,7 +16,9 @@ from swm.errors import at
 from swm.families import find_family
 from swm.inspection import Inspection, check_metric, inspect_model
 from swm.interfaces.similarity import SimilarityMetric
+from swm.interfaces.strategy import plain
 from swm.lengths import check_length
+from swm.outputs import check_apart, check_inputs
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.recipe import CalibrationRecipe
@@ -53,17 +55,24 @@ def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRec
     return recipe
 
 
-def inspect_named(recipe: InspectionRecipe, plugins: Plugins, progress: Progress | None = None) -> Inspection:
-    """The inspection of the model that the recipe names.
+def inspect_named(
+    recipe: InspectionRecipe, plugins: Plugins, progress: Progress | None = None, output: Path | None = None
+) -> Inspection:
+    """The inspection of the model that the recipe names; `output` is the folder that the caller writes it into.
 
     Raises an SwmError before the weights are loaded for everything that can be known by then.
     """
     progress, wanted = progress or Silent(), recipe.calibration
+    if output is not None:
+        check_apart(output, Path(recipe.model))
+        check_inputs(output, plain(recipe), plugins.files)
     with at("calibration", "text"):
         wanted.text.check()
     with at("device"):
         models.pick_device(recipe.device)
     source = models.locate(recipe.model, plugins.registry, progress)
+    if output is not None:
+        check_apart(output, source.folder)
     config = models.load_config(source, recipe.trust_remote_code)
     family = find_family(config, plugins.registry.families)
     check_length(config, wanted.seq_len, ("calibration", "seq_len"))

@@ -65,8 +65,16 @@ def check_apart(output: Path, parent: Path) -> None:
     """Raise CheckpointError when `output` holds the model that is read from `parent`, or lies in it."""
     here, there = output.resolve(), parent.resolve()
     if there.is_relative_to(here):
-        raise CheckpointError(f"output {output} holds the model that is compressed; choose another")
-    if here.is_relative_to(there):
+        raise CheckpointError(f"output {output} holds the model that is read; choose another")
+    check_outside(output, parent)
+
+
+def check_outside(output: Path, parent: Path) -> None:
+    """Raise CheckpointError when `output` lies in the model that is read from `parent`.
+
+    This is enough where nothing else in the folder of `output` is replaced.
+    """
+    if output.resolve().is_relative_to(parent.resolve()):
         raise CheckpointError(f"output {output} lies inside the model that is read, {parent}; choose another")
 
 

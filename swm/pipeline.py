@@ -68,6 +68,8 @@ class CompressionPipeline:
     overwrite: bool = False
     inputs: Sequence[str | Path] = ()
     """Files besides those in the recipe that must not lie in the output folder."""
+    written: Sequence[Path] = ()
+    """Files that the caller will write, which must not lie inside the model."""
     observations: ObservationCache | None = None
     """Where observations are kept and looked up; None for neither."""
     dense: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class CompressionPipeline:
 
     def prepare(self) -> Prepared:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
-        return prepare(self.recipe, self.plugins, self.progress, self.overwrite, self.inputs)
+        return prepare(self.recipe, self.plugins, self.progress, self.overwrite, self.inputs, self.written)
 
     @no_exit()
     def plan(self) -> Plan:

@@ -18,7 +18,7 @@ from swm.interfaces.text import TextSource
 from swm.lengths import check_length
 from swm.measuring import Ruler, make_ruler
 from swm.original import Original
-from swm.outputs import check_apart, check_inputs
+from swm.outputs import check_apart, check_inputs, check_outside
 from swm.plugins import Plugins
 from swm.progress import Progress
 from swm.recipe import Recipe
@@ -43,11 +43,17 @@ class Prepared:
 
 
 def prepare(
-    recipe: Recipe, plugins: Plugins, progress: Progress, overwrite: bool, inputs: Sequence[str | Path] = ()
+    recipe: Recipe,
+    plugins: Plugins,
+    progress: Progress,
+    overwrite: bool,
+    inputs: Sequence[str | Path] = (),
+    written: Sequence[Path] = (),
 ) -> Prepared:
     """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights.
 
-    `inputs` are files besides those in the recipe that must not lie in the output folder.
+    `inputs` are files besides those in the recipe that must not lie in the output folder; `written` are files that
+    the caller writes, which must not lie inside the model.
     """
     with at("output"):
         output = None if recipe.output is None else checkpoint.check_output(recipe.output, overwrite)
@@ -81,6 +87,8 @@ def prepare(
             check_apart(output, source.folder)
         with at("model"):
             check_companions(source.folder)
+    for file in written:
+        check_outside(file, source.folder)
     check_length(config, recipe.calibration.seq_len, ("calibration", "seq_len"))
     text = recipe.calibration
     first = True

@@ -772,8 +772,40 @@ def test_overwrite_replaces_only_what_swm_wrote_and_never_the_model(model: Path,
     command = ["compress", "recipe.yaml", "--overwrite", "--set"]
     refused([*command, "output=mine"], ("mine has no report.json", "choose another"))
     Path("mine/report.json").touch()
-    refused([*command, "output=mine", "--set", "model=mine"], ("mine holds the model that is compressed",))
+    refused([*command, "output=mine", "--set", "model=mine"], ("mine holds the model that is read",))
     refused([*command, "output=."], ("the folder you are in",))
+
+
+STUDY_OF_THE_MODEL = """
+recipe:
+  model: model
+  calibration: {text: python-docs, samples: 1, seq_len: 16}
+  stages: [{depth: {pruner: last, merger: delete, target: {layers: 1}}}]
+executor: serial
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "model", "-o", "model/figures"],
+        ["plan", "recipe.yaml", "-o", "model/plan.yaml"],
+        ["compress", "recipe.yaml", "--set", "output=model/out"],
+        ["study", "run", "study.yaml", "-o", "model/study"],
+        ["study", "run", "study.yaml", "-o", "model/study", "--set", "grid={seed: [1, 2]}"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_writes_into_the_folder_of_the_model_that_it_reads(command: list[str], refused: Refused) -> None:
+    Path("study.yaml").write_text(STUDY_OF_THE_MODEL)
+    refused(command, ("lies inside the model that is read", "choose another"))
+
+
+def test_figures_never_replace_the_text_that_they_are_made_of(model: Path, refused: Refused) -> None:
+    Path("figures").mkdir()
+    Path("figures/inspection.json").write_text("{}")
+    command = ["inspect", "model", "-o", "figures", "--overwrite", "--text", "figures/inspection.json"]
+    refused(command, ("figures holds figures/inspection.json, which is read",))
 
 
 def test_a_plugin_that_the_environment_names_must_be_installed(

@@ -109,9 +109,8 @@ def inspect(
     drawn = {key: value for key, value in calibration.items() if value is not None}
     options = {"seed": seed, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     recipe = build_inspection({"model": model, "calibration": drawn, **given, **options}, plugins)
-    if out_ is not None:
-        check_folder(out_, overwrite)
-    found = inspect_named(recipe, plugins, progress_of(quiet or as_json))
+    folder = None if out_ is None else check_folder(out_, overwrite)
+    found = inspect_named(recipe, plugins, progress_of(quiet or as_json), folder)
     if out_ is not None:
         write_inspection(found, out_, overwrite)
     data = found.to_dict()

@@ -71,12 +71,11 @@ def plan(
     from swm.pipeline import CompressionPipeline
     from swm.recipe import load_recipe, placed
 
-    if output is not None:
-        output = output_file(output, "plan")
+    written = [] if output is None else [output := output_file(output, "plan")]
     built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
     warn_broken(plugins, quiet)
     with placed(recipe, set_):
-        made = CompressionPipeline(built, plugins, progress_of(quiet or as_json)).plan()
+        made = CompressionPipeline(built, plugins, progress_of(quiet or as_json), written=written).plan()
     if output is not None:
         made.write(output)
     if as_json:

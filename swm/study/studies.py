@@ -10,12 +10,14 @@ from typing import Any
 from swm.errors import at
 from swm.interfaces.executor import Row
 from swm.interfaces.strategy import plain
+from swm.locating import locate
+from swm.outputs import check_outside, place
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.study.asked import check_asked
 from swm.study.cases import make_cases
-from swm.study.description import LoadedStudy, Study, load_study
-from swm.study.journal import open_journal
+from swm.study.description import LoadedStudy, Study, choices, load_study
+from swm.study.journal import STUDY, open_journal
 from swm.study.results import Results, read_results, write_results
 from swm.study.running import Tally, run_listed
 from swm.study.search import check_search, run_search
@@ -45,6 +47,7 @@ def run_study(
         with at("executor"):
             loaded.study.executor.check()
         runner = _prepared(loaded, note)
+        _check_folder(folder, loaded)
         journal = open_journal(folder, described(loaded))
     try:
         tally = runner(loaded, journal, progress or Silent(), tell, retry_failed)
@@ -64,6 +67,23 @@ def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[...,
     for line in cases.left_out:
         note(f"baseline left out: {line}")
     return partial(run_listed, cases=cases)
+
+
+def _check_folder(output: str | Path, loaded: LoadedStudy) -> None:
+    """Raise CheckpointError for a new study inside a model that it reads: such a model is never seen to change."""
+    with at("output"):
+        folder = place(output)
+    if (folder / STUDY).is_file():
+        return
+    study = loaded.study
+    varied = {**study.grid, **(study.search.space if study.search else {})}.get("model")
+    names = [] if varied is None else choices(varied, ("grid", "model")).values()
+    for name in dict.fromkeys([study.recipe.get("model"), *names]):
+        if isinstance(name, str):
+            with at("recipe", "model"):
+                source = locate(name, loaded.plugins.registry, Silent())
+            with at("output"):
+                check_outside(folder, source.folder)
 
 
 def described(loaded: LoadedStudy) -> dict[str, Any]:
