@@ -19,7 +19,7 @@ test-plugins: $(VENV)/.test
 	$(PIP) optuna scipy
 	rm -rf build/plugins
 	$(PIP) --no-deps --target build/plugins ./plugins/swm-dipsvd
-	HF_HUB_OFFLINE=1 PYTHONPATH=build/plugins $(BIN)/python -m pytest $(SPREAD) plugins/swm-dipsvd/tests
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR)/build/plugins $(BIN)/python -m pytest $(SPREAD) plugins/swm-dipsvd/tests
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

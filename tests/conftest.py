@@ -31,6 +31,12 @@ def _environment_of_a_command_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("PYTHONSAFEPATH")
 
 
+@pytest.fixture(autouse=True)
+def _a_relative_path_leads_into_a_folder_of_the_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What lies where the tests were started, say an `out` of a run by hand, cannot change a test, nor a test it."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., PreTrainedModel]:
     """Builds a fresh tiny model of a family (`config.model_type`) or variant: 6 layers, hidden size 32."""

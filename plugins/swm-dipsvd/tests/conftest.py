@@ -70,7 +70,9 @@ def run(llama_folder: Path) -> Callable[..., RunResult]:
 
 
 @pytest.fixture(autouse=True)
-def _same_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _same_numbers_and_own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     monkeypatch.setenv("SWM_CACHE", str(tmp_path / "cache"))
+    # What lies where the tests were started, say an `out` of a run by hand, cannot change a test.
+    monkeypatch.chdir(tmp_path)
