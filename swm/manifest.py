@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,20 @@ from swm.errors import CheckpointError
 from swm.writing import write_text
 
 MANIFEST = "swm-manifest.json"
-# What swm wrote before there were manifests.
-EARLIER = (
-    *("report.json", "report.html", "timing.json", "recipe.yaml", "plan.yaml", "plan.fitted.safetensors", "README.md"),
-    *("config.json", "generation_config.json", "model.safetensors", "model-?????-of-?????.safetensors"),
-    *("model.safetensors.index.json", "modeling_swm.py", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.*", "merges.txt", "*.model", "chat_template*", "preprocessor_config.json", "LICENSE*", "NOTICE*"),
-    *("inspection.json", "similarity.???", "influence.???", "norms.???"),
+# The files that swm wrote before there were manifests, all in the folder itself.
+EARLIER = frozenset(
+    (
+        *("report.json", "report.html", "timing.json", "recipe.yaml", "plan.yaml", "plan.fitted.safetensors"),
+        *("README.md", "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"),
+        *("modeling_swm.py", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
+        *("added_tokens.json", "vocab.json", "vocab.txt", "vocab.bpe", "merges.txt", "spiece.model", "spm.model"),
+        *("sentencepiece.model", "sentencepiece.bpe.model", "tiktoken.model", "chat_template.jinja"),
+        *("chat_template.json", "preprocessor_config.json", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE"),
+        *("NOTICE.md", "NOTICE.txt", "inspection.json", "similarity.png", "similarity.svg", "influence.png"),
+        *("influence.svg", "norms.png", "norms.svg"),
+    )
 )
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 # Their content is of one run alone.
 TIMED = ("timing.json", "report.html")
 SHOWN = 5
@@ -40,12 +46,12 @@ def write_manifest(folder: Path) -> None:
 def check_ours(folder: Path) -> None:
     """Raise CheckpointError that names the files of a folder which swm did not write, or which were changed since.
 
-    In a folder without a manifest the names of what swm writes are swm's.
+    In a folder without a manifest, files of the very names that swm wrote then are swm's.
     """
     found = _files(folder)
     listed = _read(folder / MANIFEST)
     if listed is None:
-        foreign = [name for name in found if not any(fnmatch.fnmatch(name.split("/")[0], each) for each in EARLIER)]
+        foreign = [name for name, file in found.items() if not _is_earlier(name, file)]
     else:
         foreign = [
             name
@@ -58,6 +64,11 @@ def check_ours(folder: Path) -> None:
             f"output {folder} holds what swm did not write, or what was changed since: "
             f"{', '.join(foreign[:SHOWN])}{more}; move that away or choose another folder"
         )
+
+
+def _is_earlier(name: str, file: Path) -> bool:
+    known = name in EARLIER or SHARD.fullmatch(name) is not None
+    return known and file.is_file() and not file.is_symlink()
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from swm import yamlfile
 from swm.cli import app
 from swm.errors import CheckpointError
-from swm.manifest import MANIFEST, check_ours, write_manifest
+from swm.manifest import EARLIER, MANIFEST, check_ours, write_manifest
 from swm.outputs import check_apart, check_inputs, output_file, output_folder
 
 REPORT = "report.json"
@@ -145,6 +146,38 @@ def test_in_a_folder_without_a_manifest_the_known_names_are_ours(ours: Path) -> 
     (ours / "model.gguf").touch()
     with pytest.raises(CheckpointError, match=r"model\.gguf"):
         output_folder(ours, True, REPORT)
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        *("tokenizer_notes/why.txt", "tokenizer_notes.txt", "tokenizer.json/notes.txt", "vocab.mine", "my.model"),
+        *("LICENSES/mine.txt", "LICENSE-of-mine", "chat_template_draft.jinja", "similarity.odt", "README.md/notes.txt"),
+        *("model-first-of-every.safetensors", "model-abcde-of-fghij.safetensors", "notes/report.json"),
+    ],
+)
+def test_in_a_folder_without_a_manifest_names_alike_are_the_users(ours: Path, mine: str) -> None:
+    (ours / MANIFEST).unlink()
+    (ours / mine).parent.mkdir(exist_ok=True)
+    (ours / mine).write_text("mine")
+    with pytest.raises(CheckpointError, match=f"holds what swm did not write.*: {re.escape(mine)}; move"):
+        output_folder(ours, True, REPORT)
+
+
+def test_in_a_folder_without_a_manifest_an_empty_folder_and_a_link_are_the_users(ours: Path, tmp_path: Path) -> None:
+    (ours / MANIFEST).unlink()
+    (ours / "README.md").mkdir()
+    (tmp_path / "vocab.json").touch()
+    (ours / "vocab.json").symlink_to(tmp_path / "vocab.json")
+    with pytest.raises(CheckpointError, match=r": README\.md, vocab\.json; move"):
+        output_folder(ours, True, REPORT)
+
+
+def test_what_swm_wrote_before_manifests_is_replaced_whole(ours: Path) -> None:
+    (ours / MANIFEST).unlink()
+    for name in (*EARLIER, "model-00001-of-00002.safetensors"):
+        (ours / name).touch()
+    assert output_folder(ours, True, REPORT) == ours
 
 
 def test_a_plan_over_one_with_tensors_leaves_none_of_them(tmp_path: Path, stories: Path) -> None:
