@@ -24,6 +24,11 @@ SHARED = ROOT.parent / "shared"
 THREADS = torch.get_num_threads()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run the real model come first: begun last, the longest would leave all workers but one idle."""
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
 @pytest.fixture(autouse=True)
 def _environment_of_a_command_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the `swm` command sets for the processes below it is undone when a test ran the command in this process."""

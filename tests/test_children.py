@@ -15,7 +15,7 @@ from swm import children, compress
 from swm.executors.local import Local
 from swm.interfaces.executor import Job, Row
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 TRAPS = ("torch", "json", "random", "typing", "pathlib", "socket", "tempfile", "transformers", "safetensors", "pluggy")
 SMALL: dict[str, Any] = {

@@ -20,7 +20,7 @@ from swm.scratch import clear_dead
 from swm.testing import tiny_model
 from swm.testing.tiny import tiny_tokenizer
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 KILLS = 3
 

@@ -50,6 +50,7 @@ def test_the_demo_recipe_leaves_a_smaller_model_that_still_knows_paris(tmp_path:
     assert "Paris" in report["answers"]["compressed"][0]
 
 
+@pytest.mark.slow
 def test_the_released_walk_costs_half_the_layer_forwards_of_the_released_loop(
     plugins: Plugins, source: ModelSource
 ) -> None:

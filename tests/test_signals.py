@@ -17,7 +17,7 @@ import yaml
 
 from swm.signals import Stopped, stoppable
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 PLUGIN = """
 from dataclasses import dataclass

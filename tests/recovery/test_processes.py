@@ -49,6 +49,7 @@ LAUNCH = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "
 LAUNCH = (*LAUNCH, "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(stories: Path, tmp_path: Path) -> None:
     alone = run(stories, tmp_path, "alone")
     assert alone.returncode == 0, alone.stderr
@@ -64,6 +65,7 @@ def test_two_processes_give_what_one_gives(stories: Path, tmp_path: Path) -> Non
     assert reports[1]["verification"]["max_abs_difference"] == 0
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_when_the_loss_is_no_number(stories: Path, tmp_path: Path) -> None:
     both = run(stories, tmp_path, "both", *LAUNCH, learning_rate=1e30, max_norm=1e30, warm_up=0)
     assert both.returncode != 0

@@ -63,6 +63,7 @@ def cluster() -> Iterator[str]:
     subprocess.run([ray, "stop", "--force"], capture_output=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(cluster: str, write: Any, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "seen").mkdir()

@@ -159,6 +159,7 @@ def test_a_run_that_fails_stops_no_other_and_is_tried_again_only_if_asked(
     assert [row["name"] for row in Journal(tmp_path / "out").rows()] == ["dense", "odd", "last"]
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_two_processes_has_failed_and_the_others_go_on(write: Any, tmp_path: Path) -> None:
     (tmp_path / "odd.py").write_text(CRASHES.replace('"tried"', repr(str(tmp_path / "tried"))))
     file = write(
@@ -273,6 +274,7 @@ def _wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_stopped(write: Any, tmp_path: Path) -> None:
     file = write(executor={"name": "local", "threads": 1}, grid={"seed": [0, 1, 2, 3]})
     out = tmp_path / "out"
@@ -291,6 +293,7 @@ def test_a_killed_study_goes_on_where_it_stopped(write: Any, tmp_path: Path) -> 
     assert not list((out / "runs").glob(".*"))
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder_and_nothing_is_run_twice(write: Any, tmp_path: Path) -> None:
     write(executor={"name": "local", "threads": 1}, grid={"seed": list(range(4))}, baselines=False)
     both = [_swm(tmp_path, "study", "run", "study.yaml", "-o", "out", "--quiet") for _ in range(2)]

@@ -144,6 +144,7 @@ def test_samplers_are_optunas(loaded: Load, tmp_path: Path, sampler: str) -> Non
     ).__name__.lower().replace("nsgaii", "nsga2")
 
 
+@pytest.mark.slow
 def test_processes_share_a_search(write: Any, loaded: Load, tmp_path: Path) -> None:
     space = {"stages.0.depth.target.ratio": {"low": 0.15, "high": 0.5}}
     recipe = {"stages": [{"depth": {"pruner": "block-influence", "target": {"ratio": 0.2}}}]}
