@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from swm.source_code import file_hash
 
 # Of a larger file its size, beginning and end count: hashing the weights of every run would take longer than the run.
 WHOLE = 64 * 2**20
@@ -14,11 +17,12 @@ END = 2**20
 SAID = "prompts"
 
 
-def content_of_inputs(recipe: Mapping[str, Any], study: Path) -> dict[str, str]:
-    """A hash of every file and folder that a plain recipe names, by the name it has there.
+def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[str] = ()) -> dict[str, str]:
+    """A hash of every file and folder that a plain recipe names, by the name it has there, and of the plugin files.
 
+    With a plugin file counts what it imports or names beside it.
     Of a folder the files count that lie in it or one level below. What cannot be read is left out, and so is the folder
-    of the `study` with all that is in it or around it: the study itself changes these.
+    of the `study` with all that is in it or around it: the study itself changes these, but no plugin.
     """
     found = {}
     own = study.resolve()
@@ -30,7 +34,16 @@ def content_of_inputs(recipe: Mapping[str, Any], study: Path) -> dict[str, str]:
                 found[name] = _folder(path) if path.is_dir() else _file(path)
         except (OSError, ValueError, RuntimeError):
             continue
+    for name in plugins:
+        with suppress(OSError):
+            found[name] = _plugin(Path(name))
     return found
+
+
+def _plugin(file: Path) -> str:
+    """That of the file alone where nothing beside it counts, as rows of earlier versions have it."""
+    whole = file_hash(file)
+    return _file(file) if whole == hashlib.sha256(file.read_bytes()).hexdigest() else whole[:16]
 
 
 def _texts(data: Any) -> Iterator[str]:

@@ -163,8 +163,8 @@ class Running:
     def _inputs(self, case: Case) -> dict[str, str]:
         """The content of what a case reads, looked at once in a call: a study is of one state of its files."""
         if case.id not in self._contents:
-            read = {**case.recipe, "plugins": list(self.loaded.plugin_files)}
-            self._contents[case.id] = content_of_inputs(read, self.journal.folder)
+            plugins = self.loaded.plugin_files
+            self._contents[case.id] = content_of_inputs(case.recipe, self.journal.folder, plugins)
         return self._contents[case.id]
 
     def _job(self, case: Case) -> Job:

@@ -120,6 +120,31 @@ def test_a_table_holds_no_runs_of_a_plugin_before_it_was_edited(write: Any, tmp_
     assert [row["error"] for row in results.rows if row["name"] == "odd"] == ["ZeroDivisionError: two over nothing"]
 
 
+@pytest.mark.parametrize("folder", ["plugins", "out"])
+def test_a_table_holds_no_runs_of_a_plugin_whose_helper_was_edited(
+    folder: str, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("plugins", "out"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "out" / "study.yaml").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    helper = tmp_path / folder / "said_beside.py"
+    plugin = CRASHES.replace('"one over nothing"', "SAID").replace(
+        "import swm\n", "import swm\nfrom said_beside import SAID\n"
+    )
+    (tmp_path / folder / "odd.py").write_text(plugin)
+    grid = {"stages.0.depth.pruner": ["odd", "last"]}
+    file = write(recipe={"plugins": [f"{folder}/odd.py"]}, grid=grid, baselines=False)
+    for said in ("one", "another"):
+        helper.write_text(f"SAID = '{said}'\n")
+        sys.modules.pop("said_beside", None)
+        _, results = run_study(file, tmp_path / "out")
+        assert sorted(row["name"] for row in results.rows) == ["dense", "last", "odd"]
+        assert [row["error"] for row in results.rows if row["name"] == "odd"] == [f"ZeroDivisionError: {said}"]
+    sys.modules.pop("said_beside", None)
+
+
 def test_a_study_in_a_folder_that_is_called_like_a_pruner_is_run_once(
     write: Any, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
