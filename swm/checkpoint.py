@@ -16,7 +16,7 @@ from swm.modelling import Export
 from swm.outputs import nearest, output_folder
 from swm.reload import PROCESSORS
 from swm.scratch import Scratch, scratch
-from swm.verification import Probe, probe, verify, verify_rest
+from swm.verification import Probe, check_multiplied, probe, verify, verify_rest
 from swm.writing import give_usual_permissions
 
 __all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "verify"]
@@ -44,11 +44,17 @@ def save(
     `model` is the one in memory, `exported` the form in which it is saved if that is another. `parent` is the folder
     whose tokenizer files are copied byte for byte, `ids` the tokens that are compared, and `write_extras(folder,
     verification)` adds the files that describe the run. What of the parent was not taken over stands in `left_out` of
-    the verification, a sentence each. Until the last rename nothing stands at `output`. Raises CheckpointError when
-    the reloaded model or tokenizer differs.
+    the verification, a sentence each; `multiplied` tells how far weights that were multiplied together are from the
+    model in memory, and the rest then compares with them. Until the last rename nothing stands at `output`. Raises
+    CheckpointError when the reloaded model or tokenizer differs.
     """
     before = probe(model, ids)
     exported = exported or Export(model)
+    multiplied = None
+    # Spread over several devices, only the model in memory has what moves the states from one to the next.
+    if exported.multiplied and len({p.device for p in exported.model.parameters()}) == 1:
+        given, before = before, probe(exported.model, ids)
+        multiplied = check_multiplied(given, before)
     try:
         with scratch(nearest(output), indexed=True) as place:
             fresh = place.new / output.name
@@ -56,6 +62,8 @@ def save(
             exported.write(fresh)
             left_out = copy_companions(parent, fresh, trust_remote_code)
             verification = verify(fresh, before, exported.model, keeps_code(fresh))
+            if multiplied is not None:
+                verification["multiplied"] = multiplied
             rest = verification.pop("rest", None)
             if rest is not None:
                 verify_rest(rest, exported.model, parent, trust_remote_code)

@@ -39,7 +39,7 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     if not shapes:
         return Export(view.model)
     if not uneven:
-        return Export(_native(view))
+        return Export(_native(view), multiplied=replaced)
     if layout == "padded":
         return Export(padded(view, shapes))
     raise CheckpointError(

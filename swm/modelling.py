@@ -47,12 +47,16 @@ class PrunedForCausalLM(Parent):
 
 @dataclass(frozen=True)
 class Export:
-    """A model to save, text files to put beside it, changes of its config.json, and whether it needs its own code."""
+    """A model to save, text files to put beside it, changes of its config.json, and whether it needs its own code.
+
+    `multiplied` tells that weights of the model in memory were multiplied together, which rounds otherwise than there.
+    """
 
     model: Any
     files: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     needs_code: bool = False
+    multiplied: bool = False
 
     def write(self, folder: Path) -> None:
         """Save everything into an existing folder."""

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from swm import checkpoint
 from swm.errors import CheckpointError, PlanError
 from swm.export import export
 from swm.interfaces.rebuild import Rebuild, Replaced
 from swm.surgery import keep_layers, keep_units, replace_projection
 from swm.units import features, geometry
+from swm.verification import check_multiplied
 from swm.view import ModelView
 
 SOURCE = """
@@ -98,6 +100,48 @@ def test_the_folder_loads_factored_and_merged(replaced: tuple[ModelView, Tensor]
     torch.testing.assert_close(logits(merged, ids), now, rtol=0, atol=1e-4)
     with pytest.raises(CheckpointError, match=r"layout: factored .* layout: merged"):
         export(view, "native")
+
+
+@pytest.fixture
+def loud(tiny, view_of) -> ModelView:
+    """A Llama in factors whose logits are large, and so are the differences that come from rounding."""
+    view = view_of(tiny("llama"))
+    for position in range(len(view.layers)):
+        for role in view.family.projections:
+            split(view, position, role)
+    with torch.no_grad():
+        view.model.lm_head.weight.mul_(300)
+    return view
+
+
+def test_a_product_may_differ_by_what_rounding_makes_of_large_logits(
+    loud: ModelView, ids: Tensor, tmp_path: Path
+) -> None:
+    exported = export(loud, "merged")
+    found = checkpoint.save(loud.model, tmp_path, tmp_path / "out", ids[:2], lambda *_: None, exported=exported)
+    largest = float(logits(loud.model, ids[:2]).abs().max())
+    assert found["max_abs_difference"] <= found["tolerance"] == 1e-5
+    assert found["multiplied"]["tolerance"] == pytest.approx(1e-5 * largest)
+    assert 1e-5 < found["multiplied"]["max_abs_difference"] < found["multiplied"]["tolerance"]
+    assert found["multiplied"]["generated_equal"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_no_more_than_rounding_is_allowed_in_any_dtype(
+    dtype: torch.dtype, loud: ModelView, ids: Tensor, tmp_path: Path
+) -> None:
+    loud.model.to(dtype)
+    exported = export(loud, "merged")
+    before = checkpoint.probe(loud.model, ids)
+    found = check_multiplied(before, checkpoint.probe(exported.model, ids))
+    assert before.tolerance < found["tolerance"]
+    assert found["max_abs_difference"] < found["tolerance"]
+    exported.model.lm_head.weight = nn.Parameter(exported.model.lm_head.weight * 1.2)
+    with pytest.raises(
+        CheckpointError, match=r"factors multiplied out is not the one in memory: logits differ by .*allow"
+    ):
+        checkpoint.save(loud.model, tmp_path, tmp_path / "out", ids[:2], lambda *_: None, exported=exported)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_uneven_widths_and_factors_share_a_modelling_file(tiny, view_of, ids: Tensor, tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -169,8 +170,18 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
                 f"\nreloaded in a fresh process as {check['class']}: "
                 f"max |difference of logits| = {check['max_abs_difference']:g}, generate() equal",
             )
+            if "multiplied" in check:
+                told(console, _told_of_rounding(check["multiplied"]))
     if result.output is not None:
         say(f"saved: {result.output}" if not quiet else str(result.output))
+
+
+def _told_of_rounding(found: Mapping[str, Any]) -> str:
+    tokens = "equal" if found["generated_equal"] else "gives other tokens"
+    return (
+        "factors multiplied out, against the model in memory: max |difference of logits| = "
+        f"{found['max_abs_difference']:g} (allowed {found['tolerance']:g}), generate() {tokens}"
+    )
 
 
 def _show_plan(made: Plan, output: Path | None) -> None:
