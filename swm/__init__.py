@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         unknown,
     )
     from swm.families import ModelFamily
+    from swm.gradients import layer_gradients
     from swm.hookspecs import hookimpl
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
     from swm.replay import replay
-    from swm.scoring import layer_gradients
     from swm.study.studies import run_study
     from swm.surgery import positions, replace_projection, set_parameter
     from swm.training import TrainedRecovery, train
@@ -120,7 +120,7 @@ _HOME = {
     "next_token_loss": "swm.next_token",
     "Registry": "swm.registry",
     "replay": "swm.replay",
-    "layer_gradients": "swm.scoring",
+    "layer_gradients": "swm.gradients",
     "positions": "swm.surgery",
     "replace_projection": "swm.surgery",
     "set_parameter": "swm.surgery",

@@ -1,27 +1,22 @@
-"""Scoring units layer by layer: gradients and statistics of one layer at a time, whatever the model's size.
-
-The backward pass is taken by hand through the recorded layer boundaries: a layer is run again on its cached input, and
-the gradient of its output gives those of its weights and of its input. So no more than one layer's gradients and
-activations are in memory, which is what gradient checkpointing at every layer would do, and no more work.
-"""
+"""Scoring units layer by layer: gradients and statistics of one layer at a time, whatever the model's size."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.finite import check_finite, not_finite
+from swm.finite import check_finite
+from swm.gradients import layer_gradients
 from swm.interfaces.width import CoupledWeight, InputStatistics, Part, UnitGroup, WidthPruner
 from swm.observations import Observation
 from swm.progress import Task
 from swm.units import Geometry, cuts, geometry
-from swm.view import ModelView, Recording
+from swm.view import ModelView
 
 READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
 
@@ -156,87 +151,3 @@ def pieces(ids: Tensor, tokens: int = 4096) -> list[slice]:
     """Rows of at most about that many tokens."""
     size = max(1, tokens // ids.shape[1])
     return [slice(i, i + size) for i in range(0, len(ids), size)]
-
-
-def layer_gradients(
-    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False
-) -> Generator[tuple[int, dict[str, Tensor], dict[str, Tensor]]]:
-    """For each wanted layer, from the top down: gradients of the mean next-token loss by canonical weight name.
-
-    They are of the projections' weights and, with `biases`, of their biases. With `per_sample`, also the mean over
-    samples of the squared gradient of each sample's own mean loss.
-    """
-    recording = view.record(ids, batch_size=1 if per_sample else None)
-    samples = len(ids)
-    with frozen(view.model):
-        upstream = loss_gradient(view, recording, ids)
-        for position in range(len(view.layers) - 1, min(wanted, default=0) - 1, -1):
-            own = _parameters(view, position, biases) if position in wanted else {}
-            gradients = {key: torch.zeros_like(weight) for key, weight in own.items()}
-            squares = {key: torch.zeros_like(weight) for key, weight in own.items()} if per_sample else {}
-            below = torch.empty_like(upstream)
-            for weight in own.values():
-                weight.requires_grad_(True)
-            for batch, rows in enumerate(recording.rows):
-                hidden = recording.states[position][rows].detach().requires_grad_(True)
-                output = view.run_batch(recording, batch, position, hidden)
-                names = list(own)
-                found = torch.autograd.grad(output, [hidden, *(own[n] for n in names)], upstream[rows])
-                below[rows] = found[0]
-                check_finite(below[rows], f"the gradient behind layer {view.numbers[position]} has", below.dtype)
-                for name, gradient in zip(names, found[1:], strict=True):
-                    gradients[name] += gradient
-                    if per_sample:
-                        # The loss is a mean over all samples; one sample's own is that many times larger.
-                        squares[name] += (gradient * samples).square() / samples
-            for weight in own.values():
-                weight.requires_grad_(False)
-            recording.states.pop()
-            upstream = below
-            if position in wanted:
-                yield position, gradients, squares
-
-
-def _parameters(view: ModelView, position: int, biases: bool) -> dict[str, nn.Parameter]:
-    """Those of the layer's projections, by canonical name."""
-    layer = view.layers[position]
-    kinds = (".weight", ".bias") if biases else (".weight",)
-    return {
-        view.family.canonical(key): p
-        for key, p in layer.named_parameters()
-        if key.endswith(kinds) and not view.family.canonical(key).startswith("norms.")
-    }
-
-
-def loss_gradient(view: ModelView, recording: Recording, ids: Tensor) -> Tensor:
-    """The gradient `[samples, seq, hidden]` of the mean next-token cross entropy by the last layer's output.
-
-    Raises ModelError when the loss is not finite.
-    """
-    end = recording.states[-1]
-    result = torch.empty_like(end)
-    tokens = ids[:, 1:].numel()
-    for row in range(len(ids)):
-        hidden = end[row : row + 1].detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = view.logits_with_gradient(hidden)[:, :-1].float()
-            target = ids[row, 1:].to(logits.device)
-            loss = F.cross_entropy(logits[0], target, reduction="sum") / tokens
-        if not torch.isfinite(loss):
-            raise not_finite("the loss on the calibration text is not finite: there are", end.dtype)
-        [result[row : row + 1]] = torch.autograd.grad(loss, [hidden])
-    return result
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """No parameter requires a gradient inside the block."""
-    before = {p: p.requires_grad for p in model.parameters()}
-    for parameter in before:
-        parameter.requires_grad_(False)
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        for parameter, flag in before.items():
-            parameter.requires_grad_(flag)

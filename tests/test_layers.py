@@ -45,7 +45,7 @@ RANKS = """
     observations
     interfaces.stage trainset training_state masters
     training_folder training_run
-    training next_token kept
+    training next_token kept gradients
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
     fitting modelling spending typed
     report_types

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from swm.errors import ModelError, PlanError
+from swm.gradients import layer_gradients, loss_gradient
 from swm.interfaces.width import Need, Part, UnitGroup, WidthPruner
 from swm.progress import Silent
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
-from swm.scoring import READERS, input_statistics, layer_gradients, loss_gradient, score_units, unit_group
+from swm.scoring import READERS, input_statistics, score_units, unit_group
 from swm.units import geometry
 from swm.view import ModelView
 
@@ -75,6 +76,79 @@ def test_squared_gradients_are_those_of_single_samples(tiny, view_of, ids: Tenso
         for key, square in squares.items():
             close(square, torch.stack([s[position][key].square() for s in single]).mean(dim=0))
             close(found[key], whole[position][key])
+
+
+@pytest.fixture
+def faint(llama: ModelView) -> ModelView:
+    """A float16 model whose gradients are too small for float16."""
+    model: Any = llama.model
+    model.lm_head.weight.data *= 1e-4
+    return ModelView(model.half(), llama.family)
+
+
+@pytest.mark.parametrize("scale", [2.0**16, 2.0**40])
+def test_gradients_that_float16_cannot_hold_are_those_of_float32(
+    scale: float, faint: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = ModelView(copy.deepcopy(faint.model).float(), faint.family)
+    expected = {position: (found, squares) for position, found, squares in layer_gradients(wide, ids, ALL, True)}
+    lost = [gradient.half() == 0 for found, _ in expected.values() for gradient in found.values()]
+    assert sum(int(zeros.sum()) for zeros in lost) > sum(zeros.numel() for zeros in lost) / 30
+    monkeypatch.setattr("swm.masters.FLOAT16_SCALE", scale)
+    for position, found, squares in layer_gradients(faint, ids, ALL, True):
+        for actual, right in zip((found, squares), expected[position], strict=True):
+            assert actual.keys() == right.keys()
+            for key, gradient in actual.items():
+                assert gradient.dtype is torch.float32
+                close(gradient, right[key], 0.02)
+
+
+def test_a_scale_that_is_too_large_for_one_layer_is_halved_there(
+    faint: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gradients(faint, ids)
+    given: list[Tensor] = []
+    plain = torch.autograd.grad
+
+    def overflowing(outputs: Any, inputs: list[Tensor], upstream: Any = None, **rest: Any) -> Any:
+        found = plain(outputs, inputs, upstream, **rest)
+        if upstream is not None:
+            given.append(upstream)
+            if len(given) in (3, 4):
+                found[1][0, 0] = torch.inf
+        return found
+
+    monkeypatch.setattr(torch.autograd, "grad", overflowing)
+    for position, by_key in gradients(faint, ids).items():
+        for key, gradient in by_key.items():
+            close(gradient, expected[position][key], 0.02)
+    assert len(given) == 6 + 2
+    assert torch.equal(given[4], given[2] / 4)
+
+
+def test_a_gradient_that_is_finite_at_no_scale_is_an_error(
+    faint: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = torch.autograd.grad
+
+    def broken(outputs: Any, inputs: list[Tensor], *upstream: Any) -> Any:
+        return tuple(found * torch.nan for found in plain(outputs, inputs, *upstream))
+
+    monkeypatch.setattr(torch.autograd, "grad", broken)
+    with pytest.raises(ModelError, match=r"the gradient behind layer 5 has .* in float16; they may fit into dtype"):
+        gradients(faint, ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_wider_types_are_neither_scaled_nor_cast(
+    dtype: torch.dtype, llama: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = ModelView(llama.model.to(dtype), llama.family)
+    expected = gradients(view, ids)
+    monkeypatch.setattr("swm.masters.FLOAT16_SCALE", torch.nan)
+    for position, by_key in gradients(view, ids).items():
+        assert all(gradient.dtype is dtype for gradient in by_key.values())
+        assert all(torch.equal(gradient, expected[position][key]) for key, gradient in by_key.items())
 
 
 def test_only_the_wanted_layers_are_given_and_none_below_is_run(

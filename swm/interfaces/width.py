@@ -41,8 +41,8 @@ class CoupledWeight:
     """One of the matrices that lose a channel together, seen channel by channel.
 
     `weight` is `[channels, fan]`: rows of a projection that writes the channels, columns of the one that reads them
-    (`reads` is True for that one). `gradient` and `squared_gradient` have the same shape when the pruner needs them.
-    Channels of one unit lie next to each other.
+    (`reads` is True for that one). `gradient` and `squared_gradient` have the same shape when the pruner needs them,
+    in float32 where the weight is float16. Channels of one unit lie next to each other.
     """
 
     name: str

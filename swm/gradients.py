@@ -1,0 +1,141 @@
+"""Gradients of the loss layer by layer, whatever the model's size.
+
+The backward pass is taken by hand through the recorded layer boundaries: a layer is run again on its cached input, and
+the gradient of its output gives those of its weights and of its input. So no more than one layer's gradients and
+activations are in memory, which is what gradient checkpointing at every layer would do, and no more work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swm.finite import check_finite, not_finite
+from swm.masters import first_scale
+from swm.view import ModelView, Recording
+
+Gradients = dict[str, Tensor]
+
+
+def layer_gradients(
+    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False
+) -> Generator[tuple[int, Gradients, Gradients]]:
+    """For each wanted layer, from the top down: gradients of the mean next-token loss by canonical weight name.
+
+    They are of the projections' weights and, with `biases`, of their biases. With `per_sample`, also the mean over
+    samples of the squared gradient of each sample's own mean loss. Those of float16 weights are in float32, all others
+    in the weight's own type. Raises ModelError where they are not finite.
+    """
+    recording = view.record(ids, batch_size=1 if per_sample else None)
+    with frozen(view.model):
+        scale = first_scale(view.model.parameters())
+        upstream, scale = _scaled_loss_gradient(view, recording, ids, scale)
+        for position in range(len(view.layers) - 1, min(wanted, default=0) - 1, -1):
+            own = _parameters(view, position, biases) if position in wanted else {}
+            for weight in own.values():
+                weight.requires_grad_(True)
+            while True:
+                layer = _Layer(own, upstream, scale, per_sample)
+                if layer.run(view, recording, position):
+                    break
+                # Only the scale was too large for float16.
+                upstream, scale = upstream / 2, scale / 2
+            for weight in own.values():
+                weight.requires_grad_(False)
+            recording.states.pop()
+            upstream = layer.below
+            if position in wanted:
+                yield position, layer.gradients, layer.squares
+
+
+class _Layer:
+    """The backward pass through one layer: `upstream` and `below` are gradients of the loss times `scale`."""
+
+    def __init__(self, own: Mapping[str, nn.Parameter], upstream: Tensor, scale: float, per_sample: bool) -> None:
+        self.own, self.upstream, self.scale = own, upstream, scale
+        self.below = torch.empty_like(upstream)
+        self.gradients = {key: torch.zeros_like(weight, dtype=_wide(weight)) for key, weight in own.items()}
+        self.squares = {key: torch.zeros_like(g) for key, g in self.gradients.items()} if per_sample else {}
+
+    def run(self, view: ModelView, recording: Recording, position: int) -> bool:
+        """Whether all of it is finite at this scale. Raises ModelError where no smaller scale can help."""
+        samples = len(self.upstream)
+        for batch, rows in enumerate(recording.rows):
+            hidden = recording.states[position][rows].detach().requires_grad_(True)
+            output = view.run_batch(recording, batch, position, hidden)
+            found = torch.autograd.grad(output, [hidden, *self.own.values()], self.upstream[rows])
+            self.below[rows] = found[0]
+            if self.scale > 1 and not all(torch.isfinite(gradient).all() for gradient in found):
+                return False
+            check_finite(found[0], f"the gradient behind layer {view.numbers[position]} has", self.below.dtype)
+            for name, scaled in zip(self.own, found[1:], strict=True):
+                gradient = scaled.to(_wide(scaled)) / self.scale
+                self.gradients[name] += gradient
+                if self.squares:
+                    # The loss is a mean over all samples; one sample's own is that many times larger.
+                    self.squares[name] += (gradient * samples).square() / samples
+        return True
+
+
+def _wide(values: Tensor) -> torch.dtype:
+    """Where their gradients do not underflow once they are scaled no more."""
+    return torch.float32 if values.dtype is torch.float16 else values.dtype
+
+
+def _parameters(view: ModelView, position: int, biases: bool) -> dict[str, nn.Parameter]:
+    """Those of the layer's projections, by canonical name."""
+    layer = view.layers[position]
+    kinds = (".weight", ".bias") if biases else (".weight",)
+    return {
+        view.family.canonical(key): p
+        for key, p in layer.named_parameters()
+        if key.endswith(kinds) and not view.family.canonical(key).startswith("norms.")
+    }
+
+
+def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: float = 1.0) -> Tensor:
+    """The gradient `[samples, seq, hidden]` of the mean next-token cross entropy by the last layer's output.
+
+    It is that of `scale` times the loss. Raises ModelError when the loss is not finite.
+    """
+    end = recording.states[-1]
+    result = torch.empty_like(end)
+    tokens = ids[:, 1:].numel()
+    for row in range(len(ids)):
+        hidden = end[row : row + 1].detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = view.logits_with_gradient(hidden)[:, :-1].float()
+            target = ids[row, 1:].to(logits.device)
+            loss = F.cross_entropy(logits[0], target, reduction="sum") / tokens
+            scaled = loss * scale
+        if not torch.isfinite(loss):
+            raise not_finite("the loss on the calibration text is not finite: there are", end.dtype)
+        [result[row : row + 1]] = torch.autograd.grad(scaled, [hidden])
+    return result
+
+
+def _scaled_loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: float) -> tuple[Tensor, float]:
+    """`loss_gradient` times the first scale, halved again and again, at which it is finite."""
+    while True:
+        found = loss_gradient(view, recording, ids, scale)
+        if scale <= 1 or torch.isfinite(found).all():
+            return found, scale
+        scale /= 2
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter requires a gradient inside the block."""
+    before = {p: p.requires_grad for p in model.parameters()}
+    for parameter in before:
+        parameter.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, flag in before.items():
+            parameter.requires_grad_(flag)
