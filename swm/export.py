@@ -26,27 +26,36 @@ BLOCKS: tuple[Block, ...] = ("attention", "mlp")
 
 def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
+    check_layout(view, layout)
     shapes = geometries(view)
     uneven, replaced = len(set(shapes)) > 1, any(view.replaced)
     if layout in ("custom", "factored") and (uneven or replaced):
         return custom(view, shapes)
-    if replaced and not (layout == "merged" and not uneven):
-        raise CheckpointError(
-            "projections were replaced by modules that no stock class knows; choose layout: factored (as they are, "
-            "with a small modelling file, loads with trust_remote_code) or, with even widths, layout: merged "
-            "(multiplied out: loads everywhere, no gain in size)"
-        )
     if not shapes:
         return Export(view.model)
-    if not uneven:
-        return Export(_native(view), multiplied=replaced)
-    if layout == "padded":
-        return Export(padded(view, shapes))
-    raise CheckpointError(
-        "layers have different widths, which no stock class can load; choose layout: padded (zero-padded to the widest "
-        "layer: loads everywhere, no gain in size) or layout: custom (true shapes with a small modelling file, loads "
-        "with trust_remote_code), or prune with uniform: true"
-    )
+    return Export(padded(view, shapes)) if uneven else Export(_native(view), multiplied=replaced)
+
+
+def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> None:
+    """Raise CheckpointError, which names the ways out, for a layout that cannot hold the shapes of the layers.
+
+    `written` is what stands before a layout where the user writes it. Needs no weights.
+    """
+    if layout in ("custom", "factored"):
+        return
+    uneven = len(set(geometries(view))) > 1
+    if any(view.replaced) and (uneven or layout != "merged"):
+        raise CheckpointError(
+            f"projections were replaced by modules that no stock class knows; choose {written}factored (as they are, "
+            f"with a small modelling file, loads with trust_remote_code) or, with even widths, {written}merged "
+            "(multiplied out: loads everywhere, no gain in size)"
+        )
+    if uneven and layout != "padded":
+        raise CheckpointError(
+            f"layers have different widths, which no stock class can load; choose {written}padded (zero-padded to the "
+            f"widest layer: loads everywhere, no gain in size) or {written}custom (true shapes with a small modelling "
+            "file, loads with trust_remote_code), or prune with uniform: true"
+        )
 
 
 def refusal(config: Any, family: ModelFamily, shape: Geometry) -> str:

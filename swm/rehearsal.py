@@ -7,17 +7,19 @@ from swm.plan import Plan
 from swm.view import ModelView
 
 
-def rehearse(plan: Plan, empty: ModelView) -> None:
-    """Apply every step to `empty`, a model on the meta device, which it changes.
+def rehearse(plan: Plan, empty: ModelView) -> bool:
+    """Apply every step to `empty`, a model on the meta device, which it changes; whether all could be applied.
 
     Raises PlanError with the place of the first step that does not fit. A step whose arithmetic needs numbers ends the
     rehearsal without a word: it and those behind it are checked when they are applied.
     """
     try:
         apply_plan(plan, empty)
+        return True
     except PlanError as error:
         if not isinstance(error.__cause__, NotImplementedError) and "meta" not in brief(error.__cause__ or error):
             raise
+        return False
 
 
 def apply_plan(plan: Plan, view: ModelView) -> None:

@@ -15,7 +15,7 @@ from swm.budget import achieved
 from swm.card import model_card
 from swm.companions import check_companions
 from swm.errors import ModelError, PlanError
-from swm.export import Layout, export
+from swm.export import Layout, check_layout, export
 from swm.families import find_family
 from swm.outputs import check_apart, check_inputs
 from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
@@ -46,8 +46,9 @@ def replay(
     """Apply a plan to the original checkpoint, without data.
 
     Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for, and
-    when the plan has a training, which no plan can repeat; `structure_only` leaves it out. `inputs` are files
-    besides, such as the plan's own, that must not lie in the output folder.
+    when the plan has a training, which no plan can repeat; `structure_only` leaves it out. Raises CheckpointError for a
+    layout that cannot hold the result. `inputs` are files besides, such as the plan's own, that must not lie in the
+    output folder.
     """
     progress = progress or Silent()
     trained = [i for i, stage in enumerate(plan.stages) if any(step.needs_data for step in stage.steps)]
@@ -72,7 +73,8 @@ def replay(
     empty = models.empty_view(config, plugins.registry.families, trust_remote_code)
     models.check_memory(shape_now(empty), plan.model["dtype"], config, device)
     empty.model.to(getattr(torch, plan.model["dtype"]))
-    rehearse(plan, empty)
+    if rehearse(plan, empty):
+        check_layout(empty, layout, "--layout ")
     config = models.load_config(source, trust_remote_code)
     tokenizer = models.load_tokenizer(source, trust_remote_code, config)
     loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from swm import CompressionPipeline, models
-from swm.errors import ModelError, PlanError
+from swm.errors import CheckpointError, ModelError, PlanError
 from swm.locating import ModelSource
 from swm.plan import read_plan
 from swm.plugins import Plugins
@@ -28,13 +28,21 @@ STAGES = [
 ]
 
 
+UNEVEN = {"width": {"pruner": "magnitude", "uniform": False, "target": {"ratio": 0.1}}}
+
+
 @pytest.fixture
-def plan(tiny: Callable[[str], Any], plugins: Plugins, tmp_path: Path) -> Path:
+def stages(request: pytest.FixtureRequest) -> Any:
+    return getattr(request, "param", STAGES)
+
+
+@pytest.fixture
+def plan(stages: Any, tiny: Callable[[str], Any], plugins: Plugins, tmp_path: Path) -> Path:
     """A plan with fitted tensors, and its model beside it."""
     tiny("llama").save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     text = ["hello there, how are you " * 20]
-    data = {"model": str(tmp_path / "model"), "stages": STAGES, "dtype": "float32"}
+    data = {"model": str(tmp_path / "model"), "stages": stages, "dtype": "float32"}
     recipe = build_recipe({**data, "calibration": {"text": text, "samples": 4, "seq_len": 12}}, plugins)
     CompressionPipeline(recipe, plugins).plan().write(tmp_path / "plan.yaml")
     return tmp_path / "plan.yaml"
@@ -104,6 +112,14 @@ def test_a_step_that_does_not_fit_is_told_before_weights_are_loaded(
 
     changed(plan, change)
     with pytest.raises(PlanError, match=message):
+        apply(plan, plugins, monkeypatch)
+
+
+@pytest.mark.parametrize("stages", [[UNEVEN]], indirect=True)
+def test_a_layout_that_cannot_hold_the_result_is_told_as_the_command_has_it_before_weights_are_loaded(
+    plan: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match=r"choose --layout padded .* or --layout custom"):
         apply(plan, plugins, monkeypatch)
 
 

@@ -90,7 +90,13 @@ def apply(
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="The original model; by default the plan's own source.")] = None,
     plugin: PluginFile = [],  # noqa: B006
-    layout: Annotated[Layout, typer.Option(help="The last two are for uneven widths.")] = Layout.native,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="native: all layers have one shape; padded, custom: layers of different widths; merged, factored: "
+            "projections in factors. What is custom or factored loads with trust_remote_code."
+        ),
+    ] = Layout.native,
     overwrite: Overwrite = False,
     structure_only: Annotated[
         bool, typer.Option("--structure-only", help="Leave trainings out, which a plan cannot repeat.")

@@ -1,0 +1,30 @@
+"""What `swm apply` says of a plan that puts projections in factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swm import models
+from swm.errors import CheckpointError
+from swm.pipeline import RunResult
+from swm.plan import read_plan
+from swm.plugins import Plugins
+from swm.replay import replay
+
+
+def test_a_layout_that_cannot_hold_factors_is_told_before_weights_are_loaded(
+    run: Callable[..., RunResult],
+    plugins: Plugins,
+    llama_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run({"lowrank": {"whitening": "none", "block_ratio": 0.2}}).plan.write(tmp_path / "plan.yaml")
+    monkeypatch.setattr(models, "load_model", lambda *_, **__: pytest.fail("the weights were loaded first"))
+    plan = read_plan(tmp_path / "plan.yaml", plugins.registry)
+    with pytest.raises(CheckpointError, match=r"choose --layout factored .* --layout merged"):
+        replay(plan, plugins, str(tmp_path / "out"), model=str(llama_folder), layout="padded")
+    assert not (tmp_path / "out").exists()
