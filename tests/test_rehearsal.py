@@ -28,7 +28,7 @@ STAGES = [
 ]
 
 
-UNEVEN = {"width": {"pruner": "magnitude", "uniform": False, "target": {"ratio": 0.1}}}
+UNEVEN = {"width": {"pruner": "magnitude", "uniform": False, "layers": [1, 2], "target": {"ratio": 0.1}}}
 
 
 @pytest.fixture
