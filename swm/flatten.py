@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from swm.plain_data import leaves
 
 Flat = Mapping[str, str | int | float | bool]
 """Plain values by `dotted.key`."""
@@ -12,7 +14,7 @@ Flat = Mapping[str, str | int | float | bool]
 def flat(values: Mapping[str, Any]) -> Flat:
     """Nested settings as `dotted.key: value`; None is left out, empty lists are `[]`."""
     found: dict[str, str | int | float | bool] = {}
-    for path, value in _leaves(values, lists=True):
+    for path, value in leaves(values):
         if value is not None:
             found[".".join(path)] = value if isinstance(value, str | int | float) else str(value)
     return found
@@ -21,7 +23,7 @@ def flat(values: Mapping[str, Any]) -> Flat:
 def rows(values: Mapping[str, Any]) -> dict[str, Any]:
     """As `flat`, for people: a list is one row of its items."""
     found: dict[str, Any] = {}
-    for path, value in _leaves(values, lists=False):
+    for path, value in leaves(values, lists=False):
         if value is not None:
             joined = isinstance(value, Sequence) and not isinstance(value, str)
             found[".".join(path)] = ", ".join(map(str, value)) or "none" if joined else value
@@ -34,19 +36,8 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     `x/value` and `x/x` are called `x`.
     """
     found: dict[str, float] = {}
-    for path, value in _leaves(values, lists=False):
+    for path, value in leaves(values, lists=False):
         if isinstance(value, int | float) and not isinstance(value, bool) and "protocol" not in path:
             once = [part for i, part in enumerate(path) if i == 0 or part != path[i - 1]]
             found["/".join(once).removesuffix("/value")] = value
     return found
-
-
-def _leaves(value: Any, lists: bool, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, lists, (*path, str(key)))
-    elif lists and isinstance(value, Sequence) and not isinstance(value, str) and value:
-        for i, item in enumerate(value):
-            yield from _leaves(item, lists, (*path, str(i)))
-    else:
-        yield path, value

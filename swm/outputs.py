@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from swm.cache_place import cache_folder
 from swm.errors import CheckpointError
 from swm.manifest import check_ours
 from swm.paths import expanded
+from swm.plain_data import texts
 from swm.scratch import clear_dead, scratch
 
 
@@ -84,7 +85,7 @@ def check_inputs(output: Path, settings: Any, files: Iterable[str | Path] = ()) 
     `settings` is plain data; whatever text in it names a thing on the disk is one, as the `files` are.
     """
     inside = output.resolve()
-    named = [*_texts(settings), *map(str, files), str(cache_folder())]
+    named = [*(text for _, text in texts(settings)), *map(str, files), str(cache_folder())]
     for text in dict.fromkeys(named):
         try:
             found = expanded(text)
@@ -98,17 +99,6 @@ def check_inputs(output: Path, settings: Any, files: Iterable[str | Path] = ()) 
 def _leads_through(path: Path, folder: Path) -> bool:
     """Whether the path itself stands in the folder, wherever its links lead."""
     return Path(os.path.abspath(path)).is_relative_to(folder)
-
-
-def _texts(data: Any) -> Iterable[str]:
-    if isinstance(data, str):
-        yield data
-    elif isinstance(data, Mapping):
-        for value in data.values():
-            yield from _texts(value)
-    elif isinstance(data, list | tuple):
-        for value in data:
-            yield from _texts(value)
 
 
 def output_file(file: str | Path, what: str) -> Path:

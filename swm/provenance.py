@@ -18,6 +18,7 @@ import transformers
 
 import swm
 from swm.interfaces.strategy import Strategy
+from swm.plain_data import leaves
 from swm.source_code import code_hash, package_hash
 from swm.view import ModelView, told_config
 
@@ -101,15 +102,10 @@ def _foreign(module: str) -> bool:
 
 
 def _inside(thing: Any) -> Iterator[Any]:
-    if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        yield thing
-        for field in dataclasses.fields(thing):
-            yield from _inside(getattr(thing, field.name))
-    elif isinstance(thing, Strategy):
-        yield thing
-    elif isinstance(thing, Mapping):
-        for value in thing.values():
-            yield from _inside(value)
-    elif isinstance(thing, list | tuple):
-        for value in thing:
-            yield from _inside(value)
+    for _, found in leaves(thing):
+        if dataclasses.is_dataclass(found) and not isinstance(found, type):
+            yield found
+            for field in dataclasses.fields(found):
+                yield from _inside(getattr(found, field.name))
+        elif isinstance(found, Strategy):
+            yield found

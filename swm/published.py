@@ -7,14 +7,14 @@ Paths that the user wrote as relative ones stay. Of absolute ones the name is wr
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from swm.plain_data import SAID, texts
+
 PRIVATE = "timing.json"
 INPUTS = "inputs"
-# What people and models say is no path, whatever it looks like.
-SAID = ("prompts", "answers")
 
 
 def published(data: Any, known: Collection[str] = ()) -> Any:
@@ -25,7 +25,7 @@ def published(data: Any, known: Collection[str] = ()) -> Any:
 
 def absolute_paths(recipe: Mapping[str, Any]) -> dict[str, str]:
     """The absolute paths in a resolved recipe by their dotted keys: its output, and whatever lies on this machine."""
-    leaves = ((".".join(key), value) for key, value in _leaves(recipe) if _is_absolute(value))
+    leaves = ((".".join(key), value) for key, value in texts(recipe, SAID) if _is_absolute(value))
     return {key: value for key, value in leaves if key == "output" or _exists(value)}
 
 
@@ -71,18 +71,6 @@ def _published(data: Any, known: list[str]) -> Any:
     for path in known:
         data = data.replace(path, name_of(path))
     return data
-
-
-def _leaves(data: Any, key: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    if isinstance(data, Mapping):
-        for name, value in data.items():
-            if name not in SAID:
-                yield from _leaves(value, (*key, str(name)))
-    elif isinstance(data, list | tuple):
-        for i, value in enumerate(data):
-            yield from _leaves(value, (*key, str(i)))
-    elif isinstance(data, str):
-        yield key, data
 
 
 def _is_absolute(text: str) -> bool:

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Every module by its rank, the lowest first. A module imports only what stands on a line above its own; strategies,
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
-    children paths signals streams
+    children paths plain_data signals streams
     escapes jsontext published
     swm errors metrics progress quiet reload hookspecs source_code cache_place
     foreign

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from swm.plain_data import SAID, texts
 from swm.source_code import file_hash
 
 # Of a larger file its size, beginning and end count: hashing the weights of every run would take longer than the run.
 WHOLE = 64 * 2**20
 END = 2**20
-# What people say to a model is no path, whatever it looks like.
-SAID = "prompts"
 
 
 def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[str] = ()) -> dict[str, str]:
@@ -26,7 +25,8 @@ def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[
     """
     found = {}
     own = study.resolve()
-    for name in dict.fromkeys(_texts(recipe)):
+    named = (text for _, text in texts(recipe, SAID) if text and "\n" not in text)
+    for name in dict.fromkeys(named):
         try:
             path = Path(name).expanduser()
             place = path.resolve()
@@ -44,19 +44,6 @@ def _plugin(file: Path) -> str:
     """That of the file alone where nothing beside it counts, as rows of earlier versions have it."""
     whole = file_hash(file)
     return _file(file) if whole == hashlib.sha256(file.read_bytes()).hexdigest() else whole[:16]
-
-
-def _texts(data: Any) -> Iterator[str]:
-    if isinstance(data, str):
-        if data and "\n" not in data:
-            yield data
-    elif isinstance(data, Mapping):
-        for key, value in data.items():
-            if key != SAID:
-                yield from _texts(value)
-    elif isinstance(data, list | tuple):
-        for value in data:
-            yield from _texts(value)
 
 
 def _folder(folder: Path) -> str:
