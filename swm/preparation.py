@@ -96,7 +96,7 @@ def prepare(
         # What a later stage must remove depends on what the earlier ones remove.
         goal = share(recipe, i, shape, 0) if first else None
         with at("stages", i, stage.name):
-            _check_order(recipe, i, output)
+            _check_order(recipe, i, output, family)
             aimed = stage.with_target(Target(params=goal)) if goal else stage
             aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
         first = first and goal == 0
@@ -159,19 +159,29 @@ def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:
     )
 
 
-def _check_order(recipe: Recipe, index: int, output: Path | None) -> None:
+def _check_order(recipe: Recipe, index: int, output: Path | None, family: ModelFamily) -> None:
     """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
-    stage, earlier = recipe.stages[index], list(enumerate(recipe.stages[:index]))
-    uneven = [f"stages.{i}.{before.name}" for i, before in earlier if before.uneven()]
-    replaced = [f"stages.{i}.{before.name}" for i, before in earlier if before.replaces]
+    stage, earlier = recipe.stages[index], recipe.stages[:index]
+    places = [f"stages.{i}.{before.name}" for i, before in enumerate(earlier)]
+    uneven = [place for place, before in zip(places, earlier, strict=True) if before.uneven()]
+    replaced = [place for place, before in zip(places, earlier, strict=True) if before.replaces]
     removed = stage.removed_kinds()
     if "layers" in removed and uneven:
-        again = any(stage.name == before.name for _, before in earlier)
+        again = any(stage.name == before.name for before in earlier)
         way = f"one {stage.name} can have the whole target" if again else f"put {stage.name} before {uneven[0]}"
         raise RecipeError(f"layers of different widths cannot be merged, and {uneven[0]} makes them so; {way}")
     if (removed & {"layers", "widths"} or stage.needs_plain) and replaced:
         what = "layers and widths cannot be removed" if removed else "projections cannot be refitted"
         raise RecipeError(f"{what} once {replaced[0]} has put other modules in their place; put this stage first")
+    own = stage.replaced_projections(family)
+    for place, before in zip(places, earlier, strict=True):
+        theirs = before.replaced_projections(family)
+        twice = [role for role in own if role in theirs]
+        if twice:
+            raise RecipeError(
+                f"{place} has put other modules in place of {', '.join(twice)} already, and it can be done only once; "
+                "name other projections in one of the stages, or leave one out"
+            )
     if stage.replaces and output is not None and recipe.layout not in ("merged", "factored", "custom"):
         raise RecipeError(
             f"the stage puts modules in place of projections, which layout: {recipe.layout} cannot hold; add layout: "

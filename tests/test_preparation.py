@@ -12,6 +12,7 @@ import pytest
 
 from swm import models
 from swm.errors import CheckpointError, RecipeError
+from swm.families import ModelFamily
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins
@@ -37,6 +38,11 @@ class Swap(Stage):
     removes: ClassVar[str] = "ranks"
     replaces: ClassVar[bool] = True
 
+    projections: tuple[str, ...] = ()
+
+    def replaced_projections(self, family: ModelFamily) -> tuple[str, ...]:
+        return self.projections
+
     def plan(self, context: StageContext) -> StagePlan:
         return StagePlan([])
 
@@ -51,6 +57,10 @@ class Both(Stage):
 
     def plan(self, context: StageContext) -> StagePlan:
         return StagePlan([])
+
+
+Q, OTHERS = Swap(("attention.q",)), Swap(("mlp.down", "mlp.up"))
+TWICE = r"has put other modules in place of mlp.up, mlp.down already, and it can be done only once; name other proj"
 
 
 def prepared(stories: Path, plugins: Plugins, stages: Sequence[Any], **recipe: Any) -> Any:
@@ -78,6 +88,7 @@ SWAPPED = "once stages.0.swap has put other modules in their place; put this sta
         ([Swap(), CHANNELS], f"stages.1.allocate: layers and widths cannot be removed {SWAPPED}"),
         ([Swap(), Both()], f"stages.1.both: layers and widths cannot be removed {SWAPPED}"),
         ([Swap(), {"repair": {}}], f"stages.1.repair: projections cannot be refitted {SWAPPED}"),
+        ([Q, OTHERS, Swap(("mlp.up", "mlp.down", "attention.k"))], f"stages.2.swap: stages.1.swap {TWICE}"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused_before_the_weights_are_loaded(
@@ -93,7 +104,7 @@ def test_an_order_that_cannot_be_is_refused_before_the_weights_are_loaded(
 
 @pytest.mark.parametrize(
     "stages",
-    [[UNEVEN, CHANNELS], [UNEVEN, WIDTH], [ALLOCATE, WIDTH], [DEPTH, ALLOCATE], [UNEVEN, {"repair": {}}]],
+    [[UNEVEN, CHANNELS], [UNEVEN, WIDTH], [ALLOCATE, WIDTH], [DEPTH, ALLOCATE], [UNEVEN, {"repair": {}}], [Q, OTHERS]],
 )
 def test_an_order_that_can_be_is_taken(stages: list[Any], stories: Path, plugins: Plugins) -> None:
     prepared(stories, plugins, stages)

@@ -127,6 +127,13 @@ class Stage(Strategy):
         words = self.removes
         return frozenset(words.split(" and ")) - {""} if isinstance(words, str) else words
 
+    def replaced_projections(self, family: ModelFamily) -> Sequence[str]:
+        """The projections (canonical names) in whose place a stage that `replaces` puts other modules.
+
+        No earlier stage may have done so; one that cannot tell beforehand names none.
+        """
+        return ()
+
     def wants_target(self) -> bool:
         """Whether the stage needs a target and has none, so that the recipe's budget must give it one."""
         return False

@@ -64,6 +64,9 @@ class LowRankStage(swm.Stage):
                 raise RecipeError(unknown("projection", role, family.projections), ("projections", i))
         return [role for role in family.projections if self.projections is None or role in self.projections]
 
+    def replaced_projections(self, family: ModelFamily) -> Sequence[str]:
+        return self.roles(family)
+
     def check(self, setting: Setting) -> None:
         roles = self.roles(setting.family)
         if setting.model is None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swm import models
-from swm.errors import SwmError
+from swm.errors import RecipeError, SwmError
 from swm.pipeline import RunResult
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -72,10 +72,35 @@ def test_it_is_refused_before_the_weights_are_loaded(
     assert "\n" not in str(caught.value)
 
 
-def test_projections_are_factorised_once(run: Callable[..., RunResult]) -> None:
-    stage = {"lowrank": {"whitening": "none", "block_ratio": 0.2}}
-    with pytest.raises(SwmError, match=r"has another module in place of attention\.q already"):
-        run(stage, stage)
+@pytest.mark.parametrize(
+    ("first", "second", "twice"),
+    [
+        (None, None, r"attention\.q, attention\.k, .*, mlp\.down"),
+        (None, ["mlp.up"], r"mlp\.up"),
+        (["mlp.down", "mlp.up"], ["mlp.up", "attention.o"], r"mlp\.up"),
+    ],
+)
+def test_projections_are_factorised_once(
+    first: list[str] | None,
+    second: list[str] | None,
+    twice: str,
+    run: Callable[..., RunResult],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(models, "load_model", lambda *_, **__: pytest.fail("the weights were loaded first"))
+    depth = {"depth": {"pruner": "last", "target": {"layers": 1}}}
+    stages = [{"lowrank": {"whitening": "none", "block_ratio": 0.2, "projections": roles}} for roles in (first, second)]
+    told = rf"stages\.2\.lowrank: stages\.1\.lowrank has put other modules in place of {twice} already, .*once"
+    with pytest.raises(RecipeError, match=told):
+        run(depth, *stages)
+
+
+def test_two_stages_may_factorise_different_projections(run: Callable[..., RunResult]) -> None:
+    stages = [
+        {"lowrank": {"whitening": "none", "block_ratio": 0.2, "projections": [r]}} for r in ("mlp.up", "mlp.down")
+    ]
+    done = run(*stages)
+    assert [{step.role for step in stage.steps} for stage in done.plan.stages] == [{"mlp.up"}, {"mlp.down"}]
 
 
 @pytest.mark.parametrize(
