@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from swm.budget import ModelShape, Target
-    from swm.cache_place import cache_folder
     from swm.calibration import Calibration
     from swm.errors import (
         BudgetError,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         unknown,
     )
     from swm.families import ModelFamily
+    from swm.files.cache_folder import cache_folder
     from swm.gradients import layer_gradients
     from swm.hookspecs import hookimpl
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
@@ -105,7 +105,7 @@ _HOME = {
     "Need": "swm.interfaces.width",
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
-    "cache_folder": "swm.cache_place",
+    "cache_folder": "swm.files.cache_folder",
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",

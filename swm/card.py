@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swm import yamlfile
 from swm.escapes import code, markdown
+from swm.files import yaml_file as yamlfile
 from swm.plan import Plan
 from swm.summary import (
     Measured,

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from swm.companions import copy_companions, drop_code, keeps_code
 from swm.errors import CheckpointError
-from swm.manifest import check_ours, write_manifest
+from swm.files.manifest import check_ours, write_manifest
+from swm.files.outputs import nearest, output_folder
+from swm.files.scratch import Scratch, scratch
+from swm.files.writing import give_usual_permissions
 from swm.modelling import Export
-from swm.outputs import nearest, output_folder
 from swm.reload import PROCESSORS
-from swm.scratch import Scratch, scratch
 from swm.verification import Probe, check_multiplied, probe, verify, verify_rest
-from swm.writing import give_usual_permissions
 
 __all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "verify"]
 

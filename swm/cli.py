@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import typer
 
-from swm.children import SAFE_PATH
 from swm.commands import cache, study
 from swm.commands.about import doctor, schema, strategies
 from swm.commands.author import new_plugin
@@ -18,8 +17,9 @@ from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.options import say
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
-from swm.signals import exit_code, stoppable
-from swm.streams import written_out
+from swm.processes.children import SAFE_PATH
+from swm.processes.signals import exit_code, stoppable
+from swm.processes.standard_output import written_out
 
 app = typer.Typer(
     name="swm",

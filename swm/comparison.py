@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from swm.checkpoint import REPORT
 from swm.errors import RecipeError
+from swm.files.published import name_of
+from swm.files.typed_json import check, read_json
 from swm.metrics import PERPLEXITY, SHARE, Metric, metric_of
-from swm.published import name_of
 from swm.report_types import ModelReport, RunReport
 from swm.summary import Measured, TaskResults, mean_name, mean_of
-from swm.typed import check, read_json
 
 
 @dataclass(frozen=True)

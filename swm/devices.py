@@ -9,7 +9,7 @@ import torch
 
 from swm.budget import ModelShape
 from swm.errors import ModelError, brief, did_you_mean, listed
-from swm.processes import local_device
+from swm.processes.ranks import local_device
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 

@@ -12,11 +12,11 @@ import swm
 from swm import models
 from swm.allocation import default_rounding
 from swm.budget import ModelShape
-from swm.cache_place import cache_folder
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts
 from swm.families import find_family
+from swm.files.cache_folder import cache_folder
 from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.width import Part

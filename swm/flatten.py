@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swm.plain_data import leaves
+from swm.files.plain_data import leaves
 
 Flat = Mapping[str, str | int | float | bool]
 """Plain values by `dotted.key`."""

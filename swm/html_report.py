@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import jinja2
 from markupsafe import Markup
 
-from swm import yamlfile
+from swm.files import yaml_file as yamlfile
 from swm.flatten import rows
 from swm.headline import headline
 from swm.html_format import FILTERS, seen

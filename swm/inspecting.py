@@ -14,11 +14,11 @@ from swm.calibration import draw
 from swm.construct import construct
 from swm.errors import at
 from swm.families import find_family
+from swm.files.outputs import check_apart, check_inputs
 from swm.inspection import Inspection, check_metric, inspect_model
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.lengths import check_length
-from swm.outputs import check_apart, check_inputs
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.recipe import CalibrationRecipe

@@ -7,13 +7,13 @@ from pathlib import Path
 from swm import checkpoint
 from swm.errors import CheckpointError
 from swm.figures import write_figures
+from swm.files.manifest import write_manifest
+from swm.files.outputs import nearest
+from swm.files.published import published
+from swm.files.scratch import scratch
 from swm.inspection import Inspection
-from swm.manifest import write_manifest
-from swm.outputs import nearest
 from swm.paths import expanded
-from swm.published import published
 from swm.report import write_json
-from swm.scratch import scratch
 
 NUMBERS = "inspection.json"
 

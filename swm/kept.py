@@ -8,8 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from swm.cache_place import cache_folder
-from swm.scratch import INDEX, size_of
+from swm.files.cache_folder import cache_folder
+from swm.files.scratch import INDEX, size_of
 
 # These have commands and limits of their own.
 ELSEWHERE = ("observations", INDEX)

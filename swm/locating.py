@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from swm.cache_place import cache_folder
 from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
+from swm.files.cache_folder import cache_folder
 from swm.gguf_file import convert_gguf
 from swm.interfaces.provider import ModelProvider
 from swm.paths import expanded, is_file, is_folder

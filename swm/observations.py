@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from swm.scratch import clear_dead
-from swm.writing import whole
+from swm.files.scratch import clear_dead
+from swm.files.writing import whole
 
 GIB = 2**30
 

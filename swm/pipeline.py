@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 import swm
-from swm import checkpoint, models, processes
+from swm import checkpoint, models
 from swm.budget import Target, achieved
 from swm.card import model_card
 from swm.errors import at
 from swm.export import export
+from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
+from swm.files.writing import write_text
 from swm.foreign import no_exit
 from swm.html_report import html_report
 from swm.interfaces.recovery import Recovery, RecoveryContext
@@ -32,16 +34,15 @@ from swm.original import Original
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
 from swm.preparation import Prepared, draw_calibration, prepare, share
+from swm.processes import ranks as processes
 from swm.progress import Progress, Silent
 from swm.provenance import about_model, code_of, machine
-from swm.published import INPUTS, PRIVATE, absolute_paths, published
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, machine_name, shape_now, write_json, write_yaml
 from swm.speed import measure_speed, speed_of
 from swm.tracking import tracked
 from swm.units import widths
 from swm.view import ModelView
-from swm.writing import write_text
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 

@@ -10,16 +10,16 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 from torch import Tensor
 
-from swm import yamlfile
 from swm.construct import construct
 from swm.errors import PlanError, RecipeError, listed
+from swm.files import yaml_file as yamlfile
+from swm.files.published import name_of, published, remembered
+from swm.files.writing import whole, write_text
 from swm.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.interfaces.stage import Step
-from swm.published import name_of, published, remembered
 from swm.ranges import format_ranges
 from swm.registry import Registry
 from swm.view import ModelView
-from swm.writing import whole, write_text
 
 VERSION = 1
 FITTED = "fitted_sha256"

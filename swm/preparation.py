@@ -13,12 +13,12 @@ from swm.calibration import Calibration, draw
 from swm.companions import check_companions
 from swm.errors import RecipeError, at
 from swm.families import ModelFamily, find_family
+from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.stage import Setting
 from swm.interfaces.text import TextSource
 from swm.lengths import check_length
 from swm.measuring import Ruler, make_ruler
 from swm.original import Original
-from swm.outputs import check_apart, check_inputs, check_outside
 from swm.plugins import Plugins
 from swm.progress import Progress
 from swm.recipe import Recipe

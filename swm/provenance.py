@@ -17,8 +17,8 @@ import torch
 import transformers
 
 import swm
+from swm.files.plain_data import leaves
 from swm.interfaces.strategy import Strategy
-from swm.plain_data import leaves
 from swm.source_code import code_hash, package_hash
 from swm.view import ModelView, told_config
 

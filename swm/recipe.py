@@ -11,18 +11,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm import yamlfile
 from swm.budget import Budget
 from swm.calibration import Bos, Sampling
 from swm.construct import construct, fail
 from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, quoted
 from swm.export import Layout
+from swm.files import yaml_file as yamlfile
+from swm.files.published import find_again
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
 from swm.plugins import Plugins, load_plugins
-from swm.published import find_again
 from swm.speed_protocol import SpeedProtocol
 from swm.tasks.protocol import TaskProtocol
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from swm import jsontext, yamlfile
 from swm.budget import ModelShape
+from swm.files import json_text as jsontext
+from swm.files import yaml_file as yamlfile
+from swm.files.writing import write_text
 from swm.view import ModelView
-from swm.writing import write_text
 
 
 def shape_now(view: ModelView) -> ModelShape:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from swm.typed import Record
+from swm.files.typed_json import Record
 
 Count = Annotated[int, Field(ge=0)]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from swm.construct import plain_dataclass, plain_schema, strategy_kind
 from swm.errors import SwmError
+from swm.files.outputs import output_file
 from swm.interfaces.strategy import Strategy, plain
-from swm.outputs import output_file
 from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
 from swm.registry import Entry, Registry
 from swm.report import write_json

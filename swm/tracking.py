@@ -10,10 +10,10 @@ from typing import Any
 import pluggy
 
 from swm.errors import RecipeError, SwmError, at, brief
+from swm.files.published import absolute_paths, published
 from swm.flatten import flat, numbers
 from swm.hookspecs import hookimpl
 from swm.interfaces.tracker import TrackedRun, Tracker
-from swm.published import absolute_paths, published
 
 
 class Tracking:

@@ -15,7 +15,7 @@ from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.masters import MasterWeights, first_scale
-from swm.processes import Together
+from swm.processes.ranks import Together
 from swm.schedule import Schedule
 from swm.training_folder import claimed, first_state, go_on
 from swm.training_run import Loss, NoNumberError, Run

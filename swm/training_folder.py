@@ -11,16 +11,9 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from swm.errors import RecoveryError
+from swm.files.scratch import clear_dead
 from swm.progress import Progress
-from swm.scratch import clear_dead
-from swm.training_state import (
-    DamagedStateError,
-    TrainingState,
-    read_state,
-    remove_states,
-    states,
-    write_state,
-)
+from swm.training_state import DamagedStateError, TrainingState, read_state, remove_states, states, write_state
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
 from swm.masters import MasterWeights
-from swm.processes import Together
+from swm.processes.ranks import Together
 from swm.schedule import Schedule
 from swm.training_state import TrainingState, read_state, write_state
 from swm.trainset import Batch, Piece, TrainingSet

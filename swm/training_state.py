@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from swm.scratch import scratch
+from swm.files.scratch import scratch
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Grows with every change of what a state means: an older one is as good as a damaged one.

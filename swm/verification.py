@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swm import children, reload
+from swm import reload
 from swm.errors import CheckpointError
 from swm.finite import check_finite
-from swm.processes import ENVIRONMENT
+from swm.processes import children
+from swm.processes.ranks import ENVIRONMENT
 from swm.quiet import quiet_transformers
 
 GENERATED_TOKENS = 8

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from swm import checkpoint
 from swm.errors import CheckpointError
-from swm.manifest import MANIFEST
+from swm.files.manifest import MANIFEST
 from swm.mergers.average import Average
 from swm.mergers.delete import Delete
 from swm.stages.depth import MergeStep

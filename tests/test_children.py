@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from swm import children, compress
+from swm import compress
 from swm.executors.local import Local
 from swm.interfaces.executor import Job, Row
+from swm.processes import children
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from doors import judge, knock, snapshot
 from sample_report import sample_report
 from study_rows import row
 
-from swm import checkpoint, jsontext
+from swm import checkpoint
+from swm.files import json_text as jsontext
 from swm.testing import tiny_tokenizer
 
 COUNT = int(os.environ.get("SWM_DAMAGE", 44))

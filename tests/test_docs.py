@@ -27,9 +27,10 @@ from jsonschema import Draft202012Validator
 from transformers import AutoConfig
 from typer.testing import CliRunner
 
-from swm import cli, yamlfile
+from swm import cli
 from swm.executors.local import Local
 from swm.executors.serial import Serial
+from swm.files import yaml_file as yamlfile
 from swm.plan import read_plan
 from swm.plugins import Plugins
 from swm.providers.smollm2 import SmolLM2

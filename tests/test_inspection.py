@@ -16,12 +16,12 @@ from torch import Tensor
 
 from swm.calibration import Calibration
 from swm.errors import CheckpointError, ModelError, RecipeError
+from swm.files.manifest import MANIFEST
 from swm.inspecting import build_inspection, inspect_named
 from swm.inspection import Inspection, check_metric, inspect_model
 from swm.inspection_files import NUMBERS, check_folder, write_inspection
 from swm.interfaces.similarity import SampleMetric
 from swm.layer_pairs import LayerPairs
-from swm.manifest import MANIFEST
 from swm.plugins import Plugins
 from swm.surgery import keep_layers
 from swm.view import ModelView, Recording

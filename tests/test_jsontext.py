@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swm.jsontext import dumps, restored
+from swm.files.json_text import dumps, restored
 
 
 def _refuse(name: str) -> Any:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from swm import yamlfile
-from swm.manifest import check_ours
-from swm.scratch import clear_dead
+from swm.files import yaml_file as yamlfile
+from swm.files.manifest import check_ours
+from swm.files.scratch import clear_dead
 from swm.testing import tiny_model
 from swm.testing.tiny import tiny_tokenizer
 

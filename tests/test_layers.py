@@ -23,16 +23,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # Every module by its rank, the lowest first. A module imports only what stands on a line above its own; strategies,
 # tasks, commands and the kit may import helpers of their own folder too. `folder.*` is every module of a folder.
 RANKS = """
-    children paths plain_data signals streams
-    escapes jsontext published
-    swm errors metrics progress quiet reload hookspecs source_code cache_place
+    processes.children paths files.plain_data processes.signals processes.standard_output
+    escapes files.json_text files.published
+    swm processes files errors metrics progress quiet reload hookspecs source_code files.cache_folder
     foreign
-    scratch presets
-    writing
-    manifest
-    outputs
+    files.scratch presets
+    files.writing
+    files.manifest
+    files.outputs
     lengths fitted
-    budget families finite ranges windows yamlfile kept_states flatten summary processes vocabulary weights gguf_rope
+    budget families finite ranges windows files.yaml_file kept_states flatten summary processes.ranks vocabulary
+    weights gguf_rope
     config_file devices generation
     interfaces.rebuild interfaces ridge textfile
     jsonrows
@@ -47,7 +48,7 @@ RANKS = """
     training_folder training_run
     training next_token kept gradients
     allocation compensation construct perplexity scoring surgery torch_pruning_backend
-    fitting modelling spending typed
+    fitting modelling spending files.typed_json
     report_types
     depth
     export verification companions
@@ -124,8 +125,12 @@ NAMES = {module.name for module in MODULES}
 
 
 def _rank(name: str) -> int | None:
-    for rank, line in enumerate(RANKS.split("\n")):
-        if name in line.split() or f"{name.partition('.')[0]}.*" in line.split():
+    lines = [line.split() for line in RANKS.split("\n")]
+    for rank, line in enumerate(lines):
+        if name in line:
+            return rank
+    for rank, line in enumerate(lines):
+        if any(word.endswith(".*") and f"{name}.".startswith(word[:-1]) for word in line):
             return rank
     return None
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from swm import yamlfile
 from swm.cli import app
 from swm.errors import CheckpointError
-from swm.manifest import EARLIER, MANIFEST, check_ours, write_manifest
-from swm.outputs import check_apart, check_inputs, output_file, output_folder
+from swm.files import yaml_file as yamlfile
+from swm.files.manifest import EARLIER, MANIFEST, check_ours, write_manifest
+from swm.files.outputs import check_apart, check_inputs, output_file, output_folder
 
 REPORT = "report.json"
 

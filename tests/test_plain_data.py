@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swm.plain_data import SAID, leaves, texts
+from swm.files.plain_data import SAID, leaves, texts
 
 DATA: dict[str, Any] = {
     "model": "out/model",

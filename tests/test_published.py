@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swm.published import absolute_paths, find_again, published, remembered
+from swm.files.published import absolute_paths, find_again, published, remembered
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from swm.cli import app
-from swm.scratch import clear_all_dead, clear_dead, everywhere, scratch
-from swm.writing import whole, write_text
+from swm.files.scratch import clear_all_dead, clear_dead, everywhere, scratch
+from swm.files.writing import whole, write_text
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from swm.scratch import scratch
+from swm.files.scratch import scratch
 with scratch(Path(sys.argv[1]), indexed=True) as place:
     (place.new / "half").write_text("half")
     if sys.argv[2]:
@@ -114,7 +114,7 @@ def test_the_cache_commands_list_and_clear_what_killed_runs_left(tmp_path: Path)
 REPLACING = """
 import itertools, sys
 from pathlib import Path
-from swm.scratch import clear_dead, scratch
+from swm.files.scratch import clear_dead, scratch
 target = Path(sys.argv[1])
 for number in itertools.count(1):
     clear_dead(target.parent)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from swm.signals import Stopped, stoppable
+from swm.processes.signals import Stopped, stoppable
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +171,7 @@ def test_a_study_is_stopped_with_its_workers(
 
 def test_what_was_ignored_stays_ignored_and_what_was_set_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its end does not wait for this process.
-    monkeypatch.setattr("swm.signals.threading.Timer", lambda *args: SimpleNamespace(start=lambda: None))
+    monkeypatch.setattr("swm.processes.signals.threading.Timer", lambda *args: SimpleNamespace(start=lambda: None))
     before = [signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)]
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from swm import yamlfile
 from swm.errors import RecipeError
+from swm.files import yaml_file as yamlfile
 from swm.plan import LONGEST
 
 NAMES = "abcdefghijklmnopqrstuvwxyz"

@@ -95,8 +95,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show how alike a model's layers are, what each of them changes, and how large the hidden states get."""
-    from swm import yamlfile
     from swm.console import show_inspection
+    from swm.files import yaml_file as yamlfile
     from swm.inspecting import build_inspection, inspect_named
     from swm.inspection_files import check_folder, write_inspection
     from swm.plugins import load_plugins

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swm import jsontext
 from swm.commands.command import stdout
 from swm.escapes import visible
+from swm.files import json_text as jsontext
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -68,7 +68,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Decide what a recipe would change, and stop there."""
-    from swm.outputs import output_file
+    from swm.files.outputs import output_file
     from swm.pipeline import CompressionPipeline
     from swm.recipe import load_recipe, placed
 
@@ -191,7 +191,7 @@ def _told_of_rounding(found: Mapping[str, Any]) -> str:
 
 
 def _show_plan(made: Plan, output: Path | None) -> None:
-    from swm import yamlfile
+    from swm.files import yaml_file as yamlfile
 
     if output is None:
         typer.echo(yamlfile.dump(made.to_data()), stdout(), nl=False)

@@ -18,10 +18,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from swm.children import safe_path
 from swm.errors import WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
-from swm.signals import end_when_told, exit_code, held_back, stoppable
+from swm.processes.children import safe_path
+from swm.processes.signals import end_when_told, exit_code, held_back, stoppable
 
 TRIES = 2
 DIED = "its process was killed, and so was the one that tried it again; most often the memory ran out"

@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from swm.children import safe_path
 from swm.errors import RecipeError, WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
+from swm.processes.children import safe_path
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from swm.plain_data import SAID, texts
+from swm.files.plain_data import SAID, texts
 from swm.source_code import file_hash
 
 # Of a larger file its size, beginning and end count: hashing the weights of every run would take longer than the run.

@@ -10,15 +10,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from swm import jsontext
 from swm.checkpoint import check_output
 from swm.errors import StudyError, at
+from swm.files import json_text as jsontext
+from swm.files.outputs import place
+from swm.files.scratch import clear_dead
+from swm.files.typed_json import check
 from swm.interfaces.executor import Row
-from swm.outputs import place
 from swm.report import write_yaml
-from swm.scratch import clear_dead
 from swm.study.rows import JournalRow
-from swm.typed import check
 
 RUNS = "runs.jsonl"
 STUDY = "study.yaml"

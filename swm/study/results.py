@@ -12,12 +12,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from swm import yamlfile
 from swm.errors import StudyError, nearest_file
+from swm.files import yaml_file as yamlfile
+from swm.files.scratch import scratch
 from swm.html_format import FILTERS, seen
 from swm.interfaces.executor import Row
 from swm.plugins import load_plugins
-from swm.scratch import scratch
 from swm.study.description import Figure, label, read_figures
 from swm.study.journal import STUDY, Journal
 from swm.study.measures import named, scale_of

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from swm.typed import Record
+from swm.files.typed_json import Record
 
 
 class JournalRow(Record):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import at
+from swm.files.outputs import check_outside, place
 from swm.interfaces.executor import Row
 from swm.interfaces.strategy import plain
 from swm.locating import locate
-from swm.outputs import check_outside, place
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.study.asked import check_asked

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from swm import jsontext
 from swm.errors import StudyError, unknown
+from swm.files import json_text as jsontext
 from swm.interfaces.executor import Row
 from swm.metrics import Metric
 from swm.study.cases import short_names

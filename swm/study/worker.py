@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm.cache_place import cache_folder
 from swm.errors import StudyError, SwmError, at
 from swm.families import find_family
+from swm.files.cache_folder import cache_folder
+from swm.files.scratch import clear_dead, scratch
+from swm.files.typed_json import check, read_json
 from swm.interfaces.executor import Job, Row
 from swm.measuring import make_ruler
 from swm.observations import GIB, ObservationCache
@@ -23,10 +25,8 @@ from swm.progress import Silent
 from swm.recipe import Recipe, build_recipe
 from swm.report import write_json, write_yaml
 from swm.report_types import DenseReport
-from swm.scratch import clear_dead, scratch
 from swm.study.measures import items_of, measures_of, metrics_of
 from swm.study.rows import JournalRow
-from swm.typed import check, read_json
 from swm.view import ModelView
 
 ROW = "row.json"

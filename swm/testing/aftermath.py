@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from swm import checkpoint, yamlfile
+from swm import checkpoint
 from swm.errors import SwmError
+from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import Stage, StagePlan
 from swm.testing.checks import Checks, Parameters
 from swm.testing.expect import changed, expect, works, wrong

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import pytest
 
-from swm import yamlfile
 from swm.errors import PluginError, SwmError
+from swm.files import yaml_file as yamlfile
 from swm.interfaces.strategy import Strategy
 from swm.registry import Registry
 from swm.testing.expect import expect, works, wrong

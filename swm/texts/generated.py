@@ -14,13 +14,13 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from swm.errors import TextError
+from swm.files.writing import write_text
 from swm.finite import checked_scores
 from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.lengths import longest
 from swm.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import bos_id, pad_id
-from swm.writing import write_text
 
 _KEPT = TypeAdapter(Annotated[list[str], Field(min_length=1)])
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
-from swm import jsontext
 from swm.errors import RecipeError
+from swm.files import json_text as jsontext
 from swm.flatten import Flat
 from swm.interfaces.tracker import TrackedRun, Tracker
 

@@ -14,12 +14,12 @@ import torch
 import swm
 from swm import checkpoint
 from swm.errors import CheckpointError
+from swm.files.scratch import clear_all_dead, everywhere
 from swm.interfaces.recovery import RecoveryContext
 from swm.pipeline import CompressionPipeline
+from swm.processes.signals import Stopped
 from swm.progress import Silent, Task
 from swm.recovery.full import Full
-from swm.scratch import clear_all_dead, everywhere
-from swm.signals import Stopped
 from swm.training_folder import claimed, forget
 from swm.training_state import states
 
@@ -197,7 +197,7 @@ def test_states_whose_removal_was_killed_do_not_stay(
     monkeypatch.setenv("SWM_CACHE", str(tmp_path))
     (tmp_path / "recovery" / "abc" / "step-3").mkdir(parents=True)
     with monkeypatch.context() as killed:
-        killed.setattr("swm.scratch.settle", lambda folder: None)
+        killed.setattr("swm.files.scratch.settle", lambda folder: None)
         forget(tmp_path / "recovery" / "abc")
     assert not (tmp_path / "recovery" / "abc").exists()
     assert [alive for _, alive in everywhere()] == [False]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from swm import checkpoint, yamlfile
+from swm import checkpoint
+from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
 from swm.training_state import newest_state
 

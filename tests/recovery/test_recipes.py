@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from swm import yamlfile
 from swm.errors import RecipeError, SwmError
+from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins
 from swm.recipe import Recipe, build_recipe, load_recipe

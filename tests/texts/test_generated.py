@@ -144,7 +144,7 @@ def test_what_was_not_written_to_its_end_is_not_there(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("swm.writing.os.replace", fails)
+        patch.setattr("swm.files.writing.os.replace", fails)
         with pytest.raises(type(error)):
             SMALL.written_by(dense)
     assert files(tmp_path) == []

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from swm import yamlfile
 from swm.errors import SwmError
 from swm.families import find_family
+from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import StageContext
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plan import read_plan

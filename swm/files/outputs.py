@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from swm.cache_place import cache_folder
 from swm.errors import CheckpointError
-from swm.manifest import check_ours
+from swm.files.cache_folder import cache_folder
+from swm.files.manifest import check_ours
+from swm.files.plain_data import texts
+from swm.files.scratch import clear_dead, scratch
 from swm.paths import expanded
-from swm.plain_data import texts
-from swm.scratch import clear_dead, scratch
 
 
 def place(output: str | Path, what: str = "output") -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swm.scratch import scratch
+from swm.files.scratch import scratch
 
 
 @contextmanager

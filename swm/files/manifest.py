@@ -11,7 +11,7 @@ from typing import Any
 
 import swm
 from swm.errors import CheckpointError
-from swm.writing import write_text
+from swm.files.writing import write_text
 
 MANIFEST = "swm-manifest.json"
 # The files that swm wrote before there were manifests, all in the folder itself.

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from swm.plain_data import SAID, texts
+from swm.files.plain_data import SAID, texts
 
 PRIVATE = "timing.json"
 INPUTS = "inputs"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from swm.cache_place import cache_folder
+from swm.files.cache_folder import cache_folder
 
 PREFIX = ".swm-scratch-"
 NAME = re.compile(rf"{re.escape(PREFIX)}\d+-\d{{8}}T\d{{6}}-\w+")
