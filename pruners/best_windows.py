@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-from swm.windows import Window
+from swm.model.windows import Window
 
 
 @final

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from swm.interfaces.depth import DepthContext
+from swm.model.windows import Window
 from swm.pruners.threshold import Walk
-from swm.windows import Window
 
 # Trials that must have been made before anything is foretold of others.
 EXPERIENCE = 3

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.model.windows import windows_without
 from swm.pruners.ranking import candidates, lowest, removal
-from swm.windows import windows_without
 
 
 @final

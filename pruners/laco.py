@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.model.windows import Window
 from swm.pruners.threshold import Walk, search_threshold
-from swm.windows import Window
 
 
 @final

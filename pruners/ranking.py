@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from swm.interfaces.depth import DepthProposal
-from swm.windows import windows_without
+from swm.model.windows import windows_without
 
 
 def candidates(layers: int, protect_first: int, protect_last: int) -> range:

@@ -9,9 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.model.windows import Window
 from swm.pruners.foresight import Foresight
 from swm.pruners.threshold import Trial, Walk, search_threshold
-from swm.windows import Window
 
 
 @final

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swm.interfaces.depth import DepthProposal
-from swm.windows import Window, removed_layers
+from swm.model.windows import Window, removed_layers
 
 Trial = Callable[[Sequence[Window]], float]
 

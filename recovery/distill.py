@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from swm.interfaces.recovery import RecoveryContext
+from swm.model.view import ModelView, first_tensor
 from swm.recovery.adapters import adapters
 from swm.training import TrainedRecovery, train
 from swm.trainset import IGNORED, Batch
-from swm.view import ModelView, first_tensor
 
 
 @final

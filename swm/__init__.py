@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         at,
         unknown,
     )
-    from swm.families import ModelFamily
     from swm.files.cache_folder import cache_folder
     from swm.gradients import layer_gradients
     from swm.hookspecs import hookimpl
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from swm.interfaces.executor import Executor
     from swm.interfaces.merger import End, LayerMerger, LayerWindow
     from swm.interfaces.provider import ModelProvider
-    from swm.interfaces.rebuild import Rebuild, Replaced
     from swm.interfaces.recovery import Recovery, RecoveryContext
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
     from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
@@ -43,6 +41,13 @@ if TYPE_CHECKING:
     from swm.interfaces.text import Example, TextSource
     from swm.interfaces.tracker import Tracker
     from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
+    from swm.model.families import ModelFamily
+    from swm.model.ranges import format_ranges
+    from swm.model.replacement import Rebuild, Replaced
+    from swm.model.surgery import positions, replace_projection, set_parameter
+    from swm.model.units import features
+    from swm.model.view import ModelView, Recording
+    from swm.model.windows import Window, windows_without
     from swm.next_token import next_token_loss
     from swm.observations import Observation
     from swm.pipeline import CompressionPipeline, RunResult, compress
@@ -50,16 +55,11 @@ if TYPE_CHECKING:
     from swm.plugins import load_plugins
     from swm.progress import Progress, Task
     from swm.provenance import code_of, own_code
-    from swm.ranges import format_ranges
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
     from swm.replay import replay
     from swm.study.studies import run_study
-    from swm.surgery import positions, replace_projection, set_parameter
     from swm.training import TrainedRecovery, train
-    from swm.units import features
-    from swm.view import ModelView, Recording
-    from swm.windows import Window, windows_without
 
 _HOME = {
     "ModelShape": "swm.budget",
@@ -76,7 +76,7 @@ _HOME = {
     "code_of": "swm.provenance",
     "own_code": "swm.provenance",
     "unknown": "swm.errors",
-    "ModelFamily": "swm.families",
+    "ModelFamily": "swm.model.families",
     "hookimpl": "swm.hookspecs",
     "Executor": "swm.interfaces.executor",
     "DepthContext": "swm.interfaces.depth",
@@ -86,8 +86,8 @@ _HOME = {
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
     "ModelProvider": "swm.interfaces.provider",
-    "Rebuild": "swm.interfaces.rebuild",
-    "Replaced": "swm.interfaces.rebuild",
+    "Rebuild": "swm.model.replacement",
+    "Replaced": "swm.model.replacement",
     "Recovery": "swm.interfaces.recovery",
     "RecoveryContext": "swm.interfaces.recovery",
     "SampleMetric": "swm.interfaces.similarity",
@@ -113,7 +113,7 @@ _HOME = {
     "load_plugins": "swm.plugins",
     "Progress": "swm.progress",
     "Task": "swm.progress",
-    "format_ranges": "swm.ranges",
+    "format_ranges": "swm.model.ranges",
     "Observation": "swm.observations",
     "Recipe": "swm.recipe",
     "load_recipe": "swm.recipe",
@@ -121,17 +121,17 @@ _HOME = {
     "Registry": "swm.registry",
     "replay": "swm.replay",
     "layer_gradients": "swm.gradients",
-    "positions": "swm.surgery",
-    "replace_projection": "swm.surgery",
-    "set_parameter": "swm.surgery",
+    "positions": "swm.model.surgery",
+    "replace_projection": "swm.model.surgery",
+    "set_parameter": "swm.model.surgery",
     "TrainedRecovery": "swm.training",
     "train": "swm.training",
-    "features": "swm.units",
-    "ModelView": "swm.view",
-    "Recording": "swm.view",
-    "Window": "swm.windows",
+    "features": "swm.model.units",
+    "ModelView": "swm.model.view",
+    "Recording": "swm.model.view",
+    "Window": "swm.model.windows",
     "run_study": "swm.study.studies",
-    "windows_without": "swm.windows",
+    "windows_without": "swm.model.windows",
 }
 
 __all__ = [

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from swm.errors import BudgetError
 from swm.interfaces.width import Block, Part, block
-from swm.units import Geometry, cuts, geometry
-from swm.view import ModelView
+from swm.model.units import Geometry, cuts, geometry
+from swm.model.view import ModelView
 
 Key = tuple[int, Part]
 

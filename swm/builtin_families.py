@@ -1,12 +1,12 @@
-"""Registers the rows of `swm.families` the way a plugin registers its own."""
+"""Registers the rows of `swm.model.families` the way a plugin registers its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from swm.families import BUILTIN_FAMILIES
 from swm.hookspecs import hookimpl
+from swm.model.families import BUILTIN_FAMILIES
 
 
 @hookimpl

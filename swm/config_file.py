@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm.families import BUILTIN_FAMILIES
+from swm.model.families import BUILTIN_FAMILIES
 
 # Layer types with a rotary table of their own, by the flat key in which transformers 4 keeps the table's base.
 BASES = {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"}

@@ -12,10 +12,10 @@ from torch import nn
 
 from swm.budget import ModelShape
 from swm.errors import FamilyError, ModelError, brief, listed, quoted
-from swm.families import ModelFamily, find_family
 from swm.locating import ModelSource
-from swm.quiet import quiet_transformers
-from swm.view import ModelView
+from swm.model.families import ModelFamily, find_family
+from swm.model.quiet import quiet_transformers
+from swm.model.view import ModelView
 from swm.vocabulary import without_invalid
 from swm.weights import StoredWeights
 

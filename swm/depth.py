@@ -22,12 +22,12 @@ from swm.fitting import fit_window, fit_windows, window_states
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
+from swm.model.surgery import check_state, same_memory
+from swm.model.view import ModelView, Recording, batch_rows
+from swm.model.windows import Window, check_windows, removed_layers
 from swm.observations import Observation, Values
 from swm.progress import Task
 from swm.spending import Cut
-from swm.surgery import check_state, same_memory
-from swm.view import ModelView, Recording, batch_rows
-from swm.windows import Window, check_windows, removed_layers
 
 # The next-token scores of one piece of text, in float32, take at most this much memory at a time.
 LOGITS_BYTES = 128 * 2**20

@@ -15,16 +15,16 @@ from swm.budget import ModelShape
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts
-from swm.families import find_family
 from swm.files.cache_folder import cache_folder
 from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.width import Part
+from swm.model.families import find_family
+from swm.model.units import geometry
+from swm.model.view import ModelView
 from swm.plugins import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.progress import Progress
 from swm.registry import Registry
-from swm.units import geometry
-from swm.view import ModelView
 
 LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safetensors", "pluggy", "pydantic")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from swm.windows import Window
+from swm.model.windows import Window
 
 Widths = Mapping[str, int | Sequence[int]]
 

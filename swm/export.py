@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from swm.errors import CheckpointError
-from swm.families import ModelFamily
 from swm.interfaces.width import Block, Part
+from swm.model.families import ModelFamily
+from swm.model.quiet import quiet_transformers
+from swm.model.surgery import set_widths
+from swm.model.units import Geometry, cuts, geometries, geometry
+from swm.model.view import ModelView
 from swm.modelling import Export, custom
-from swm.quiet import quiet_transformers
-from swm.surgery import set_widths
-from swm.units import Geometry, cuts, geometries, geometry
-from swm.view import ModelView
 
 Layout = Literal["native", "padded", "custom", "merged", "factored"]
 BLOCKS: tuple[Block, ...] = ("attention", "mlp")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from swm.escapes import figure_text, one_line
 from swm.inspection import Inspection
-from swm.ranges import format_ranges
+from swm.model.ranges import format_ranges
 from swm.summary import text_name
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from swm.errors import TextError, brief, quoted
-from swm.finite import checked_scores
-from swm.quiet import quiet_transformers
+from swm.model.finite import checked_scores
+from swm.model.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import check_ids, encode, pad_id
 

@@ -13,8 +13,9 @@ from swm.files import yaml_file as yamlfile
 from swm.flatten import rows
 from swm.headline import headline
 from swm.html_format import FILTERS, seen
+from swm.model.ranges import parse_ranges
+from swm.model.windows import Window
 from swm.plan import Plan
-from swm.ranges import parse_ranges
 from swm.summary import (
     WHICH,
     error_sentence,
@@ -26,7 +27,6 @@ from swm.summary import (
     tasks_sentence,
     text_name,
 )
-from swm.windows import Window
 
 CURVES = {"losses": "Training loss", "held_out_losses": "Loss on held-out text"}
 

@@ -13,16 +13,16 @@ from swm import models
 from swm.calibration import draw
 from swm.construct import construct
 from swm.errors import at
-from swm.families import find_family
 from swm.files.outputs import check_apart, check_inputs
 from swm.inspection import Inspection, check_metric, inspect_model
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
-from swm.lengths import check_length
+from swm.model.families import find_family
+from swm.model.lengths import check_length
+from swm.model.view import ModelView
 from swm.plugins import Plugins
 from swm.progress import Progress, Silent
 from swm.recipe import CalibrationRecipe
-from swm.view import ModelView
 
 
 @dataclass(frozen=True)

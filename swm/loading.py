@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from swm.configs import SPECIAL_IDS, correct_ids, load_config, rows_of
-from swm.devices import pick_device
 from swm.errors import ModelError, brief
 from swm.locating import ModelSource
-from swm.quiet import quiet_transformers
+from swm.model.devices import pick_device
+from swm.model.quiet import quiet_transformers
 from swm.weights import check_folder, check_taken
 
 

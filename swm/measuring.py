@@ -8,7 +8,7 @@ from typing import Any
 
 from swm.errors import at
 from swm.generation import answers, prompt_ids
-from swm.lengths import check_length
+from swm.model.lengths import check_length
 from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.progress import Progress
 from swm.recipe import EvaluationRecipe

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from swm.config_file import complete_config
-from swm.families import ModelFamily
-from swm.quiet import quiet_transformers
-from swm.units import Geometry
-from swm.view import ModelView
+from swm.model.families import ModelFamily
+from swm.model.quiet import quiet_transformers
+from swm.model.units import Geometry
+from swm.model.view import ModelView
 
 MODELLING = "modeling_swm.py"
 # Written beside a model whose layers differ in width; `{...}` are filled in.

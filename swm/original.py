@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swm.families import ModelFamily
 from swm.files.cache_folder import cache_folder
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
+from swm.model.families import ModelFamily
+from swm.model.view import ModelView
 from swm.progress import Progress
 from swm.provenance import about_model, code_of, key_of, machine, own_code, tokenizer_hash
 from swm.training_folder import forget
-from swm.view import ModelView
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from swm.windows import Window
+from swm.model.windows import Window
 
 
 def usual_threshold(similarity: Tensor) -> float:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from swm.calibration import wants_bos
 from swm.errors import TextError
-from swm.finite import not_finite
 from swm.interfaces.text import TextSource
+from swm.model.finite import not_finite
 from swm.presets import fill_in
 from swm.progress import Progress, Silent
 from swm.tokens import token_stream

@@ -29,6 +29,8 @@ from swm.foreign import no_exit
 from swm.html_report import html_report
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.model.units import widths
+from swm.model.view import ModelView
 from swm.observations import Observation, ObservationCache, Observed
 from swm.original import Original
 from swm.plan import Plan, PlannedStage
@@ -41,8 +43,6 @@ from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, machine_name, shape_now, write_json, write_yaml
 from swm.speed import measure_speed, speed_of
 from swm.tracking import tracked
-from swm.units import widths
-from swm.view import ModelView
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 

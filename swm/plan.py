@@ -17,9 +17,9 @@ from swm.files.published import name_of, published, remembered
 from swm.files.writing import whole, write_text
 from swm.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.interfaces.stage import Step
-from swm.ranges import format_ranges
+from swm.model.ranges import format_ranges
+from swm.model.view import ModelView
 from swm.registry import Registry
-from swm.view import ModelView
 
 VERSION = 1
 FITTED = "fitted_sha256"

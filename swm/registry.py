@@ -9,8 +9,8 @@ from typing import Any
 
 from swm.construct import check_fields, construct, fail
 from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed, quoted
-from swm.families import ModelFamily
 from swm.interfaces.strategy import Strategy
+from swm.model.families import ModelFamily
 
 
 @dataclass(frozen=True)

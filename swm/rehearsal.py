@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from swm.errors import PlanError, at, brief
+from swm.model.view import ModelView
 from swm.plan import Plan
-from swm.view import ModelView
 
 
 def rehearse(plan: Plan, empty: ModelView) -> bool:

@@ -12,7 +12,7 @@ from swm.budget import ModelShape
 from swm.files import json_text as jsontext
 from swm.files import yaml_file as yamlfile
 from swm.files.writing import write_text
-from swm.view import ModelView
+from swm.model.view import ModelView
 
 
 def shape_now(view: ModelView) -> ModelShape:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.finite import check_finite
 from swm.gradients import layer_gradients
 from swm.interfaces.width import CoupledWeight, InputStatistics, Part, UnitGroup, WidthPruner
+from swm.model.finite import check_finite
+from swm.model.units import Geometry, cuts, geometry
+from swm.model.view import ModelView
 from swm.observations import Observation
 from swm.progress import Task
-from swm.units import Geometry, cuts, geometry
-from swm.view import ModelView
 
 READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
 

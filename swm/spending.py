@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swm.windows import Window
+from swm.model.windows import Window
 
 Cut = tuple[int, float]
 """A position, and the share of its channels that goes."""

@@ -9,7 +9,7 @@ from typing import Any
 from swm.configs import cause, rows_of
 from swm.errors import ModelError, brief, listed
 from swm.locating import ModelSource
-from swm.quiet import quiet_transformers
+from swm.model.quiet import quiet_transformers
 from swm.vocabulary import bind
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*")

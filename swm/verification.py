@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from swm import reload
 from swm.errors import CheckpointError
-from swm.finite import check_finite
+from swm.model.finite import check_finite
+from swm.model.quiet import quiet_transformers
 from swm.processes import children
 from swm.processes.ranks import ENVIRONMENT
-from swm.quiet import quiet_transformers
 
 GENERATED_TOKENS = 8
 # Shares of the largest logit. Measured with all projections of a model of 5 layers and width 64 in factors: 2.3e-6 in

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from swm.families import find_family
+from swm.model.families import find_family
+from swm.model.view import ModelView
 from swm.plugins import Plugins, load_plugins
 from swm.testing import FAMILIES, VARIANTS, tiny_ids, tiny_model
-from swm.view import ModelView
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

@@ -22,9 +22,9 @@ from swm.allocation import (
 )
 from swm.errors import BudgetError
 from swm.interfaces.width import Part
-from swm.surgery import keep_units
-from swm.units import Geometry, geometry
-from swm.view import ModelView
+from swm.model.surgery import keep_units
+from swm.model.units import Geometry, geometry
+from swm.model.view import ModelView
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -178,7 +178,7 @@ def fixed(cache: list[tuple[ModelView, dict[Key, Tensor]]] = []) -> tuple[ModelV
     if not cache:
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        from swm.families import BUILTIN_FAMILIES
+        from swm.model.families import BUILTIN_FAMILIES
 
         config = LlamaConfig(hidden_size=32, num_hidden_layers=6, vocab_size=8, **EIGHT_HEADS)
         with torch.device("meta"):

@@ -14,10 +14,10 @@ from swm.calibration import Calibration
 from swm.compensation import refitted_readers
 from swm.errors import RecipeError
 from swm.interfaces.stage import StageContext, StagePlan
+from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import Plugins
 from swm.progress import Silent
-from swm.view import ModelView
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from transformers import AutoConfig
 
 from swm.config_file import flat_keys
 from swm.export import export
+from swm.model.surgery import keep_units
+from swm.model.view import ModelView
 from swm.modelling import Export
-from swm.surgery import keep_units
 from swm.testing import tiny_ids, tiny_model
-from swm.view import ModelView
 
 CLIENT = "transformers==4.57.6"
 LLAMA3 = {

@@ -23,14 +23,14 @@ from swm.interfaces.stage import Setting, StageContext, StagePlan
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
+from swm.model.view import ModelView
+from swm.model.windows import Window, windows_without
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import load_plugins
 from swm.progress import Silent
 from swm.similarity.cosine import Cosine
 from swm.similarity.kl import KL
 from swm.stages.depth import DepthStage, MergeStep
-from swm.view import ModelView
-from swm.windows import Window, windows_without
 
 PAIR = [Window(1, 2), Window(3, 5)]
 
@@ -123,7 +123,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
 ) -> None:
     together = engine_of(llama, ids, similarity=similarity)
     expected = together.trial(PAIR), together.loss(PAIR)
-    monkeypatch.setattr("swm.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
+    monkeypatch.setattr("swm.model.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
     monkeypatch.setattr("swm.depth.LOGITS_BYTES", 1)
     apart = engine_of(llama, ids, similarity=similarity)
     assert (apart.trial(PAIR), apart.loss(PAIR)) == pytest.approx(expected, abs=1e-6)
@@ -134,7 +134,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
 def test_a_trial_above_a_threshold_stops_where_the_rest_cannot_lift_it(
     llama: ModelView, ids: Tensor, similarity: SimilarityMetric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swm.view.TOKENS_PER_BATCH", ids.shape[1])
+    monkeypatch.setattr("swm.model.view.TOKENS_PER_BATCH", ids.shape[1])
     exact = engine_of(llama, ids, similarity=similarity).trial(PAIR)
     for above in (exact - 0.1, exact - 1e-5, exact + 1e-5, (1 + exact) / 2, 1.0):
         engine = engine_of(llama, ids, similarity=similarity)

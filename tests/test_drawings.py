@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from swm.drawings import loss_curve, merge_drawing, width_bars
-from swm.windows import Window
+from swm.model.windows import Window
 
 NAME = "{http://www.w3.org/2000/svg}"
 

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 
 from swm.figures import _ticks, draw_influence, draw_norms, draw_similarity, write_figures
 from swm.inspection import BoundaryNorms, Inspection
-from swm.windows import Window
+from swm.model.windows import Window
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = ("similarity", "influence", "norms")

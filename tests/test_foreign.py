@@ -26,7 +26,7 @@ import logging, sys
 from dataclasses import dataclass
 from typing import ClassVar
 import swm
-from swm.windows import windows_without
+from swm.model.windows import windows_without
 
 # AT IMPORT
 

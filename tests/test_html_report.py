@@ -14,7 +14,7 @@ import pytest
 from sample_report import StandIns, sample_plan, sample_recipe, sample_report, sample_timing
 
 from swm.html_report import html_report, merged_windows
-from swm.windows import Window
+from swm.model.windows import Window
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}

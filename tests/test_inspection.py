@@ -22,9 +22,9 @@ from swm.inspection import Inspection, check_metric, inspect_model
 from swm.inspection_files import NUMBERS, check_folder, write_inspection
 from swm.interfaces.similarity import SampleMetric
 from swm.layer_pairs import LayerPairs
+from swm.model.surgery import keep_layers
+from swm.model.view import ModelView, Recording
 from swm.plugins import Plugins
-from swm.surgery import keep_layers
-from swm.view import ModelView, Recording
 
 FILES = [f"{name}.{kind}" for name in ("influence", "norms", "similarity") for kind in ("png", "svg")] + [NUMBERS]
 METRICS: Sequence[Any] = (

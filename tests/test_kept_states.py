@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from swm.kept_states import kept_states
+from swm.model.kv_cache import kept_states
 
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values"])

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 import swm
-from swm.families import BUILTIN_FAMILIES
 from swm.interfaces.strategy import Strategy
+from swm.model.families import BUILTIN_FAMILIES
 from swm.plugins import Plugins
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,29 +25,30 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm processes files errors metrics progress quiet reload hookspecs source_code files.cache_folder
+    swm model processes files errors metrics progress model.quiet reload hookspecs source_code files.cache_folder
     foreign
     files.scratch presets
     files.writing
     files.manifest
     files.outputs
-    lengths fitted
-    budget families finite ranges windows files.yaml_file kept_states flatten summary processes.ranks vocabulary
+    model.lengths fitted
+    budget model.families model.finite model.ranges model.windows files.yaml_file model.kv_cache flatten summary
+    processes.ranks vocabulary
     weights gguf_rope
-    config_file devices generation
-    interfaces.rebuild interfaces ridge textfile
+    config_file model.devices generation
+    model.replacement interfaces ridge textfile
     jsonrows
-    view interfaces.strategy refitting textrows wikitext
+    model.view interfaces.strategy refitting textrows wikitext
     provenance
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
     tokens
-    calibration schedule speed_protocol units interfaces.recovery
+    calibration schedule speed_protocol model.units interfaces.recovery
     observations
     interfaces.stage trainset training_state masters
     training_folder training_run
     training next_token kept gradients
-    allocation compensation construct perplexity scoring surgery torch_pruning_backend
+    allocation compensation construct perplexity scoring model.surgery model.torch_pruning
     fitting modelling spending files.typed_json
     report_types
     depth
@@ -242,7 +243,7 @@ def test_only_the_family_rows_know_module_names() -> None:
     assert {"q_proj", "gate_proj", "self_attn", "llama"} <= told
     wrong = []
     for module in MODULES:
-        if module.name == "families":
+        if module.name == "model.families":
             continue
         words = [(literal, re.split(r"[^\w]+", literal.value)) for literal in _literals(module)]
         words += [(node, [node.attr]) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]

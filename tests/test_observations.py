@@ -180,7 +180,7 @@ def test_what_is_known_is_not_observed_again(
 ) -> None:
     cache = ObservationCache(tmp_path / "cache")
     run(stories, RECIPES[name], plugins, cache)
-    monkeypatch.setattr("swm.view.ModelView.record", lambda *a, **k: pytest.fail("the text was run again"))
+    monkeypatch.setattr("swm.model.view.ModelView.record", lambda *a, **k: pytest.fail("the text was run again"))
     monkeypatch.setattr("swm.scoring.input_statistics", lambda *a, **k: pytest.fail("inputs were observed again"))
     run(stories, RECIPES[name], plugins, cache)
 
@@ -190,7 +190,7 @@ def test_another_ratio_takes_the_same_scores(
 ) -> None:
     cache = ObservationCache(tmp_path / "cache")
     run(stories, RECIPES["width"], plugins, cache)
-    monkeypatch.setattr("swm.view.ModelView.record", lambda *a, **k: pytest.fail("the text was run again"))
+    monkeypatch.setattr("swm.model.view.ModelView.record", lambda *a, **k: pytest.fail("the text was run again"))
     run(stories, [{"width": {"pruner": "llm-pruner", "target": {"ratio": 0.3}}}], plugins, cache)
 
 

@@ -23,8 +23,8 @@ from transformers import PreTrainedTokenizerFast
 import swm
 from swm.export import Layout, export
 from swm.interfaces.width import Part
-from swm.surgery import keep_layers, keep_units
-from swm.view import ModelView
+from swm.model.surgery import keep_layers, keep_units
+from swm.model.view import ModelView
 
 CLIENT = "ctranslate2==4.8.5"
 NEW_TOKENS = 8

@@ -12,8 +12,8 @@ import pytest
 
 from swm import models
 from swm.errors import CheckpointError, RecipeError
-from swm.families import ModelFamily
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.model.families import ModelFamily
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins
 from swm.recipe import build_recipe

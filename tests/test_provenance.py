@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from swm import provenance
+from swm.model.view import ModelView
 from swm.observations import ObservationCache
 from swm.original import Original
 from swm.pipeline import CompressionPipeline
@@ -23,7 +24,6 @@ from swm.provenance import code_of, code_of_classes, machine, tokenizer_hash
 from swm.recipe import build_recipe
 from swm.source_code import code_hash, file_hash, package_hash
 from swm.testing.tiny import tiny_tokenizer
-from swm.view import ModelView
 
 PLUGIN = """
 import dataclasses

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swm.errors import PlanError
-from swm.ranges import format_ranges, parse_ranges
+from swm.model.ranges import format_ranges, parse_ranges
 
 quick = settings(max_examples=300, deadline=None, derandomize=True)
 

@@ -13,14 +13,14 @@ import pytest
 
 from swm.calibration import draw
 from swm.depth import DepthEngine
-from swm.families import find_family
 from swm.interfaces.stage import StageContext
+from swm.model.families import find_family
+from swm.model.view import ModelView
 from swm.models import ModelSource, load_config, load_model, load_tokenizer, locate
 from swm.plugins import Plugins
 from swm.progress import Silent
 from swm.pruners.sliding_window import SlidingWindow
 from swm.report import shape_now
-from swm.view import ModelView
 
 pytestmark = [
     pytest.mark.real,

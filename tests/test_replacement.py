@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 from swm import checkpoint
 from swm.errors import CheckpointError, PlanError
 from swm.export import export
-from swm.interfaces.rebuild import Rebuild, Replaced
-from swm.surgery import keep_layers, keep_units, replace_projection
-from swm.units import features, geometry
+from swm.model.replacement import Rebuild, Replaced
+from swm.model.surgery import keep_layers, keep_units, replace_projection
+from swm.model.units import features, geometry
+from swm.model.view import ModelView
 from swm.verification import check_multiplied
-from swm.view import ModelView
 
 SOURCE = """
 def split_in_two(layer, ranks):

@@ -13,12 +13,12 @@ from torch import Tensor
 from swm.errors import ModelError, PlanError
 from swm.gradients import layer_gradients, loss_gradient
 from swm.interfaces.width import Need, Part, UnitGroup, WidthPruner
+from swm.model.units import geometry
+from swm.model.view import ModelView
 from swm.progress import Silent
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
 from swm.scoring import READERS, input_statistics, score_units, unit_group
-from swm.units import geometry
-from swm.view import ModelView
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 ALL = set(range(6))
@@ -56,7 +56,7 @@ def test_gradients_are_those_of_the_models_own_loss(view: ModelView, ids: Tensor
 
 def test_the_size_of_batches_does_not_matter(llama: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, statistics = gradients(llama, ids), input_statistics(llama, ids, [1, 4], PARTS)
-    monkeypatch.setattr("swm.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
+    monkeypatch.setattr("swm.model.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
     monkeypatch.setattr("swm.scoring.pieces", lambda ids: [slice(0, 3), slice(3, 5)])
     for position, by_key in gradients(llama, ids).items():
         for key, gradient in by_key.items():

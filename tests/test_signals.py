@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 import os, pathlib, subprocess, sys, time
 import swm
-from swm.windows import windows_without
+from swm.model.windows import windows_without
 
 HERE = pathlib.Path(__file__).parent
 

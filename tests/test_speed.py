@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 from swm.construct import construct
 from swm.errors import RecipeError
 from swm.hookspecs import hookimpl
+from swm.model.surgery import keep_layers
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins
 from swm.recipe import build_recipe
 from swm.speed import SpeedProtocol, _memory, kv_cache_bytes, measure_speed
-from swm.surgery import keep_layers
 
 QUICK = SpeedProtocol(batch_sizes=(2,), prompt_tokens=5, new_tokens=3, runs=4, warm_up=1)
 

@@ -20,11 +20,11 @@ from swm.interfaces.stage import StageContext
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
+from swm.model.surgery import keep_layers, merge_layers
+from swm.model.view import ModelView
+from swm.model.windows import Window, windows_without
 from swm.progress import Silent
 from swm.stages.depth import MergeStep
-from swm.surgery import keep_layers, merge_layers
-from swm.view import ModelView
-from swm.windows import Window, windows_without
 
 
 @dataclass(frozen=True)

@@ -16,22 +16,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from swm import torch_pruning_backend
 from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.stage import Setting, StageContext
 from swm.interfaces.width import Part
+from swm.model import torch_pruning as torch_pruning_backend
+from swm.model.surgery import keep_units
+from swm.model.torch_pruning import cut_units
+from swm.model.units import geometry
+from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import Plugins
 from swm.progress import Silent
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.wanda import Wanda
 from swm.stages.width import WidthStage
-from swm.surgery import keep_units
-from swm.torch_pruning_backend import cut_units
-from swm.units import geometry
-from swm.view import ModelView
 
 HERE = __name__.partition(".")[0]
 PARTS: tuple[Part, ...] = ("attention", "mlp")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from swm.errors import FamilyError
-from swm.families import ModelFamily
 from swm.interfaces.width import Part
-from swm.units import Cut, Geometry, cut_state, cuts, geometry, kept_channels
-from swm.view import ModelView
+from swm.model.families import ModelFamily
+from swm.model.units import Cut, Geometry, cut_state, cuts, geometry, kept_channels
+from swm.model.view import ModelView
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from swm.errors import FamilyError
-from swm.families import find_family
-from swm.view import ModelView
+from swm.model.families import find_family
+from swm.model.view import ModelView
 
 
 def padding(ids: Tensor, side: str) -> Tensor | None:

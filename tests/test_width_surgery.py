@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.width import Part
-from swm.ranges import format_ranges
+from swm.model.ranges import format_ranges
+from swm.model.surgery import keep_layers, keep_units
+from swm.model.units import cut_state, cuts, geometry, kept_channels
+from swm.model.view import ModelView
 from swm.stages.keep import KeepStep
-from swm.surgery import keep_layers, keep_units
-from swm.units import cut_state, cuts, geometry, kept_channels
-from swm.view import ModelView
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3")
@@ -248,7 +248,7 @@ def test_layers_and_widths_go_in_any_order(tiny, view_of, ids: Tensor, first: st
 
 
 def test_a_cut_that_changes_no_shape_raises(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swm.surgery.cut_state", lambda family, state, shape, part, units: dict(state))
+    monkeypatch.setattr("swm.model.surgery.cut_state", lambda family, state, shape, part, units: dict(state))
     with pytest.raises(PlanError, match="layer 0: the mlp cut did not give 3 units everywhere"):
         keep_units(llama, 0, "mlp", [0, 1, 2])
 
@@ -259,7 +259,7 @@ def test_a_cut_that_misses_a_projection_raises(llama: ModelView, part: Part, mon
         missed = "attention.k.weight" if part == "attention" else "mlp.up.weight"
         return {**cut_state(*args), missed: args[1][missed]}
 
-    monkeypatch.setattr("swm.surgery.cut_state", careless)
+    monkeypatch.setattr("swm.model.surgery.cut_state", careless)
     with pytest.raises(PlanError, match=f"layer 2: the {part} cut did not give 1 units everywhere"):
         keep_units(llama, 2, part, [0])
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from swm.errors import PlanError
-from swm.windows import Window, check_windows, removed_layers, windows_without
+from swm.model.windows import Window, check_windows, removed_layers, windows_without
 
 quick = settings(max_examples=300, deadline=None, derandomize=True)
 

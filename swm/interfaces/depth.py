@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from swm.interfaces.strategy import Strategy
-from swm.windows import Window
+from swm.model.windows import Window
 
 
 class DepthContext(Protocol):

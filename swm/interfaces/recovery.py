@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.model.view import ModelView
 from swm.progress import Progress
-from swm.view import ModelView
 
 
 @dataclass

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
-from swm.families import ModelFamily
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.model.families import ModelFamily
+from swm.model.view import ModelView
 from swm.observations import Observation, Observed
 from swm.progress import Progress
-from swm.view import ModelView
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Step(Strategy):
 
     @abstractmethod
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
-        """Change the model through `swm.surgery`; `tensors` are what the stage fitted for this step, if anything."""
+        """Change the model through `swm.model.surgery`; `tensors` are what the stage fitted for this step, if any."""
 
     @abstractmethod
     def describe(self) -> str:

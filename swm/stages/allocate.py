@@ -16,23 +16,23 @@ from swm.allocation import best_units, default_rounding, round_units
 from swm.budget import Target
 from swm.depth import DepthEngine
 from swm.errors import BudgetError, FamilyError, RecipeError, at
-from swm.finite import check_finite
 from swm.fitting import silenced
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.width import WidthPruner
+from swm.model.finite import check_finite
+from swm.model.ranges import format_ranges
+from swm.model.units import geometry
+from swm.model.view import ModelView
+from swm.model.windows import Window
 from swm.observations import Observation
 from swm.progress import Task
-from swm.ranges import format_ranges
 from swm.scoring import Scored, score_units
 from swm.spending import Spending, cheapest_spendings
 from swm.stages.depth import MergeStep
 from swm.stages.keep import KeepStep
 from swm.stages.repair import RefitStep
-from swm.units import geometry
-from swm.view import ModelView
-from swm.windows import Window
 
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2

@@ -13,15 +13,15 @@ from torch import Tensor
 from swm.budget import ModelShape, Target
 from swm.depth import DepthEngine, seen_samples
 from swm.errors import BudgetError, PlanError, RecipeError, at
-from swm.finite import not_finite
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
-from swm.ranges import format_ranges, parse_ranges
-from swm.surgery import check_state, merge_layers, merged_state, positions
-from swm.view import ModelView
-from swm.windows import Window, check_windows, removed_layers
+from swm.model.finite import not_finite
+from swm.model.ranges import format_ranges, parse_ranges
+from swm.model.surgery import check_state, merge_layers, merged_state, positions
+from swm.model.view import ModelView
+from swm.model.windows import Window, check_windows, removed_layers
 
 
 @final

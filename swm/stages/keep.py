@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
-from swm import torch_pruning_backend
 from swm.errors import PlanError
 from swm.interfaces.stage import Step
 from swm.interfaces.width import Part
-from swm.ranges import format_ranges, parse_ranges
-from swm.surgery import cut_units, keep_units
-from swm.units import geometry
-from swm.view import ModelView
+from swm.model import torch_pruning as torch_pruning_backend
+from swm.model.ranges import format_ranges, parse_ranges
+from swm.model.surgery import cut_units, keep_units
+from swm.model.units import geometry
+from swm.model.view import ModelView
 
 Backend = Literal["native", "torch-pruning"]
 UNITS: Mapping[Part, str] = {"attention": "KV heads", "queries": "query heads", "mlp": "MLP channels"}

@@ -12,8 +12,8 @@ from swm.errors import PlanError, RecoveryError, at
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.text import TextSource
-from swm.lengths import check_length
-from swm.view import ModelView
+from swm.model.lengths import check_length
+from swm.model.view import ModelView
 
 
 @final

@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.errors import FamilyError, PlanError
-from swm.finite import check_finite
 from swm.interfaces.merger import State
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.model.finite import check_finite
+from swm.model.ranges import format_ranges
+from swm.model.surgery import check_plain
+from swm.model.view import ModelView
 from swm.observations import Observation
 from swm.progress import Task
-from swm.ranges import format_ranges
 from swm.refitting import by_length, fit_change
-from swm.surgery import check_plain
-from swm.view import ModelView
 
 Role = Literal["attention.o", "mlp.down"]
 # Below this the two models are the same up to there.

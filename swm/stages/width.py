@@ -10,7 +10,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm import torch_pruning_backend
 from swm.allocation import (
     Allocation,
     allocate_globally,
@@ -27,13 +26,14 @@ from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.width import Block, Part, WidthPruner, block
+from swm.model import torch_pruning as torch_pruning_backend
+from swm.model.ranges import format_ranges
+from swm.model.units import geometry
+from swm.model.view import ModelView
 from swm.observations import Observation
-from swm.ranges import format_ranges
 from swm.scoring import Scored, score_units
 from swm.stages.keep import UNITS, Backend, KeepStep
 from swm.stages.repair import RefitStep
-from swm.units import geometry
-from swm.view import ModelView
 
 READERS: Mapping[Block, str] = {"attention": "attention.o", "mlp": "mlp.down"}
 

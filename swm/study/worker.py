@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import StudyError, SwmError, at
-from swm.families import find_family
 from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
 from swm.interfaces.executor import Job, Row
 from swm.measuring import make_ruler
+from swm.model.families import find_family
+from swm.model.view import ModelView
 from swm.observations import GIB, ObservationCache
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins, load_plugins
@@ -27,7 +28,6 @@ from swm.report import write_json, write_yaml
 from swm.report_types import DenseReport
 from swm.study.measures import items_of, measures_of, metrics_of
 from swm.study.rows import JournalRow
-from swm.view import ModelView
 
 ROW = "row.json"
 LIMIT = "SWM_CACHE_GIB"

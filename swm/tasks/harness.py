@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
-from swm.quiet import no_stderr, quiet_transformers
+from swm.model.quiet import no_stderr, quiet_transformers
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swm.kept_states import kept_states
+from swm.model.kv_cache import kept_states
 from swm.tasks.ledger import Ledger, Targets, Wanted, wanted
 from swm.tasks.packing import PackedRow
 from swm.tasks.prefixes import Batch, Tokens

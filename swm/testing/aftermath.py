@@ -15,11 +15,11 @@ from swm import checkpoint
 from swm.errors import SwmError
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import Stage, StagePlan
+from swm.model.view import ModelView
 from swm.testing.checks import Checks, Parameters
 from swm.testing.expect import changed, expect, works, wrong
 from swm.testing.tiny import tiny_ids
 from swm.testing.trial import Trial, state_of
-from swm.view import ModelView
 
 
 class Aftermath(Checks):

@@ -10,12 +10,12 @@ from swm.interfaces.depth import DepthProposal, DepthPruner
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Stage, StageContext
+from swm.model.windows import Window, check_windows, removed_layers
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import expect, works, wrong
 from swm.testing.tiny import LAYERS
 from swm.testing.trial import Trial
-from swm.windows import Window, check_windows, removed_layers
 
 
 class Watched(DepthEngine):

@@ -10,10 +10,10 @@ import torch
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.stage import Stage
+from swm.model.windows import Window
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import changed, copies, expect, wrong
-from swm.windows import Window
 
 # What layers of several families have: grouped heads, biases, norms inside a head.
 SHAPES = {

@@ -11,12 +11,12 @@ import torch
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.stage import Stage
-from swm.surgery import merge_layers
+from swm.model.surgery import merge_layers
+from swm.model.view import ModelView
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import changed, copies, expect, works, wrong
 from swm.testing.trial import DOCUMENTS, state_of
-from swm.view import ModelView
 
 
 class RecoveryChecks(Aftermath):

@@ -14,10 +14,10 @@ from torch import Tensor
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import Stage
+from swm.model.windows import Window
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import expect
-from swm.windows import Window
 
 SAMPLES, SEQ, HIDDEN = 6, 7, 9
 GARBAGE = (0.0, -3.0, 1e30, math.inf, math.nan)

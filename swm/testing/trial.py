@@ -24,17 +24,17 @@ from swm.calibration import Calibration
 from swm.checkpoint import Probe, probe
 from swm.errors import ModelError
 from swm.export import Layout, export
-from swm.families import find_family
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.text import TextSource, WrittenText
+from swm.model.families import find_family
+from swm.model.quiet import quiet_transformers
+from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.progress import Silent
-from swm.quiet import quiet_transformers
 from swm.registry import Registry
 from swm.testing.expect import copies
 from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer
-from swm.view import ModelView
 from swm.weights import check_taken
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
@@ -220,7 +220,7 @@ def batches(tokens: int | None) -> Iterator[None]:
     if tokens is None:
         yield
         return
-    with mock.patch("swm.view.TOKENS_PER_BATCH", tokens):
+    with mock.patch("swm.model.view.TOKENS_PER_BATCH", tokens):
         yield
 
 

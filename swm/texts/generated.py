@@ -15,10 +15,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from swm.errors import TextError
 from swm.files.writing import write_text
-from swm.finite import checked_scores
 from swm.interfaces.text import DenseModel, Purpose, TextSource
-from swm.lengths import longest
-from swm.quiet import quiet_transformers
+from swm.model.finite import checked_scores
+from swm.model.lengths import longest
+from swm.model.quiet import quiet_transformers
 from swm.reload import generate
 from swm.vocabulary import bos_id, pad_id
 

@@ -17,10 +17,10 @@ from swm.interfaces.stage import StageContext
 from swm.mergers.best_neurons import BestNeurons
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.neurons import Neurons, readers
+from swm.model.view import ModelView
+from swm.model.windows import Window
 from swm.progress import Silent
 from swm.similarity.cosine import Cosine
-from swm.view import ModelView
-from swm.windows import Window
 
 WINDOW = Window(1, 3)
 DOWN = "mlp.down.weight"

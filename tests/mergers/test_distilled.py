@@ -14,9 +14,9 @@ from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.delete import Delete
 from swm.mergers.distilled import Distilled, rate
 from swm.mergers.least_squares import LeastSquares
+from swm.model.view import ModelView
+from swm.model.windows import Window
 from swm.plugins import load_plugins
-from swm.view import ModelView
-from swm.windows import Window
 
 WINDOW = Window(1, 3)
 

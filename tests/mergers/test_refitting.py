@@ -18,10 +18,10 @@ from swm.interfaces.stage import StageContext
 from swm.mergers.delete import Delete
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.linear import Linear
+from swm.model.view import ModelView
+from swm.model.windows import Window
 from swm.progress import Silent
 from swm.similarity.cosine import Cosine
-from swm.view import ModelView
-from swm.windows import Window
 
 WINDOW = Window(1, 3)
 DOWN, BIAS = "mlp.down.weight", "mlp.down.bias"

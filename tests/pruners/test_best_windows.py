@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pytest
 
 from swm.errors import PlanError
+from swm.model.windows import Window, check_windows, removed_layers
 from swm.pruners.best_windows import BestWindows, cheapest, worth_measuring
-from swm.windows import Window, check_windows, removed_layers
 
 
 class Costs:

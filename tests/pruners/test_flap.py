@@ -12,10 +12,10 @@ from unit_groups import mlp, statistics
 from swm.compensation import added_biases, bias_compensation, check_bias
 from swm.errors import FamilyError
 from swm.interfaces.width import Part
+from swm.model.surgery import keep_units
+from swm.model.view import ModelView
 from swm.pruners.flap import FLAP
 from swm.scoring import READERS, input_statistics
-from swm.surgery import keep_units
-from swm.view import ModelView
 
 # Variances over the tokens (divisor 2): 1, 4 and 0.
 INPUTS = statistics([[3.0, 2.0, 7.0], [1.0, -2.0, 7.0]])
@@ -82,7 +82,7 @@ def test_the_mean_output_of_the_reader_stays(tiny, view_of, ids: Tensor, name: s
 
 
 def view_units(view: ModelView, part: Part) -> int:
-    from swm.units import geometry
+    from swm.model.units import geometry
 
     return geometry(view, 1).units(part)
 

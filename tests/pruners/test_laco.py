@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from swm.model.windows import Window, check_windows, removed_layers
 from swm.pruners.laco import LaCo
-from swm.windows import Window, check_windows, removed_layers
 
 Model = list[list[int]]
 Similarity = Callable[[Model], float]

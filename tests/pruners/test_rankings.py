@@ -10,13 +10,13 @@ import pytest
 
 from swm.errors import PlanError
 from swm.interfaces.depth import DepthProposal, DepthPruner
+from swm.model.windows import Window, check_windows
 from swm.pruners.block_influence import BlockInfluence
 from swm.pruners.contiguous import Contiguous
 from swm.pruners.greedy_loss import GreedyLoss
 from swm.pruners.last import Last
 from swm.pruners.random import Random
 from swm.pruners.single_loss import SingleLoss
-from swm.windows import Window, check_windows
 
 NAN = math.nan
 

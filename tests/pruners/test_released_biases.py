@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.model.view import ModelView
 from swm.plugins import Plugins
 from swm.progress import Silent
-from swm.view import ModelView
 
 MOVED = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 

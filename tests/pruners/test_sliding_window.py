@@ -11,8 +11,8 @@ from typing import Literal
 
 import pytest
 
+from swm.model.windows import Window, check_windows, removed_layers
 from swm.pruners.sliding_window import SlidingWindow
-from swm.windows import Window, check_windows, removed_layers
 
 Quirks = Literal["released", "fixed"]
 Ends = tuple[int, int]

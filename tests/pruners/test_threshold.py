@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from swm.model.windows import Window
 from swm.pruners.threshold import Walk, search_threshold
-from swm.windows import Window
 
 
 class Stairs:

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import swm
 from swm.interfaces.recovery import Recovery
+from swm.model.view import ModelView
 from swm.original import Original
 from swm.progress import Silent
 from swm.testing import tiny_tokenizer
 from swm.texts.inline import InlineText
-from swm.view import ModelView
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
 DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")

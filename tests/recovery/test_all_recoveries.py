@@ -12,12 +12,12 @@ from torch import Tensor
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery
 from swm.mergers.delete import Delete
+from swm.model.view import ModelView
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
 from swm.stages.depth import MergeStep
-from swm.view import ModelView
 
 RECOVERIES: dict[str, Callable[..., Recovery]] = {
     "lora": LoRA,

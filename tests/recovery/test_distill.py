@@ -11,11 +11,11 @@ from torch import Tensor
 
 from swm.mergers.average import Average
 from swm.mergers.delete import Delete
+from swm.model.surgery import keep_layers
+from swm.model.view import ModelView
 from swm.recovery.distill import Distill, _Pair
 from swm.stages.depth import MergeStep
-from swm.surgery import keep_layers
 from swm.trainset import IGNORED, Batch
-from swm.view import ModelView
 
 # Two sequences: the second has two tokens less and a prompt of two, so 6 + 3 tokens are predicted.
 IDS = torch.tensor([[5, 9, 6, 7, 8, 5, 4], [9, 8, 7, 6, 5, 0, 0]])

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from swm.interfaces.recovery import Recovery
+from swm.model.surgery import merge_layers
+from swm.model.view import ModelView
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
-from swm.surgery import merge_layers
-from swm.view import ModelView
 
 # A weight of 0.15 in bfloat16 has neighbours 0.001 away.
 SMALL_STEPS: dict[str, Any] = {"learning_rate": 1e-4, "steps": 40}

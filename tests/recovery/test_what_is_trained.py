@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swm.model.view import ModelView
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
@@ -17,7 +18,6 @@ from swm.recovery.partial import Partial
 from swm.texts.alpaca import Alpaca
 from swm.texts.inline import InlineText
 from swm.trainset import training_set
-from swm.view import ModelView
 
 BIASES = "llama with biases and one KV head"
 

@@ -12,14 +12,14 @@ import torch
 
 from swm.errors import BudgetError, RecipeError
 from swm.fitting import silenced
+from swm.model.view import ModelView
+from swm.model.windows import Window
 from swm.observations import ObservationCache
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins import Plugins
 from swm.recipe import build_recipe
 from swm.replay import replay
 from swm.spending import Spending, cheapest_spendings
-from swm.view import ModelView
-from swm.windows import Window
 
 
 def window(first: int, last: int, removed: int, cost: float) -> Spending:

@@ -16,13 +16,13 @@ from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.errors import PlanError
 from swm.interfaces.stage import StageContext, StagePlan
+from swm.model.surgery import keep_units, merge_layers
+from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import load_plugins
 from swm.progress import Silent
 from swm.recipe import build_recipe
 from swm.stages.repair import RefitStep, RepairStage
-from swm.surgery import keep_units, merge_layers
-from swm.view import ModelView
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_the_batch_size_does_not_matter(
 ) -> None:
     cut = narrower(llama)
     whole = make().plan(context(cut, llama, many))
-    monkeypatch.setattr("swm.view.TOKENS_PER_BATCH", 36)
+    monkeypatch.setattr("swm.model.view.TOKENS_PER_BATCH", 36)
     parts = make().plan(context(cut, llama, many))
     assert whole.steps == parts.steps
     for i, tensors in whole.tensors.items():

@@ -29,7 +29,7 @@ from typing import ClassVar
 import os, pathlib, time
 from swm import DepthPruner, hookimpl
 from swm.interfaces.depth import DepthProposal
-from swm.windows import windows_without
+from swm.model.windows import windows_without
 
 
 @dataclass(frozen=True)

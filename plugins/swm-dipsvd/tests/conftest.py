@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.families import find_family
+from swm.model.families import find_family
+from swm.model.view import ModelView
 from swm.pipeline import RunResult, compress
 from swm.plugins import Plugins, load_plugins
 from swm.testing import tiny_model, tiny_tokenizer
-from swm.view import ModelView
 
 INSTALLED = any(entry.value == "swm_dipsvd" for entry in importlib.metadata.entry_points(group="swm"))
 collect_ignore = (

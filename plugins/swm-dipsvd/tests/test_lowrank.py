@@ -13,9 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from swm.errors import SwmError
-from swm.families import find_family
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import StageContext
+from swm.model.families import find_family
+from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plan import read_plan
 from swm.plugins import Plugins
@@ -23,7 +24,6 @@ from swm.progress import Silent
 from swm.recipe import build_recipe
 from swm.replay import replay
 from swm.report import shape_now as shape
-from swm.view import ModelView
 from swm_dipsvd.factoriser import Factoriser
 from swm_dipsvd.ranks import ranks_of, sizes
 from swm_dipsvd.whitenings.cholesky import Cholesky

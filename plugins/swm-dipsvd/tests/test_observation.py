@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swm.errors import ModelError
-from swm.view import ModelView
+from swm.model.view import ModelView
 from swm_dipsvd.observation import observe
 
 ROLES = ("attention.q", "attention.k", "attention.o", "mlp.gate", "mlp.up", "mlp.down")

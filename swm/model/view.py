@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call  # type: ignore[attr-defined,unused-ignore]
 
 from swm.errors import FamilyError, ModelError
-from swm.families import ModelFamily
-from swm.finite import check_finite, check_states
-from swm.interfaces.rebuild import Replaced
+from swm.model.families import ModelFamily
+from swm.model.finite import check_finite, check_states
+from swm.model.replacement import Replaced
 
 TOKENS_PER_BATCH = 4096
 # Smaller batches cost more for each token: on a CPU, layers of width 576 take 9 % more time with 256 at once than 1280.

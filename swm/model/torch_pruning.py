@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
-from swm.families import ModelFamily
 from swm.interfaces.merger import is_norm
 from swm.interfaces.width import Part, block
-from swm.units import cuts, geometry, kept_channels
-from swm.view import ModelView
+from swm.model.families import ModelFamily
+from swm.model.units import cuts, geometry, kept_channels
+from swm.model.view import ModelView
 
 SECONDS = 60.0
 TOKENS = 5

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from swm.errors import FamilyError, PlanError
-from swm.families import ModelFamily
 from swm.interfaces.width import Part
-from swm.view import ModelView
+from swm.model.families import ModelFamily
+from swm.model.view import ModelView
 
 
 @dataclass(frozen=True)

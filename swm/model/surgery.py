@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.families import ModelFamily, cut_config_to
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
-from swm.interfaces.rebuild import Replaced, Replacement
 from swm.interfaces.width import Part, block
-from swm.units import Geometry, check_units, cut_state, cuts, features, geometry
-from swm.view import ModelView
+from swm.model.families import ModelFamily, cut_config_to
+from swm.model.replacement import Replaced, Replacement
+from swm.model.units import Geometry, check_units, cut_state, cuts, features, geometry
+from swm.model.view import ModelView
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
 
