@@ -28,12 +28,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from swm import models
 from swm.calibration import Calibration, draw
 from swm.depth import DepthEngine, Program, Stream
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.plugins import load_plugins
-from swm.progress import Silent
 from swm.pruners.sliding_window import SlidingWindow
 from swm.report import shape_now
 

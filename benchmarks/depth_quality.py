@@ -16,12 +16,12 @@ from results import Rows, machine, markdown_table, write_section
 from swm import models
 from swm.calibration import draw
 from swm.errors import SwmError
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.plugins import load_plugins
-from swm.progress import Silent
 from swm.report import shape_now
 
 EACH = {"name": "cosine", "tokens": "each"}

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from swm.budget import ModelShape, Target
+    from swm.cache.observations import Observation
     from swm.calibration import Calibration
     from swm.errors import (
         BudgetError,
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
     from swm.interfaces.merger import End, LayerMerger, LayerWindow
+    from swm.interfaces.progress import Progress, Task
     from swm.interfaces.provider import ModelProvider
     from swm.interfaces.recovery import Recovery, RecoveryContext
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
     from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
     from swm.interfaces.strategy import Strategy
+    from swm.interfaces.target import ModelShape, Target
     from swm.interfaces.text import Example, TextSource
     from swm.interfaces.tracker import Tracker
     from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
@@ -49,12 +51,10 @@ if TYPE_CHECKING:
     from swm.model.view import ModelView, Recording
     from swm.model.windows import Window, windows_without
     from swm.next_token import next_token_loss
-    from swm.observations import Observation
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
     from swm.plugins import load_plugins
-    from swm.progress import Progress, Task
-    from swm.provenance import code_of, own_code
+    from swm.provenance.dependencies import code_of, own_code
     from swm.recipe import Recipe, load_recipe
     from swm.registry import Registry
     from swm.replay import replay
@@ -62,8 +62,8 @@ if TYPE_CHECKING:
     from swm.training import TrainedRecovery, train
 
 _HOME = {
-    "ModelShape": "swm.budget",
-    "Target": "swm.budget",
+    "ModelShape": "swm.interfaces.target",
+    "Target": "swm.interfaces.target",
     "Calibration": "swm.calibration",
     "BudgetError": "swm.errors",
     "FamilyError": "swm.errors",
@@ -73,8 +73,8 @@ _HOME = {
     "RecoveryError": "swm.errors",
     "SwmError": "swm.errors",
     "at": "swm.errors",
-    "code_of": "swm.provenance",
-    "own_code": "swm.provenance",
+    "code_of": "swm.provenance.dependencies",
+    "own_code": "swm.provenance.dependencies",
     "unknown": "swm.errors",
     "ModelFamily": "swm.model.families",
     "hookimpl": "swm.hookspecs",
@@ -111,10 +111,10 @@ _HOME = {
     "compress": "swm.pipeline",
     "Plan": "swm.plan",
     "load_plugins": "swm.plugins",
-    "Progress": "swm.progress",
-    "Task": "swm.progress",
+    "Progress": "swm.interfaces.progress",
+    "Task": "swm.interfaces.progress",
     "format_ranges": "swm.model.ranges",
-    "Observation": "swm.observations",
+    "Observation": "swm.cache.observations",
     "Recipe": "swm.recipe",
     "load_recipe": "swm.recipe",
     "next_token_loss": "swm.next_token",

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from swm.errors import FamilyError
+from swm.interfaces.progress import Task
 from swm.interfaces.width import Block, Part, block
 from swm.model.families import ModelFamily
 from swm.model.finite import check_finite
 from swm.model.units import Cut, cuts, geometry, kept_channels
 from swm.model.view import ModelView
-from swm.progress import Task
 from swm.refitting import fit_without
 
 WRITERS: Mapping[Block, tuple[str, ...]] = {

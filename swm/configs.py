@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from swm.budget import ModelShape
 from swm.errors import FamilyError, ModelError, brief, listed, quoted
+from swm.interfaces.target import ModelShape
 from swm.locating import ModelSource
 from swm.model.families import ModelFamily, find_family
 from swm.model.quiet import quiet_transformers

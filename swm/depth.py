@@ -17,16 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swm.cache.observations import Observation, Values
 from swm.errors import ModelError, RecipeError
 from swm.fitting import fit_window, fit_windows, window_states
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
 from swm.model.surgery import check_state, same_memory
 from swm.model.view import ModelView, Recording, batch_rows
 from swm.model.windows import Window, check_windows, removed_layers
-from swm.observations import Observation, Values
-from swm.progress import Task
 from swm.spending import Cut
 
 # The next-token scores of one piece of text, in float32, take at most this much memory at a time.

@@ -11,19 +11,19 @@ import torch
 import swm
 from swm import models
 from swm.allocation import default_rounding
-from swm.budget import ModelShape
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts
 from swm.files.cache_folder import cache_folder
 from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
+from swm.interfaces.progress import Progress
+from swm.interfaces.target import ModelShape
 from swm.interfaces.width import Part
 from swm.model.families import find_family
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.plugins import BUILTIN_ORIGIN, RESTRICT, Plugins
-from swm.progress import Progress
 from swm.registry import Registry
 
 LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safetensors", "pluggy", "pydantic")

@@ -16,8 +16,8 @@ from swm.config_file import complete_config
 from swm.errors import ModelError, brief
 from swm.files.scratch import clear_dead, scratch
 from swm.gguf_rope import scaled_rope
+from swm.interfaces.progress import Progress
 from swm.model.quiet import no_stderr, quiet_transformers
-from swm.progress import Progress
 from swm.weights import check_taken, some
 
 # Part of the key of a conversion: folders of an older one may lack what is checked today.

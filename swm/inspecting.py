@@ -15,13 +15,13 @@ from swm.construct import construct
 from swm.errors import at
 from swm.files.outputs import check_apart, check_inputs
 from swm.inspection import Inspection, check_metric, inspect_model
+from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.model.families import find_family
 from swm.model.lengths import check_length
 from swm.model.view import ModelView
 from swm.plugins import Plugins
-from swm.progress import Progress, Silent
 from swm.recipe import CalibrationRecipe
 
 

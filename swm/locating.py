@@ -9,9 +9,9 @@ from pathlib import Path
 from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
 from swm.files.cache_folder import cache_folder
 from swm.gguf_file import convert_gguf
+from swm.interfaces.progress import Progress
 from swm.interfaces.provider import ModelProvider
 from swm.paths import expanded, is_file, is_folder
-from swm.progress import Progress
 from swm.registry import Registry
 from swm.weights import check_folder
 

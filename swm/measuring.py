@@ -8,9 +8,9 @@ from typing import Any
 
 from swm.errors import at
 from swm.generation import answers, prompt_ids
+from swm.interfaces.progress import Progress
 from swm.model.lengths import check_length
 from swm.perplexity import TokenWindows, cut_windows, perplexity
-from swm.progress import Progress
 from swm.recipe import EvaluationRecipe
 from swm.tasks.run import run_tasks
 from swm.tasks.sources import PreparedTasks, prepare_tasks

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from swm.files.cache_folder import cache_folder
+from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
-from swm.progress import Progress
-from swm.provenance import about_model, code_of, key_of, machine, own_code, tokenizer_hash
+from swm.provenance.dependencies import about_model, code_of, key_of, machine, own_code, tokenizer_hash
 from swm.training_folder import forget
 
 

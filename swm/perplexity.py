@@ -15,10 +15,10 @@ from torch import Tensor
 
 from swm.calibration import wants_bos
 from swm.errors import TextError
+from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.text import TextSource
 from swm.model.finite import not_finite
 from swm.presets import fill_in
-from swm.progress import Progress, Silent
 from swm.tokens import token_stream
 from swm.vocabulary import bos_id
 from swm.wikitext import rows_of

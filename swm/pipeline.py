@@ -19,7 +19,7 @@ from torch import Tensor
 
 import swm
 from swm import checkpoint, models
-from swm.budget import Target, achieved
+from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.card import model_card
 from swm.errors import at
 from swm.export import export
@@ -27,18 +27,18 @@ from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
 from swm.files.writing import write_text
 from swm.foreign import no_exit
 from swm.html_report import html_report
+from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.interfaces.target import Target, achieved
 from swm.model.units import widths
 from swm.model.view import ModelView
-from swm.observations import Observation, ObservationCache, Observed
 from swm.original import Original
 from swm.plan import Plan, PlannedStage
 from swm.plugins import Plugins, load_plugins
 from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.processes import ranks as processes
-from swm.progress import Progress, Silent
-from swm.provenance import about_model, code_of, machine
+from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, machine_name, shape_now, write_json, write_yaml
 from swm.speed import measure_speed, speed_of

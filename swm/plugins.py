@@ -21,8 +21,8 @@ from swm import hookspecs
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
 from swm.foreign import guarded
 from swm.paths import is_file
+from swm.provenance.source_code import code_hash
 from swm.registry import Registry
-from swm.source_code import code_hash
 
 GROUP = "swm"
 RESTRICT = "SWM_PLUGINS"

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm.budget import Budget
 from swm.calibration import Bos, Sampling
 from swm.construct import construct, fail
 from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, quoted
@@ -20,6 +19,7 @@ from swm.files import yaml_file as yamlfile
 from swm.files.published import find_again
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
+from swm.interfaces.target import Budget
 from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
 from swm.plugins import Plugins, load_plugins

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from swm.budget import ModelShape
 from swm.files import json_text as jsontext
 from swm.files import yaml_file as yamlfile
 from swm.files.writing import write_text
+from swm.interfaces.target import ModelShape
 from swm.model.view import ModelView
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swm.interfaces.progress import Progress, Silent
 from swm.model.kv_cache import kept_states
 from swm.model.lengths import longest
 from swm.model.quiet import quiet_transformers
-from swm.progress import Progress, Silent
 from swm.reload import generate
 from swm.speed_protocol import GREEDY, SpeedProtocol
 

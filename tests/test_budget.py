@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swm.budget import Budget, ModelShape, Target, achieved, mean
 from swm.errors import BudgetError
+from swm.interfaces.target import Budget, ModelShape, Target, achieved, mean
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
 # Ten layers of 100 parameters, and 200 elsewhere.

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.compensation import refitted_readers
 from swm.errors import RecipeError
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
+from swm.interfaces.target import ModelShape
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import Plugins
-from swm.progress import Silent
 
 
 @pytest.fixture

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import ModelError, PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.progress import Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Setting, StageContext, StagePlan
+from swm.interfaces.target import ModelShape, Target
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
@@ -27,7 +28,6 @@ from swm.model.view import ModelView
 from swm.model.windows import Window, windows_without
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import load_plugins
-from swm.progress import Silent
 from swm.similarity.cosine import Cosine
 from swm.similarity.kl import KL
 from swm.stages.depth import DepthStage, MergeStep

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.cli import main
 from swm.errors import FamilyError, ModelError
 from swm.generation import answers
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage, StageContext
+from swm.interfaces.target import ModelShape
 from swm.interfaces.text import DenseModel
 from swm.model.families import find_family
 from swm.model.finite import check_states, checked_scores, not_finite
 from swm.model.view import ModelView
 from swm.perplexity import TokenWindows, perplexity
 from swm.plugins import Plugins
-from swm.progress import Silent
 from swm.testing.tiny import tiny_tokenizer
 from swm.texts.generated import Generated
 

@@ -15,9 +15,9 @@ import torch
 
 from swm.errors import ModelError
 from swm.gguf_file import convert_gguf, read_header
+from swm.interfaces.progress import Silent
 from swm.loading import load_model
 from swm.locating import ModelSource
-from swm.progress import Silent
 from swm.testing import tiny_model
 from swm.testing.tiny import TOKENS
 

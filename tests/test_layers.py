@@ -25,29 +25,31 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm model processes files errors metrics progress model.quiet reload hookspecs source_code files.cache_folder
+    swm provenance cache model processes files errors metrics interfaces.progress model.quiet reload hookspecs
+    provenance.source_code files.cache_folder
     foreign
     files.scratch presets
     files.writing
     files.manifest
     files.outputs
     model.lengths fitted
-    budget model.families model.finite model.ranges model.windows files.yaml_file model.kv_cache flatten summary
+    interfaces.target model.families model.finite model.ranges model.windows files.yaml_file model.kv_cache flatten
+    summary
     processes.ranks vocabulary
     weights gguf_rope
     config_file model.devices generation
     model.replacement interfaces ridge textfile
     jsonrows
     model.view interfaces.strategy refitting textrows wikitext
-    provenance
+    provenance.dependencies
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
     tokens
     calibration schedule speed_protocol model.units interfaces.recovery
-    observations
+    cache.observations
     interfaces.stage trainset training_state masters
     training_folder training_run
-    training next_token kept gradients
+    training next_token cache.kept gradients
     allocation compensation construct perplexity scoring model.surgery model.torch_pruning
     fitting modelling spending files.typed_json
     report_types

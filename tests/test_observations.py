@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import swm
+from swm.cache.observations import Observation, ObservationCache
 from swm.interfaces.stage import StageContext
-from swm.observations import Observation, ObservationCache
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins import Plugins
 from swm.recipe import build_recipe
@@ -91,7 +91,7 @@ def test_a_write_opens_no_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     cache.observation({"model": "a"}, numbers)
     [old] = cache.entries()
     os.utime(old.file, (1, 1))
-    monkeypatch.setattr("swm.observations._about", lambda file: pytest.fail(f"{file.name} was opened"))
+    monkeypatch.setattr("swm.cache.observations._about", lambda file: pytest.fail(f"{file.name} was opened"))
     ObservationCache(tmp_path, limit=old.size).observation({"model": "b"}, numbers)
     assert not old.file.exists()
     assert len(list(tmp_path.iterdir())) == 1

@@ -13,16 +13,16 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from swm import provenance
+from swm.cache.observations import ObservationCache
+from swm.interfaces.progress import Silent
 from swm.model.view import ModelView
-from swm.observations import ObservationCache
 from swm.original import Original
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins, load_plugins
-from swm.progress import Silent
-from swm.provenance import code_of, code_of_classes, machine, tokenizer_hash
+from swm.provenance import dependencies as provenance
+from swm.provenance.dependencies import code_of, code_of_classes, machine, tokenizer_hash
+from swm.provenance.source_code import code_hash, file_hash, package_hash
 from swm.recipe import build_recipe
-from swm.source_code import code_hash, file_hash, package_hash
 from swm.testing.tiny import tiny_tokenizer
 
 PLUGIN = """
@@ -167,7 +167,7 @@ def test_code_without_a_file_is_not_believed_to_be_the_same(plugins: Plugins) ->
 
 
 def test_an_edit_of_swm_itself_is_another_code(tmp_path: Path) -> None:
-    shutil.copytree(Path(provenance.__file__).parent / "similarity", tmp_path / "one")
+    shutil.copytree(Path(provenance.__file__).parents[1] / "similarity", tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     assert package_hash(tmp_path / "one") == package_hash(tmp_path / "two")
     shutil.copytree(tmp_path / "one", tmp_path / "three")
@@ -209,7 +209,7 @@ def test_the_state_of_a_training_belongs_to_the_code_and_to_the_family_row(
 
     found = folder()
     assert folder() == found
-    monkeypatch.setattr("swm.provenance.package_hash", lambda folder: "other code")
+    monkeypatch.setattr("swm.provenance.dependencies.package_hash", lambda folder: "other code")
     assert folder() != found
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from swm.calibration import draw
 from swm.depth import DepthEngine
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.models import ModelSource, load_config, load_model, load_tokenizer, locate
 from swm.plugins import Plugins
-from swm.progress import Silent
 from swm.pruners.sliding_window import SlidingWindow
 from swm.report import shape_now
 

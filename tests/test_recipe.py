@@ -10,9 +10,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swm.budget import Target
 from swm.errors import RecipeError
 from swm.files import yaml_file as yamlfile
+from swm.interfaces.target import Target
 from swm.mergers.consolidate import Consolidate
 from swm.plugins import Plugins
 from swm.pruners.last import Last

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from swm.errors import ModelError, PlanError
 from swm.gradients import layer_gradients, loss_gradient
+from swm.interfaces.progress import Silent
 from swm.interfaces.width import Need, Part, UnitGroup, WidthPruner
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.progress import Silent
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
 from swm.scoring import READERS, input_statistics, score_units, unit_group

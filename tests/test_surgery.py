@@ -10,20 +10,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
+from swm.interfaces.progress import Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import StageContext
+from swm.interfaces.target import ModelShape
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
 from swm.model.surgery import keep_layers, merge_layers
 from swm.model.view import ModelView
 from swm.model.windows import Window, windows_without
-from swm.progress import Silent
 from swm.stages.depth import MergeStep
 
 

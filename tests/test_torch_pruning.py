@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from swm.budget import ModelShape, Target
 from swm.calibration import Calibration
 from swm.errors import FamilyError, PlanError
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Setting, StageContext
+from swm.interfaces.target import ModelShape, Target
 from swm.interfaces.width import Part
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.surgery import keep_units
@@ -28,7 +29,6 @@ from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import Plugins
-from swm.progress import Silent
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.wanda import Wanda
 from swm.stages.width import WidthStage

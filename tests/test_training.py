@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import RecoveryError
+from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import RecoveryContext
-from swm.progress import Silent
 from swm.schedule import Schedule
 from swm.training import train
 from swm.trainset import IGNORED, Batch, Piece, TrainingSet

@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from swm import CompressionPipeline, load_recipe
 from swm.doctor import diagnose
 from swm.errors import BudgetError, SwmError
+from swm.interfaces.progress import Silent
 from swm.pipeline import RunResult, compress
 from swm.plan import read_plan
 from swm.plugins import Plugins
-from swm.progress import Silent
 from swm.replay import replay
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

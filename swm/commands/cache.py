@@ -22,10 +22,10 @@ app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is
 @app.command(cls=Command)
 def list(as_json: Json = False) -> None:
     """List observations, trainings to go on with, conversions, texts, and scratch folders of living and killed runs."""
+    from swm.cache.kept import kept
     from swm.console import table
     from swm.files.scratch import everywhere, size_of
     from swm.html_format import size
-    from swm.kept import kept
     from swm.study.worker import cache
 
     found = cache()
@@ -48,8 +48,8 @@ def list(as_json: Json = False) -> None:
 @app.command(cls=Command)
 def clear(everything: Everything = False) -> None:
     """Remove all observations and what killed runs left; a folder that one of them had moved away comes back."""
+    from swm.cache.kept import remove_kept
     from swm.files.scratch import clear_all_dead
-    from swm.kept import remove_kept
     from swm.study.worker import cache
 
     dead = clear_all_dead()

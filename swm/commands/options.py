@@ -16,8 +16,8 @@ from swm.files import json_text as jsontext
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from swm.interfaces.progress import Progress
     from swm.plugins import Plugins
-    from swm.progress import Progress
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe in YAML.", show_default=False)]
 Set = Annotated[list[str], typer.Option("--set", help="Override: stages.0.depth.target.ratio=0.35 (again for more).")]
@@ -41,7 +41,7 @@ def warn_broken(plugins: Plugins, quiet: bool) -> None:
 def progress_of(quiet: bool) -> Progress:
     """Bars on standard error, or nothing; of several processes the first one tells."""
     if quiet or os.environ.get("RANK", "0") != "0":
-        from swm.progress import Silent
+        from swm.interfaces.progress import Silent
 
         return Silent()
     from rich.console import Console

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.model.view import ModelView
-from swm.progress import Progress
 
 
 @dataclass

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from swm.budget import ModelShape, Target
+from swm.cache.observations import Observation, Observed
 from swm.calibration import Calibration
+from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
+from swm.interfaces.target import ModelShape, Target
 from swm.interfaces.text import TextSource
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
-from swm.observations import Observation, Observed
-from swm.progress import Progress
 
 
 @dataclass(frozen=True)

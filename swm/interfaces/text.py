@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
+from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
-from swm.progress import Progress
 
 Purpose = Literal["calibration", "evaluation"]
 

@@ -13,21 +13,21 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.allocation import best_units, default_rounding, round_units
-from swm.budget import Target
+from swm.cache.observations import Observation
 from swm.depth import DepthEngine
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting import silenced
 from swm.interfaces.merger import LayerMerger, State
+from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.observations import Observation
-from swm.progress import Task
 from swm.scoring import Scored, score_units
 from swm.spending import Spending, cheapest_spendings
 from swm.stages.depth import MergeStep

@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 from torch import Tensor
 
-from swm.budget import ModelShape, Target
 from swm.depth import DepthEngine, seen_samples
 from swm.errors import BudgetError, PlanError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.target import ModelShape, Target
 from swm.model.finite import not_finite
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.surgery import check_state, merge_layers, merged_state, positions

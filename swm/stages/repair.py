@@ -10,15 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.cache.observations import Observation
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.merger import State
+from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.surgery import check_plain
 from swm.model.view import ModelView
-from swm.observations import Observation
-from swm.progress import Task
 from swm.refitting import by_length, fit_change
 
 Role = Literal["attention.o", "mlp.down"]

@@ -20,17 +20,17 @@ from swm.allocation import (
     default_rounding,
     smallest_step,
 )
-from swm.budget import Target
+from swm.cache.observations import Observation
 from swm.compensation import added_biases, bias_compensation, check_bias, refitted_readers
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.target import Target
 from swm.interfaces.width import Block, Part, WidthPruner, block
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.observations import Observation
 from swm.scoring import Scored, score_units
 from swm.stages.keep import UNITS, Backend, KeepStep
 from swm.stages.repair import RefitStep

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from swm.errors import RecipeError, SwmError
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy
 from swm.plugins import Plugins
 from swm.preparation import prepare
-from swm.progress import Silent
-from swm.provenance import code_of
+from swm.provenance.dependencies import code_of
+from swm.provenance.source_code import file_hash
 from swm.recipe import Recipe, build_recipe, index_or_name, set_value
-from swm.source_code import file_hash
 from swm.study.description import LoadedStudy, Study, choices, label
 
 Kind = Literal["dense", "run", "trivial", "baseline"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.files.plain_data import SAID, texts
-from swm.source_code import file_hash
+from swm.provenance.source_code import file_hash
 
 # Of a larger file its size, beginning and end count: hashing the weights of every run would take longer than the run.
 WHOLE = 64 * 2**20

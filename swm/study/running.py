@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from swm.errors import SwmError
 from swm.interfaces.executor import Job, Pool, Row
-from swm.progress import Progress, Task
+from swm.interfaces.progress import Progress, Task
 from swm.study.cases import Case, CaseMaker, Cases, matched
 from swm.study.description import LoadedStudy
 from swm.study.inputs import content_of_inputs

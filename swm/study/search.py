@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from swm.errors import RecipeError, StudyError, SwmError
 from swm.interfaces.executor import Row
-from swm.progress import Progress
+from swm.interfaces.progress import Progress
 from swm.study.cases import Case, CaseMaker, check, mistakes, varied
 from swm.study.description import LoadedStudy, Race, Range, Search, label
 from swm.study.journal import Journal

@@ -10,10 +10,10 @@ from typing import Any
 from swm.errors import at
 from swm.files.outputs import check_outside, place
 from swm.interfaces.executor import Row
+from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.strategy import plain
 from swm.locating import locate
 from swm.plugins import Plugins
-from swm.progress import Progress, Silent
 from swm.study.asked import check_asked
 from swm.study.cases import make_cases
 from swm.study.description import LoadedStudy, Study, choices, load_study

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from swm.cache.observations import GIB, ObservationCache
 from swm.errors import StudyError, SwmError, at
 from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
 from swm.interfaces.executor import Job, Row
+from swm.interfaces.progress import Silent
 from swm.measuring import make_ruler
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.observations import GIB, ObservationCache
 from swm.pipeline import CompressionPipeline
 from swm.plugins import Plugins, load_plugins
 from swm.preparation import prepare
-from swm.progress import Silent
 from swm.recipe import Recipe, build_recipe
 from swm.report import write_json, write_yaml
 from swm.report_types import DenseReport

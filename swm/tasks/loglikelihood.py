@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from swm.errors import ModelError
+from swm.interfaces.progress import Task
 from swm.model.finite import not_finite
 from swm.model.kv_cache import kept_states
-from swm.progress import Task
 from swm.tasks.ledger import Ledger, Target, Targets
 from swm.tasks.packing import PackedRow, is_worth_packing, pack, passes
 from swm.tasks.passes import run_batch, run_packed

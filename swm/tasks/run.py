@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from swm.errors import RecipeError, brief
+from swm.interfaces.progress import Progress
 from swm.metrics import average
-from swm.progress import Progress
 from swm.tasks.harness import quiet_harness
 from swm.tasks.sources import PreparedTasks
 

@@ -15,7 +15,7 @@ from lm_eval.models.utils import (
 )
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from swm.progress import Progress, Silent
+from swm.interfaces.progress import Progress, Silent
 from swm.tasks.loglikelihood import LogLikelihood, Pair
 from swm.vocabulary import encode, pad_id
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import RecipeError, at, brief
-from swm.progress import Progress, Silent
+from swm.interfaces.progress import Progress, Silent
 from swm.tasks import olmo
 from swm.tasks.harness import quiet_harness, without_bars
 from swm.tasks.index import TaskIndex

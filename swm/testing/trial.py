@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from swm import models
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.checkpoint import Probe, probe
 from swm.errors import ModelError
 from swm.export import Layout, export
+from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.interfaces.target import ModelShape
 from swm.interfaces.text import TextSource, WrittenText
 from swm.model.families import find_family
 from swm.model.quiet import quiet_transformers
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
-from swm.progress import Silent
 from swm.registry import Registry
 from swm.testing.expect import copies
 from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer

@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage
 from swm.interfaces.width import CoupledWeight, Part, UnitGroup, WidthPruner
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.progress import Silent
 from swm.scoring import score_units
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters

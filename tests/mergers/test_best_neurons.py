@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import FamilyError
 from swm.interfaces.merger import LayerMerger, State
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
+from swm.interfaces.target import ModelShape
 from swm.mergers.best_neurons import BestNeurons
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.neurons import Neurons, readers
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.progress import Silent
 from swm.similarity.cosine import Cosine
 
 WINDOW = Window(1, 3)

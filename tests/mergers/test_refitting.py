@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import FamilyError
 from swm.fitting import fit_window
 from swm.interfaces.merger import LayerMerger, State
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
+from swm.interfaces.target import ModelShape
 from swm.mergers.delete import Delete
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.linear import Linear
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.progress import Silent
 from swm.similarity.cosine import Cosine
 
 WINDOW = Window(1, 3)

@@ -11,10 +11,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import swm
+from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery
 from swm.model.view import ModelView
 from swm.original import Original
-from swm.progress import Silent
 from swm.testing import tiny_tokenizer
 from swm.texts.inline import InlineText
 

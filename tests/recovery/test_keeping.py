@@ -15,10 +15,10 @@ import swm
 from swm import checkpoint
 from swm.errors import CheckpointError
 from swm.files.scratch import clear_all_dead, everywhere
+from swm.interfaces.progress import Silent, Task
 from swm.interfaces.recovery import RecoveryContext
 from swm.pipeline import CompressionPipeline
 from swm.processes.signals import Stopped
-from swm.progress import Silent, Task
 from swm.recovery.full import Full
 from swm.training_folder import claimed, forget
 from swm.training_state import states

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from swm.cache.observations import ObservationCache
 from swm.errors import BudgetError, RecipeError
 from swm.fitting import silenced
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.observations import ObservationCache
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins import Plugins
 from swm.recipe import build_recipe

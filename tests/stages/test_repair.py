@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swm.budget import ModelShape
 from swm.calibration import Calibration
 from swm.errors import PlanError
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
+from swm.interfaces.target import ModelShape
 from swm.model.surgery import keep_units, merge_layers
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins import load_plugins
-from swm.progress import Silent
 from swm.recipe import build_recipe
 from swm.stages.repair import RefitStep, RepairStage
 

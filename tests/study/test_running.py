@@ -19,7 +19,7 @@ import pytest
 from swm.errors import StudyError, WorkerDiedError
 from swm.executors.local import Local
 from swm.interfaces.executor import Job, Pool, Row
-from swm.progress import Silent
+from swm.interfaces.progress import Silent
 from swm.study import worker
 from swm.study.journal import Journal, open_journal
 from swm.study.running import Running, Source

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from swm.progress import Silent, Task
+from swm.interfaces.progress import Silent, Task
 from swm.tasks.harness import quiet_harness
 from swm.tasks.loglikelihood import LogLikelihood, Pair
 from swm.tasks.protocol import TaskProtocol

@@ -15,9 +15,9 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from swm.errors import TextError
+from swm.interfaces.progress import Silent
 from swm.interfaces.text import DenseModel, WrittenText
 from swm.plugins import Plugins
-from swm.progress import Silent
 from swm.texts.generated import Generated
 
 SMALL = Generated(count=5, tokens=12, batch=2)

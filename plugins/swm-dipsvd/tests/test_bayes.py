@@ -10,8 +10,8 @@ import pytest
 from torch import Tensor
 
 from swm.errors import ModelError
+from swm.interfaces.progress import Silent
 from swm.model.view import ModelView
-from swm.progress import Silent
 from swm_dipsvd import AllocationContext, Shares
 from swm_dipsvd.allocations.bayes import Bayes
 

@@ -14,13 +14,13 @@ from transformers import AutoModelForCausalLM
 
 from swm.errors import SwmError
 from swm.files import yaml_file as yamlfile
+from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plan import read_plan
 from swm.plugins import Plugins
-from swm.progress import Silent
 from swm.recipe import build_recipe
 from swm.replay import replay
 from swm.report import shape_now as shape

@@ -20,7 +20,7 @@ import swm
 from swm.files.plain_data import leaves
 from swm.interfaces.strategy import Strategy
 from swm.model.view import ModelView, told_config
-from swm.source_code import code_hash, package_hash
+from swm.provenance.source_code import code_hash, package_hash
 
 # Their versions are told; the code of a model that they hold is theirs.
 LIBRARIES = ("torch", "transformers")
