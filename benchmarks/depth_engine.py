@@ -25,17 +25,17 @@ import torch.nn.functional as F
 from results import machine, markdown_table, peak_memory, write_section
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from swm import models
-from swm.calibration import Calibration, draw
 from swm.depth import DepthEngine, Program, Stream
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
+from swm.loading import models
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.pruners.sliding_window import SlidingWindow
 from swm.report import shape_now
+from swm.text.calibration import Calibration, draw
 
 VOCABULARY = 8192
 PARTS = {"reading the text once": "record", "layers of trials": "run_batch", "merged weights": "_data_free_state"}

@@ -13,16 +13,16 @@ from typing import Any
 
 from results import Rows, machine, markdown_table, write_section
 
-from swm import models
-from swm.calibration import draw
 from swm.errors import SwmError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
+from swm.loading import models
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.report import shape_now
+from swm.text.calibration import draw
 
 EACH = {"name": "cosine", "tokens": "each"}
 RELEASED = {"name": "sliding-window", "quirks": "released"}

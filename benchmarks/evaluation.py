@@ -16,9 +16,9 @@ from typing import Any
 
 from results import Rows, machine, markdown_table, write_section
 
-from swm import models
 from swm.interfaces.progress import Silent
-from swm.plugins import load_plugins
+from swm.loading import models
+from swm.plugins.loading import load_plugins
 from swm.tasks.harness import quiet_harness
 from swm.tasks.protocol import TaskProtocol
 from swm.tasks.sources import PreparedTasks, prepare_tasks

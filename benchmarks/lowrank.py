@@ -17,7 +17,7 @@ from results import Rows, machine, markdown_table, write_section
 from swm.errors import SwmError
 from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.pipeline import CompressionPipeline
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.recipe import build_recipe
 
 RATIOS = (0.2, 0.4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swm.hookspecs import hookimpl
 from swm.mergers.average import Average
 from swm.mergers.best_neurons import BestNeurons
 from swm.mergers.consolidate import Consolidate
@@ -15,6 +14,7 @@ from swm.mergers.ema import EMA
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.linear import Linear
 from swm.mergers.sum import Sum
+from swm.plugins.hookspecs import hookimpl
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swm.hookspecs import hookimpl
+from swm.plugins.hookspecs import hookimpl
 from swm.pruners.activation import Activation
 from swm.pruners.best_windows import BestWindows
 from swm.pruners.block_influence import BlockInfluence

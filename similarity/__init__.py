@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swm.hookspecs import hookimpl
+from swm.plugins.hookspecs import hookimpl
 from swm.similarity.angular import Angular
 from swm.similarity.cka import CKA
 from swm.similarity.cosine import Cosine

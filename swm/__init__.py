@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from swm.cache.observations import Observation
-    from swm.calibration import Calibration
     from swm.errors import (
         BudgetError,
         FamilyError,
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     )
     from swm.files.cache_folder import cache_folder
     from swm.gradients import layer_gradients
-    from swm.hookspecs import hookimpl
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
     from swm.interfaces.merger import End, LayerMerger, LayerWindow
@@ -53,18 +51,20 @@ if TYPE_CHECKING:
     from swm.next_token import next_token_loss
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
-    from swm.plugins import load_plugins
+    from swm.plugins.hookspecs import hookimpl
+    from swm.plugins.loading import load_plugins
+    from swm.plugins.registry import Registry
     from swm.provenance.dependencies import code_of, own_code
     from swm.recipe import Recipe, load_recipe
-    from swm.registry import Registry
     from swm.replay import replay
     from swm.study.studies import run_study
+    from swm.text.calibration import Calibration
     from swm.training import TrainedRecovery, train
 
 _HOME = {
     "ModelShape": "swm.interfaces.target",
     "Target": "swm.interfaces.target",
-    "Calibration": "swm.calibration",
+    "Calibration": "swm.text.calibration",
     "BudgetError": "swm.errors",
     "FamilyError": "swm.errors",
     "ModelError": "swm.errors",
@@ -77,7 +77,7 @@ _HOME = {
     "own_code": "swm.provenance.dependencies",
     "unknown": "swm.errors",
     "ModelFamily": "swm.model.families",
-    "hookimpl": "swm.hookspecs",
+    "hookimpl": "swm.plugins.hookspecs",
     "Executor": "swm.interfaces.executor",
     "DepthContext": "swm.interfaces.depth",
     "DepthProposal": "swm.interfaces.depth",
@@ -110,7 +110,7 @@ _HOME = {
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",
     "Plan": "swm.plan",
-    "load_plugins": "swm.plugins",
+    "load_plugins": "swm.plugins.loading",
     "Progress": "swm.interfaces.progress",
     "Task": "swm.interfaces.progress",
     "format_ranges": "swm.model.ranges",
@@ -118,7 +118,7 @@ _HOME = {
     "Recipe": "swm.recipe",
     "load_recipe": "swm.recipe",
     "next_token_loss": "swm.next_token",
-    "Registry": "swm.registry",
+    "Registry": "swm.plugins.registry",
     "replay": "swm.replay",
     "layer_gradients": "swm.gradients",
     "positions": "swm.model.surgery",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swm.hookspecs import hookimpl
 from swm.model.families import BUILTIN_FAMILIES
+from swm.plugins.hookspecs import hookimpl
 
 
 @hookimpl

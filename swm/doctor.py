@@ -9,22 +9,22 @@ from typing import Any
 import torch
 
 import swm
-from swm import models
 from swm.allocation import default_rounding
 from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts
 from swm.files.cache_folder import cache_folder
-from swm.hookspecs import API_VERSION
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.progress import Progress
 from swm.interfaces.target import ModelShape
 from swm.interfaces.width import Part
+from swm.loading import models
 from swm.model.families import find_family
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.plugins import BUILTIN_ORIGIN, RESTRICT, Plugins
-from swm.registry import Registry
+from swm.plugins.hookspecs import API_VERSION
+from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
+from swm.plugins.registry import Registry
 
 LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safetensors", "pluggy", "pydantic")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swm import models
 from swm.errors import RecipeError, did_you_mean
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.target import ModelShape
+from swm.loading import models
 from swm.measuring import make_ruler
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recipe import build_evaluation
 from swm.speed import measure_speed
 from swm.tasks.index import check_tasks

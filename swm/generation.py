@@ -11,7 +11,7 @@ from swm.errors import TextError, brief, quoted
 from swm.model.finite import checked_scores
 from swm.model.quiet import quiet_transformers
 from swm.reload import generate
-from swm.vocabulary import check_ids, encode, pad_id
+from swm.text.vocabulary import check_ids, encode, pad_id
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:

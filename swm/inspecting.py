@@ -9,20 +9,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm import models
-from swm.calibration import draw
-from swm.construct import construct
 from swm.errors import at
 from swm.files.outputs import check_apart, check_inputs
 from swm.inspection import Inspection, check_metric, inspect_model
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
+from swm.loading import models
 from swm.model.families import find_family
 from swm.model.lengths import check_length
 from swm.model.view import ModelView
-from swm.plugins import Plugins
+from swm.plugins.construct import construct
+from swm.plugins.loading import Plugins
 from swm.recipe import CalibrationRecipe
+from swm.text.calibration import draw
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.calibration import Calibration
 from swm.errors import ModelError, RecipeError, listed
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
@@ -19,6 +18,7 @@ from swm.layer_pairs import LayerPairs
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.patches import find_patches, usual_threshold
+from swm.text.calibration import Calibration
 
 # The hidden states of all layers are held for this many tokens at a time.
 TOKENS_PER_BATCH = 1024

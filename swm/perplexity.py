@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from swm.calibration import wants_bos
 from swm.errors import TextError
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.text import TextSource
 from swm.model.finite import not_finite
 from swm.presets import fill_in
-from swm.tokens import token_stream
-from swm.vocabulary import bos_id
-from swm.wikitext import rows_of
+from swm.text.calibration import wants_bos
+from swm.text.tokens import token_stream
+from swm.text.vocabulary import bos_id
+from swm.text.wikitext import rows_of
 
 # Tokens in one forward pass: their scores over the vocabulary are what takes memory here.
 TOKENS_PER_BATCH = 1024

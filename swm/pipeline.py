@@ -18,24 +18,25 @@ import torch
 from torch import Tensor
 
 import swm
-from swm import checkpoint, models
+from swm import checkpoint
 from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.card import model_card
 from swm.errors import at
 from swm.export import export
 from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
 from swm.files.writing import write_text
-from swm.foreign import no_exit
 from swm.html_report import html_report
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.target import Target, achieved
+from swm.loading import models
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.original import Original
 from swm.plan import Plan, PlannedStage
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.foreign import no_exit
+from swm.plugins.loading import Plugins, load_plugins
 from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.processes import ranks as processes
 from swm.provenance.dependencies import about_model, code_of, machine

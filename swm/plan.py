@@ -10,7 +10,6 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 from torch import Tensor
 
-from swm.construct import construct
 from swm.errors import PlanError, RecipeError, listed
 from swm.files import yaml_file as yamlfile
 from swm.files.published import name_of, published, remembered
@@ -19,7 +18,8 @@ from swm.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.interfaces.stage import Step
 from swm.model.ranges import format_ranges
 from swm.model.view import ModelView
-from swm.registry import Registry
+from swm.plugins.construct import construct
+from swm.plugins.registry import Registry
 
 VERSION = 1
 FITTED = "fitted_sha256"

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm.calibration import Bos, Sampling
-from swm.construct import construct, fail
 from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, quoted
 from swm.export import Layout
 from swm.files import yaml_file as yamlfile
@@ -22,9 +20,11 @@ from swm.interfaces.strategy import plain
 from swm.interfaces.target import Budget
 from swm.interfaces.text import TextSource
 from swm.perplexity import PerplexityProtocol
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.construct import construct, fail
+from swm.plugins.loading import Plugins, load_plugins
 from swm.speed_protocol import SpeedProtocol
 from swm.tasks.protocol import TaskProtocol
+from swm.text.calibration import Bos, Sampling
 
 Lines = dict[yamlfile.Path, int]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import swm
-from swm import checkpoint, models
+from swm import checkpoint
 from swm.card import model_card
 from swm.companions import check_companions
 from swm.errors import ModelError, PlanError
@@ -19,12 +19,13 @@ from swm.files.outputs import check_apart, check_inputs
 from swm.files.published import published
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.target import achieved
+from swm.loading import models
 from swm.model.families import find_family
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
 from swm.plan import Plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.rehearsal import apply_plan, rehearse
 from swm.report import environment, shape_now, write_json
 

@@ -16,9 +16,9 @@ from swm import __version__
 from swm.errors import PluginError, unknown
 from swm.files import yaml_file as yamlfile
 from swm.files.scratch import clear_dead, scratch
-from swm.hookspecs import API_VERSION
 from swm.paths import expanded
-from swm.registry import Registry
+from swm.plugins.hookspecs import API_VERSION
+from swm.plugins.registry import Registry
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 60

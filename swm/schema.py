@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from swm.construct import plain_dataclass, plain_schema, strategy_kind
 from swm.errors import SwmError
 from swm.files.outputs import output_file
 from swm.interfaces.strategy import Strategy, plain
+from swm.plugins.construct import plain_dataclass, plain_schema, strategy_kind
+from swm.plugins.registry import Entry, Registry
 from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
-from swm.registry import Entry, Registry
 from swm.report import write_json
 from swm.study.description import Figure, Range, Search, Study, presets
 

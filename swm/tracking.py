@@ -12,8 +12,8 @@ import pluggy
 from swm.errors import RecipeError, SwmError, at, brief
 from swm.files.published import absolute_paths, published
 from swm.flatten import flat, numbers
-from swm.hookspecs import hookimpl
 from swm.interfaces.tracker import TrackedRun, Tracker
+from swm.plugins.hookspecs import hookimpl
 
 
 class Tracking:

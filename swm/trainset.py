@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swm.calibration import wants_bos
 from swm.errors import RecoveryError
 from swm.interfaces.text import Example, TextSource
-from swm.tokens import first_ids, read_text, token_stream, windows_of
-from swm.vocabulary import may_fail, pad_id, valid_id
+from swm.text.calibration import wants_bos
+from swm.text.tokens import first_ids, read_text, token_stream, windows_of
+from swm.text.vocabulary import may_fail, pad_id, valid_id
 
 IGNORED = -100
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.testing import FAMILIES, VARIANTS, tiny_ids, tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]

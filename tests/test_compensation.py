@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.calibration import Calibration
 from swm.compensation import refitted_readers
 from swm.errors import RecipeError
 from swm.interfaces.progress import Silent
@@ -17,7 +16,8 @@ from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.target import ModelShape
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
+from swm.text.calibration import Calibration
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from swm.config_file import flat_keys
 from swm.export import export
+from swm.loading.config_file import flat_keys
 from swm.model.surgery import keep_units
 from swm.model.view import ModelView
 from swm.modelling import Export

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.testing import FAMILIES, checks_for
 
 REGISTRY = load_plugins().registry

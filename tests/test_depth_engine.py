@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import ModelError, PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
@@ -27,10 +26,11 @@ from swm.mergers.delete import Delete
 from swm.model.view import ModelView
 from swm.model.windows import Window, windows_without
 from swm.plan import Plan, PlannedStage, read_plan
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.similarity.cosine import Cosine
 from swm.similarity.kl import KL
 from swm.stages.depth import DepthStage, MergeStep
+from swm.text.calibration import Calibration
 
 PAIR = [Window(1, 2), Window(3, 5)]
 

@@ -32,7 +32,7 @@ from swm.executors.local import Local
 from swm.executors.serial import Serial
 from swm.files import yaml_file as yamlfile
 from swm.plan import read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.providers.smollm2 import SmolLM2
 from swm.recipe import load_recipe
 from swm.schema import recipe_schema, study_schema

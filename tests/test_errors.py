@@ -546,7 +546,7 @@ def refused(
 
     def check(arguments: list[str], says: tuple[str, ...], may_load: bool = False) -> str:
         if not may_load:
-            monkeypatch.setattr("swm.models.load_model", loaded)
+            monkeypatch.setattr("swm.loading.models.load_model", loaded)
         before = snapshot(tmp_path)
         monkeypatch.setattr(sys, "argv", ["swm", *arguments])
         with pytest.raises(SystemExit) as stopped:

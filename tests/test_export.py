@@ -17,11 +17,11 @@ from swm import checkpoint
 from swm.errors import CheckpointError, ModelError
 from swm.export import Layout, export, head_counts, refusal, stand_in
 from swm.interfaces.width import Part
+from swm.loading.models import ModelSource, load_config
 from swm.model.surgery import keep_units
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.modelling import MODELLING
-from swm.models import ModelSource, load_config
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 TEN_HEADS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}

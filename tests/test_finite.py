@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from swm.calibration import Calibration
 from swm.cli import main
 from swm.errors import FamilyError, ModelError
 from swm.generation import answers
@@ -26,8 +25,9 @@ from swm.model.families import find_family
 from swm.model.finite import check_states, checked_scores, not_finite
 from swm.model.view import ModelView
 from swm.perplexity import TokenWindows, perplexity
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.testing.tiny import tiny_tokenizer
+from swm.text.calibration import Calibration
 from swm.texts.generated import Generated
 
 TOLD = (

@@ -17,8 +17,8 @@ import swm
 from swm import cli
 from swm.commands.command import Command
 from swm.errors import PluginError
-from swm.foreign import no_exit, told
-from swm.plugins import load_plugins
+from swm.plugins.foreign import no_exit, told
+from swm.plugins.loading import load_plugins
 from swm.study.studies import run_study
 
 PLUGIN = """

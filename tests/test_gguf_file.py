@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from swm.errors import ModelError
-from swm.gguf_file import convert_gguf, read_header
 from swm.interfaces.progress import Silent
-from swm.loading import load_model
-from swm.locating import ModelSource
+from swm.loading.gguf_file import convert_gguf, read_header
+from swm.loading.loading import load_model
+from swm.loading.locating import ModelSource
 from swm.testing import tiny_model
 from swm.testing.tiny import TOKENS
 

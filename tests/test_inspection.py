@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.calibration import Calibration
 from swm.errors import CheckpointError, ModelError, RecipeError
 from swm.files.manifest import MANIFEST
 from swm.inspecting import build_inspection, inspect_named
@@ -24,7 +23,8 @@ from swm.interfaces.similarity import SampleMetric
 from swm.layer_pairs import LayerPairs
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView, Recording
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
+from swm.text.calibration import Calibration
 
 FILES = [f"{name}.{kind}" for name in ("influence", "norms", "similarity") for kind in ("png", "svg")] + [NUMBERS]
 METRICS: Sequence[Any] = (
@@ -222,7 +222,7 @@ def test_a_model_is_inspected_by_its_name(real: Inspection, stories: Path) -> No
 def test_mistakes_are_told_before_the_weights_are_loaded(
     changes: dict[str, Any], message: str, stories: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swm.models.load_model", lambda *args, **options: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("swm.loading.models.load_model", lambda *args, **options: pytest.fail("weights were loaded"))
     with pytest.raises(Exception, match=message):
         inspect_named(build_inspection({"model": str(stories), **changes}, plugins), plugins)
 

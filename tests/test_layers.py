@@ -16,7 +16,7 @@ import pytest
 import swm
 from swm.interfaces.strategy import Strategy
 from swm.model.families import BUILTIN_FAMILIES
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,9 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm provenance cache model processes files errors metrics interfaces.progress model.quiet reload hookspecs
+    swm text plugins loading provenance cache model processes files errors metrics interfaces.progress model.quiet
+    reload plugins.hookspecs
     provenance.source_code files.cache_folder
-    foreign
+    plugins.foreign
     files.scratch presets
     files.writing
     files.manifest
@@ -35,34 +36,34 @@ RANKS = """
     model.lengths fitted
     interfaces.target model.families model.finite model.ranges model.windows files.yaml_file model.kv_cache flatten
     summary
-    processes.ranks vocabulary
-    weights gguf_rope
-    config_file model.devices generation
-    model.replacement interfaces ridge textfile
-    jsonrows
-    model.view interfaces.strategy refitting textrows wikitext
+    processes.ranks text.vocabulary
+    loading.weights loading.gguf_rope
+    loading.config_file model.devices generation
+    model.replacement interfaces ridge text.text_file
+    text.json_rows
+    model.view interfaces.strategy refitting text.rows text.wikitext
     provenance.dependencies
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
-    tokens
-    calibration schedule speed_protocol model.units interfaces.recovery
+    text.tokens
+    text.calibration schedule speed_protocol model.units interfaces.recovery
     cache.observations
     interfaces.stage trainset training_state masters
     training_folder training_run
     training next_token cache.kept gradients
-    allocation compensation construct perplexity scoring model.surgery model.torch_pruning
+    allocation compensation plugins.construct perplexity scoring model.surgery model.torch_pruning
     fitting modelling spending files.typed_json
     report_types
     depth
     export verification companions
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*
     tracking tasks.* speed
-    registry
-    catalogue gguf_file plan plugins scaffolding
-    locating
-    configs
-    loading tokenizer
-    models
+    plugins.registry
+    plugins.catalogue loading.gguf_file plan plugins.loading scaffolding
+    loading.locating
+    loading.config
+    loading.loading loading.tokenizer
+    loading.models
     original
     html_format drawings layer_pairs patches
     headline

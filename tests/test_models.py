@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2ForSequenceClassification
 
-from swm import models
 from swm.doctor import diagnose
 from swm.errors import ModelError
 from swm.interfaces.progress import Silent
+from swm.loading import models
+from swm.loading.models import ModelSource, corrections, load_config, load_model, load_tokenizer, locate
 from swm.modelling import Export
-from swm.models import ModelSource, corrections, load_config, load_model, load_tokenizer, locate
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.testing import tiny_model, tiny_tokenizer
 
 Refused = Callable[..., str]

@@ -16,7 +16,7 @@ import swm
 from swm.cache.observations import Observation, ObservationCache
 from swm.interfaces.stage import StageContext
 from swm.pipeline import CompressionPipeline, RunResult
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
 
 ABOUT = {"what": "numbers", "model": "m"}

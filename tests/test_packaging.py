@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKED = ("mergers", "pruners", "recovery", "similarity")

@@ -12,11 +12,11 @@ import torch
 import transformers
 
 from swm.comparison import Result, compare
-from swm.construct import construct
 from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
 from swm.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cut_windows, perplexity
-from swm.plugins import Plugins
+from swm.plugins.construct import construct
+from swm.plugins.loading import Plugins
 from swm.texts.file import FileText
 from swm.texts.inline import InlineText
 

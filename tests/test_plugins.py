@@ -19,7 +19,7 @@ from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
 from swm import CompressionPipeline, load_recipe
 from swm.cli import main
 from swm.errors import ClashError, PluginError
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 
 RECIPE = """\
 model: {model}
@@ -476,9 +476,9 @@ def test_a_plugin_for_another_api_is_shown_and_not_loaded(
 def test_a_plugin_for_an_older_api_that_is_still_good_is_loaded_with_a_note(
     install: Install, swm: Callable[..., tuple[Any, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swm.hookspecs.API_VERSION", 3)
+    monkeypatch.setattr("swm.plugins.hookspecs.API_VERSION", 3)
     monkeypatch.setattr("swm.doctor.API_VERSION", 3)
-    monkeypatch.setattr("swm.hookspecs.OLDEST_API", 2)
+    monkeypatch.setattr("swm.plugins.hookspecs.OLDEST_API", 2)
     install("far-away", f"{METRIC}\nswm_api = 2\n")
     install("near-by", METRIC.replace('"distance"', '"nearness"') + "\nswm_api = 1\n")
     told = json.loads(swm("doctor", "--json")[1])["plugins"]

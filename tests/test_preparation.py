@@ -10,12 +10,12 @@ from typing import Any, ClassVar, final
 
 import pytest
 
-from swm import models
 from swm.errors import CheckpointError, RecipeError
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.loading import models
 from swm.model.families import ModelFamily
 from swm.pipeline import CompressionPipeline
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
 from swm.stages.allocate import AllocateStage
 from swm.stages.depth import DepthStage

@@ -18,7 +18,7 @@ from swm.interfaces.progress import Silent
 from swm.model.view import ModelView
 from swm.original import Original
 from swm.pipeline import CompressionPipeline
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.provenance import dependencies as provenance
 from swm.provenance.dependencies import code_of, code_of_classes, machine, tokenizer_hash
 from swm.provenance.source_code import code_hash, file_hash, package_hash

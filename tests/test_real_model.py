@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from swm.calibration import draw
 from swm.depth import DepthEngine
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
+from swm.loading.models import ModelSource, load_config, load_model, load_tokenizer, locate
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.models import ModelSource, load_config, load_model, load_tokenizer, locate
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.pruners.sliding_window import SlidingWindow
 from swm.report import shape_now
+from swm.text.calibration import draw
 
 pytestmark = [
     pytest.mark.real,

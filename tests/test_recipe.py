@@ -14,7 +14,7 @@ from swm.errors import RecipeError
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.target import Target
 from swm.mergers.consolidate import Consolidate
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.pruners.last import Last
 from swm.pruners.sliding_window import SlidingWindow
 from swm.recipe import Recipe, apply_override, build_recipe, load_recipe

@@ -14,8 +14,9 @@ import pytest
 import typer
 
 import swm
-from swm import cli, hookspecs
-from swm.plugins import Plugins
+from swm import cli
+from swm.plugins import hookspecs
+from swm.plugins.loading import Plugins
 from swm.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "_reference"

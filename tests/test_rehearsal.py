@@ -12,11 +12,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from swm import CompressionPipeline, models
+from swm import CompressionPipeline
 from swm.errors import CheckpointError, ModelError, PlanError
-from swm.locating import ModelSource
+from swm.loading import models
+from swm.loading.locating import ModelSource
 from swm.plan import read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
 from swm.replay import replay
 from swm.testing import tiny_tokenizer

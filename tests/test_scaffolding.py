@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from swm.cli import app, main
 from swm.errors import PluginError
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.scaffolding import kinds, new_plugin
 
 

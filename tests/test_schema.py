@@ -21,7 +21,7 @@ import swm
 from swm import cli
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe import build_recipe, load_recipe
 from swm.schema import recipe_schema, study_schema, write_schema
 from swm.study.description import load_study

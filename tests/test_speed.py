@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from swm.construct import construct
 from swm.errors import RecipeError
-from swm.hookspecs import hookimpl
 from swm.model.surgery import keep_layers
 from swm.pipeline import CompressionPipeline
-from swm.plugins import Plugins
+from swm.plugins.construct import construct
+from swm.plugins.hookspecs import hookimpl
+from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
 from swm.speed import SpeedProtocol, _memory, kv_cache_bytes, measure_speed
 

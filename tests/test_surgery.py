@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
@@ -25,6 +24,7 @@ from swm.model.surgery import keep_layers, merge_layers
 from swm.model.view import ModelView
 from swm.model.windows import Window, windows_without
 from swm.stages.depth import MergeStep
+from swm.text.calibration import Calibration
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from swm.calibration import Calibration
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Setting, StageContext
@@ -28,10 +27,11 @@ from swm.model.torch_pruning import cut_units
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.wanda import Wanda
 from swm.stages.width import WidthStage
+from swm.text.calibration import Calibration
 
 HERE = __name__.partition(".")[0]
 PARTS: tuple[Part, ...] = ("attention", "mlp")

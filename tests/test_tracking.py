@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import pluggy
 import pytest
 
-from swm import hookspecs
 from swm.errors import RecipeError
 from swm.flatten import Flat, flat, numbers
 from swm.interfaces.tracker import TrackedRun, Tracker
+from swm.plugins import hookspecs
 from swm.tracking import tracked
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 import swm
 from swm.errors import SwmError, TextError
 from swm.testing import tiny_model, tiny_tokenizer
-from swm.vocabulary import bind, bos_id, encode, may_fail, pad_id, without_invalid
+from swm.text.vocabulary import bind, bos_id, encode, may_fail, pad_id, without_invalid
 
 ROWS = 96
 
@@ -110,7 +110,7 @@ def test_a_text_with_such_a_token_is_refused_before_the_weights_are_loaded(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, also: list[Any], keys: dict[str, Any], place: str
 ) -> None:
     write_examples("wrong [PAD]")
-    monkeypatch.setattr("swm.models.load_model", lambda *a, **k: pytest.fail("the weights were loaded"))
+    monkeypatch.setattr("swm.loading.models.load_model", lambda *a, **k: pytest.fail("the weights were loaded"))
     with pytest.raises(SwmError, match=r"\[PAD\]") as raised:
         run(also, **keys)
     assert ".".join(map(str, raised.value.path)).startswith(place)

@@ -20,7 +20,7 @@ from swm.errors import BudgetError, SwmError
 from swm.interfaces.progress import Silent
 from swm.pipeline import RunResult, compress
 from swm.plan import read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.replay import replay
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -237,20 +237,20 @@ def test_compensation_after_a_stand_in_is_needed_is_refused(run: Runs) -> None:
 def test_what_the_config_rules_out_is_refused_before_the_weights_are_loaded(
     run: Runs, stage: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swm.models.load_model", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("swm.loading.models.load_model", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(SwmError, match=message):
         run(stage)
 
 
 def test_a_budget_that_the_first_stage_cannot_meet_is_refused_early(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swm.models.load_model", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("swm.loading.models.load_model", lambda *a, **k: pytest.fail("loaded"))
     for share, stages in ((0.0, [width()]), (1.0, [depth(), width()]), (0.0, [depth(), width()])):
         with pytest.raises(SwmError, match="asks to remove"):
             run(*stages, budget={"ratio": 0.95, "depth_share": share})
 
 
 def test_a_later_target_beyond_the_whole_model_is_refused_early(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swm.models.load_model", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("swm.loading.models.load_model", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(BudgetError, match=r"stages.1.width.target: target asks to remove .* that can go"):
         run(depth("last", target={"layers": 1}), width(target={"ratio": 0.9}))
 

@@ -17,8 +17,8 @@ from hooks_page import hooks
 from recipe_page import recipe
 from strategies_page import steps, strategies
 
-from swm.plugins import load_plugins
-from swm.registry import Registry
+from swm.plugins.loading import load_plugins
+from swm.plugins.registry import Registry
 
 MARK = re.compile(r"<!-- generated: (\w+) -->")
 

@@ -6,7 +6,7 @@ import inspect
 
 from words import docstring
 
-from swm import hookspecs
+from swm.plugins import hookspecs
 
 
 def hooks() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from words import spaced, table
 
-from swm.registry import Registry
+from swm.plugins.registry import Registry
 from swm.schema import recipe_schema
 
 

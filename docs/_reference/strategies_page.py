@@ -5,7 +5,7 @@ from __future__ import annotations
 from words import docstring, table
 
 from swm.interfaces.strategy import Strategy
-from swm.registry import Registry
+from swm.plugins.registry import Registry
 from swm.schema import recipe_schema, study_schema
 
 HEADINGS = {

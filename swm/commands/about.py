@@ -16,10 +16,10 @@ def strategies(
     as_json: Json = False,
 ) -> None:
     """List what there is: every strategy with its parameters, its origin and its paper."""
-    from swm.catalogue import catalogue
     from swm.console import table
     from swm.errors import RecipeError, unknown
-    from swm.plugins import load_plugins
+    from swm.plugins.catalogue import catalogue
+    from swm.plugins.loading import load_plugins
 
     plugins = load_plugins(plugin)
     warn_broken(plugins, as_json)
@@ -42,7 +42,7 @@ def schema(
     plugin: PluginFile = [],  # noqa: B006
 ) -> None:
     """The JSON schema of recipes, for editors: every strategy with its parameters, plugins included."""
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
     from swm.schema import recipe_schema, study_schema, write_schema
 
     plugins = load_plugins(plugin)
@@ -67,7 +67,7 @@ def doctor(
     """Check the installation and, given a model, what applies to it and why not."""
     from swm.console import table
     from swm.doctor import diagnose
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
 
     findings = diagnose(load_plugins(plugin), model, progress_of(as_json))
     if as_json:

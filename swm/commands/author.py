@@ -16,7 +16,7 @@ def new_plugin(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder; swm-NAME if not given.")] = None,
 ) -> None:
     """Write a plugin package that installs and passes its own tests."""
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
     from swm.scaffolding import new_plugin
 
     folder = new_plugin(name, kind, load_plugins().registry, output)

@@ -32,7 +32,7 @@ def evaluate(
     """Measure a model: perplexity unless tasks or speed are asked for alone, each with its protocol."""
     from swm.console import show_measured
     from swm.evaluation import evaluate_model
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
 
     about_text = {"text": text, "preset": preset, "seq_len": seq_len, "bos": bos, "max_tokens": max_tokens}
     given = {key: value for key, value in about_text.items() if value is not None}
@@ -99,7 +99,7 @@ def inspect(
     from swm.files import yaml_file as yamlfile
     from swm.inspecting import build_inspection, inspect_named
     from swm.inspection_files import check_folder, write_inspection
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
 
     plugins = load_plugins(plugin)
     calibration = {"text": text, "samples": samples, "seq_len": seq_len}

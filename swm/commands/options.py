@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from swm.interfaces.progress import Progress
-    from swm.plugins import Plugins
+    from swm.plugins.loading import Plugins
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe in YAML.", show_default=False)]
 Set = Annotated[list[str], typer.Option("--set", help="Override: stages.0.depth.target.ratio=0.35 (again for more).")]

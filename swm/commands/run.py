@@ -106,7 +106,7 @@ def apply(
 ) -> None:
     """Replay a plan on the original model, without data."""
     from swm.plan import read_plan
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
     from swm.replay import replay
 
     plugins = load_plugins(plugin)
@@ -135,7 +135,7 @@ def diff(
     """Show what differs between two plans; exit code 1 when something does."""
     from swm.console import told
     from swm.plan import diff_plans, read_plan
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
 
     registry = load_plugins(plugin).registry
     lines = diff_plans(read_plan(old, registry), read_plan(new, registry))

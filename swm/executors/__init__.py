@@ -8,7 +8,7 @@ from typing import Any
 from swm.executors.local import Local
 from swm.executors.ray import Ray
 from swm.executors.serial import Serial
-from swm.hookspecs import hookimpl
+from swm.plugins.hookspecs import hookimpl
 
 
 @hookimpl

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from swm.cache.observations import Observation, Observed
-from swm.calibration import Calibration
 from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
@@ -19,6 +18,7 @@ from swm.interfaces.target import ModelShape, Target
 from swm.interfaces.text import TextSource
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
+from swm.text.calibration import Calibration
 
 
 @dataclass(frozen=True)

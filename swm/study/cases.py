@@ -16,7 +16,7 @@ from swm.errors import RecipeError, SwmError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.preparation import prepare
 from swm.provenance.dependencies import code_of
 from swm.provenance.source_code import file_hash

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm.construct import construct, fail
 from swm.errors import RecipeError, StudyError, SwmError, at, did_you_mean, listed, quoted, unknown
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.executor import Executor
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.construct import construct, fail
+from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe import apply_override
 
 PRESETS = resources.files("swm.study") / "presets"

@@ -17,7 +17,7 @@ from swm.files import yaml_file as yamlfile
 from swm.files.scratch import scratch
 from swm.html_format import FILTERS, seen
 from swm.interfaces.executor import Row
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.study.description import Figure, label, read_figures
 from swm.study.journal import STUDY, Journal
 from swm.study.measures import named, scale_of

@@ -12,8 +12,8 @@ from swm.files.outputs import check_outside, place
 from swm.interfaces.executor import Row
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.strategy import plain
-from swm.locating import locate
-from swm.plugins import Plugins
+from swm.loading.locating import locate
+from swm.plugins.loading import Plugins
 from swm.study.asked import check_asked
 from swm.study.cases import make_cases
 from swm.study.description import LoadedStudy, Study, choices, load_study

@@ -21,7 +21,7 @@ from swm.measuring import make_ruler
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.preparation import prepare
 from swm.recipe import Recipe, build_recipe
 from swm.report import write_json, write_yaml

@@ -17,7 +17,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from swm.interfaces.progress import Progress, Silent
 from swm.tasks.loglikelihood import LogLikelihood, Pair
-from swm.vocabulary import encode, pad_id
+from swm.text.vocabulary import encode, pad_id
 
 
 class PrefixScorer(TemplateLM):  # type: ignore[misc]

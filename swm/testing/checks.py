@@ -13,7 +13,7 @@ import pytest
 from swm.errors import PluginError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.strategy import Strategy
-from swm.registry import Registry
+from swm.plugins.registry import Registry
 from swm.testing.expect import expect, works, wrong
 from swm.testing.refusals import refusals
 

@@ -16,8 +16,8 @@ from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.interfaces.width import WidthPruner
-from swm.plugins import load_plugins
-from swm.registry import Registry
+from swm.plugins.loading import load_plugins
+from swm.plugins.registry import Registry
 from swm.testing.checks import Checks
 from swm.testing.depth import DepthChecks
 from swm.testing.merger import MergerChecks

@@ -18,8 +18,6 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from swm import models
-from swm.calibration import Calibration
 from swm.checkpoint import Probe, probe
 from swm.errors import ModelError
 from swm.export import Layout, export
@@ -28,14 +26,16 @@ from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import ModelShape
 from swm.interfaces.text import TextSource, WrittenText
+from swm.loading import models
+from swm.loading.weights import check_taken
 from swm.model.families import find_family
 from swm.model.quiet import quiet_transformers
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
-from swm.registry import Registry
+from swm.plugins.registry import Registry
 from swm.testing.expect import copies
 from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer
-from swm.weights import check_taken
+from swm.text.calibration import Calibration
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
 DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swm.hookspecs import hookimpl
+from swm.plugins.hookspecs import hookimpl
 from swm.texts.alpaca import Alpaca
 from swm.texts.file import FileText
 from swm.texts.generated import Generated

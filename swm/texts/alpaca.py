@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 from swm.errors import TextError, brief, listed
 from swm.interfaces.text import Example, Purpose, TextSource
-from swm.textrows import kind_of, rows
+from swm.text.rows import kind_of, rows
 from swm.texts.fields import INSTRUCTION_FIELDS
 
 HEAD = "Below is an instruction that describes a task"

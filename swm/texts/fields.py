@@ -7,7 +7,7 @@ from typing import Any
 
 from swm.errors import TextError, did_you_mean, listed
 from swm.interfaces.text import NO_TEXT
-from swm.textrows import kind_of
+from swm.text.rows import kind_of
 
 INSTRUCTION_FIELDS = ("instruction", "output")
 

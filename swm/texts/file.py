@@ -8,10 +8,10 @@ from typing import Any, ClassVar, final
 
 from swm.interfaces.text import Purpose, TextSource
 from swm.paths import is_file
-from swm.textfile import PACKED_SUFFIXES, blocks, check_file
-from swm.textrows import ROW_SUFFIXES, rows
+from swm.text.rows import ROW_SUFFIXES, rows
+from swm.text.text_file import PACKED_SUFFIXES, blocks, check_file
+from swm.text.tokens import MAX_CHARACTERS
 from swm.texts.fields import text_of
-from swm.tokens import MAX_CHARACTERS
 
 SUFFIXES = (".txt", ".raw", ".md", *ROW_SUFFIXES, *PACKED_SUFFIXES)
 

@@ -20,7 +20,7 @@ from swm.model.finite import checked_scores
 from swm.model.lengths import longest
 from swm.model.quiet import quiet_transformers
 from swm.reload import generate
-from swm.vocabulary import bos_id, pad_id
+from swm.text.vocabulary import bos_id, pad_id
 
 _KEPT = TypeAdapter(Annotated[list[str], Field(min_length=1)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swm.hookspecs import hookimpl
+from swm.plugins.hookspecs import hookimpl
 from swm.trackers.trackio import Trackio
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 
 REGISTRY = load_plugins().registry
 NORMS = ("bottom", "top", "mean")

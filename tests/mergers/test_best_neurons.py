@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import FamilyError
 from swm.interfaces.merger import LayerMerger, State
@@ -21,6 +20,7 @@ from swm.mergers.neurons import Neurons, readers
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.similarity.cosine import Cosine
+from swm.text.calibration import Calibration
 
 WINDOW = Window(1, 3)
 DOWN = "mlp.down.weight"

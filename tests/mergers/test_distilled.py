@@ -16,7 +16,7 @@ from swm.mergers.distilled import Distilled, rate
 from swm.mergers.least_squares import LeastSquares
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 
 WINDOW = Window(1, 3)
 

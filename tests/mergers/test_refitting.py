@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.calibration import Calibration
 from swm.depth import DepthEngine
 from swm.errors import FamilyError
 from swm.fitting import fit_window
@@ -22,6 +21,7 @@ from swm.mergers.linear import Linear
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.similarity.cosine import Cosine
+from swm.text.calibration import Calibration
 
 WINDOW = Window(1, 3)
 DOWN, BIAS = "mlp.down.weight", "mlp.down.bias"

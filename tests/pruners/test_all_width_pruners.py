@@ -9,7 +9,7 @@ import torch
 from unit_groups import drawn, permuted
 
 from swm.interfaces.width import WidthPruner
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
 from swm.pruners.magnitude import Magnitude

@@ -182,7 +182,7 @@ def test_a_plan_keeps_no_state(llama_folder: Path, quick: dict[str, Any], cache:
     training = Full(**{**quick, "steps": 2})
     recipe = {"model": str(llama_folder), "calibration": {"text": "python-docs", "samples": 2, "seq_len": 16}}
     stages = [{"recover": training.spec()}, {"depth": {"pruner": "last", "target": {"layers": 1}}}]
-    from swm.plugins import load_plugins
+    from swm.plugins.loading import load_plugins
     from swm.recipe import build_recipe
 
     plugins = load_plugins()

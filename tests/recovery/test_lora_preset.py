@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swm.errors import RecipeError
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recovery.lora import LoRA
 from swm.texts.alpaca import Alpaca
 

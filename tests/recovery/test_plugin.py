@@ -11,7 +11,7 @@ import torch
 
 import swm
 from swm.errors import PluginError, RecipeError
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.recipe import build_recipe
 
 SCALE = """

@@ -12,7 +12,7 @@ import pytest
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
@@ -89,7 +89,7 @@ def refused(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """What is said of a recipe file with this recovery, without a weight being loaded."""
 
     def run(recovery: str, top: str = "") -> str:
-        monkeypatch.setattr("swm.models.load_model", lambda *a, **k: pytest.fail("loaded"))
+        monkeypatch.setattr("swm.loading.models.load_model", lambda *a, **k: pytest.fail("loaded"))
         file = tmp_path / "recipe.yaml"
         file.write_text(
             f"model: {llama_folder}\n"

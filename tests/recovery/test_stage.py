@@ -17,7 +17,7 @@ from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
 from swm.pipeline import CompressionPipeline
 from swm.plan import read_plan
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe import build_recipe
 from swm.recovery.lora import LoRA
 from swm.replay import replay

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swm.calibration import Calibration
 from swm.errors import PlanError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
@@ -20,9 +19,10 @@ from swm.interfaces.target import ModelShape
 from swm.model.surgery import keep_units, merge_layers
 from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
-from swm.plugins import load_plugins
+from swm.plugins.loading import load_plugins
 from swm.recipe import build_recipe
 from swm.stages.repair import RefitStep, RepairStage
+from swm.text.calibration import Calibration
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from swm.errors import TextError
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.texts.alpaca import Alpaca
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -17,12 +17,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from swm import jsonrows, textfile
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
+from swm.text import json_rows as jsonrows
+from swm.text import text_file as textfile
+from swm.text.tokens import read_text
 from swm.texts.file import FileText
 from swm.texts.inline import InlineText
-from swm.tokens import read_text
 
 ROWS = [{"text": "one, two", "url": "a"}, {"text": 'say "three"\nfour', "url": "b"}]
 TEXTS = [row["text"] for row in ROWS]

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from swm.errors import TextError
 from swm.interfaces.progress import Silent
 from swm.interfaces.text import DenseModel, WrittenText
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.texts.generated import Generated
 
 SMALL = Generated(count=5, tokens=12, batch=2)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from swm.errors import RecipeError
-from swm.plugins import Plugins
-from swm.registry import Registry
+from swm.plugins.loading import Plugins
+from swm.plugins.registry import Registry
 from swm.trackers import swm_register
 from swm.trackers.trackio import Trackio
 

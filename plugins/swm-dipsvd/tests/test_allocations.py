@@ -11,7 +11,7 @@ from torch import Tensor
 from swm.errors import PlanError, RecipeError
 from swm.interfaces.progress import Silent
 from swm.model.view import ModelView
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm_dipsvd import AllocationContext, Shares
 from swm_dipsvd.allocation import balanced, checked
 from swm_dipsvd.allocations.dip_heuristic import DipHeuristic, effective_rank, fisher_sensitivity, standing

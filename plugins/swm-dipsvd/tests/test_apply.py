@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from swm import models
 from swm.errors import CheckpointError
+from swm.loading import models
 from swm.pipeline import RunResult
 from swm.plan import read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.replay import replay
 
 

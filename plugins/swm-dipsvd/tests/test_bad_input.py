@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from swm import models
 from swm.errors import RecipeError, SwmError
+from swm.loading import models
 from swm.pipeline import RunResult
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from swm.catalogue import catalogue
-from swm.plugins import Plugins
+from swm.plugins.catalogue import catalogue
+from swm.plugins.loading import Plugins
 
 
 @pytest.fixture(autouse=True)

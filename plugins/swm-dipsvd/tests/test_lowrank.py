@@ -20,7 +20,7 @@ from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plan import read_plan
-from swm.plugins import Plugins
+from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
 from swm.replay import replay
 from swm.report import shape_now as shape

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from swm.plugins import Plugins, load_plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe import build_recipe
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
 from swm.files.cache_folder import cache_folder
-from swm.gguf_file import convert_gguf
 from swm.interfaces.progress import Progress
 from swm.interfaces.provider import ModelProvider
+from swm.loading.gguf_file import convert_gguf
+from swm.loading.weights import check_folder
 from swm.paths import expanded, is_file, is_folder
-from swm.registry import Registry
-from swm.weights import check_folder
+from swm.plugins.registry import Registry
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "LICENSE*")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from swm.configs import corrections, empty_model, empty_view, load_config, shape_of
 from swm.files.cache_folder import cache_folder
-from swm.loading import load_model
-from swm.locating import HUB_FILES, ModelSource, locate
+from swm.loading.config import corrections, empty_model, empty_view, load_config, shape_of
+from swm.loading.loading import load_model
+from swm.loading.locating import HUB_FILES, ModelSource, locate
+from swm.loading.tokenizer import TOKENIZER_FILES, load_tokenizer
 from swm.model.devices import DEVICE_MAPS, check_device_map, check_memory, pick_device
-from swm.tokenizer import TOKENIZER_FILES, load_tokenizer
 
 __all__ = [
     "DEVICE_MAPS",

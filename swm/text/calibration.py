@@ -13,8 +13,8 @@ from torch import Tensor
 
 from swm.errors import TextError
 from swm.interfaces.text import TextSource
-from swm.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
-from swm.vocabulary import bos_id
+from swm.text.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
+from swm.text.vocabulary import bos_id
 
 Bos = Literal["auto", "yes", "no"]
 

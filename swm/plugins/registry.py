@@ -7,10 +7,10 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from swm.construct import check_fields, construct, fail
 from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed, quoted
 from swm.interfaces.strategy import Strategy
 from swm.model.families import ModelFamily
+from swm.plugins.construct import check_fields, construct, fail
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from typing import Any
 
 import pluggy
 
-from swm import hookspecs
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
-from swm.foreign import guarded
 from swm.paths import is_file
+from swm.plugins import hookspecs
+from swm.plugins.foreign import guarded
+from swm.plugins.registry import Registry
 from swm.provenance.source_code import code_hash
-from swm.registry import Registry
 
 GROUP = "swm"
 RESTRICT = "SWM_PLUGINS"

@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from swm.configs import cause, rows_of
 from swm.errors import ModelError, brief, listed
-from swm.locating import ModelSource
+from swm.loading.config import cause, rows_of
+from swm.loading.locating import ModelSource
 from swm.model.quiet import quiet_transformers
-from swm.vocabulary import bind
+from swm.text.vocabulary import bind
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*")
 
 
 def load_tokenizer(source: ModelSource, trust_remote_code: bool = False, config: Any = None) -> Any:
-    """The model's tokenizer. With the model's config it knows which ids have an embedding (`swm.vocabulary`).
+    """The model's tokenizer. With the model's config it knows which ids have an embedding (`swm.text.vocabulary`).
 
     Raises ModelError when there is none, and for one that loads and cannot be used.
     """

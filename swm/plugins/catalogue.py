@@ -7,7 +7,7 @@ import inspect
 import typing
 from typing import Any, Literal, get_args, get_origin
 
-from swm.registry import Entry, Registry
+from swm.plugins.registry import Entry, Registry
 
 
 def catalogue(registry: Registry) -> list[dict[str, Any]]:

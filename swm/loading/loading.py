@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from swm.configs import SPECIAL_IDS, correct_ids, load_config, rows_of
 from swm.errors import ModelError, brief
-from swm.locating import ModelSource
+from swm.loading.config import SPECIAL_IDS, correct_ids, load_config, rows_of
+from swm.loading.locating import ModelSource
+from swm.loading.weights import check_folder, check_taken
 from swm.model.devices import pick_device
 from swm.model.quiet import quiet_transformers
-from swm.weights import check_folder, check_taken
 
 
 def load_model(

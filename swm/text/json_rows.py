@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from swm.errors import TextError
-from swm.textfile import lines
+from swm.text.text_file import lines
 
 Rows = Iterator[tuple[str, Any]]
 """Rows with the place of each, `file:line` or `file: row number`."""

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable
 
-from swm.textfile import lines
+from swm.text.text_file import lines
 
 # The first line that is not blank is the title of an article.
 _TITLE = re.compile(r"\s*^ = [^=\n].* = $", re.M)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from swm.config_file import complete_config
 from swm.errors import ModelError, brief
 from swm.files.scratch import clear_dead, scratch
-from swm.gguf_rope import scaled_rope
 from swm.interfaces.progress import Progress
+from swm.loading.config_file import complete_config
+from swm.loading.gguf_rope import scaled_rope
+from swm.loading.weights import check_taken, some
 from swm.model.quiet import no_stderr, quiet_transformers
-from swm.weights import check_taken, some
 
 # Part of the key of a conversion: folders of an older one may lack what is checked today.
 VERSION = 3

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from swm.errors import TextError
-from swm.jsonrows import Rows, holds_objects, is_array, line_rows, list_rows
-from swm.textfile import PARQUET, blocks, check_file, inner_suffix, lines, readable, unpacked
+from swm.text.json_rows import Rows, holds_objects, is_array, line_rows, list_rows
+from swm.text.text_file import PARQUET, blocks, check_file, inner_suffix, lines, readable, unpacked
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 JSON_SUFFIXES = (".json", *LINE_SUFFIXES)

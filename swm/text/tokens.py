@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
-from swm.vocabulary import encode
+from swm.text.vocabulary import encode
 
 # Text beyond this is not read: many times what any calibration set needs, a few seconds of tokenising.
 MAX_CHARACTERS = 20_000_000

@@ -12,12 +12,12 @@ from torch import nn
 
 from swm.errors import FamilyError, ModelError, brief, listed, quoted
 from swm.interfaces.target import ModelShape
-from swm.locating import ModelSource
+from swm.loading.locating import ModelSource
+from swm.loading.weights import StoredWeights
 from swm.model.families import ModelFamily, find_family
 from swm.model.quiet import quiet_transformers
 from swm.model.view import ModelView
-from swm.vocabulary import without_invalid
-from swm.weights import StoredWeights
+from swm.text.vocabulary import without_invalid
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
