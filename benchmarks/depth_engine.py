@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from results import machine, markdown_table, peak_memory, write_section
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from swm.depth import DepthEngine, Program, Stream
+from swm.depth.engine import DepthEngine, Program, Stream
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.loading import models

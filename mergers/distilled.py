@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.errors import PlanError
+from swm.fitting.refitting import by_length
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.strategy import Strategy
-from swm.masters import first_scale, scaled_gradients
-from swm.refitting import by_length
+from swm.training.master_weights import first_scale, scaled_gradients
 
 WARM_UP, MAX_NORM = 0.05, 1.0
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.fitting.refitting import Change, by_length, fit_change
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.refit import BIAS, Fit, fit_of
-from swm.refitting import Change, by_length, fit_change
 
 OUT: Final = "attention.o"
 

@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
+from swm.fitting.ridge import Sums, solve
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.refit import BIAS, fit_of
-from swm.ridge import Sums, solve
 
 
 @final

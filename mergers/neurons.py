@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from swm.fitting.refitting import fit_change
 from swm.interfaces.merger import LayerWindow, State
 from swm.mergers.refit import BIAS, DOWN
-from swm.refitting import fit_change
 
 
 def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: int) -> list[State]:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from swm.interfaces.recovery import RecoveryContext
 from swm.model.view import ModelView, first_tensor
 from swm.recovery.adapters import adapters
-from swm.training import TrainedRecovery, train
-from swm.trainset import IGNORED, Batch
+from swm.training.training import TrainedRecovery, train
+from swm.training.training_set import IGNORED, Batch
 
 
 @final

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
-from swm.next_token import next_token_loss
-from swm.training import TrainedRecovery, train
+from swm.training.next_token import next_token_loss
+from swm.training.training import TrainedRecovery, train
 
 
 @final

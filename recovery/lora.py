@@ -12,10 +12,10 @@ from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.strategy import Strategy
-from swm.next_token import next_token_loss
 from swm.presets import fill_in
 from swm.recovery.adapters import adapters
-from swm.training import TrainedRecovery, train
+from swm.training.next_token import next_token_loss
+from swm.training.training import TrainedRecovery, train
 
 PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         unknown,
     )
     from swm.files.cache_folder import cache_folder
-    from swm.gradients import layer_gradients
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
     from swm.interfaces.merger import End, LayerMerger, LayerWindow
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from swm.model.units import features
     from swm.model.view import ModelView, Recording
     from swm.model.windows import Window, windows_without
-    from swm.next_token import next_token_loss
     from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan import Plan
     from swm.plugins.hookspecs import hookimpl
@@ -59,7 +57,9 @@ if TYPE_CHECKING:
     from swm.replay import replay
     from swm.study.studies import run_study
     from swm.text.calibration import Calibration
-    from swm.training import TrainedRecovery, train
+    from swm.training.next_token import next_token_loss
+    from swm.training.training import TrainedRecovery, train
+    from swm.width.gradients import layer_gradients
 
 _HOME = {
     "ModelShape": "swm.interfaces.target",
@@ -117,15 +117,15 @@ _HOME = {
     "Observation": "swm.cache.observations",
     "Recipe": "swm.recipe",
     "load_recipe": "swm.recipe",
-    "next_token_loss": "swm.next_token",
+    "next_token_loss": "swm.training.next_token",
     "Registry": "swm.plugins.registry",
     "replay": "swm.replay",
-    "layer_gradients": "swm.gradients",
+    "layer_gradients": "swm.width.gradients",
     "positions": "swm.model.surgery",
     "replace_projection": "swm.model.surgery",
     "set_parameter": "swm.model.surgery",
-    "TrainedRecovery": "swm.training",
-    "train": "swm.training",
+    "TrainedRecovery": "swm.training.training",
+    "train": "swm.training.training",
     "features": "swm.model.units",
     "ModelView": "swm.model.view",
     "Recording": "swm.model.view",

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 
 import swm
-from swm.allocation import default_rounding
-from swm.compensation import check_bias
 from swm.errors import FamilyError, SwmError, listed
 from swm.export import head_counts
 from swm.files.cache_folder import cache_folder
@@ -25,6 +23,8 @@ from swm.model.view import ModelView
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.plugins.registry import Registry
+from swm.width.allocation import default_rounding
+from swm.width.compensation import check_bias
 
 LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safetensors", "pluggy", "pydantic")
 

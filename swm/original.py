@@ -17,7 +17,7 @@ from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
 from swm.provenance.dependencies import about_model, code_of, key_of, machine, own_code, tokenizer_hash
-from swm.training_folder import forget
+from swm.training.folder import forget
 
 
 @dataclass

@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from swm.allocation import (
+from swm.errors import BudgetError
+from swm.interfaces.width import Part
+from swm.model.surgery import keep_units
+from swm.model.units import Geometry, geometry
+from swm.model.view import ModelView
+from swm.width.allocation import (
     Allocation,
     Key,
     allocate_globally,
@@ -20,11 +25,6 @@ from swm.allocation import (
     round_units,
     smallest_step,
 )
-from swm.errors import BudgetError
-from swm.interfaces.width import Part
-from swm.model.surgery import keep_units
-from swm.model.units import Geometry, geometry
-from swm.model.view import ModelView
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
 PARTS: tuple[Part, ...] = ("attention", "mlp")

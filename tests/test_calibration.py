@@ -14,7 +14,7 @@ from swm.text import tokens
 from swm.text.calibration import draw
 from swm.text.tokens import HUGE, first_ids, parts_of, token_stream
 from swm.texts.inline import InlineText
-from swm.trainset import check_text, training_set
+from swm.training.training_set import check_text, training_set
 
 
 class Letters:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.compensation import refitted_readers
 from swm.errors import RecipeError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
@@ -18,6 +17,7 @@ from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import Plugins
 from swm.text.calibration import Calibration
+from swm.width.compensation import refitted_readers
 
 
 @pytest.fixture

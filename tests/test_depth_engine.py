@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
 from swm.errors import ModelError, PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.progress import Silent
@@ -124,7 +124,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
     together = engine_of(llama, ids, similarity=similarity)
     expected = together.trial(PAIR), together.loss(PAIR)
     monkeypatch.setattr("swm.model.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
-    monkeypatch.setattr("swm.depth.LOGITS_BYTES", 1)
+    monkeypatch.setattr("swm.depth.engine.LOGITS_BYTES", 1)
     apart = engine_of(llama, ids, similarity=similarity)
     assert (apart.trial(PAIR), apart.loss(PAIR)) == pytest.approx(expected, abs=1e-6)
     assert apart.layer_forwards == together.layer_forwards

@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm text plugins loading provenance cache model processes files errors metrics interfaces.progress model.quiet
+    swm width training fitting depth text plugins loading provenance cache model processes files errors metrics
+    interfaces.progress model.quiet
     reload plugins.hookspecs
     provenance.source_code files.cache_folder
     plugins.foreign
@@ -39,22 +40,22 @@ RANKS = """
     processes.ranks text.vocabulary
     loading.weights loading.gguf_rope
     loading.config_file model.devices generation
-    model.replacement interfaces ridge text.text_file
+    model.replacement interfaces fitting.ridge text.text_file
     text.json_rows
-    model.view interfaces.strategy refitting text.rows text.wikitext
+    model.view interfaces.strategy fitting.refitting text.rows text.wikitext
     provenance.dependencies
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
     text.tokens
-    text.calibration schedule speed_protocol model.units interfaces.recovery
+    text.calibration training.schedule speed_protocol model.units interfaces.recovery
     cache.observations
-    interfaces.stage trainset training_state masters
-    training_folder training_run
-    training next_token cache.kept gradients
-    allocation compensation plugins.construct perplexity scoring model.surgery model.torch_pruning
-    fitting modelling spending files.typed_json
+    interfaces.stage training.training_set training.state training.master_weights
+    training.folder training.run
+    training.training training.next_token cache.kept width.gradients
+    width.allocation width.compensation plugins.construct perplexity width.scoring model.surgery model.torch_pruning
+    depth.fitting modelling spending files.typed_json
     report_types
-    depth
+    depth.engine
     export verification companions
     builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*
     tracking tasks.* speed

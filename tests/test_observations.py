@@ -181,7 +181,7 @@ def test_what_is_known_is_not_observed_again(
     cache = ObservationCache(tmp_path / "cache")
     run(stories, RECIPES[name], plugins, cache)
     monkeypatch.setattr("swm.model.view.ModelView.record", lambda *a, **k: pytest.fail("the text was run again"))
-    monkeypatch.setattr("swm.scoring.input_statistics", lambda *a, **k: pytest.fail("inputs were observed again"))
+    monkeypatch.setattr("swm.width.scoring.input_statistics", lambda *a, **k: pytest.fail("inputs were observed again"))
     run(stories, RECIPES[name], plugins, cache)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.loading.models import ModelSource, load_config, load_model, load_tokenizer, locate

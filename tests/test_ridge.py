@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swm.ridge import GRID, Ridge, Sums, solve
+from swm.fitting.ridge import GRID, Ridge, Sums, solve
 
 
 @pytest.fixture

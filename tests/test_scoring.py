@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from swm.errors import ModelError, PlanError
-from swm.gradients import layer_gradients, loss_gradient
 from swm.interfaces.progress import Silent
 from swm.interfaces.width import Need, Part, UnitGroup, WidthPruner
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
-from swm.scoring import READERS, input_statistics, score_units, unit_group
+from swm.width.gradients import layer_gradients, loss_gradient
+from swm.width.scoring import READERS, input_statistics, score_units, unit_group
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 ALL = set(range(6))
@@ -57,7 +57,7 @@ def test_gradients_are_those_of_the_models_own_loss(view: ModelView, ids: Tensor
 def test_the_size_of_batches_does_not_matter(llama: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, statistics = gradients(llama, ids), input_statistics(llama, ids, [1, 4], PARTS)
     monkeypatch.setattr("swm.model.view.TOKENS_PER_BATCH", 2 * ids.shape[1])
-    monkeypatch.setattr("swm.scoring.pieces", lambda ids: [slice(0, 3), slice(3, 5)])
+    monkeypatch.setattr("swm.width.scoring.pieces", lambda ids: [slice(0, 3), slice(3, 5)])
     for position, by_key in gradients(llama, ids).items():
         for key, gradient in by_key.items():
             close(gradient, whole[position][key], 1e-5)
@@ -94,7 +94,7 @@ def test_gradients_that_float16_cannot_hold_are_those_of_float32(
     expected = {position: (found, squares) for position, found, squares in layer_gradients(wide, ids, ALL, True)}
     lost = [gradient.half() == 0 for found, _ in expected.values() for gradient in found.values()]
     assert sum(int(zeros.sum()) for zeros in lost) > sum(zeros.numel() for zeros in lost) / 30
-    monkeypatch.setattr("swm.masters.FLOAT16_SCALE", scale)
+    monkeypatch.setattr("swm.training.master_weights.FLOAT16_SCALE", scale)
     for position, found, squares in layer_gradients(faint, ids, ALL, True):
         for actual, right in zip((found, squares), expected[position], strict=True):
             assert actual.keys() == right.keys()
@@ -145,7 +145,7 @@ def test_gradients_of_wider_types_are_neither_scaled_nor_cast(
 ) -> None:
     view = ModelView(llama.model.to(dtype), llama.family)
     expected = gradients(view, ids)
-    monkeypatch.setattr("swm.masters.FLOAT16_SCALE", torch.nan)
+    monkeypatch.setattr("swm.training.master_weights.FLOAT16_SCALE", torch.nan)
     for position, by_key in gradients(view, ids).items():
         assert all(gradient.dtype is dtype for gradient in by_key.values())
         assert all(torch.equal(gradient, expected[position][key]) for key, gradient in by_key.items())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
 from swm.interfaces.progress import Silent

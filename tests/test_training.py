@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from swm.errors import RecoveryError
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import RecoveryContext
-from swm.schedule import Schedule
-from swm.training import train
-from swm.trainset import IGNORED, Batch, Piece, TrainingSet
+from swm.training.schedule import Schedule
+from swm.training.training import train
+from swm.training.training_set import IGNORED, Batch, Piece, TrainingSet
 
 
 class OneWeight(nn.Module):
@@ -143,7 +143,7 @@ def test_the_weights_with_the_lowest_held_out_loss_are_kept(run, model, every: i
 def test_the_clock_ends_a_training_early(run, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(1000))
     # It is read before and after a step, so that every step takes a second.
-    monkeypatch.setattr("swm.training_run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr("swm.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     facts = run(steps=100, seconds=3.5)
     assert (facts["steps"], facts["planned_steps"]) == (4, 100)
     falls = [0.1 * (1 - second / 3.5) for second in range(3)]
@@ -154,7 +154,7 @@ def test_where_the_clock_ends_it_the_last_weights_are_held_against_the_best_ones
     run, model: OneWeight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(1000))
-    monkeypatch.setattr("swm.training_run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr("swm.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     facts = run(steps=100, seconds=3.5, held_out=[Piece((1, 2))])
     end = 1 - 0.1 * (4 - 6 / 3.5)
     assert facts["held_out_losses"] == [[4, pytest.approx((end - 0.5) ** 2, abs=1e-5)]]

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from swm.errors import RecoveryError
 from swm.interfaces.text import Example, Purpose, TextSource
 from swm.texts.inline import InlineText
-from swm.trainset import Piece, TrainingSet, training_set
+from swm.training.training_set import Piece, TrainingSet, training_set
 
 PAD, BOS, EOS, UNK = range(4)
 # The token of "a" is 4, that of "b" 5, and so on; a blank line is two tokens 30.

@@ -12,11 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.allocation import best_units, default_rounding, round_units
 from swm.cache.observations import Observation
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
+from swm.depth.fitting import silenced
 from swm.errors import BudgetError, FamilyError, RecipeError, at
-from swm.fitting import silenced
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
@@ -28,11 +27,12 @@ from swm.model.ranges import format_ranges
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.scoring import Scored, score_units
 from swm.spending import Spending, cheapest_spendings
 from swm.stages.depth import MergeStep
 from swm.stages.keep import KeepStep
 from swm.stages.repair import RefitStep
+from swm.width.allocation import best_units, default_rounding, round_units
+from swm.width.scoring import Scored, score_units
 
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 from torch import Tensor
 
-from swm.depth import DepthEngine, seen_samples
+from swm.depth.engine import DepthEngine, seen_samples
 from swm.errors import BudgetError, PlanError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.merger import LayerMerger, State

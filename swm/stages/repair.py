@@ -12,6 +12,7 @@ from torch import Tensor
 
 from swm.cache.observations import Observation
 from swm.errors import FamilyError, PlanError
+from swm.fitting.refitting import by_length, fit_change
 from swm.interfaces.merger import State
 from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
@@ -19,7 +20,6 @@ from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.surgery import check_plain
 from swm.model.view import ModelView
-from swm.refitting import by_length, fit_change
 
 Role = Literal["attention.o", "mlp.down"]
 # Below this the two models are the same up to there.

@@ -10,18 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.allocation import (
-    Allocation,
-    allocate_globally,
-    allocate_locally,
-    best_units,
-    check_capacity,
-    check_goal,
-    default_rounding,
-    smallest_step,
-)
 from swm.cache.observations import Observation
-from swm.compensation import added_biases, bias_compensation, check_bias, refitted_readers
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
@@ -31,9 +20,20 @@ from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.scoring import Scored, score_units
 from swm.stages.keep import UNITS, Backend, KeepStep
 from swm.stages.repair import RefitStep
+from swm.width.allocation import (
+    Allocation,
+    allocate_globally,
+    allocate_locally,
+    best_units,
+    check_capacity,
+    check_goal,
+    default_rounding,
+    smallest_step,
+)
+from swm.width.compensation import added_biases, bias_compensation, check_bias, refitted_readers
+from swm.width.scoring import Scored, score_units
 
 READERS: Mapping[Block, str] = {"attention": "attention.o", "mlp": "mlp.down"}
 

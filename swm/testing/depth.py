@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.depth import DepthProposal, DepthPruner
 from swm.interfaces.merger import LayerMerger

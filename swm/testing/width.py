@@ -13,11 +13,11 @@ from swm.interfaces.stage import Stage
 from swm.interfaces.width import CoupledWeight, Part, UnitGroup, WidthPruner
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.scoring import score_units
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import changed, copies, expect, works, wrong
 from swm.testing.tiny import tiny_ids, tiny_model
+from swm.width.scoring import score_units
 
 
 class WidthChecks(Aftermath):

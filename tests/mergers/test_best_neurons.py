@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
 from swm.errors import FamilyError
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.progress import Silent

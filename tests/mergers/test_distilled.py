@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from swm.depth.fitting import fit_window
 from swm.errors import PlanError
-from swm.fitting import fit_window
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.mergers.delete import Delete
 from swm.mergers.distilled import Distilled, rate

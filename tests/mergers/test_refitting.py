@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.depth import DepthEngine
+from swm.depth.engine import DepthEngine
+from swm.depth.fitting import fit_window
 from swm.errors import FamilyError
-from swm.fitting import fit_window
 from swm.interfaces.merger import LayerMerger, State
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from unit_groups import mlp, statistics
 
-from swm.compensation import added_biases, bias_compensation, check_bias
 from swm.errors import FamilyError
 from swm.interfaces.width import Part
 from swm.model.surgery import keep_units
 from swm.model.view import ModelView
 from swm.pruners.flap import FLAP
-from swm.scoring import READERS, input_statistics
+from swm.width.compensation import added_biases, bias_compensation, check_bias
+from swm.width.scoring import READERS, input_statistics
 
 # Variances over the tokens (divisor 2): 1, 4 and 0.
 INPUTS = statistics([[3.0, 2.0, 7.0], [1.0, -2.0, 7.0]])

@@ -15,7 +15,7 @@ from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
 from swm.recovery.distill import Distill, _Pair
 from swm.stages.depth import MergeStep
-from swm.trainset import IGNORED, Batch
+from swm.training.training_set import IGNORED, Batch
 
 # Two sequences: the second has two tokens less and a prompt of two, so 6 + 3 tokens are predicted.
 IDS = torch.tensor([[5, 9, 6, 7, 8, 5, 4], [9, 8, 7, 6, 5, 0, 0]])

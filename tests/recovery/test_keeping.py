@@ -20,8 +20,8 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.pipeline import CompressionPipeline
 from swm.processes.signals import Stopped
 from swm.recovery.full import Full
-from swm.training_folder import claimed, forget
-from swm.training_state import states
+from swm.training.folder import claimed, forget
+from swm.training.state import states
 
 STEPS = 6
 

@@ -16,7 +16,7 @@ import pytest
 from swm import checkpoint
 from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
-from swm.training_state import newest_state
+from swm.training.state import newest_state
 
 STEPS = 40
 PLUGIN = """

@@ -37,7 +37,7 @@ def swm_register(register):
 HEAD = """
 from dataclasses import dataclass
 import swm
-from swm.next_token import next_token_loss
+from swm.training.next_token import next_token_loss
 
 @dataclass(frozen=True)
 class Head(swm.TrainedRecovery):

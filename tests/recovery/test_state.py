@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from swm import training_state
-from swm.training_state import DamagedStateError, TrainingState, newest_state, read_state, write_state
+from swm.training import state as training_state
+from swm.training.state import DamagedStateError, TrainingState, newest_state, read_state, write_state
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
 from swm.texts.alpaca import Alpaca
 from swm.texts.inline import InlineText
-from swm.trainset import training_set
+from swm.training.training_set import training_set
 
 BIASES = "llama with biases and one KV head"
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from swm.cache.observations import ObservationCache
+from swm.depth.fitting import silenced
 from swm.errors import BudgetError, RecipeError
-from swm.fitting import silenced
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.pipeline import CompressionPipeline, RunResult

@@ -9,12 +9,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from swm.fitting.refitting import fit_without
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.model.finite import check_finite
 from swm.model.surgery import check_state
 from swm.model.view import ModelView, Recording
 from swm.model.windows import Window
-from swm.refitting import fit_without
 
 
 def window_states(view: ModelView, window: Window) -> list[State]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from swm.ridge import Ridge, Sums, solve
+from swm.fitting.ridge import Ridge, Sums, solve
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swm.cache.observations import Observation, Values
+from swm.depth.fitting import fit_window, fit_windows, window_states
 from swm.errors import ModelError, RecipeError
-from swm.fitting import fit_window, fit_windows, window_states
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric

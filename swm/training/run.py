@@ -13,11 +13,11 @@ from torch import Tensor
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
-from swm.masters import MasterWeights
 from swm.processes.ranks import Together
-from swm.schedule import Schedule
-from swm.training_state import TrainingState, read_state, write_state
-from swm.trainset import Batch, Piece, TrainingSet
+from swm.training.master_weights import MasterWeights
+from swm.training.schedule import Schedule
+from swm.training.state import TrainingState, read_state, write_state
+from swm.training.training_set import Batch, Piece, TrainingSet
 
 Loss = Callable[[Batch], Tensor]
 

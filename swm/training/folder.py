@@ -13,7 +13,7 @@ from torch import nn
 from swm.errors import RecoveryError
 from swm.files.scratch import clear_dead
 from swm.interfaces.progress import Progress
-from swm.training_state import DamagedStateError, TrainingState, read_state, remove_states, states, write_state
+from swm.training.state import DamagedStateError, TrainingState, read_state, remove_states, states, write_state
 
 
 @contextmanager

@@ -14,13 +14,13 @@ from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
-from swm.masters import MasterWeights, first_scale
 from swm.processes.ranks import Together
-from swm.schedule import Schedule
-from swm.training_folder import claimed, first_state, go_on
-from swm.training_run import Loss, NoNumberError, Run
-from swm.training_state import TrainingState, remove_states
-from swm.trainset import TrainingSet, check_text, training_set
+from swm.training.folder import claimed, first_state, go_on
+from swm.training.master_weights import MasterWeights, first_scale
+from swm.training.run import Loss, NoNumberError, Run
+from swm.training.schedule import Schedule
+from swm.training.state import TrainingState, remove_states
+from swm.training.training_set import TrainingSet, check_text, training_set
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def train(
     """Train the named parameters and return what the report should say.
 
     `loss` gives the sum over the predicted tokens of a batch. Half-precision parameters are trained in float32 and
-    rounded (`swm/masters.py`). What ends the training early leaves its states, so that it can go on; only where the
-    loss is not finite they go, as it would end the same way again. Raises RecoveryError then, with the parameters as
-    they were before.
+    rounded (`swm/training/master_weights.py`). What ends the training early leaves its states, so that it can go on;
+    only where the loss is not finite they go, as it would end the same way again. Raises RecoveryError then, with the
+    parameters as they were before.
     """
     together = Together(context.view.device)
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.trainset import IGNORED, Batch
+from swm.training.training_set import IGNORED, Batch
 
 
 def next_token_loss(model: Any, batch: Batch) -> Tensor:

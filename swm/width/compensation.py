@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from swm.errors import FamilyError
+from swm.fitting.refitting import fit_without
 from swm.interfaces.progress import Task
 from swm.interfaces.width import Block, Part, block
 from swm.model.families import ModelFamily
 from swm.model.finite import check_finite
 from swm.model.units import Cut, cuts, geometry, kept_channels
 from swm.model.view import ModelView
-from swm.refitting import fit_without
 
 WRITERS: Mapping[Block, tuple[str, ...]] = {
     "attention": ("attention.q", "attention.k", "attention.v", "attention.qkv"),

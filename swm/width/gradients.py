@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swm.masters import first_scale
 from swm.model.finite import check_finite, not_finite
 from swm.model.view import ModelView, Recording
+from swm.training.master_weights import first_scale
 
 Gradients = dict[str, Tensor]
 
