@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from swm.builtin.texts.inline import InlineText
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
 from swm.text import tokens
 from swm.text.calibration import draw
 from swm.text.tokens import HUGE, first_ids, parts_of, token_stream
-from swm.texts.inline import InlineText
 from swm.training.training_set import check_text, training_set
 
 

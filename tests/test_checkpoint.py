@@ -21,11 +21,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from swm import checkpoint
+from swm.builtin.stages.depth import MergeStep
 from swm.errors import CheckpointError
 from swm.files.manifest import MANIFEST
 from swm.mergers.average import Average
 from swm.mergers.delete import Delete
-from swm.stages.depth import MergeStep
 
 
 def extras(folder: Path, verification: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from swm import compress
-from swm.executors.local import Local
+from swm.builtin.executors.local import Local
 from swm.interfaces.executor import Job, Row
 from swm.processes import children
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swm.builtin.stages.depth import DepthStage, MergeStep
 from swm.depth.engine import DepthEngine
 from swm.errors import ModelError, PlanError, RecipeError
 from swm.interfaces.merger import LayerMerger, LayerWindow, State
@@ -29,7 +30,6 @@ from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import load_plugins
 from swm.similarity.cosine import Cosine
 from swm.similarity.kl import KL
-from swm.stages.depth import DepthStage, MergeStep
 from swm.text.calibration import Calibration
 
 PAIR = [Window(1, 2), Window(3, 5)]

@@ -28,12 +28,12 @@ from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from swm import cli
-from swm.executors.local import Local
-from swm.executors.serial import Serial
+from swm.builtin.executors.local import Local
+from swm.builtin.executors.serial import Serial
+from swm.builtin.providers.smollm2 import SmolLM2
 from swm.files import yaml_file as yamlfile
 from swm.plan import read_plan
 from swm.plugins.loading import Plugins
-from swm.providers.smollm2 import SmolLM2
 from swm.recipe import load_recipe
 from swm.schema import recipe_schema, study_schema
 from swm.study.description import load_study

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from swm.builtin.texts.generated import Generated
 from swm.cli import main
 from swm.errors import FamilyError, ModelError
 from swm.generation import answers
@@ -28,7 +29,6 @@ from swm.perplexity import TokenWindows, perplexity
 from swm.plugins.loading import Plugins
 from swm.testing.tiny import tiny_tokenizer
 from swm.text.calibration import Calibration
-from swm.texts.generated import Generated
 
 TOLD = (
     r"the output of layer 3 holds values that are not a number or infinite in float16; .* dtype: float32 or dtype: bf"

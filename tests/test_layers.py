@@ -57,7 +57,7 @@ RANKS = """
     report_types
     depth.engine
     export verification companions
-    builtin_families similarity.* mergers.* pruners.* recovery.* stages.* texts.* providers.* trackers.* executors.*
+    builtin.families similarity.* mergers.* pruners.* recovery.* builtin.*
     tracking tasks.* speed
     plugins.registry
     plugins.catalogue loading.gguf_file plan plugins.loading scaffolding
@@ -84,7 +84,7 @@ RANKS = """
     cli
     __main__
 """
-FOLDERS = ("similarity", "mergers", "pruners", "recovery", "stages", "texts", "providers", "trackers", "executors")
+FOLDERS = ("similarity", "mergers", "pruners", "recovery", "builtin")
 OWN_HELPERS = (*FOLDERS, "tasks", "commands", "testing", "study")
 RULED_FOLDERS = ("similarity", "mergers", "pruners", "recovery")
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 import transformers
 
+from swm.builtin.texts.file import FileText
+from swm.builtin.texts.inline import InlineText
 from swm.comparison import Result, compare
 from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
 from swm.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cut_windows, perplexity
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
-from swm.texts.file import FileText
-from swm.texts.inline import InlineText
 
 
 class Letters:

@@ -10,6 +10,9 @@ from typing import Any, ClassVar, final
 
 import pytest
 
+from swm.builtin.stages.allocate import AllocateStage
+from swm.builtin.stages.depth import DepthStage
+from swm.builtin.stages.width import WidthStage
 from swm.errors import CheckpointError, RecipeError
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.loading import models
@@ -17,9 +20,6 @@ from swm.model.families import ModelFamily
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
-from swm.stages.allocate import AllocateStage
-from swm.stages.depth import DepthStage
-from swm.stages.width import WidthStage
 
 TENTH = {"target": {"ratio": 0.1}}
 DEPTH = {"depth": {"pruner": "last", **TENTH}}

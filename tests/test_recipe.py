@@ -10,6 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swm.builtin.stages.depth import DepthStage
+from swm.builtin.texts.file import FileText
+from swm.builtin.texts.hub import HubText
+from swm.builtin.texts.inline import InlineText
 from swm.errors import RecipeError
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.target import Target
@@ -20,10 +24,6 @@ from swm.pruners.sliding_window import SlidingWindow
 from swm.recipe import Recipe, apply_override, build_recipe, load_recipe
 from swm.similarity.cka import CKA
 from swm.similarity.cosine import Cosine
-from swm.stages.depth import DepthStage
-from swm.texts.file import FileText
-from swm.texts.hub import HubText
-from swm.texts.inline import InlineText
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.yaml"))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swm.builtin.stages.depth import MergeStep
 from swm.depth.engine import DepthEngine
 from swm.errors import PlanError
 from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
@@ -23,7 +24,6 @@ from swm.mergers.delete import Delete
 from swm.model.surgery import keep_layers, merge_layers
 from swm.model.view import ModelView
 from swm.model.windows import Window, windows_without
-from swm.stages.depth import MergeStep
 from swm.text.calibration import Calibration
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from swm.builtin.stages.width import WidthStage
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Setting, StageContext
@@ -30,7 +31,6 @@ from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import Plugins
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.wanda import Wanda
-from swm.stages.width import WidthStage
 from swm.text.calibration import Calibration
 
 HERE = __name__.partition(".")[0]
@@ -283,6 +283,6 @@ def test_a_stage_and_its_replayed_plan(
 def test_a_stage_refuses_before_it_scores(llama: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     without_care(monkeypatch, "_free_concatenations", lambda *_: None)
     monkeypatch.setattr(torch_pruning_backend, "SECONDS", 0.3)
-    monkeypatch.setattr("swm.stages.width.score_units", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr("swm.builtin.stages.width.score_units", lambda *_: pytest.fail("scored"))
     with pytest.raises(FamilyError, match="did not finish"):
         WidthStage(Wanda(), layer_ratio=0.5, backend="torch-pruning").plan(context(llama, ids))

@@ -14,9 +14,9 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from swm.builtin.texts.inline import InlineText
 from swm.errors import RecoveryError
 from swm.interfaces.text import Example, Purpose, TextSource
-from swm.texts.inline import InlineText
 from swm.training.training_set import Piece, TrainingSet, training_set
 
 PAD, BOS, EOS, UNK = range(4)

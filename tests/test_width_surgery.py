@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swm.builtin.steps.keep import KeepStep
 from swm.errors import FamilyError, PlanError
 from swm.interfaces.width import Part
 from swm.model.ranges import format_ranges
 from swm.model.surgery import keep_layers, keep_units
 from swm.model.units import cut_state, cuts, geometry, kept_channels
 from swm.model.view import ModelView
-from swm.stages.keep import KeepStep
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3")

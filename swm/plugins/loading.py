@@ -28,16 +28,16 @@ GROUP = "swm"
 RESTRICT = "SWM_PLUGINS"
 BUILTIN_ORIGIN = "swm"
 BUILTIN = (
-    "swm.builtin_families",
+    "swm.builtin.families",
     "swm.similarity",
     "swm.mergers",
     "swm.pruners",
     "swm.recovery",
-    "swm.stages",
-    "swm.texts",
-    "swm.trackers",
-    "swm.providers",
-    "swm.executors",
+    "swm.builtin.stages",
+    "swm.builtin.texts",
+    "swm.builtin.trackers",
+    "swm.builtin.providers",
+    "swm.builtin.executors",
 )
 
 

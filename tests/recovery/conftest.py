@@ -11,12 +11,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import swm
+from swm.builtin.texts.inline import InlineText
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery
 from swm.model.view import ModelView
 from swm.original import Original
 from swm.testing import tiny_tokenizer
-from swm.texts.inline import InlineText
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
 DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")

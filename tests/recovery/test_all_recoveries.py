@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swm.builtin.stages.depth import MergeStep
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery
 from swm.mergers.delete import Delete
@@ -17,7 +18,6 @@ from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
-from swm.stages.depth import MergeStep
 
 RECOVERIES: dict[str, Callable[..., Recovery]] = {
     "lora": LoRA,

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from swm.builtin.stages.depth import MergeStep
 from swm.mergers.average import Average
 from swm.mergers.delete import Delete
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
 from swm.recovery.distill import Distill, _Pair
-from swm.stages.depth import MergeStep
 from swm.training.training_set import IGNORED, Batch
 
 # Two sequences: the second has two tokens less and a prompt of two, so 6 + 3 tokens are predicted.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from swm.builtin.texts.alpaca import Alpaca
 from swm.errors import RecipeError
 from swm.plugins.loading import Plugins
 from swm.recovery.lora import LoRA
-from swm.texts.alpaca import Alpaca
 
 
 def test_the_preset_holds_out_and_keeps_the_best(plugins: Plugins) -> None:

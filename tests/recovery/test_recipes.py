@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from swm.builtin.stages.recover import RecoverStage
+from swm.builtin.texts.alpaca import Alpaca
+from swm.builtin.texts.generated import Generated
+from swm.builtin.texts.inline import InlineText
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
@@ -18,10 +22,6 @@ from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
-from swm.stages.recover import RecoverStage
-from swm.texts.alpaca import Alpaca
-from swm.texts.generated import Generated
-from swm.texts.inline import InlineText
 
 
 def built(stage: str, plugins: Plugins) -> Recipe:

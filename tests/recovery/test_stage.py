@@ -13,6 +13,8 @@ import torch
 
 import swm
 from swm import checkpoint
+from swm.builtin.stages.recover import RecoverStage, TrainStep
+from swm.builtin.texts.generated import Generated
 from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
 from swm.pipeline import CompressionPipeline
@@ -21,8 +23,6 @@ from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe import build_recipe
 from swm.recovery.lora import LoRA
 from swm.replay import replay
-from swm.stages.recover import RecoverStage, TrainStep
-from swm.texts.generated import Generated
 
 DEPTH = {"depth": {"pruner": "last", "target": {"layers": 2}}}
 WIDTH = {"width": {"pruner": "magnitude", "layer_ratio": 0.25, "units": ["mlp"]}}

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from swm.builtin.texts.alpaca import Alpaca
+from swm.builtin.texts.inline import InlineText
 from swm.model.view import ModelView
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
-from swm.texts.alpaca import Alpaca
-from swm.texts.inline import InlineText
 from swm.training.training_set import training_set
 
 BIASES = "llama with biases and one KV head"

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from swm.builtin.stages.repair import RefitStep, RepairStage
 from swm.errors import PlanError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
@@ -21,7 +22,6 @@ from swm.model.view import ModelView
 from swm.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import load_plugins
 from swm.recipe import build_recipe
-from swm.stages.repair import RefitStep, RepairStage
 from swm.text.calibration import Calibration
 
 

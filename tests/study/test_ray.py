@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from swm.builtin.executors.ray import Ray
 from swm.errors import RecipeError
-from swm.executors.ray import Ray
 from swm.study.worker import carry_out
 
 pytestmark = pytest.mark.ray

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 import pytest
 
+from swm.builtin.executors.local import Local
 from swm.errors import StudyError, WorkerDiedError
-from swm.executors.local import Local
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Silent
 from swm.study import worker
@@ -250,7 +250,7 @@ def test_a_machine_that_starts_no_process_fails_the_run_alone(
         raise OSError(12, "Cannot allocate memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("swm.executors.local.ProcessPoolExecutor", full)
+        patch.setattr("swm.builtin.executors.local.ProcessPoolExecutor", full)
         with pytest.raises(WorkerDiedError, match="no process could be started for it: Cannot allocate memory"):
             pool.submit({"id": "a", "folder": str(tmp_path)}).result(timeout=120)
     assert "pid" in pool.submit({"id": "b", "folder": str(tmp_path)}).result(timeout=120)

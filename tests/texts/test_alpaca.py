@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from swm.builtin.texts.alpaca import Alpaca
 from swm.errors import TextError
 from swm.plugins.loading import Plugins
-from swm.texts.alpaca import Alpaca
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 ROW = {"instruction": "Say it", "input": "hello", "output": "HELLO"}

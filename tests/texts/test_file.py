@@ -17,13 +17,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from swm.builtin.texts.file import FileText
+from swm.builtin.texts.inline import InlineText
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
 from swm.text import json_rows as jsonrows
 from swm.text import text_file as textfile
 from swm.text.tokens import read_text
-from swm.texts.file import FileText
-from swm.texts.inline import InlineText
 
 ROWS = [{"text": "one, two", "url": "a"}, {"text": 'say "three"\nfour', "url": "b"}]
 TEXTS = [row["text"] for row in ROWS]
@@ -195,7 +195,7 @@ def test_a_data_set_of_the_hub_is_read_by_the_same_rules(
 ) -> None:
     import datasets
 
-    from swm.texts.hub import HubText
+    from swm.builtin.texts.hub import HubText
 
     [(name, values)] = rows.items()
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: [{name: value} for value in values])

@@ -14,11 +14,11 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from swm.builtin.texts.generated import Generated
 from swm.errors import TextError
 from swm.interfaces.progress import Silent
 from swm.interfaces.text import DenseModel, WrittenText
 from swm.plugins.loading import Plugins
-from swm.texts.generated import Generated
 
 SMALL = Generated(count=5, tokens=12, batch=2)
 

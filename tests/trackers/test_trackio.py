@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from swm.builtin.trackers import swm_register
+from swm.builtin.trackers.trackio import Trackio
 from swm.errors import RecipeError
 from swm.plugins.loading import Plugins
 from swm.plugins.registry import Registry
-from swm.trackers import swm_register
-from swm.trackers.trackio import Trackio
 
 installed = pytest.mark.skipif(importlib.util.find_spec("trackio") is None, reason="trackio is not installed")
 
 RUN = """
 import json
-from swm.trackers.trackio import Trackio
+from swm.builtin.trackers.trackio import Trackio
 tracker = Trackio(project="tests", run="first")
 tracker.check()
 run = tracker.start({"model": "tiny", "stages.0.depth.target.ratio": 0.4})
@@ -95,5 +95,5 @@ def test_it_is_built_from_its_name_or_a_mapping() -> None:
 
 
 def test_importing_it_imports_no_trackio(plugins: Plugins) -> None:
-    code = "import swm.trackers, sys; sys.exit('trackio' in sys.modules)"
+    code = "import swm.builtin.trackers, sys; sys.exit('trackio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

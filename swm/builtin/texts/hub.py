@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from swm.builtin.texts.fields import text_of
 from swm.errors import TextError
 from swm.interfaces.text import Purpose, TextSource
-from swm.texts.fields import text_of
 
 
 @final

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from swm.builtin.stages.allocate import AllocateStage
+from swm.builtin.stages.depth import DepthStage, MergeStep
+from swm.builtin.stages.recover import RecoverStage, TrainStep
+from swm.builtin.stages.repair import RefitStep, RepairStage
+from swm.builtin.stages.width import WidthStage
+from swm.builtin.steps.keep import KeepStep
 from swm.plugins.hookspecs import hookimpl
-from swm.stages.allocate import AllocateStage
-from swm.stages.depth import DepthStage, MergeStep
-from swm.stages.keep import KeepStep
-from swm.stages.recover import RecoverStage, TrainStep
-from swm.stages.repair import RefitStep, RepairStage
-from swm.stages.width import WidthStage
 
 
 @hookimpl

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from swm.builtin.texts.fields import INSTRUCTION_FIELDS
 from swm.errors import TextError, brief, listed
 from swm.interfaces.text import Example, Purpose, TextSource
 from swm.text.rows import kind_of, rows
-from swm.texts.fields import INSTRUCTION_FIELDS
 
 HEAD = "Below is an instruction that describes a task"
 WITH_INPUT = (

@@ -12,6 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.builtin.stages.depth import MergeStep
+from swm.builtin.stages.repair import RefitStep
+from swm.builtin.steps.keep import KeepStep
 from swm.cache.observations import Observation
 from swm.depth.engine import DepthEngine
 from swm.depth.fitting import silenced
@@ -28,9 +31,6 @@ from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.spending import Spending, cheapest_spendings
-from swm.stages.depth import MergeStep
-from swm.stages.keep import KeepStep
-from swm.stages.repair import RefitStep
 from swm.width.allocation import best_units, default_rounding, round_units
 from swm.width.scoring import Scored, score_units
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from swm.builtin.texts.fields import text_of
 from swm.interfaces.text import Purpose, TextSource
 from swm.paths import is_file
 from swm.text.rows import ROW_SUFFIXES, rows
 from swm.text.text_file import PACKED_SUFFIXES, blocks, check_file
 from swm.text.tokens import MAX_CHARACTERS
-from swm.texts.fields import text_of
 
 SUFFIXES = (".txt", ".raw", ".md", *ROW_SUFFIXES, *PACKED_SUFFIXES)
 

@@ -1,15 +1,17 @@
-"""ModelProvider strategies: short names for models that installed packages carry."""
+"""Executor strategies, one file each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from swm.builtin.executors.local import Local
+from swm.builtin.executors.ray import Ray
+from swm.builtin.executors.serial import Serial
 from swm.plugins.hookspecs import hookimpl
-from swm.providers.smollm2 import SmolLM2
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (SmolLM2,):
+    for strategy in (Local, Ray, Serial):
         register(strategy)

@@ -10,6 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.builtin.stages.repair import RefitStep
+from swm.builtin.steps.keep import UNITS, Backend, KeepStep
 from swm.cache.observations import Observation
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.export import head_counts
@@ -20,8 +22,6 @@ from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.stages.keep import UNITS, Backend, KeepStep
-from swm.stages.repair import RefitStep
 from swm.width.allocation import (
     Allocation,
     allocate_globally,

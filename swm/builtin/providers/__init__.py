@@ -1,14 +1,15 @@
-"""Tracker strategies, one file each."""
+"""ModelProvider strategies: short names for models that installed packages carry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from swm.builtin.providers.smollm2 import SmolLM2
 from swm.plugins.hookspecs import hookimpl
-from swm.trackers.trackio import Trackio
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    register(Trackio)
+    for strategy in (SmolLM2,):
+        register(strategy)

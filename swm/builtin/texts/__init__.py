@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from swm.builtin.texts.alpaca import Alpaca
+from swm.builtin.texts.file import FileText
+from swm.builtin.texts.generated import Generated
+from swm.builtin.texts.hub import HubText
+from swm.builtin.texts.inline import InlineText
+from swm.builtin.texts.python_docs import PythonDocs
 from swm.plugins.hookspecs import hookimpl
-from swm.texts.alpaca import Alpaca
-from swm.texts.file import FileText
-from swm.texts.generated import Generated
-from swm.texts.hub import HubText
-from swm.texts.inline import InlineText
-from swm.texts.python_docs import PythonDocs
 
 
 @hookimpl
