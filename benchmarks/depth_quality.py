@@ -17,9 +17,9 @@ from swm.errors import SwmError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.loading import models
+from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.plugins.loading import load_plugins
 from swm.report import shape_now
 from swm.text.calibration import draw

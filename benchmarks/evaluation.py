@@ -18,10 +18,10 @@ from results import Rows, machine, markdown_table, write_section
 
 from swm.interfaces.progress import Silent
 from swm.loading import models
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
 from swm.plugins.loading import load_plugins
-from swm.tasks.harness import quiet_harness
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.sources import PreparedTasks, prepare_tasks
 
 Answers = list[tuple[float, bool]]
 
@@ -71,7 +71,7 @@ class Bench:
         with quiet_harness():
             from lm_eval.models.huggingface import HFLM
 
-            from swm.tasks.scorer import PrefixScorer
+            from swm.measure.tasks.scorer import PrefixScorer
 
             self.scorer = self.scorer or PrefixScorer(self.model, self.tokenizer)
             task = self.prepared.tasks[name]
@@ -94,7 +94,7 @@ class Bench:
     def together(self) -> dict[str, Any]:
         """Seconds of a fresh scorer for the requests of all tasks at once, which is how swm runs them."""
         with quiet_harness():
-            from swm.tasks.scorer import PrefixScorer
+            from swm.measure.tasks.scorer import PrefixScorer
 
             for task in self.prepared.tasks.values():
                 task.build_all_requests(limit=self.limit, rank=0, world_size=1)

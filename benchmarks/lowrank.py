@@ -15,7 +15,7 @@ from typing import Any
 from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
-from swm.perplexity import PerplexityProtocol, cut_windows, perplexity
+from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import load_plugins
 from swm.recipe import build_recipe

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.strategy import Strategy
-from swm.presets import fill_in
+from swm.measure.presets import fill_in
 from swm.recovery.adapters import adapters
 from swm.training.next_token import next_token_loss
 from swm.training.training import TrainedRecovery, train

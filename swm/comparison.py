@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from swm.checkpoint import REPORT
+from swm.checkpoint.saving import REPORT
 from swm.errors import RecipeError
 from swm.files.published import name_of
 from swm.files.typed_json import check, read_json
-from swm.metrics import PERPLEXITY, SHARE, Metric, metric_of
+from swm.measure.metrics import PERPLEXITY, SHARE, Metric, metric_of
 from swm.report_types import ModelReport, RunReport
 from swm.summary import Measured, TaskResults, mean_name, mean_of
 

@@ -21,9 +21,9 @@ from rich.table import Table
 from rich.text import Text
 
 from swm.escapes import one_line, visible
-from swm.inspection import Inspection
 from swm.interfaces.progress import Task
-from swm.metrics import Metric, number
+from swm.measure.inspection import Inspection
+from swm.measure.metrics import Metric, number
 from swm.model.ranges import format_ranges
 from swm.summary import Measured, perplexity_row, protocol_sentence, task_rows, tasks_sentence, text_name
 

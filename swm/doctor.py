@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import swm
+from swm.checkpoint.export import head_counts
 from swm.errors import FamilyError, SwmError, listed
-from swm.export import head_counts
 from swm.files.cache_folder import cache_folder
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.progress import Progress

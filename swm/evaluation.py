@@ -9,11 +9,11 @@ from swm.errors import RecipeError, did_you_mean
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.target import ModelShape
 from swm.loading import models
-from swm.measuring import make_ruler
+from swm.measure.evaluator import make_ruler
+from swm.measure.speed import measure_speed
+from swm.measure.tasks.index import check_tasks
 from swm.plugins.loading import Plugins
 from swm.recipe import build_evaluation
-from swm.speed import measure_speed
-from swm.tasks.index import check_tasks
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

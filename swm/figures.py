@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from swm.escapes import figure_text, one_line
-from swm.inspection import Inspection
+from swm.measure.inspection import Inspection
 from swm.model.ranges import format_ranges
 from swm.summary import text_name
 

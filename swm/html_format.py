@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from swm.escapes import visible
-from swm.metrics import number
+from swm.measure.metrics import number
 from swm.summary import Measured
 
 MINUS = "\N{MINUS SIGN}"

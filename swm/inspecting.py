@@ -11,11 +11,11 @@ from pydantic import Field
 
 from swm.errors import at
 from swm.files.outputs import check_apart, check_inputs
-from swm.inspection import Inspection, check_metric, inspect_model
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.loading import models
+from swm.measure.inspection import Inspection, check_metric, inspect_model
 from swm.model.families import find_family
 from swm.model.lengths import check_length
 from swm.model.view import ModelView

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
 from swm.errors import CheckpointError
 from swm.figures import write_figures
 from swm.files.manifest import write_manifest
 from swm.files.outputs import nearest
 from swm.files.published import published
 from swm.files.scratch import scratch
-from swm.inspection import Inspection
+from swm.measure.inspection import Inspection
 from swm.paths import expanded
 from swm.report import write_json
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 import swm
-from swm import checkpoint
 from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.card import model_card
+from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.export import export
 from swm.errors import at
-from swm.export import export
 from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
 from swm.files.writing import write_text
 from swm.html_report import html_report
@@ -31,6 +31,7 @@ from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.target import Target, achieved
 from swm.loading import models
+from swm.measure.speed import measure_speed, speed_of
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.original import Original
@@ -42,7 +43,6 @@ from swm.processes import ranks as processes
 from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe import Recipe, build_recipe, load_recipe
 from swm.report import environment, machine_name, shape_now, write_json, write_yaml
-from swm.speed import measure_speed, speed_of
 from swm.tracking import tracked
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swm import checkpoint
-from swm.companions import check_companions
+from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.companions import check_companions
 from swm.errors import RecipeError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
@@ -16,14 +16,14 @@ from swm.interfaces.stage import Setting
 from swm.interfaces.target import ModelShape, Target
 from swm.interfaces.text import TextSource
 from swm.loading import models
-from swm.measuring import Ruler, make_ruler
+from swm.measure.evaluator import Ruler, make_ruler
+from swm.measure.tasks.index import check_tasks
 from swm.model.families import ModelFamily, find_family
 from swm.model.lengths import check_length
 from swm.original import Original
 from swm.plugins.loading import Plugins
 from swm.recipe import Recipe
 from swm.report import shape_now
-from swm.tasks.index import check_tasks
 from swm.text.calibration import Calibration, draw
 
 

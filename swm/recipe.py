@@ -11,19 +11,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from swm.checkpoint.export import Layout
 from swm.errors import RecipeError, SwmError, at, did_you_mean, listed, quoted
-from swm.export import Layout
 from swm.files import yaml_file as yamlfile
 from swm.files.published import find_again
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.target import Budget
 from swm.interfaces.text import TextSource
-from swm.perplexity import PerplexityProtocol
+from swm.measure.perplexity import PerplexityProtocol
+from swm.measure.speed_protocol import SpeedProtocol
+from swm.measure.tasks.protocol import TaskProtocol
 from swm.plugins.construct import construct, fail
 from swm.plugins.loading import Plugins, load_plugins
-from swm.speed_protocol import SpeedProtocol
-from swm.tasks.protocol import TaskProtocol
 from swm.text.calibration import Bos, Sampling
 
 Lines = dict[yamlfile.Path, int]

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 import swm
-from swm import checkpoint
 from swm.card import model_card
-from swm.companions import check_companions
+from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.companions import check_companions
+from swm.checkpoint.export import Layout, check_layout, export
 from swm.errors import ModelError, PlanError
-from swm.export import Layout, check_layout, export
 from swm.files.outputs import check_apart, check_inputs
 from swm.files.published import published
 from swm.interfaces.progress import Progress, Silent

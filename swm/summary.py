@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import stdev
 from typing import Any
 
-from swm.metrics import PERPLEXITY, Metric, average, metric_of, number
+from swm.measure.metrics import PERPLEXITY, Metric, average, metric_of, number
 
 WHICH = ("dense", "compressed")
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from swm import checkpoint
 from swm.builtin.stages.depth import MergeStep
+from swm.checkpoint import saving as checkpoint
 from swm.errors import CheckpointError
 from swm.files.manifest import MANIFEST
 from swm.mergers.average import Average

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig, utils
 
-from swm.companions import check_companions, copy_companions, drop_code, keeps_code
+from swm.checkpoint.companions import check_companions, copy_companions, drop_code, keeps_code
+from swm.checkpoint.reload import generation_values, tokenizer_facts
+from swm.checkpoint.verification import verify_rest
 from swm.errors import CheckpointError
-from swm.reload import generation_values, tokenizer_facts
 from swm.testing import tiny_model
 from swm.testing.tiny import tiny_tokenizer
-from swm.verification import verify_rest
 
 
 @pytest.fixture

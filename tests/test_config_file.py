@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from swm.export import export
+from swm.checkpoint.export import export
+from swm.checkpoint.modelling import Export
 from swm.loading.config_file import flat_keys
 from swm.model.surgery import keep_units
 from swm.model.view import ModelView
-from swm.modelling import Export
 from swm.testing import tiny_ids, tiny_model
 
 CLIENT = "transformers==4.57.6"

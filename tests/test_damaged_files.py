@@ -17,7 +17,7 @@ from doors import judge, knock, snapshot
 from sample_report import sample_report
 from study_rows import row
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
 from swm.files import json_text as jsontext
 from swm.testing import tiny_tokenizer
 

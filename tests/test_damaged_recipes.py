@@ -12,7 +12,7 @@ import pytest
 from damage import damaged_recipe
 from doors import judge, knock, snapshot
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
 from swm.loading import models
 from swm.testing import tiny_tokenizer
 

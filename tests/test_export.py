@@ -13,15 +13,15 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.export import Layout, export, head_counts, refusal, stand_in
+from swm.checkpoint.modelling import MODELLING
 from swm.errors import CheckpointError, ModelError
-from swm.export import Layout, export, head_counts, refusal, stand_in
 from swm.interfaces.width import Part
 from swm.loading.models import ModelSource, load_config
 from swm.model.surgery import keep_units
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.modelling import MODELLING
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 TEN_HEADS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}
@@ -193,7 +193,7 @@ def test_a_config_that_is_refused_whatever_the_head_count_is_an_error(
 ) -> None:
     view = view_of(tiny("llama", **TEN_HEADS))
     cut(view, [3, 1, 2], [40, 30, 51])
-    monkeypatch.setattr("swm.export.refusal", lambda *args: "rope_type 'mine' is unknown")
+    monkeypatch.setattr("swm.checkpoint.export.refusal", lambda *args: "rope_type 'mine' is unknown")
     with pytest.raises(CheckpointError, match=r"refuses its own config with 6 heads and with more: rope_type 'mine'"):
         export(view, "padded")
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from swm.figures import _ticks, draw_influence, draw_norms, draw_similarity, write_figures
-from swm.inspection import BoundaryNorms, Inspection
+from swm.measure.inspection import BoundaryNorms, Inspection
 from swm.model.windows import Window
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -17,15 +17,15 @@ from transformers import PreTrainedModel
 from swm.builtin.texts.generated import Generated
 from swm.cli import main
 from swm.errors import FamilyError, ModelError
-from swm.generation import answers
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage, StageContext
 from swm.interfaces.target import ModelShape
 from swm.interfaces.text import DenseModel
+from swm.measure.answers import answers
+from swm.measure.perplexity import TokenWindows, perplexity
 from swm.model.families import find_family
 from swm.model.finite import check_states, checked_scores, not_finite
 from swm.model.view import ModelView
-from swm.perplexity import TokenWindows, perplexity
 from swm.plugins.loading import Plugins
 from swm.testing.tiny import tiny_tokenizer
 from swm.text.calibration import Calibration

@@ -17,10 +17,10 @@ from torch import Tensor
 from swm.errors import CheckpointError, ModelError, RecipeError
 from swm.files.manifest import MANIFEST
 from swm.inspecting import build_inspection, inspect_named
-from swm.inspection import Inspection, check_metric, inspect_model
 from swm.inspection_files import NUMBERS, check_folder, write_inspection
 from swm.interfaces.similarity import SampleMetric
-from swm.layer_pairs import LayerPairs
+from swm.measure.inspection import Inspection, check_metric, inspect_model
+from swm.measure.layer_pairs import LayerPairs
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView, Recording
 from swm.plugins.loading import Plugins
@@ -132,7 +132,7 @@ def test_a_model_is_run_once_in_batches_that_change_nothing(
     whole = inspect_model(llama, calibration(ids), built)
     tokens: list[int] = []
     record = ModelView.record
-    monkeypatch.setattr("swm.inspection.TOKENS_PER_BATCH", 2 * ids.shape[1])
+    monkeypatch.setattr("swm.measure.inspection.TOKENS_PER_BATCH", 2 * ids.shape[1])
     monkeypatch.setattr(ModelView, "record", lambda self, ids: tokens.append(ids.numel()) or record(self, ids))
     batched = inspect_model(llama, calibration(ids), built)
     assert tokens == [24, 24, 12]

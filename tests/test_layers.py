@@ -25,12 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm width training fitting depth text plugins loading provenance cache model processes files errors metrics
+    swm measure checkpoint width training fitting depth text plugins loading provenance cache model processes files
+    errors measure.metrics
     interfaces.progress model.quiet
-    reload plugins.hookspecs
+    checkpoint.reload plugins.hookspecs
     provenance.source_code files.cache_folder
     plugins.foreign
-    files.scratch presets
+    files.scratch measure.presets
     files.writing
     files.manifest
     files.outputs
@@ -39,7 +40,7 @@ RANKS = """
     summary
     processes.ranks text.vocabulary
     loading.weights loading.gguf_rope
-    loading.config_file model.devices generation
+    loading.config_file model.devices measure.answers
     model.replacement interfaces fitting.ridge text.text_file
     text.json_rows
     model.view interfaces.strategy fitting.refitting text.rows text.wikitext
@@ -47,18 +48,19 @@ RANKS = """
     interfaces.depth interfaces.merger interfaces.provider interfaces.similarity interfaces.text interfaces.width
     interfaces.tracker interfaces.executor
     text.tokens
-    text.calibration training.schedule speed_protocol model.units interfaces.recovery
+    text.calibration training.schedule measure.speed_protocol model.units interfaces.recovery
     cache.observations
     interfaces.stage training.training_set training.state training.master_weights
     training.folder training.run
     training.training training.next_token cache.kept width.gradients
-    width.allocation width.compensation plugins.construct perplexity width.scoring model.surgery model.torch_pruning
-    depth.fitting modelling spending files.typed_json
+    width.allocation width.compensation plugins.construct measure.perplexity width.scoring model.surgery
+    model.torch_pruning
+    depth.fitting checkpoint.modelling spending files.typed_json
     report_types
     depth.engine
-    export verification companions
+    checkpoint.export checkpoint.verification checkpoint.companions
     builtin.families similarity.* mergers.* pruners.* recovery.* builtin.*
-    tracking tasks.* speed
+    tracking measure.tasks.* measure.speed
     plugins.registry
     plugins.catalogue loading.gguf_file plan plugins.loading scaffolding
     loading.locating
@@ -66,10 +68,10 @@ RANKS = """
     loading.loading loading.tokenizer
     loading.models
     original
-    html_format drawings layer_pairs patches
+    html_format drawings measure.layer_pairs measure.patches
     headline
-    card checkpoint doctor html_report recipe report
-    comparison measuring inspection
+    card checkpoint.saving doctor html_report recipe report
+    comparison measure.evaluator measure.inspection
     figures inspecting
     inspection_files
     evaluation preparation
@@ -85,7 +87,7 @@ RANKS = """
     __main__
 """
 FOLDERS = ("similarity", "mergers", "pruners", "recovery", "builtin")
-OWN_HELPERS = (*FOLDERS, "tasks", "commands", "testing", "study")
+OWN_HELPERS = (*FOLDERS, "measure", "commands", "testing", "study")
 RULED_FOLDERS = ("similarity", "mergers", "pruners", "recovery")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swm.metrics import average, metric_of, number
+from swm.measure.metrics import average, metric_of, number
 
 
 @pytest.mark.parametrize(

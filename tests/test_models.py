@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2ForSequenceClassification
 
+from swm.checkpoint.modelling import Export
 from swm.doctor import diagnose
 from swm.errors import ModelError
 from swm.interfaces.progress import Silent
 from swm.loading import models
 from swm.loading.models import ModelSource, corrections, load_config, load_model, load_tokenizer, locate
-from swm.modelling import Export
 from swm.plugins.loading import Plugins
 from swm.testing import tiny_model, tiny_tokenizer
 
@@ -239,8 +239,8 @@ class TestSettingsOfGeneration:
     def test_do_not_reach_what_swm_generates_and_stay_in_the_result(
         self, folder: Path, plugins: Plugins, settings: dict[str, Any], tmp_path: Path
     ) -> None:
-        from swm.checkpoint import probe
-        from swm.generation import answers
+        from swm.checkpoint.saving import probe
+        from swm.measure.answers import answers
 
         plain = load(folder, plugins)
         edit(folder / "generation_config.json", **settings)

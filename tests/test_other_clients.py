@@ -21,7 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import swm
-from swm.export import Layout, export
+from swm.checkpoint.export import Layout, export
 from swm.interfaces.width import Part
 from swm.model.surgery import keep_layers, keep_units
 from swm.model.view import ModelView

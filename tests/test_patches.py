@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from swm.patches import find_patches, usual_threshold
+from swm.measure.patches import find_patches, usual_threshold
 
 
 def blocks(*sizes: int, inside: float = 0.9, outside: float = 0.2) -> Tensor:

@@ -16,7 +16,7 @@ from swm.builtin.texts.inline import InlineText
 from swm.comparison import Result, compare
 from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
-from swm.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cut_windows, perplexity
+from swm.measure.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cut_windows, perplexity
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 

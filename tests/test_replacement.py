@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.export import export
+from swm.checkpoint.verification import check_multiplied
 from swm.errors import CheckpointError, PlanError
-from swm.export import export
 from swm.model.replacement import Rebuild, Replaced
 from swm.model.surgery import keep_layers, keep_units, replace_projection
 from swm.model.units import features, geometry
 from swm.model.view import ModelView
-from swm.verification import check_multiplied
 
 SOURCE = """
 def split_in_two(layer, ranks):

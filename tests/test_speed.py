@@ -11,13 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from swm.errors import RecipeError
+from swm.measure.speed import SpeedProtocol, _memory, kv_cache_bytes, measure_speed
 from swm.model.surgery import keep_layers
 from swm.pipeline import CompressionPipeline
 from swm.plugins.construct import construct
 from swm.plugins.hookspecs import hookimpl
 from swm.plugins.loading import Plugins
 from swm.recipe import build_recipe
-from swm.speed import SpeedProtocol, _memory, kv_cache_bytes, measure_speed
 
 QUICK = SpeedProtocol(batch_sizes=(2,), prompt_tokens=5, new_tokens=3, runs=4, warm_up=1)
 
@@ -86,7 +86,7 @@ def test_the_peak_on_a_gpu_is_without_the_other_model(monkeypatch: pytest.Monkey
     model = Model("dense", 1.0, [], [0.0])
     model.device = torch.device("cuda")
     monkeypatch.setattr(torch, "ones", lambda *shape, **options: torch.zeros(1, 1))
-    monkeypatch.setattr("swm.speed._decode", lambda *given: None)
+    monkeypatch.setattr("swm.measure.speed._decode", lambda *given: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1040)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 1100)

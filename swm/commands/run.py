@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Layout(StrEnum):
-    """The forms of `swm.export`, told here so that `--help` needs no heavy library."""
+    """The forms of `swm.checkpoint.export`, told here so that `--help` needs no heavy library."""
 
     native = "native"
     padded = "padded"

@@ -10,7 +10,7 @@ import typer
 
 from swm.commands.command import Command
 from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, say, warn_broken
-from swm.metrics import number
+from swm.measure.metrics import number
 
 if TYPE_CHECKING:
     from swm.interfaces.executor import Row

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from swm.errors import RecipeError, unknown
+from swm.measure.tasks.stock import PRESET, SEVEN
 from swm.study.cases import ADDED
 from swm.study.description import Study
 from swm.study.measures import MEAN
 from swm.study.objectives import ALWAYS
-from swm.tasks.stock import PRESET, SEVEN
 
 
 def check_asked(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:

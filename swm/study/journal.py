@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from swm.checkpoint import check_output
+from swm.checkpoint.saving import check_output
 from swm.errors import StudyError, at
 from swm.files import json_text as jsontext
 from swm.files.outputs import place

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from swm.metrics import PERPLEXITY, SHARE, Metric
+from swm.measure.metrics import PERPLEXITY, SHARE, Metric
 from swm.summary import Row, task_rows
 
 MEAN = "accuracy"

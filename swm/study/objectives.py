@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from swm.errors import RecipeError, unknown
-from swm.metrics import SHARE, Metric, metric_of
+from swm.measure.metrics import SHARE, Metric, metric_of
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.sources import prepare_tasks
+from swm.measure.tasks.stock import SEVEN
 from swm.recipe import Recipe
 from swm.study.measures import MEAN, SCALES
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.sources import prepare_tasks
-from swm.tasks.stock import SEVEN
 
 ALWAYS = ("parameters", "ratio", "layers", "seconds")
 

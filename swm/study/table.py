@@ -15,7 +15,7 @@ from typing import Any
 from swm.errors import StudyError, unknown
 from swm.files import json_text as jsontext
 from swm.interfaces.executor import Row
-from swm.metrics import Metric
+from swm.measure.metrics import Metric
 from swm.study.cases import short_names
 from swm.study.measures import LABELS, MEAN, TRADED, scale_of
 

@@ -17,7 +17,7 @@ from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
 from swm.interfaces.executor import Job, Row
 from swm.interfaces.progress import Silent
-from swm.measuring import make_ruler
+from swm.measure.evaluator import make_ruler
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
 from swm.errors import SwmError
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import Stage, StagePlan

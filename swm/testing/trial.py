@@ -18,9 +18,9 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from swm.checkpoint import Probe, probe
+from swm.checkpoint.export import Layout, export
+from swm.checkpoint.saving import Probe, probe
 from swm.errors import ModelError
-from swm.export import Layout, export
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import swm
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
 from swm.errors import CheckpointError
 from swm.files.scratch import clear_all_dead, everywhere
 from swm.interfaces.progress import Silent, Task
@@ -63,10 +63,10 @@ def kept(cache: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("culprit", "error"),
     [
-        ("swm.measuring.Ruler.measure", KeyboardInterrupt()),
+        ("swm.measure.evaluator.Ruler.measure", KeyboardInterrupt()),
         ("swm.pipeline.checkpoint.save", CheckpointError("the saved model is not the one in memory")),
         ("swm.pipeline.checkpoint.verify", OSError(28, "No space left on device")),
-        ("swm.checkpoint.into_place", Stopped("SIGTERM")),
+        ("swm.checkpoint.saving.into_place", Stopped("SIGTERM")),
     ],
 )
 @pytest.mark.parametrize("more", [{}, {"held_out": 1, "evaluate_every": 2}], ids=["last weights", "best weights"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from swm import checkpoint
+from swm.checkpoint import saving as checkpoint
 from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
 from swm.training.state import newest_state

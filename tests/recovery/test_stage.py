@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import swm
-from swm import checkpoint
 from swm.builtin.stages.recover import RecoverStage, TrainStep
 from swm.builtin.texts.generated import Generated
+from swm.checkpoint import saving as checkpoint
 from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
 from swm.pipeline import CompressionPipeline

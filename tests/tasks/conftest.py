@@ -14,10 +14,10 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swm.interfaces.progress import Silent, Task
-from swm.tasks.harness import quiet_harness
-from swm.tasks.loglikelihood import LogLikelihood, Pair
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.sources import PreparedTasks, prepare_tasks
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.loglikelihood import LogLikelihood, Pair
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 VOCABULARY = 96

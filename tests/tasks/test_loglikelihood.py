@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from swm.errors import ModelError
-from swm.tasks import loglikelihood
-from swm.tasks.loglikelihood import Pair
-from swm.tasks.passes import run_packed
+from swm.measure.tasks import loglikelihood
+from swm.measure.tasks.loglikelihood import Pair
+from swm.measure.tasks.passes import run_packed
 
 Answers = list[tuple[float, bool]]
 Score = Callable[..., Answers]

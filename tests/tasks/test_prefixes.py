@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from swm.tasks.packing import PackedRow, is_worth_packing, pack, passes
-from swm.tasks.prefixes import PASS, Batch, Group, Tokens, batches, cheapest, share
+from swm.measure.tasks.packing import PackedRow, is_worth_packing, pack, passes
+from swm.measure.tasks.prefixes import PASS, Batch, Group, Tokens, batches, cheapest, share
 
 
 def row(*tokens: int) -> Tokens:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from swm.errors import RecipeError
-from swm.tasks import stock
-from swm.tasks.index import check_tasks
-from swm.tasks.protocol import TaskProtocol
+from swm.measure.tasks import stock
+from swm.measure.tasks.index import check_tasks
+from swm.measure.tasks.protocol import TaskProtocol
 
 SEVEN = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 METRICS = ("acc", "acc", "acc_norm", "acc", "acc", "acc_norm", "acc_norm")

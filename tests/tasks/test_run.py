@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from swm.errors import RecipeError
-from swm.tasks.harness import quiet_harness
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.run import check_comparable, run_tasks
-from swm.tasks.sources import PreparedTasks, prepare_tasks
-from swm.tasks.stock import SEVEN
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.run import check_comparable, run_tasks
+from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
+from swm.measure.tasks.stock import SEVEN
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from swm.tasks.harness import quiet_harness
-from swm.tasks.sources import PreparedTasks
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.sources import PreparedTasks
 
 LONG = "Once upon a time there was a little girl. " * 60
 TEXTS = [
@@ -39,7 +39,7 @@ def instances(kind: str, arguments: list[Any]) -> list[Any]:
 @pytest.fixture(scope="module")
 def scorer(model: Any, tokenizer: Any) -> Any:
     with quiet_harness():
-        from swm.tasks.scorer import PrefixScorer
+        from swm.measure.tasks.scorer import PrefixScorer
 
         return PrefixScorer(model, tokenizer)
 
@@ -100,7 +100,7 @@ def test_greedy_text_is_that_of_lm_eval(settings: dict[str, Any], scorer: Any, s
 
 
 def test_the_bar_counts_requests(model: Any, tokenizer: Any, counter: Any) -> None:
-    from swm.tasks.scorer import PrefixScorer
+    from swm.measure.tasks.scorer import PrefixScorer
 
     PrefixScorer(model, tokenizer, progress=counter, label="tasks, dense").loglikelihood(
         instances("loglikelihood", TEXTS)

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from swm.errors import RecipeError
-from swm.tasks import olmo, sources
-from swm.tasks.harness import quiet_harness
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.run import run_tasks
-from swm.tasks.sources import PreparedTasks, prepare_tasks
-from swm.tasks.stock import SEVEN
+from swm.measure.tasks import olmo, sources
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.run import run_tasks
+from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
+from swm.measure.tasks.stock import SEVEN
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

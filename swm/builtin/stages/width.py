@@ -13,8 +13,8 @@ from torch import Tensor
 from swm.builtin.stages.repair import RefitStep
 from swm.builtin.steps.keep import UNITS, Backend, KeepStep
 from swm.cache.observations import Observation
+from swm.checkpoint.export import head_counts
 from swm.errors import BudgetError, FamilyError, RecipeError, at
-from swm.export import head_counts
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.target import Target
 from swm.interfaces.width import Block, Part, WidthPruner, block

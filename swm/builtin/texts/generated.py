@@ -13,13 +13,13 @@ from typing import Annotated, Any, ClassVar, final
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
+from swm.checkpoint.reload import generate
 from swm.errors import TextError
 from swm.files.writing import write_text
 from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.model.finite import checked_scores
 from swm.model.lengths import longest
 from swm.model.quiet import quiet_transformers
-from swm.reload import generate
 from swm.text.vocabulary import bos_id, pad_id
 
 _KEPT = TypeAdapter(Annotated[list[str], Field(min_length=1)])

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from swm.tasks.prefixes import Group, Tokens
+from swm.measure.tasks.prefixes import Group, Tokens
 
 # Attention compares every token of a row with every other: wider rows save padding and lose that time again.
 WIDTH = 256

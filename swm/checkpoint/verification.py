@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swm import reload
+from swm.checkpoint import reload
 from swm.errors import CheckpointError
 from swm.model.finite import check_finite
 from swm.model.quiet import quiet_transformers

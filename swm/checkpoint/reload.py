@@ -1,6 +1,6 @@
 """Run in a fresh process: load a saved folder as any user would and compare it with what was in memory.
 
-    python -P swm/reload.py FOLDER PROBE.safetensors
+    python -P swm/checkpoint/reload.py FOLDER PROBE.safetensors
 
 The probe holds token ids and, from the model in memory, their logits and greedily generated tokens. Prints one JSON
 object. It imports nothing of swm, so that only transformers decides how the folder is read.

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swm.checkpoint.reload import generate
 from swm.interfaces.progress import Progress, Silent
+from swm.measure.speed_protocol import GREEDY, SpeedProtocol
 from swm.model.kv_cache import kept_states
 from swm.model.lengths import longest
 from swm.model.quiet import quiet_transformers
-from swm.reload import generate
-from swm.speed_protocol import GREEDY, SpeedProtocol
 
 Clock = Callable[[], float]
 

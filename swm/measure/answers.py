@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from swm.checkpoint.reload import generate
 from swm.errors import TextError, brief, quoted
 from swm.model.finite import checked_scores
 from swm.model.quiet import quiet_transformers
-from swm.reload import generate
 from swm.text.vocabulary import check_ids, encode, pad_id
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from swm.errors import RecipeError, brief
 from swm.interfaces.progress import Progress
-from swm.metrics import average
-from swm.tasks.harness import quiet_harness
-from swm.tasks.sources import PreparedTasks
+from swm.measure.metrics import average
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.sources import PreparedTasks
 
 # The seed by which lm-eval draws few-shot examples unless told otherwise.
 FEWSHOT_SEED = 1234
@@ -32,7 +32,7 @@ def run_tasks(
     with quiet_harness(), _evaluating(model):
         from lm_eval.evaluator import evaluate
 
-        from swm.tasks.scorer import PrefixScorer
+        from swm.measure.tasks.scorer import PrefixScorer
 
         for task in prepared.tasks.values():
             # Drawing examples uses the seed up: a second model must see the same ones.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from swm.tasks.prefixes import Tokens
+from swm.measure.tasks.prefixes import Tokens
 
 
 class Target(NamedTuple):

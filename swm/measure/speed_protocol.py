@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from swm.errors import RecipeError
-from swm.presets import fill_in
+from swm.measure.presets import fill_in
 
 # Of the Sliding-Window Merging and Shortened LLaMA codes: one sentence, one sequence, tokens drawn at random.
 PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(

@@ -16,7 +16,7 @@ from lm_eval.models.utils import (
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from swm.interfaces.progress import Progress, Silent
-from swm.tasks.loglikelihood import LogLikelihood, Pair
+from swm.measure.tasks.loglikelihood import LogLikelihood, Pair
 from swm.text.vocabulary import encode, pad_id
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from swm.measure.tasks.stock import PRESET, SEVEN
 from swm.paths import expanded
-from swm.tasks.stock import PRESET, SEVEN
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 from swm.errors import TextError
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.text import TextSource
+from swm.measure.presets import fill_in
 from swm.model.finite import not_finite
-from swm.presets import fill_in
 from swm.text.calibration import wants_bos
 from swm.text.tokens import token_stream
 from swm.text.vocabulary import bos_id

@@ -12,12 +12,12 @@ import torch
 
 from swm.errors import ModelError
 from swm.interfaces.progress import Task
+from swm.measure.tasks.ledger import Ledger, Target, Targets
+from swm.measure.tasks.packing import PackedRow, is_worth_packing, pack, passes
+from swm.measure.tasks.passes import run_batch, run_packed
+from swm.measure.tasks.prefixes import Group, Tokens, batches, cheapest, share
 from swm.model.finite import not_finite
 from swm.model.kv_cache import kept_states
-from swm.tasks.ledger import Ledger, Target, Targets
-from swm.tasks.packing import PackedRow, is_worth_packing, pack, passes
-from swm.tasks.passes import run_batch, run_packed
-from swm.tasks.prefixes import Group, Tokens, batches, cheapest, share
 
 # Scores over the vocabulary are what takes memory: 512 MiB of them in float32.
 SCORES_PER_BATCH = 2**27

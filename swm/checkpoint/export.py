@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from swm.checkpoint.modelling import Export, custom
 from swm.errors import CheckpointError
 from swm.interfaces.width import Block, Part
 from swm.model.families import ModelFamily
@@ -18,7 +19,6 @@ from swm.model.quiet import quiet_transformers
 from swm.model.surgery import set_widths
 from swm.model.units import Geometry, cuts, geometries, geometry
 from swm.model.view import ModelView
-from swm.modelling import Export, custom
 
 Layout = Literal["native", "padded", "custom", "merged", "factored"]
 BLOCKS: tuple[Block, ...] = ("attention", "mlp")

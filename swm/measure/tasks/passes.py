@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from swm.measure.tasks.ledger import Ledger, Targets, Wanted, wanted
+from swm.measure.tasks.packing import PackedRow
+from swm.measure.tasks.prefixes import Batch, Tokens
 from swm.model.kv_cache import kept_states
-from swm.tasks.ledger import Ledger, Targets, Wanted, wanted
-from swm.tasks.packing import PackedRow
-from swm.tasks.prefixes import Batch, Tokens
 
 
 def run_batch(model: Any, batch: Batch, targets: Targets, ledger: Ledger) -> None:

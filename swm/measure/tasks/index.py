@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import RecipeError, did_you_mean, listed, nearest_file
+from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.stock import PRESET, SEVEN, harness
 from swm.paths import is_folder
-from swm.tasks.harness import quiet_harness
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.stock import PRESET, SEVEN, harness
 
 
 def check_tasks(protocol: TaskProtocol) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from swm.errors import at
-from swm.generation import answers, prompt_ids
 from swm.interfaces.progress import Progress
+from swm.measure.answers import answers, prompt_ids
+from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
+from swm.measure.tasks.run import run_tasks
+from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
 from swm.model.lengths import check_length
-from swm.perplexity import TokenWindows, cut_windows, perplexity
 from swm.recipe import EvaluationRecipe
-from swm.tasks.run import run_tasks
-from swm.tasks.sources import PreparedTasks, prepare_tasks
 
 
 @dataclass(frozen=True)

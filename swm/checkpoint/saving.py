@@ -9,15 +9,15 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from swm.companions import copy_companions, drop_code, keeps_code
+from swm.checkpoint.companions import copy_companions, drop_code, keeps_code
+from swm.checkpoint.modelling import Export
+from swm.checkpoint.reload import PROCESSORS
+from swm.checkpoint.verification import Probe, check_multiplied, probe, verify, verify_rest
 from swm.errors import CheckpointError
 from swm.files.manifest import check_ours, write_manifest
 from swm.files.outputs import nearest, output_folder
 from swm.files.scratch import Scratch, scratch
 from swm.files.writing import give_usual_permissions
-from swm.modelling import Export
-from swm.reload import PROCESSORS
-from swm.verification import Probe, check_multiplied, probe, verify, verify_rest
 
 __all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "verify"]
 
