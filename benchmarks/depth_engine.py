@@ -34,7 +34,7 @@ from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.plugins.loading import load_plugins
 from swm.pruners.sliding_window import SlidingWindow
-from swm.report import shape_now
+from swm.report.environment import shape_now
 from swm.text.calibration import Calibration, draw
 
 VOCABULARY = 8192

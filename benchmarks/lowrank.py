@@ -18,7 +18,7 @@ from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import load_plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 
 RATIOS = (0.2, 0.4)
 COLUMN, SYMMETRIC = ({"name": "channel-weighted", "mode": mode} for mode in ("column", "symmetric"))

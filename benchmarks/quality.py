@@ -22,9 +22,9 @@ from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
 from swm.pipeline import CompressionPipeline
-from swm.plan import PlannedStage
+from swm.plan.plan import PlannedStage
 from swm.plugins.loading import load_plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.study.worker import cache
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

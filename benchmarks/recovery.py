@@ -21,7 +21,7 @@ from results import Rows, machine, markdown_table, write_section
 import swm
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import load_plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 
 EACH = {"name": "cosine", "tokens": "each"}
 MODELS: dict[str, dict[str, Any]] = {

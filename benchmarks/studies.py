@@ -17,11 +17,11 @@ from results import machine, markdown_table, write_section
 from rich.console import Console
 
 from swm.console import ConsoleProgress
+from swm.report.summary import protocol_sentence, tasks_sentence
 from swm.study.measures import named
 from swm.study.results import Results, read_results, write_results
 from swm.study.studies import run_study
 from swm.study.table import measures
-from swm.summary import protocol_sentence, tasks_sentence
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "examples" / "studies"

@@ -21,8 +21,8 @@ from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import load_plugins
-from swm.recipe import build_recipe
-from swm.report import shape_now
+from swm.recipe.recipe import build_recipe
+from swm.report.environment import shape_now
 
 PRUNERS: dict[str, Any] = {
     "llm-pruner (first)": "llm-pruner",

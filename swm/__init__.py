@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from swm.model.view import ModelView, Recording
     from swm.model.windows import Window, windows_without
     from swm.pipeline import CompressionPipeline, RunResult, compress
-    from swm.plan import Plan
+    from swm.plan.plan import Plan
     from swm.plugins.hookspecs import hookimpl
     from swm.plugins.loading import load_plugins
     from swm.plugins.registry import Registry
     from swm.provenance.dependencies import code_of, own_code
-    from swm.recipe import Recipe, load_recipe
+    from swm.recipe.recipe import Recipe, load_recipe
     from swm.replay import replay
     from swm.study.studies import run_study
     from swm.text.calibration import Calibration
@@ -109,14 +109,14 @@ _HOME = {
     "CompressionPipeline": "swm.pipeline",
     "RunResult": "swm.pipeline",
     "compress": "swm.pipeline",
-    "Plan": "swm.plan",
+    "Plan": "swm.plan.plan",
     "load_plugins": "swm.plugins.loading",
     "Progress": "swm.interfaces.progress",
     "Task": "swm.interfaces.progress",
     "format_ranges": "swm.model.ranges",
     "Observation": "swm.cache.observations",
-    "Recipe": "swm.recipe",
-    "load_recipe": "swm.recipe",
+    "Recipe": "swm.recipe.recipe",
+    "load_recipe": "swm.recipe.recipe",
     "next_token_loss": "swm.training.next_token",
     "Registry": "swm.plugins.registry",
     "replay": "swm.replay",

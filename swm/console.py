@@ -25,7 +25,7 @@ from swm.interfaces.progress import Task
 from swm.measure.inspection import Inspection
 from swm.measure.metrics import Metric, number
 from swm.model.ranges import format_ranges
-from swm.summary import Measured, perplexity_row, protocol_sentence, task_rows, tasks_sentence, text_name
+from swm.report.summary import Measured, perplexity_row, protocol_sentence, task_rows, tasks_sentence, text_name
 
 
 class _BarTask:

@@ -13,7 +13,7 @@ from swm.measure.evaluator import make_ruler
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.index import check_tasks
 from swm.plugins.loading import Plugins
-from swm.recipe import build_evaluation
+from swm.recipe.recipe import build_evaluation
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

@@ -21,7 +21,7 @@ from swm.model.lengths import check_length
 from swm.model.view import ModelView
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
-from swm.recipe import CalibrationRecipe
+from swm.recipe.recipe import CalibrationRecipe
 from swm.text.calibration import draw
 
 

@@ -19,13 +19,11 @@ from torch import Tensor
 
 import swm
 from swm.cache.observations import Observation, ObservationCache, Observed
-from swm.card import model_card
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.export import export
 from swm.errors import at
 from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
 from swm.files.writing import write_text
-from swm.html_report import html_report
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
@@ -35,14 +33,16 @@ from swm.measure.speed import measure_speed, speed_of
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.original import Original
-from swm.plan import Plan, PlannedStage
+from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.foreign import no_exit
 from swm.plugins.loading import Plugins, load_plugins
 from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.processes import ranks as processes
 from swm.provenance.dependencies import about_model, code_of, machine
-from swm.recipe import Recipe, build_recipe, load_recipe
-from swm.report import environment, machine_name, shape_now, write_json, write_yaml
+from swm.recipe.recipe import Recipe, build_recipe, load_recipe
+from swm.report.card import model_card
+from swm.report.environment import environment, machine_name, shape_now, write_json, write_yaml
+from swm.report.html_report import html_report
 from swm.tracking import tracked
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32

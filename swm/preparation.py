@@ -22,8 +22,8 @@ from swm.model.families import ModelFamily, find_family
 from swm.model.lengths import check_length
 from swm.original import Original
 from swm.plugins.loading import Plugins
-from swm.recipe import Recipe
-from swm.report import shape_now
+from swm.recipe.recipe import Recipe
+from swm.report.environment import shape_now
 from swm.text.calibration import Calibration, draw
 
 

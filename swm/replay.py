@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 import swm
-from swm.card import model_card
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import Layout, check_layout, export
@@ -24,10 +23,11 @@ from swm.model.families import find_family
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
-from swm.plan import Plan
+from swm.plan.plan import Plan
+from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
-from swm.rehearsal import apply_plan, rehearse
-from swm.report import environment, shape_now, write_json
+from swm.report.card import model_card
+from swm.report.environment import environment, shape_now, write_json
 
 
 def replay(

@@ -11,9 +11,9 @@ import pluggy
 
 from swm.errors import RecipeError, SwmError, at, brief
 from swm.files.published import absolute_paths, published
-from swm.flatten import flat, numbers
 from swm.interfaces.tracker import TrackedRun, Tracker
 from swm.plugins.hookspecs import hookimpl
+from swm.report.flatten import flat, numbers
 
 
 class Tracking:

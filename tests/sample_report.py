@@ -9,7 +9,7 @@ from swm.builtin.stages.depth import MergeStep
 from swm.builtin.steps.keep import KeepStep
 from swm.mergers.consolidate import Consolidate
 from swm.model.windows import Window
-from swm.plan import Plan, PlannedStage
+from swm.plan.plan import Plan, PlannedStage
 
 SOURCE = "HuggingFaceTB/SmolLM2-135M"
 CALIBRATION = {"text": {"name": "python-docs"}, "samples": 32, "seq_len": 128, "seed": 0, "sha256": "24c2016974cc"}

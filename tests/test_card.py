@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 from sample_report import SOURCE, sample_plan, sample_report
 
-from swm.card import model_card
+from swm.report.card import model_card
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from swm.comparison import compare, read_result
 from swm.errors import RecipeError
+from swm.report.comparison import compare, read_result
 
 
 def perplexity(value: float, seq_len: int = 512) -> dict[str, Any]:

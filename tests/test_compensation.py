@@ -14,7 +14,7 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.target import ModelShape
 from swm.model.view import ModelView
-from swm.plan import Plan, PlannedStage, read_plan
+from swm.plan.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import Plugins
 from swm.text.calibration import Calibration
 from swm.width.compensation import refitted_readers

@@ -26,7 +26,7 @@ from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
 from swm.model.view import ModelView
 from swm.model.windows import Window, windows_without
-from swm.plan import Plan, PlannedStage, read_plan
+from swm.plan.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import load_plugins
 from swm.similarity.cosine import Cosine
 from swm.similarity.kl import KL

@@ -32,10 +32,10 @@ from swm.builtin.executors.local import Local
 from swm.builtin.executors.serial import Serial
 from swm.builtin.providers.smollm2 import SmolLM2
 from swm.files import yaml_file as yamlfile
-from swm.plan import read_plan
+from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
-from swm.recipe import load_recipe
-from swm.schema import recipe_schema, study_schema
+from swm.recipe.recipe import load_recipe
+from swm.recipe.schema import recipe_schema, study_schema
 from swm.study.description import load_study
 from swm.testing import tiny_model, tiny_tokenizer
 

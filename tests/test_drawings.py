@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from swm.drawings import loss_curve, merge_drawing, width_bars
 from swm.model.windows import Window
+from swm.report.drawings import loss_curve, merge_drawing, width_bars
 
 NAME = "{http://www.w3.org/2000/svg}"
 

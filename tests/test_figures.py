@@ -16,9 +16,9 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from swm.figures import _ticks, draw_influence, draw_norms, draw_similarity, write_figures
 from swm.measure.inspection import BoundaryNorms, Inspection
 from swm.model.windows import Window
+from swm.report.figures import _ticks, draw_influence, draw_norms, draw_similarity, write_figures
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAMES = ("similarity", "influence", "norms")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from swm.html_format import FILTERS
-from swm.summary import Measured
+from swm.report.html_format import FILTERS
+from swm.report.summary import Measured
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from sample_report import StandIns, sample_plan, sample_recipe, sample_report, sample_timing
 
-from swm.html_report import html_report, merged_windows
 from swm.model.windows import Window
+from swm.report.html_report import html_report, merged_windows
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}

@@ -17,13 +17,13 @@ from torch import Tensor
 from swm.errors import CheckpointError, ModelError, RecipeError
 from swm.files.manifest import MANIFEST
 from swm.inspecting import build_inspection, inspect_named
-from swm.inspection_files import NUMBERS, check_folder, write_inspection
 from swm.interfaces.similarity import SampleMetric
 from swm.measure.inspection import Inspection, check_metric, inspect_model
 from swm.measure.layer_pairs import LayerPairs
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView, Recording
 from swm.plugins.loading import Plugins
+from swm.report.inspection_files import NUMBERS, check_folder, write_inspection
 from swm.text.calibration import Calibration
 
 FILES = [f"{name}.{kind}" for name in ("influence", "norms", "similarity") for kind in ("png", "svg")] + [NUMBERS]
@@ -258,7 +258,7 @@ def test_a_failure_leaves_the_old_folder(real: Inspection, tmp_path: Path, monke
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("swm.inspection_files.write_figures", full)
+    monkeypatch.setattr("swm.report.inspection_files.write_figures", full)
     with pytest.raises(CheckpointError, match="cannot be written: No space left"):
         write_inspection(real, folder, overwrite=True)
     assert sorted(file.name for file in folder.iterdir()) == sorted([*FILES, MANIFEST])

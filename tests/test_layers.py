@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm measure checkpoint width training fitting depth text plugins loading provenance cache model processes files
+    swm report recipe plan measure checkpoint width training fitting depth text plugins loading provenance cache
+    model processes files
     errors measure.metrics
     interfaces.progress model.quiet
     checkpoint.reload plugins.hookspecs
@@ -35,9 +36,10 @@ RANKS = """
     files.writing
     files.manifest
     files.outputs
-    model.lengths fitted
-    interfaces.target model.families model.finite model.ranges model.windows files.yaml_file model.kv_cache flatten
-    summary
+    model.lengths plan.fitted
+    interfaces.target model.families model.finite model.ranges model.windows files.yaml_file model.kv_cache
+    report.flatten
+    report.summary
     processes.ranks text.vocabulary
     loading.weights loading.gguf_rope
     loading.config_file model.devices measure.answers
@@ -56,30 +58,30 @@ RANKS = """
     width.allocation width.compensation plugins.construct measure.perplexity width.scoring model.surgery
     model.torch_pruning
     depth.fitting checkpoint.modelling spending files.typed_json
-    report_types
+    report.record
     depth.engine
     checkpoint.export checkpoint.verification checkpoint.companions
     builtin.families similarity.* mergers.* pruners.* recovery.* builtin.*
     tracking measure.tasks.* measure.speed
     plugins.registry
-    plugins.catalogue loading.gguf_file plan plugins.loading scaffolding
+    plugins.catalogue loading.gguf_file plan.plan plugins.loading scaffolding
     loading.locating
     loading.config
     loading.loading loading.tokenizer
     loading.models
     original
-    html_format drawings measure.layer_pairs measure.patches
-    headline
-    card checkpoint.saving doctor html_report recipe report
-    comparison measure.evaluator measure.inspection
-    figures inspecting
-    inspection_files
+    report.html_format report.drawings measure.layer_pairs measure.patches
+    report.headline
+    report.card checkpoint.saving doctor report.html_report recipe.recipe report.environment
+    report.comparison measure.evaluator measure.inspection
+    report.figures inspecting
+    report.inspection_files
     evaluation preparation
     pipeline
-    rehearsal
+    plan.rehearsal
     replay
     study.*
-    schema
+    recipe.schema
     testing.*
     console
     commands.*

@@ -17,7 +17,7 @@ from swm.cache.observations import Observation, ObservationCache
 from swm.interfaces.stage import StageContext
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins.loading import Plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 
 ABOUT = {"what": "numbers", "model": "m"}
 

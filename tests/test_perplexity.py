@@ -13,12 +13,12 @@ import transformers
 
 from swm.builtin.texts.file import FileText
 from swm.builtin.texts.inline import InlineText
-from swm.comparison import Result, compare
 from swm.errors import ModelError, RecipeError, TextError
 from swm.interfaces.text import TextSource
 from swm.measure.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cut_windows, perplexity
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
+from swm.report.comparison import Result, compare
 
 
 class Letters:

@@ -19,7 +19,7 @@ from swm.loading import models
 from swm.model.families import ModelFamily
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 
 TENTH = {"target": {"ratio": 0.1}}
 DEPTH = {"depth": {"pruner": "last", **TENTH}}

@@ -22,7 +22,7 @@ from swm.plugins.loading import Plugins, load_plugins
 from swm.provenance import dependencies as provenance
 from swm.provenance.dependencies import code_of, code_of_classes, machine, tokenizer_hash
 from swm.provenance.source_code import code_hash, file_hash, package_hash
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.testing.tiny import tiny_tokenizer
 
 PLUGIN = """

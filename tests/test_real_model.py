@@ -19,7 +19,7 @@ from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
 from swm.pruners.sliding_window import SlidingWindow
-from swm.report import shape_now
+from swm.report.environment import shape_now
 from swm.text.calibration import draw
 
 pytestmark = [

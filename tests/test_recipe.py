@@ -21,7 +21,7 @@ from swm.mergers.consolidate import Consolidate
 from swm.plugins.loading import Plugins
 from swm.pruners.last import Last
 from swm.pruners.sliding_window import SlidingWindow
-from swm.recipe import Recipe, apply_override, build_recipe, load_recipe
+from swm.recipe.recipe import Recipe, apply_override, build_recipe, load_recipe
 from swm.similarity.cka import CKA
 from swm.similarity.cosine import Cosine
 

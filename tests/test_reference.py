@@ -17,7 +17,7 @@ import swm
 from swm import cli
 from swm.plugins import hookspecs
 from swm.plugins.loading import Plugins
-from swm.recipe import Recipe
+from swm.recipe.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "_reference"
 

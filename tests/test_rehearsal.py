@@ -16,9 +16,9 @@ from swm import CompressionPipeline
 from swm.errors import CheckpointError, ModelError, PlanError
 from swm.loading import models
 from swm.loading.locating import ModelSource
-from swm.plan import read_plan
+from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.replay import replay
 from swm.testing import tiny_tokenizer
 

@@ -22,8 +22,8 @@ from swm import cli
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe import build_recipe, load_recipe
-from swm.schema import recipe_schema, study_schema, write_schema
+from swm.recipe.recipe import build_recipe, load_recipe
+from swm.recipe.schema import recipe_schema, study_schema, write_schema
 from swm.study.description import load_study
 from swm.study.studies import described
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from swm.summary import Measured, Row, error_sentence, perplexity_row, task_rows, tasks_sentence
+from swm.report.summary import Measured, Row, error_sentence, perplexity_row, task_rows, tasks_sentence
 
 
 def _result(**values: float) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from swm.model.surgery import keep_units
 from swm.model.torch_pruning import cut_units
 from swm.model.units import geometry
 from swm.model.view import ModelView
-from swm.plan import Plan, PlannedStage, read_plan
+from swm.plan.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import Plugins
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.wanda import Wanda

@@ -8,9 +8,9 @@ import pluggy
 import pytest
 
 from swm.errors import RecipeError
-from swm.flatten import Flat, flat, numbers
 from swm.interfaces.tracker import TrackedRun, Tracker
 from swm.plugins import hookspecs
+from swm.report.flatten import Flat, flat, numbers
 from swm.tracking import tracked
 
 

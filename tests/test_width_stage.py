@@ -19,7 +19,7 @@ from swm.doctor import diagnose
 from swm.errors import BudgetError, SwmError
 from swm.interfaces.progress import Silent
 from swm.pipeline import RunResult, compress
-from swm.plan import read_plan
+from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
 from swm.replay import replay
 

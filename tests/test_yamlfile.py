@@ -11,7 +11,7 @@ import pytest
 
 from swm.errors import RecipeError
 from swm.files import yaml_file as yamlfile
-from swm.plan import LONGEST
+from swm.plan.plan import LONGEST
 
 NAMES = "abcdefghijklmnopqrstuvwxyz"
 

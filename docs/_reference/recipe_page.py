@@ -5,7 +5,7 @@ from __future__ import annotations
 from words import spaced, table
 
 from swm.plugins.registry import Registry
-from swm.schema import recipe_schema
+from swm.recipe.schema import recipe_schema
 
 
 def recipe(registry: Registry) -> str:

@@ -6,7 +6,7 @@ from words import docstring, table
 
 from swm.interfaces.strategy import Strategy
 from swm.plugins.registry import Registry
-from swm.schema import recipe_schema, study_schema
+from swm.recipe.schema import recipe_schema, study_schema
 
 HEADINGS = {
     "stage": "what may stand in a recipe's `stages`",

@@ -25,7 +25,7 @@ def list(as_json: Json = False) -> None:
     from swm.cache.kept import kept
     from swm.console import table
     from swm.files.scratch import everywhere, size_of
-    from swm.html_format import size
+    from swm.report.html_format import size
     from swm.study.worker import cache
 
     found = cache()

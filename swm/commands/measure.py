@@ -61,9 +61,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show what several runs measured side by side; different protocols are refused."""
-    from swm.comparison import compare as compared
-    from swm.comparison import read_result
     from swm.console import shown, table, titled
+    from swm.report.comparison import compare as compared
+    from swm.report.comparison import read_result
 
     found = [read_result(path) for path in results]
     rows = compared(found)
@@ -98,8 +98,8 @@ def inspect(
     from swm.console import show_inspection
     from swm.files import yaml_file as yamlfile
     from swm.inspecting import build_inspection, inspect_named
-    from swm.inspection_files import check_folder, write_inspection
     from swm.plugins.loading import load_plugins
+    from swm.report.inspection_files import check_folder, write_inspection
 
     plugins = load_plugins(plugin)
     calibration = {"text": text, "samples": samples, "seq_len": seq_len}

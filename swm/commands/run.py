@@ -26,7 +26,7 @@ from swm.commands.options import (
 
 if TYPE_CHECKING:
     from swm.pipeline import RunResult
-    from swm.plan import Plan
+    from swm.plan.plan import Plan
 
 
 class Layout(StrEnum):
@@ -49,7 +49,7 @@ def compress(
 ) -> None:
     """Run a recipe: compress, measure, save, verify."""
     from swm.pipeline import CompressionPipeline
-    from swm.recipe import load_recipe, placed
+    from swm.recipe.recipe import load_recipe, placed
 
     built, plugins = load_recipe(recipe, set_, plugin)
     warn_broken(plugins, quiet)
@@ -70,7 +70,7 @@ def plan(
     """Decide what a recipe would change, and stop there."""
     from swm.files.outputs import output_file
     from swm.pipeline import CompressionPipeline
-    from swm.recipe import load_recipe, placed
+    from swm.recipe.recipe import load_recipe, placed
 
     written = [] if output is None else [output := output_file(output, "plan")]
     built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
@@ -105,7 +105,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Replay a plan on the original model, without data."""
-    from swm.plan import read_plan
+    from swm.plan.plan import read_plan
     from swm.plugins.loading import load_plugins
     from swm.replay import replay
 
@@ -134,7 +134,7 @@ def diff(
 ) -> None:
     """Show what differs between two plans; exit code 1 when something does."""
     from swm.console import told
-    from swm.plan import diff_plans, read_plan
+    from swm.plan.plan import diff_plans, read_plan
     from swm.plugins.loading import load_plugins
 
     registry = load_plugins(plugin).registry

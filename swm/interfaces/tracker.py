@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from swm.flatten import Flat
 from swm.interfaces.strategy import Strategy
+from swm.report.flatten import Flat
 
 
 class TrackedRun(ABC):

@@ -13,7 +13,7 @@ from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
 from swm.measure.tasks.run import run_tasks
 from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
 from swm.model.lengths import check_length
-from swm.recipe import EvaluationRecipe
+from swm.recipe.recipe import EvaluationRecipe
 
 
 @dataclass(frozen=True)

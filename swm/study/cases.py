@@ -20,7 +20,7 @@ from swm.plugins.loading import Plugins
 from swm.preparation import prepare
 from swm.provenance.dependencies import code_of
 from swm.provenance.source_code import file_hash
-from swm.recipe import Recipe, build_recipe, index_or_name, set_value
+from swm.recipe.recipe import Recipe, build_recipe, index_or_name, set_value
 from swm.study.description import LoadedStudy, Study, choices, label
 
 Kind = Literal["dense", "run", "trivial", "baseline"]

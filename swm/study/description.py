@@ -17,7 +17,7 @@ from swm.files import yaml_file as yamlfile
 from swm.interfaces.executor import Executor
 from swm.plugins.construct import construct, fail
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe import apply_override
+from swm.recipe.recipe import apply_override
 
 PRESETS = resources.files("swm.study") / "presets"
 

@@ -17,7 +17,7 @@ from swm.files.outputs import place
 from swm.files.scratch import clear_dead
 from swm.files.typed_json import check
 from swm.interfaces.executor import Row
-from swm.report import write_yaml
+from swm.report.environment import write_yaml
 from swm.study.rows import JournalRow
 
 RUNS = "runs.jsonl"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
-from swm.summary import Row, task_rows
+from swm.report.summary import Row, task_rows
 
 MEAN = "accuracy"
 # What every study has, with what it is called in tables and figures.

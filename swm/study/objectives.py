@@ -9,7 +9,7 @@ from swm.measure.metrics import SHARE, Metric, metric_of
 from swm.measure.tasks.protocol import TaskProtocol
 from swm.measure.tasks.sources import prepare_tasks
 from swm.measure.tasks.stock import SEVEN
-from swm.recipe import Recipe
+from swm.recipe.recipe import Recipe
 from swm.study.measures import MEAN, SCALES
 
 ALWAYS = ("parameters", "ratio", "layers", "seconds")

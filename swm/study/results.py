@@ -15,9 +15,9 @@ from markupsafe import Markup
 from swm.errors import StudyError, nearest_file
 from swm.files import yaml_file as yamlfile
 from swm.files.scratch import scratch
-from swm.html_format import FILTERS, seen
 from swm.interfaces.executor import Row
 from swm.plugins.loading import load_plugins
+from swm.report.html_format import FILTERS, seen
 from swm.study.description import Figure, label, read_figures
 from swm.study.journal import STUDY, Journal
 from swm.study.measures import named, scale_of
@@ -91,7 +91,7 @@ def _figures(results: Results) -> list[Figure]:
 def page(results: Results, pictures: Mapping[str, str]) -> str:
     """The page, which needs nothing else; a few lines of script in it sort the table."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("swm"), autoescape=True, finalize=seen, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("swm.report"), autoescape=True, finalize=seen, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= FILTERS
     columns = measures(results.rows)

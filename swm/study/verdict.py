@@ -9,8 +9,8 @@ from itertools import pairwise
 from statistics import fmean, stdev
 from typing import Any
 
-from swm.html_format import fixed
 from swm.interfaces.executor import Row
+from swm.report.html_format import fixed
 from swm.study.measures import LABELS, MEAN, scale_of
 from swm.study.table import Point, cost
 

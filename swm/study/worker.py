@@ -23,9 +23,9 @@ from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins, load_plugins
 from swm.preparation import prepare
-from swm.recipe import Recipe, build_recipe
-from swm.report import write_json, write_yaml
-from swm.report_types import DenseReport
+from swm.recipe.recipe import Recipe, build_recipe
+from swm.report.environment import write_json, write_yaml
+from swm.report.record import DenseReport
 from swm.study.measures import items_of, measures_of, metrics_of
 from swm.study.rows import JournalRow
 

@@ -31,7 +31,7 @@ from swm.loading.weights import check_taken
 from swm.model.families import find_family
 from swm.model.quiet import quiet_transformers
 from swm.model.view import ModelView
-from swm.plan import Plan, PlannedStage, read_plan
+from swm.plan.plan import Plan, PlannedStage, read_plan
 from swm.plugins.registry import Registry
 from swm.testing.expect import copies
 from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer

@@ -17,7 +17,7 @@ from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins
-from swm.recipe import Recipe, build_recipe, load_recipe
+from swm.recipe.recipe import Recipe, build_recipe, load_recipe
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA

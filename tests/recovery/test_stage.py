@@ -18,9 +18,9 @@ from swm.checkpoint import saving as checkpoint
 from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
 from swm.pipeline import CompressionPipeline
-from swm.plan import read_plan
+from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.recovery.lora import LoRA
 from swm.replay import replay
 

@@ -17,7 +17,7 @@ from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins.loading import Plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.replay import replay
 from swm.spending import Spending, cheapest_spendings
 

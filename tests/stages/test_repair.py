@@ -19,9 +19,9 @@ from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.target import ModelShape
 from swm.model.surgery import keep_units, merge_layers
 from swm.model.view import ModelView
-from swm.plan import Plan, PlannedStage, read_plan
+from swm.plan.plan import Plan, PlannedStage, read_plan
 from swm.plugins.loading import load_plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.text.calibration import Calibration
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from swm.errors import RecipeError
-from swm.recipe import Recipe
+from swm.recipe.recipe import Recipe
 from swm.study.cases import CaseMaker
 from swm.study.description import LoadedStudy
 from swm.study.objectives import directions

@@ -10,7 +10,7 @@ import pytest
 from swm.errors import CheckpointError
 from swm.loading import models
 from swm.pipeline import RunResult
-from swm.plan import read_plan
+from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
 from swm.replay import replay
 

@@ -19,11 +19,11 @@ from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.pipeline import CompressionPipeline, RunResult
-from swm.plan import read_plan
+from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
-from swm.recipe import build_recipe
+from swm.recipe.recipe import build_recipe
 from swm.replay import replay
-from swm.report import shape_now as shape
+from swm.report.environment import shape_now as shape
 from swm_dipsvd.factoriser import Factoriser
 from swm_dipsvd.ranks import ranks_of, sizes
 from swm_dipsvd.whitenings.cholesky import Cholesky

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from swm.errors import RecipeError
 from swm.files import json_text as jsontext
-from swm.flatten import Flat
 from swm.interfaces.tracker import TrackedRun, Tracker
+from swm.report.flatten import Flat
 
 
 @final

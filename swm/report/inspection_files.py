@@ -6,14 +6,14 @@ from pathlib import Path
 
 from swm.checkpoint import saving as checkpoint
 from swm.errors import CheckpointError
-from swm.figures import write_figures
 from swm.files.manifest import write_manifest
 from swm.files.outputs import nearest
 from swm.files.published import published
 from swm.files.scratch import scratch
 from swm.measure.inspection import Inspection
 from swm.paths import expanded
-from swm.report import write_json
+from swm.report.environment import write_json
+from swm.report.figures import write_figures
 
 NUMBERS = "inspection.json"
 

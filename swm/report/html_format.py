@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from swm.escapes import visible
 from swm.measure.metrics import number
-from swm.summary import Measured
+from swm.report.summary import Measured
 
 MINUS = "\N{MINUS SIGN}"
 

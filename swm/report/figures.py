@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from swm.escapes import figure_text, one_line
 from swm.measure.inspection import Inspection
 from swm.model.ranges import format_ranges
-from swm.summary import text_name
+from swm.report.summary import text_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

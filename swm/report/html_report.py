@@ -10,13 +10,13 @@ import jinja2
 from markupsafe import Markup
 
 from swm.files import yaml_file as yamlfile
-from swm.flatten import rows
-from swm.headline import headline
-from swm.html_format import FILTERS, seen
 from swm.model.ranges import parse_ranges
 from swm.model.windows import Window
-from swm.plan import Plan
-from swm.summary import (
+from swm.plan.plan import Plan
+from swm.report.flatten import rows
+from swm.report.headline import headline
+from swm.report.html_format import FILTERS, seen
+from swm.report.summary import (
     WHICH,
     error_sentence,
     perplexity_protocol,
@@ -56,7 +56,7 @@ def html_report(
     `timing` holds seconds by name, and the measured speed. The same arguments give the same bytes.
     """
     if figures is None:
-        from swm import drawings
+        from swm.report import drawings
 
         figures = drawings
     speed = timing.get("speed", {})
@@ -109,7 +109,7 @@ def merged_windows(plan: Plan) -> list[Window]:
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("swm"),
+        loader=jinja2.PackageLoader("swm.report"),
         autoescape=True,
         finalize=seen,
         trim_blocks=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swm.errors import PlanError, at, brief
 from swm.model.view import ModelView
-from swm.plan import Plan
+from swm.plan.plan import Plan
 
 
 def rehearse(plan: Plan, empty: ModelView) -> bool:

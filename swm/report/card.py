@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from swm.escapes import code, markdown
 from swm.files import yaml_file as yamlfile
-from swm.plan import Plan
-from swm.summary import (
+from swm.plan.plan import Plan
+from swm.report.summary import (
     Measured,
     Row,
     error_sentence,

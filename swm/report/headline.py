@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from swm.html_format import MINUS, fixed, measured, short, size
-from swm.summary import Row, perplexity_row, task_rows
+from swm.report.html_format import MINUS, fixed, measured, short, size
+from swm.report.summary import Row, perplexity_row, task_rows
 
 Tone = Literal["gain", "cost", "same"]
 

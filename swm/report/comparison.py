@@ -12,8 +12,8 @@ from swm.errors import RecipeError
 from swm.files.published import name_of
 from swm.files.typed_json import check, read_json
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric, metric_of
-from swm.report_types import ModelReport, RunReport
-from swm.summary import Measured, TaskResults, mean_name, mean_of
+from swm.report.record import ModelReport, RunReport
+from swm.report.summary import Measured, TaskResults, mean_name, mean_of
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from swm.errors import PlanError, RecipeError, listed
 from swm.files import yaml_file as yamlfile
 from swm.files.published import name_of, published, remembered
 from swm.files.writing import whole, write_text
-from swm.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.interfaces.stage import Step
 from swm.model.ranges import format_ranges
 from swm.model.view import ModelView
+from swm.plan.fitted import check_fitted, fitted_hash, flat, read_fitted
 from swm.plugins.construct import construct
 from swm.plugins.registry import Registry
 

@@ -14,8 +14,8 @@ from swm.files.outputs import output_file
 from swm.interfaces.strategy import Strategy, plain
 from swm.plugins.construct import plain_dataclass, plain_schema, strategy_kind
 from swm.plugins.registry import Entry, Registry
-from swm.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
-from swm.report import write_json
+from swm.recipe.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
+from swm.report.environment import write_json
 from swm.study.description import Figure, Range, Search, Study, presets
 
 Schema = dict[str, Any]
