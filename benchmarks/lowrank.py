@@ -16,9 +16,9 @@ from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
-from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import load_plugins
 from swm.recipe.recipe import build_recipe
+from swm.run.pipeline import CompressionPipeline
 
 RATIOS = (0.2, 0.4)
 COLUMN, SYMMETRIC = ({"name": "channel-weighted", "mode": mode} for mode in ("column", "symmetric"))

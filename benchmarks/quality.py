@@ -21,10 +21,10 @@ from quality_figure import draw
 from results import Rows, machine, markdown_table, write_section
 
 from swm.errors import SwmError
-from swm.pipeline import CompressionPipeline
 from swm.plan.plan import PlannedStage
 from swm.plugins.loading import load_plugins
 from swm.recipe.recipe import build_recipe
+from swm.run.pipeline import CompressionPipeline
 from swm.study.worker import cache
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

@@ -19,9 +19,9 @@ from typing import Any
 from results import Rows, machine, markdown_table, write_section
 
 import swm
-from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import load_plugins
 from swm.recipe.recipe import build_recipe
+from swm.run.pipeline import CompressionPipeline
 
 EACH = {"name": "cosine", "tokens": "each"}
 MODELS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from results import machine, markdown_table, write_section
 from rich.console import Console
 
-from swm.console import ConsoleProgress
+from swm.commands.console import ConsoleProgress
 from swm.report.summary import protocol_sentence, tasks_sentence
 from swm.study.measures import named
 from swm.study.results import Results, read_results, write_results

@@ -47,14 +47,14 @@ if TYPE_CHECKING:
     from swm.model.units import features
     from swm.model.view import ModelView, Recording
     from swm.model.windows import Window, windows_without
-    from swm.pipeline import CompressionPipeline, RunResult, compress
     from swm.plan.plan import Plan
     from swm.plugins.hookspecs import hookimpl
     from swm.plugins.loading import load_plugins
     from swm.plugins.registry import Registry
     from swm.provenance.dependencies import code_of, own_code
     from swm.recipe.recipe import Recipe, load_recipe
-    from swm.replay import replay
+    from swm.run.pipeline import CompressionPipeline, RunResult, compress
+    from swm.run.replay import replay
     from swm.study.studies import run_study
     from swm.text.calibration import Calibration
     from swm.training.next_token import next_token_loss
@@ -106,9 +106,9 @@ _HOME = {
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
     "cache_folder": "swm.files.cache_folder",
-    "CompressionPipeline": "swm.pipeline",
-    "RunResult": "swm.pipeline",
-    "compress": "swm.pipeline",
+    "CompressionPipeline": "swm.run.pipeline",
+    "RunResult": "swm.run.pipeline",
+    "compress": "swm.run.pipeline",
     "Plan": "swm.plan.plan",
     "load_plugins": "swm.plugins.loading",
     "Progress": "swm.interfaces.progress",
@@ -119,7 +119,7 @@ _HOME = {
     "load_recipe": "swm.recipe.recipe",
     "next_token_loss": "swm.training.next_token",
     "Registry": "swm.plugins.registry",
-    "replay": "swm.replay",
+    "replay": "swm.run.replay",
     "layer_gradients": "swm.width.gradients",
     "positions": "swm.model.surgery",
     "replace_projection": "swm.model.surgery",

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from swm.console import ConsoleProgress, table, told
+from swm.commands.console import ConsoleProgress, table, told
 from swm.escapes import code, figure_text, markdown, one_line, visible
 
 NASTY = "[INST] \x1b[31mred\x07 [/INST] [bold]"

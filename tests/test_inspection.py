@@ -16,7 +16,6 @@ from torch import Tensor
 
 from swm.errors import CheckpointError, ModelError, RecipeError
 from swm.files.manifest import MANIFEST
-from swm.inspecting import build_inspection, inspect_named
 from swm.interfaces.similarity import SampleMetric
 from swm.measure.inspection import Inspection, check_metric, inspect_model
 from swm.measure.layer_pairs import LayerPairs
@@ -24,6 +23,7 @@ from swm.model.surgery import keep_layers
 from swm.model.view import ModelView, Recording
 from swm.plugins.loading import Plugins
 from swm.report.inspection_files import NUMBERS, check_folder, write_inspection
+from swm.run.inspecting import build_inspection, inspect_named
 from swm.text.calibration import Calibration
 
 FILES = [f"{name}.{kind}" for name in ("influence", "norms", "similarity") for kind in ("png", "svg")] + [NUMBERS]

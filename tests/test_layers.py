@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RANKS = """
     processes.children paths files.plain_data processes.signals processes.standard_output
     escapes files.json_text files.published
-    swm report recipe plan measure checkpoint width training fitting depth text plugins loading provenance cache
+    swm scaffold run report recipe plan measure checkpoint width training fitting depth text plugins loading
+    provenance cache
     model processes files
     errors measure.metrics
     interfaces.progress model.quiet
@@ -62,28 +63,28 @@ RANKS = """
     depth.engine
     checkpoint.export checkpoint.verification checkpoint.companions
     builtin.families similarity.* mergers.* pruners.* recovery.* builtin.*
-    tracking measure.tasks.* measure.speed
+    run.tracking measure.tasks.* measure.speed
     plugins.registry
-    plugins.catalogue loading.gguf_file plan.plan plugins.loading scaffolding
+    plugins.catalogue loading.gguf_file plan.plan plugins.loading scaffold.scaffolding
     loading.locating
     loading.config
     loading.loading loading.tokenizer
     loading.models
-    original
+    run.original
     report.html_format report.drawings measure.layer_pairs measure.patches
     report.headline
-    report.card checkpoint.saving doctor report.html_report recipe.recipe report.environment
+    report.card checkpoint.saving commands.doctor report.html_report recipe.recipe report.environment
     report.comparison measure.evaluator measure.inspection
-    report.figures inspecting
+    report.figures run.inspecting
     report.inspection_files
-    evaluation preparation
-    pipeline
+    run.evaluation run.preparation
+    run.pipeline
     plan.rehearsal
-    replay
+    run.replay
     study.*
     recipe.schema
     testing.*
-    console
+    commands.console
     commands.*
     cli
     __main__
@@ -302,5 +303,5 @@ def test_each_strategy_file_holds_one_strategy_named_after_it(plugins: Plugins) 
 
 def test_no_public_name_is_a_module_too() -> None:
     # Python sets `swm.NAME` to the module once anything imports it, in place of what is promised under that name.
-    # `swm.replay` is one: nothing in swm or its plugins takes it from there.
-    assert NAMES & set(swm.__all__) == {"replay"}
+    # `swm.run.replay` is one: nothing in swm or its plugins takes it from there.
+    assert not NAMES & set(swm.__all__)

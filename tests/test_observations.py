@@ -15,9 +15,9 @@ import torch
 import swm
 from swm.cache.observations import Observation, ObservationCache
 from swm.interfaces.stage import StageContext
-from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
+from swm.run.pipeline import CompressionPipeline, RunResult
 
 ABOUT = {"what": "numbers", "model": "m"}
 

@@ -17,9 +17,9 @@ from swm.errors import CheckpointError, RecipeError
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.loading import models
 from swm.model.families import ModelFamily
-from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
+from swm.run.pipeline import CompressionPipeline
 
 TENTH = {"target": {"ratio": 0.1}}
 DEPTH = {"depth": {"pruner": "last", **TENTH}}

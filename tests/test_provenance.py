@@ -16,13 +16,13 @@ from transformers import PreTrainedModel
 from swm.cache.observations import ObservationCache
 from swm.interfaces.progress import Silent
 from swm.model.view import ModelView
-from swm.original import Original
-from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins, load_plugins
 from swm.provenance import dependencies as provenance
 from swm.provenance.dependencies import code_of, code_of_classes, machine, tokenizer_hash
 from swm.provenance.source_code import code_hash, file_hash, package_hash
 from swm.recipe.recipe import build_recipe
+from swm.run.original import Original
+from swm.run.pipeline import CompressionPipeline
 from swm.testing.tiny import tiny_tokenizer
 
 PLUGIN = """

@@ -19,7 +19,7 @@ from swm.loading.locating import ModelSource
 from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.replay import replay
+from swm.run.replay import replay
 from swm.testing import tiny_tokenizer
 
 STAGES = [

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from swm.cli import app, main
 from swm.errors import PluginError
 from swm.plugins.loading import Plugins
-from swm.scaffolding import kinds, new_plugin
+from swm.scaffold.scaffolding import kinds, new_plugin
 
 
 def run(*command: str | Path, cwd: Path, site: Path) -> str:

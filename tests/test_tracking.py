@@ -11,7 +11,7 @@ from swm.errors import RecipeError
 from swm.interfaces.tracker import TrackedRun, Tracker
 from swm.plugins import hookspecs
 from swm.report.flatten import Flat, flat, numbers
-from swm.tracking import tracked
+from swm.run.tracking import tracked
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from swm import CompressionPipeline, load_recipe
-from swm.doctor import diagnose
+from swm.commands.doctor import diagnose
 from swm.errors import BudgetError, SwmError
 from swm.interfaces.progress import Silent
-from swm.pipeline import RunResult, compress
 from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
-from swm.replay import replay
+from swm.run.pipeline import RunResult, compress
+from swm.run.replay import replay
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 CALIBRATION = {"text": "python-docs", "samples": 4, "seq_len": 16}

@@ -16,7 +16,7 @@ def strategies(
     as_json: Json = False,
 ) -> None:
     """List what there is: every strategy with its parameters, its origin and its paper."""
-    from swm.console import table
+    from swm.commands.console import table
     from swm.errors import RecipeError, unknown
     from swm.plugins.catalogue import catalogue
     from swm.plugins.loading import load_plugins
@@ -65,8 +65,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Check the installation and, given a model, what applies to it and why not."""
-    from swm.console import table
-    from swm.doctor import diagnose
+    from swm.commands.console import table
+    from swm.commands.doctor import diagnose
     from swm.plugins.loading import load_plugins
 
     findings = diagnose(load_plugins(plugin), model, progress_of(as_json))

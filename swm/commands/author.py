@@ -17,7 +17,7 @@ def new_plugin(
 ) -> None:
     """Write a plugin package that installs and passes its own tests."""
     from swm.plugins.loading import load_plugins
-    from swm.scaffolding import new_plugin
+    from swm.scaffold.scaffolding import new_plugin
 
     folder = new_plugin(name, kind, load_plugins().registry, output)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is
 def list(as_json: Json = False) -> None:
     """List observations, trainings to go on with, conversions, texts, and scratch folders of living and killed runs."""
     from swm.cache.kept import kept
-    from swm.console import table
+    from swm.commands.console import table
     from swm.files.scratch import everywhere, size_of
     from swm.report.html_format import size
     from swm.study.worker import cache

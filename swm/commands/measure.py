@@ -30,9 +30,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model: perplexity unless tasks or speed are asked for alone, each with its protocol."""
-    from swm.console import show_measured
-    from swm.evaluation import evaluate_model
+    from swm.commands.console import show_measured
     from swm.plugins.loading import load_plugins
+    from swm.run.evaluation import evaluate_model
 
     about_text = {"text": text, "preset": preset, "seq_len": seq_len, "bos": bos, "max_tokens": max_tokens}
     given = {key: value for key, value in about_text.items() if value is not None}
@@ -61,7 +61,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show what several runs measured side by side; different protocols are refused."""
-    from swm.console import shown, table, titled
+    from swm.commands.console import shown, table, titled
     from swm.report.comparison import compare as compared
     from swm.report.comparison import read_result
 
@@ -95,11 +95,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show how alike a model's layers are, what each of them changes, and how large the hidden states get."""
-    from swm.console import show_inspection
+    from swm.commands.console import show_inspection
     from swm.files import yaml_file as yamlfile
-    from swm.inspecting import build_inspection, inspect_named
     from swm.plugins.loading import load_plugins
     from swm.report.inspection_files import check_folder, write_inspection
+    from swm.run.inspecting import build_inspection, inspect_named
 
     plugins = load_plugins(plugin)
     calibration = {"text": text, "samples": samples, "seq_len": seq_len}

@@ -46,7 +46,7 @@ def progress_of(quiet: bool) -> Progress:
         return Silent()
     from rich.console import Console
 
-    from swm.console import ConsoleProgress
+    from swm.commands.console import ConsoleProgress
 
     # The stream is fixed here: what other libraries write to standard error is kept from it for a while.
     return ConsoleProgress(Console(file=sys.stderr))

@@ -25,8 +25,8 @@ from swm.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from swm.pipeline import RunResult
     from swm.plan.plan import Plan
+    from swm.run.pipeline import RunResult
 
 
 class Layout(StrEnum):
@@ -48,8 +48,8 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Run a recipe: compress, measure, save, verify."""
-    from swm.pipeline import CompressionPipeline
     from swm.recipe.recipe import load_recipe, placed
+    from swm.run.pipeline import CompressionPipeline
 
     built, plugins = load_recipe(recipe, set_, plugin)
     warn_broken(plugins, quiet)
@@ -69,8 +69,8 @@ def plan(
 ) -> None:
     """Decide what a recipe would change, and stop there."""
     from swm.files.outputs import output_file
-    from swm.pipeline import CompressionPipeline
     from swm.recipe.recipe import load_recipe, placed
+    from swm.run.pipeline import CompressionPipeline
 
     written = [] if output is None else [output := output_file(output, "plan")]
     built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
@@ -107,7 +107,7 @@ def apply(
     """Replay a plan on the original model, without data."""
     from swm.plan.plan import read_plan
     from swm.plugins.loading import load_plugins
-    from swm.replay import replay
+    from swm.run.replay import replay
 
     plugins = load_plugins(plugin)
     made = read_plan(plan_file, plugins.registry)
@@ -133,7 +133,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what differs between two plans; exit code 1 when something does."""
-    from swm.console import told
+    from swm.commands.console import told
     from swm.plan.plan import diff_plans, read_plan
     from swm.plugins.loading import load_plugins
 
@@ -148,7 +148,7 @@ def diff(
 
 
 def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
-    from swm.console import report_table, speed_table, told
+    from swm.commands.console import report_table, speed_table, told
 
     if not result.report:
         return  # one of several processes, and not the one that tells

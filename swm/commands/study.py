@@ -62,7 +62,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what a study would run, every recipe checked."""
-    from swm.console import table
+    from swm.commands.console import table
     from swm.study.asked import check_asked
     from swm.study.cases import make_cases
     from swm.study.description import load_study
@@ -97,7 +97,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two studies: at each budget their best, and whether the difference exceeds the noise."""
-    from swm.console import table
+    from swm.commands.console import table
     from swm.study.comparison import compare_studies
 
     found = compare_studies(one, other)
@@ -133,7 +133,7 @@ def _told(row: Row) -> str:
 
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
-    from swm.console import table, told
+    from swm.commands.console import table, told
     from swm.study.measures import named, scale_of
     from swm.study.results import PAGE, ranked
     from swm.study.table import measures, tidy

@@ -17,10 +17,10 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy
 from swm.plugins.loading import Plugins
-from swm.preparation import prepare
 from swm.provenance.dependencies import code_of
 from swm.provenance.source_code import file_hash
 from swm.recipe.recipe import Recipe, build_recipe, index_or_name, set_value
+from swm.run.preparation import prepare
 from swm.study.description import LoadedStudy, Study, choices, label
 
 Kind = Literal["dense", "run", "trivial", "baseline"]

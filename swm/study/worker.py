@@ -20,12 +20,12 @@ from swm.interfaces.progress import Silent
 from swm.measure.evaluator import make_ruler
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins, load_plugins
-from swm.preparation import prepare
 from swm.recipe.recipe import Recipe, build_recipe
 from swm.report.environment import write_json, write_yaml
 from swm.report.record import DenseReport
+from swm.run.pipeline import CompressionPipeline
+from swm.run.preparation import prepare
 from swm.study.measures import items_of, measures_of, metrics_of
 from swm.study.rows import JournalRow
 

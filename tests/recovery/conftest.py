@@ -15,7 +15,7 @@ from swm.builtin.texts.inline import InlineText
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery
 from swm.model.view import ModelView
-from swm.original import Original
+from swm.run.original import Original
 from swm.testing import tiny_tokenizer
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.

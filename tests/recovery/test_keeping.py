@@ -17,9 +17,9 @@ from swm.errors import CheckpointError
 from swm.files.scratch import clear_all_dead, everywhere
 from swm.interfaces.progress import Silent, Task
 from swm.interfaces.recovery import RecoveryContext
-from swm.pipeline import CompressionPipeline
 from swm.processes.signals import Stopped
 from swm.recovery.full import Full
+from swm.run.pipeline import CompressionPipeline
 from swm.training.folder import claimed, forget
 from swm.training.state import states
 
@@ -64,8 +64,8 @@ def kept(cache: Path) -> list[Path]:
     ("culprit", "error"),
     [
         ("swm.measure.evaluator.Ruler.measure", KeyboardInterrupt()),
-        ("swm.pipeline.checkpoint.save", CheckpointError("the saved model is not the one in memory")),
-        ("swm.pipeline.checkpoint.verify", OSError(28, "No space left on device")),
+        ("swm.run.pipeline.checkpoint.save", CheckpointError("the saved model is not the one in memory")),
+        ("swm.run.pipeline.checkpoint.verify", OSError(28, "No space left on device")),
         ("swm.checkpoint.saving.into_place", Stopped("SIGTERM")),
     ],
 )

@@ -15,7 +15,7 @@ import pytest
 
 from swm.checkpoint import saving as checkpoint
 from swm.files import yaml_file as yamlfile
-from swm.pipeline import CompressionPipeline
+from swm.run.pipeline import CompressionPipeline
 from swm.training.state import newest_state
 
 STEPS = 40

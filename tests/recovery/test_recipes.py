@@ -15,13 +15,13 @@ from swm.builtin.texts.generated import Generated
 from swm.builtin.texts.inline import InlineText
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
-from swm.pipeline import CompressionPipeline
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe, build_recipe, load_recipe
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
 from swm.recovery.partial import Partial
+from swm.run.pipeline import CompressionPipeline
 
 
 def built(stage: str, plugins: Plugins) -> Recipe:

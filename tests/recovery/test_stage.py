@@ -17,12 +17,12 @@ from swm.builtin.texts.generated import Generated
 from swm.checkpoint import saving as checkpoint
 from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
-from swm.pipeline import CompressionPipeline
 from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import build_recipe
 from swm.recovery.lora import LoRA
-from swm.replay import replay
+from swm.run.pipeline import CompressionPipeline
+from swm.run.replay import replay
 
 DEPTH = {"depth": {"pruner": "last", "target": {"layers": 2}}}
 WIDTH = {"width": {"pruner": "magnitude", "layer_ratio": 0.25, "units": ["mlp"]}}

@@ -15,10 +15,10 @@ from swm.depth.fitting import silenced
 from swm.errors import BudgetError, RecipeError
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.pipeline import CompressionPipeline, RunResult
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.replay import replay
+from swm.run.pipeline import CompressionPipeline, RunResult
+from swm.run.replay import replay
 from swm.spending import Spending, cheapest_spendings
 
 

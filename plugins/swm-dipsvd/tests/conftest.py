@@ -17,8 +17,8 @@ from torch import Tensor
 
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.pipeline import RunResult, compress
 from swm.plugins.loading import Plugins, load_plugins
+from swm.run.pipeline import RunResult, compress
 from swm.testing import tiny_model, tiny_tokenizer
 
 INSTALLED = any(entry.value == "swm_dipsvd" for entry in importlib.metadata.entry_points(group="swm"))

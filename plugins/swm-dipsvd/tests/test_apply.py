@@ -9,10 +9,10 @@ import pytest
 
 from swm.errors import CheckpointError
 from swm.loading import models
-from swm.pipeline import RunResult
 from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
-from swm.replay import replay
+from swm.run.pipeline import RunResult
+from swm.run.replay import replay
 
 
 def test_a_layout_that_cannot_hold_factors_is_told_before_weights_are_loaded(

@@ -18,12 +18,12 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
 from swm.model.view import ModelView
-from swm.pipeline import CompressionPipeline, RunResult
 from swm.plan.plan import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.replay import replay
 from swm.report.environment import shape_now as shape
+from swm.run.pipeline import CompressionPipeline, RunResult
+from swm.run.replay import replay
 from swm_dipsvd.factoriser import Factoriser
 from swm_dipsvd.ranks import ranks_of, sizes
 from swm_dipsvd.whitenings.cholesky import Cholesky

@@ -22,12 +22,12 @@ from swm.loading import models
 from swm.model.families import find_family
 from swm.model.units import widths
 from swm.model.view import ModelView
-from swm.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
 from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
 from swm.report.card import model_card
 from swm.report.environment import environment, shape_now, write_json
+from swm.run.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
 
 
 def replay(

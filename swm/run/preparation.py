@@ -20,10 +20,10 @@ from swm.measure.evaluator import Ruler, make_ruler
 from swm.measure.tasks.index import check_tasks
 from swm.model.families import ModelFamily, find_family
 from swm.model.lengths import check_length
-from swm.original import Original
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 from swm.report.environment import shape_now
+from swm.run.original import Original
 from swm.text.calibration import Calibration, draw
 
 

@@ -32,18 +32,18 @@ from swm.loading import models
 from swm.measure.speed import measure_speed, speed_of
 from swm.model.units import widths
 from swm.model.view import ModelView
-from swm.original import Original
 from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.foreign import no_exit
 from swm.plugins.loading import Plugins, load_plugins
-from swm.preparation import Prepared, draw_calibration, prepare, share
 from swm.processes import ranks as processes
 from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe.recipe import Recipe, build_recipe, load_recipe
 from swm.report.card import model_card
 from swm.report.environment import environment, machine_name, shape_now, write_json, write_yaml
 from swm.report.html_report import html_report
-from swm.tracking import tracked
+from swm.run.original import Original
+from swm.run.preparation import Prepared, draw_calibration, prepare, share
+from swm.run.tracking import tracked
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 

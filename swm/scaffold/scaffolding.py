@@ -134,4 +134,4 @@ def _named(name: str, values: dict[str, str]) -> str:
 
 
 def _scaffold() -> Traversable:
-    return resources.files("swm") / "scaffold"
+    return resources.files("swm.scaffold")
