@@ -25,17 +25,20 @@ import torch.nn.functional as F
 from results import machine, markdown_table, peak_memory, write_section
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from swm.depth.engine import DepthEngine, Program, Stream
+from swm.depth.engine import DepthEngine
+from swm.depth.program import Program
+from swm.depth.streams import Stream
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
+from swm.interfaces.text import Calibration
 from swm.loading import models
 from swm.model.families import find_family
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.plugins.loading import load_plugins
 from swm.pruners.sliding_window import SlidingWindow
-from swm.report.environment import shape_now
-from swm.text.calibration import Calibration, draw
+from swm.text.calibration import draw
 
 VOCABULARY = 8192
 PARTS = {"reading the text once": "record", "layers of trials": "run_batch", "merged weights": "_data_free_state"}

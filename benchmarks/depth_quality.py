@@ -19,9 +19,9 @@ from swm.interfaces.stage import StageContext
 from swm.loading import models
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.model.families import find_family
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.loading import load_plugins
-from swm.report.environment import shape_now
 from swm.text.calibration import draw
 
 EACH = {"name": "cosine", "tokens": "each"}

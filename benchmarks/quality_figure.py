@@ -9,7 +9,7 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from swm.report.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
+from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT, STYLE
 
 # Beyond this many times the dense perplexity, models tell nothing apart.
 TOP = 30.0

@@ -19,9 +19,9 @@ from results import Rows, machine, markdown_table, peak_memory, write_section
 
 from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
+from swm.model.shape import shape_now
 from swm.plugins.loading import load_plugins
 from swm.recipe.recipe import build_recipe
-from swm.report.environment import shape_now
 from swm.run.pipeline import CompressionPipeline
 
 PRUNERS: dict[str, Any] = {

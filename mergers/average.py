@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.parts import Norms, mean, merge_parts
+from swm.model.state import State
 
 
 @final

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from swm.fitting.refitting import by_length, left_out_of
 from swm.fitting.ridge import Sums
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.least_squares import OUT, LeastSquares
 from swm.mergers.neurons import Neurons, read_as_before
 from swm.mergers.refit import BIAS, DOWN, fit_of
+from swm.model.state import State
 
 # A neuron's share of the output is told well by far fewer tokens than a fit takes.
 TOKENS_TO_RANK = 12288

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
-from swm.interfaces.merger import LayerWindow, State, WeightMerger
+from swm.interfaces.merger import LayerWindow, WeightMerger
 from swm.mergers.parts import Norms, merge_parts, top
+from swm.model.state import State
 
 
 @final

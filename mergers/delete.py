@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.model.state import State
+from swm.model.windows import End
 
 
 @final

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from swm.errors import PlanError
 from swm.fitting.refitting import by_length
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.strategy import Strategy
+from swm.model.state import State
 from swm.training.master_weights import first_scale, scaled_gradients
 
 WARM_UP, MAX_NORM = 0.05, 1.0

@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 from torch import Tensor
 
-from swm.interfaces.merger import LayerWindow, State, WeightMerger
+from swm.interfaces.merger import LayerWindow, WeightMerger
 from swm.mergers.parts import Norms, merge_parts
+from swm.model.state import State
 
 
 @final

@@ -11,8 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.fitting.refitting import Change, by_length, fit_change
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.refit import BIAS, Fit, fit_of
+from swm.model.state import State
 
 OUT: Final = "attention.o"
 

@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from swm.fitting.ridge import Sums, solve
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.refit import BIAS, fit_of
+from swm.model.state import State
 
 
 @final

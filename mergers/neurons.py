@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from swm.fitting.refitting import fit_change
-from swm.interfaces.merger import LayerWindow, State
+from swm.interfaces.merger import LayerWindow
 from swm.mergers.refit import BIAS, DOWN
+from swm.model.state import State
 
 
 def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: int) -> list[State]:

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from swm.interfaces.merger import LayerWindow, State, is_norm
+from swm.interfaces.merger import LayerWindow
+from swm.model.state import State, is_norm
 
 Norms = Literal["bottom", "top", "mean"]
 Combine = Callable[[Sequence[Tensor]], Tensor]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from swm.errors import FamilyError, PlanError
-from swm.interfaces.merger import LayerWindow, State
+from swm.interfaces.merger import LayerWindow
+from swm.model.state import State
 
 DOWN = "mlp.down.weight"
 BIAS = "mlp.down.bias"

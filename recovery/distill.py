@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from swm.interfaces.recovery import RecoveryContext
-from swm.model.view import ModelView, first_tensor
+from swm.model.recording import first_tensor
+from swm.model.view import ModelView
 from swm.recovery.adapters import adapters
 from swm.training.training import TrainedRecovery, train
 from swm.training.training_set import IGNORED, Batch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+from swm.version import __version__ as __version__
 
 # Without typing's constant: `python -m swm` reads this file while the working folder is on the path.
 TYPE_CHECKING = False
@@ -29,42 +29,44 @@ if TYPE_CHECKING:
     from swm.files.cache_folder import cache_folder
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
-    from swm.interfaces.merger import End, LayerMerger, LayerWindow
+    from swm.interfaces.merger import LayerMerger, LayerWindow
     from swm.interfaces.progress import Progress, Task
     from swm.interfaces.provider import ModelProvider
     from swm.interfaces.recovery import Recovery, RecoveryContext
     from swm.interfaces.similarity import SampleMetric, SimilarityMetric
     from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
     from swm.interfaces.strategy import Strategy
-    from swm.interfaces.target import ModelShape, Target
-    from swm.interfaces.text import Example, TextSource
+    from swm.interfaces.target import Target
+    from swm.interfaces.text import Calibration, Example, TextSource
     from swm.interfaces.tracker import Tracker
     from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
     from swm.model.families import ModelFamily
     from swm.model.ranges import format_ranges
+    from swm.model.recording import Recording
     from swm.model.replacement import Rebuild, Replaced
+    from swm.model.shape import ModelShape
     from swm.model.surgery import positions, replace_projection, set_parameter
     from swm.model.units import features
-    from swm.model.view import ModelView, Recording
-    from swm.model.windows import Window, windows_without
+    from swm.model.view import ModelView
+    from swm.model.windows import End, Window, windows_without
     from swm.plan.plan import Plan
     from swm.plugins.hookspecs import hookimpl
     from swm.plugins.loading import load_plugins
     from swm.plugins.registry import Registry
     from swm.provenance.dependencies import code_of, own_code
-    from swm.recipe.recipe import Recipe, load_recipe
+    from swm.recipe.loading import load_recipe
+    from swm.recipe.recipe import Recipe
     from swm.run.pipeline import CompressionPipeline, RunResult, compress
     from swm.run.replay import replay
     from swm.study.studies import run_study
-    from swm.text.calibration import Calibration
     from swm.training.next_token import next_token_loss
     from swm.training.training import TrainedRecovery, train
     from swm.width.gradients import layer_gradients
 
 _HOME = {
-    "ModelShape": "swm.interfaces.target",
+    "ModelShape": "swm.model.shape",
     "Target": "swm.interfaces.target",
-    "Calibration": "swm.text.calibration",
+    "Calibration": "swm.interfaces.text",
     "BudgetError": "swm.errors",
     "FamilyError": "swm.errors",
     "ModelError": "swm.errors",
@@ -82,7 +84,7 @@ _HOME = {
     "DepthContext": "swm.interfaces.depth",
     "DepthProposal": "swm.interfaces.depth",
     "DepthPruner": "swm.interfaces.depth",
-    "End": "swm.interfaces.merger",
+    "End": "swm.model.windows",
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
     "ModelProvider": "swm.interfaces.provider",
@@ -116,7 +118,7 @@ _HOME = {
     "format_ranges": "swm.model.ranges",
     "Observation": "swm.cache.observations",
     "Recipe": "swm.recipe.recipe",
-    "load_recipe": "swm.recipe.recipe",
+    "load_recipe": "swm.recipe.loading",
     "next_token_loss": "swm.training.next_token",
     "Registry": "swm.plugins.registry",
     "replay": "swm.run.replay",
@@ -128,7 +130,7 @@ _HOME = {
     "train": "swm.training.training",
     "features": "swm.model.units",
     "ModelView": "swm.model.view",
-    "Recording": "swm.model.view",
+    "Recording": "swm.model.recording",
     "Window": "swm.model.windows",
     "run_study": "swm.study.studies",
     "windows_without": "swm.model.windows",

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from swm.paths import expanded
 
@@ -130,3 +131,13 @@ def nearest_file(path: str | Path) -> str:
         return ""
     close = difflib.get_close_matches(file.name, list(names), n=1, cutoff=0.6)
     return f" Did you mean '{names[close[0]]}'?" if close else ""
+
+
+def reason(error: Any) -> str:
+    """What is allowed, in words, from a pydantic error."""
+    context = error.get("ctx", {})
+    if "expected" in context:
+        expected = str(context["expected"])
+        names = [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
+        return f"allowed: {expected}.{did_you_mean(str(error['input']), names)}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}"

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import house
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -19,7 +21,7 @@ from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
 from swm.testing import FAMILIES, VARIANTS, tiny_ids, tiny_model
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = house.ROOT
 SHARED = ROOT.parent / "shared"
 THREADS = torch.get_num_threads()
 

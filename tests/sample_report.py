@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from swm.builtin.stages.depth import MergeStep
 from swm.builtin.steps.keep import KeepStep
+from swm.builtin.steps.merge import MergeStep
 from swm.mergers.consolidate import Consolidate
 from swm.model.windows import Window
 from swm.plan.plan import Plan, PlannedStage

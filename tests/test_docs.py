@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import house
 import pytest
 import typer
 from jsonschema import Draft202012Validator
@@ -32,14 +33,15 @@ from swm.builtin.executors.local import Local
 from swm.builtin.executors.serial import Serial
 from swm.builtin.providers.smollm2 import SmolLM2
 from swm.files import yaml_file as yamlfile
-from swm.plan.plan import read_plan
+from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import load_recipe
-from swm.recipe.schema import recipe_schema, study_schema
+from swm.recipe.loading import load_recipe
+from swm.recipe.schema import recipe_schema
 from swm.study.description import load_study
+from swm.study.schema import study_schema
 from swm.testing import tiny_model, tiny_tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = house.ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = ROOT / "README.md"
 REAL = "smollm2"

@@ -21,9 +21,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import swm
-from swm.checkpoint.export import Layout, export
-from swm.interfaces.width import Part
+from swm.checkpoint.export import export
+from swm.checkpoint.layout import Layout
 from swm.model.surgery import keep_layers, keep_units
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 CLIENT = "ctranslate2==4.8.5"

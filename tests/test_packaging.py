@@ -16,11 +16,12 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import house
 import pytest
 
 from swm.plugins.loading import Plugins
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = house.ROOT
 LINKED = ("mergers", "pruners", "recovery", "similarity")
 
 pytestmark = pytest.mark.packaging

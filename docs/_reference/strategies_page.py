@@ -6,7 +6,8 @@ from words import docstring, table
 
 from swm.interfaces.strategy import Strategy
 from swm.plugins.registry import Registry
-from swm.recipe.schema import recipe_schema, study_schema
+from swm.recipe.schema import recipe_schema
+from swm.study.schema import study_schema
 
 HEADINGS = {
     "stage": "what may stand in a recipe's `stages`",

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from swm.checkpoint.layout import Layout, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom
 from swm.errors import CheckpointError
-from swm.interfaces.width import Block, Part
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.surgery import set_widths
-from swm.model.units import Geometry, cuts, geometries, geometry
+from swm.model.units import Block, Geometry, Part, cuts, geometries, geometry
 from swm.model.view import ModelView
 
-Layout = Literal["native", "padded", "custom", "merged", "factored"]
 BLOCKS: tuple[Block, ...] = ("attention", "mlp")
 
 
@@ -32,8 +30,10 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     if layout in ("custom", "factored") and (uneven or replaced):
         return custom(view, shapes)
     if not shapes:
-        return Export(view.model)
-    return Export(padded(view, shapes)) if uneven else Export(_native(view), multiplied=replaced)
+        return Export(view.model, flat_rope=view.family.flat_rope)
+    if uneven:
+        return Export(padded(view, shapes), flat_rope=view.family.flat_rope)
+    return Export(_native(view), multiplied=replaced, flat_rope=view.family.flat_rope)
 
 
 def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> None:
@@ -56,42 +56,6 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
             f"widest layer: loads everywhere, no gain in size) or {written}custom (true shapes with a small modelling "
             "file, loads with trust_remote_code), or prune with uniform: true"
         )
-
-
-def refusal(config: Any, family: ModelFamily, shape: Geometry) -> str:
-    """Why the family's own config class would not be saved or loaded with these widths; empty when it would."""
-    trial = set_widths(copy.deepcopy(config), family, shape)
-    try:
-        with tempfile.TemporaryDirectory(prefix="swm-") as folder, quiet_transformers():
-            trial.save_pretrained(folder)
-            type(trial).from_pretrained(folder)
-    except Exception as error:  # transformers validates with several kinds of errors
-        return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-    return ""
-
-
-def stand_in(config: Any, family: ModelFamily) -> str | None:
-    """The model type with the same weights and arithmetic that takes any head count, if there is one for this config.
-
-    Its class has no biases and no attention window here.
-    """
-    plain = not any(getattr(config, switch, False) for switch in family.bias_switch.values())
-    return family.stand_in.get(config.model_type) if plain else None
-
-
-def head_counts(view: ModelView, with_biases: bool, part: Part = "attention") -> list[int] | None:
-    """The numbers of units of an attention part with which the model can be saved as a stock class; None when all can.
-
-    A stand-in of another model type takes any number, but no biases.
-    """
-    if stand_in(view.config, view.family) is not None and not with_biases:
-        return None
-    first = geometry(view, 0)
-    if part == "queries":
-        shapes = {n: replace(first, heads=n) for n in range(first.kv_heads, first.heads + 1, first.kv_heads)}
-    else:
-        shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in range(1, first.kv_heads + 1)}
-    return [n for n, shape in shapes.items() if not refusal(view.config, view.family, shape)]
 
 
 def _native(view: ModelView) -> Any:

@@ -56,6 +56,8 @@ class Export:
     files: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     needs_code: bool = False
+    # Of the model's family: where older readers look for what `rope_parameters` says.
+    flat_rope: Mapping[str, str] = field(default_factory=dict)
     multiplied: bool = False
 
     def write(self, folder: Path) -> None:
@@ -75,7 +77,7 @@ class Export:
         (folder / "generation_config.json").write_text(settings.to_json_string(use_diff=True), encoding="utf-8")
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
-        complete_config(folder / "config.json", self.config)
+        complete_config(folder / "config.json", self.flat_rope, self.config)
 
 
 def custom(view: ModelView, shapes: list[Geometry]) -> Export:
@@ -103,7 +105,7 @@ def custom(view: ModelView, shapes: list[Geometry]) -> Export:
         },
         "swm_layers": [_layer_shape(view, i, shapes) for i in range(len(view.layers))],
     }
-    return Export(model, {MODELLING: text}, config, needs_code=True)
+    return Export(model, {MODELLING: text}, config, needs_code=True, flat_rope=view.family.flat_rope)
 
 
 def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict[str, Any]:

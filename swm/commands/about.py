@@ -43,7 +43,8 @@ def schema(
 ) -> None:
     """The JSON schema of recipes, for editors: every strategy with its parameters, plugins included."""
     from swm.plugins.loading import load_plugins
-    from swm.recipe.schema import recipe_schema, study_schema, write_schema
+    from swm.recipe.schema import recipe_schema, write_schema
+    from swm.study.schema import study_schema
 
     plugins = load_plugins(plugin)
     warn_broken(plugins, False)

@@ -8,21 +8,20 @@ from typing import Any
 
 import torch
 
-import swm
-from swm.checkpoint.export import head_counts
+from swm.checkpoint.layout import head_counts
 from swm.errors import FamilyError, SwmError, listed
 from swm.files.cache_folder import cache_folder
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.progress import Progress
-from swm.interfaces.target import ModelShape
-from swm.interfaces.width import Part
 from swm.loading import models
 from swm.model.families import find_family
-from swm.model.units import geometry
+from swm.model.shape import ModelShape
+from swm.model.units import Part, geometry
 from swm.model.view import ModelView
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.plugins.registry import Registry
+from swm.version import __version__
 from swm.width.allocation import default_rounding
 from swm.width.compensation import check_bias
 
@@ -44,7 +43,7 @@ def diagnose(plugins: Plugins, model: str | None, progress: Progress) -> dict[st
 
 
 def _installation() -> dict[str, Any]:
-    found: dict[str, Any] = {"swm": f"{swm.__version__} (plugin API {API_VERSION})"}
+    found: dict[str, Any] = {"swm": f"{__version__} (plugin API {API_VERSION})"}
     for name in LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)

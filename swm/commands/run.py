@@ -48,7 +48,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Run a recipe: compress, measure, save, verify."""
-    from swm.recipe.recipe import load_recipe, placed
+    from swm.recipe.loading import load_recipe, placed
     from swm.run.pipeline import CompressionPipeline
 
     built, plugins = load_recipe(recipe, set_, plugin)
@@ -69,7 +69,7 @@ def plan(
 ) -> None:
     """Decide what a recipe would change, and stop there."""
     from swm.files.outputs import output_file
-    from swm.recipe.recipe import load_recipe, placed
+    from swm.recipe.loading import load_recipe, placed
     from swm.run.pipeline import CompressionPipeline
 
     written = [] if output is None else [output := output_file(output, "plan")]
@@ -105,7 +105,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Replay a plan on the original model, without data."""
-    from swm.plan.plan import read_plan
+    from swm.plan.reading import read_plan
     from swm.plugins.loading import load_plugins
     from swm.run.replay import replay
 
@@ -134,7 +134,8 @@ def diff(
 ) -> None:
     """Show what differs between two plans; exit code 1 when something does."""
     from swm.commands.console import told
-    from swm.plan.plan import diff_plans, read_plan
+    from swm.plan.diff import diff_plans
+    from swm.plan.reading import read_plan
     from swm.plugins.loading import load_plugins
 
     registry = load_plugins(plugin).registry

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,16 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swm.cache.observations import Observation, Values
-from swm.depth.fitting import fit_window, fit_windows, window_states
+from swm.depth.fitting import check_state, fit_window, fit_windows, window_states
+from swm.depth.program import Cut, Offer, Program, Slot, _shared, _slot_name
+from swm.depth.streams import Stream, seen_samples
 from swm.errors import ModelError, RecipeError
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import StageContext
-from swm.model.surgery import check_state, same_memory
-from swm.model.view import ModelView, Recording, batch_rows
+from swm.model.recording import batch_rows
+from swm.model.state import State
+from swm.model.surgery import same_memory
+from swm.model.view import ModelView
 from swm.model.windows import Window, check_windows, removed_layers
-from swm.spending import Cut
 
 # The next-token scores of one piece of text, in float32, take at most this much memory at a time.
 LOGITS_BYTES = 128 * 2**20
@@ -35,40 +37,6 @@ LOGITS_BYTES = 128 * 2**20
 REFERENCE_LOGITS_BYTES = 256 * 2**20
 # A trial can stop between batches; there are this many, unless they would be too small to be run well.
 BATCHES = 5
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One layer of a merged model: the module at `position`, with its own parameters or those of a window or cut."""
-
-    position: int
-    window: Window | None = None
-    cut: Cut | None = None
-
-
-Program = tuple[Slot, ...]
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A layer with some of its channels silent: made of what enters its output projection, and told in words."""
-
-    make: Callable[[Tensor], State]
-    told: str
-
-
-@dataclass
-class Stream:
-    """Some samples of the text on their way through the layers.
-
-    `states[i]` is what enters slot i of the base program. Where a merger fits to it, `originals[i]` is what enters
-    layer i of the unmerged model, and `reached` how far a program below a window was run last, with what left it.
-    """
-
-    recording: Recording
-    states: list[Tensor]
-    originals: list[Tensor] = field(default_factory=list)
-    reached: tuple[Program, Tensor] | None = None
 
 
 class DepthEngine:
@@ -492,24 +460,3 @@ class DepthEngine:
     def _tell(self, windows: Sequence[Window], result: str) -> None:
         if self._task is not None:
             self._task.advance(note=f"{' '.join(map(str, windows)) or 'no window'}: {result}")
-
-
-def seen_samples(samples: int) -> int:
-    """How many of the samples a merger that needs activations is fitted to during a search; the others are scored."""
-    return samples - max(1, samples // 4) if samples > 1 else 0
-
-
-def _slot_name(slot: Slot) -> str:
-    if slot.window is None:
-        return str(slot.position) if slot.cut is None else f"{slot.position} less {slot.cut[1]:g}"
-    return f"{slot.window.first}-{slot.window.last} {slot.window.keep} in {slot.position}"
-
-
-def _shared(program: Program, base: Program) -> int:
-    """How many slots two programs have in common from the bottom."""
-    count = 0
-    for mine, theirs in zip(program, base, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count

@@ -9,12 +9,13 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from swm.fitting.refitting import fit_without
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.errors import PlanError
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.model.finite import check_finite
-from swm.model.surgery import check_state
-from swm.model.view import ModelView, Recording
-from swm.model.windows import Window
+from swm.model.recording import Recording
+from swm.model.state import State
+from swm.model.view import ModelView
+from swm.model.windows import End, Window
 
 
 def window_states(view: ModelView, window: Window) -> list[State]:
@@ -127,23 +128,21 @@ class _Pair:
         return output
 
 
-@torch.no_grad()
-def silenced(view: ModelView, position: int, units: Sequence[int], ridge: float, inputs: Tensor) -> State:
-    """The layer's state with all MLP channels but these `units` silent and the output projection refitted.
+def merged_state(view: ModelView, members: Sequence[int], merger: LayerMerger, keep: End | None) -> State:
+    """What a merger that needs no activations makes of the layers at these positions."""
+    return check_state(merger, view, members[0], merger.merge(LayerWindow([view.state(i) for i in members], keep)))
 
-    `inputs` `[samples, seq, channels]` are what enters the projection in the model as it is; it is fitted, by ridge
-    regression toward its present weights, to give what it gave with all of them.
-    """
-    state: State = view.state(position)
-    name, bias = "mlp.down.weight", "mlp.down.bias"
-    weight = state[name] if view.family.transposed else state[name].T
-    gone = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
-    gone[torch.tensor(units, device=weight.device)] = False
-    change = fit_without(inputs, weight, gone, bias=bias in state, ridge=ridge)
-    fresh = weight.clone()
-    fresh[gone] = 0
-    fresh[~gone] = (weight[~gone].double() + change.weight).to(weight.dtype)
-    found = {**state, name: (fresh if view.family.transposed else fresh.T).contiguous()}
-    if change.bias is not None:
-        found[bias] = (state[bias].double() + change.bias).to(state[bias].dtype)
-    return found
+
+def check_state(merger: LayerMerger, view: ModelView, position: int, state: State) -> State:
+    """The state, if it has the keys, shapes and dtypes of the layer; PlanError that names the merger if not."""
+    expected = view.state(position)
+    if state.keys() != expected.keys():
+        different = sorted(state.keys() ^ expected.keys())
+        raise PlanError(f"merger '{merger.name}' returned other parameters than a layer has: {', '.join(different)}")
+    for key, value in state.items():
+        if value.shape != expected[key].shape or value.dtype != expected[key].dtype:
+            raise PlanError(
+                f"merger '{merger.name}' returned {key} as {tuple(value.shape)} {value.dtype}; "
+                f"the layer has {tuple(expected[key].shape)} {expected[key].dtype}"
+            )
+    return state

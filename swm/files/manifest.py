@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import swm
 from swm.errors import CheckpointError
 from swm.files.writing import write_text
+from swm.version import __version__
 
 MANIFEST = "swm-manifest.json"
 # The files that swm wrote before there were manifests, all in the folder itself.
@@ -39,7 +39,7 @@ def write_manifest(folder: Path) -> None:
     So the same recipe gives the same manifest.
     """
     files = {name: None if name in TIMED else _told(file) for name, file in _files(folder).items()}
-    about = {"swm": swm.__version__, "files": files}
+    about = {"swm": __version__, "files": files}
     write_text(folder / MANIFEST, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 

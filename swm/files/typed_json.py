@@ -11,9 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from swm.errors import SwmError, nearest_file, quoted
+from swm.errors import SwmError, nearest_file, quoted, reason
 from swm.files import json_text as jsontext
-from swm.plugins.construct import reason
 
 
 class Record(BaseModel):

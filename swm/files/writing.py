@@ -6,7 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from swm.files import json_text as jsontext
+from swm.files import yaml_file as yamlfile
 from swm.files.scratch import scratch
 
 
@@ -40,3 +43,13 @@ def write_text(file: Path, text: str) -> None:
     """Write a text file in UTF-8. Raises OSError."""
     with whole(file) as made:
         made.write_text(text, encoding="utf-8")
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Strict JSON that people can read, numbers that are not finite as `jsontext` writes them."""
+    write_text(file, jsontext.dumps(data, indent=2) + "\n")
+
+
+def write_yaml(file: Path, data: Any) -> None:
+    """YAML in the order of the data."""
+    write_text(file, yamlfile.dump(data))

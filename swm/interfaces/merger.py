@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from swm.interfaces.strategy import Strategy
-
-State = Mapping[str, Tensor]
-End = Literal["bottom", "top"]
-
-
-def is_norm(key: str) -> bool:
-    """Whether a canonical parameter name belongs to a norm and not to a projection."""
-    return key.startswith("norms.")
+from swm.model.state import State
+from swm.model.windows import End
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from swm.cache.observations import Observation, Observed
 from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
-from swm.interfaces.target import ModelShape, Target
-from swm.interfaces.text import TextSource
+from swm.interfaces.target import Target
+from swm.interfaces.text import Calibration, TextSource
 from swm.model.families import ModelFamily
+from swm.model.shape import ModelShape
 from swm.model.view import ModelView
-from swm.text.calibration import Calibration
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
+
+from torch import Tensor
 
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
@@ -99,3 +102,29 @@ class WrittenText(TextSource):
 
     def spec(self) -> dict[str, Any]:
         return self.source.spec()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Token ids `[samples, seq_len]` (int64), where they come from and how they were drawn, and a sha256 of them."""
+
+    ids: Tensor
+    source: dict[str, Any]
+    seed: int
+    drawn: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What the report says of it."""
+        samples, seq_len = self.ids.shape
+        return {
+            "text": self.source,
+            "samples": samples,
+            "seq_len": seq_len,
+            **self.drawn,
+            "seed": self.seed,
+            "sha256": self.fingerprint,
+        }

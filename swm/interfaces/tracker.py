@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from swm.interfaces.strategy import Strategy
-from swm.report.flatten import Flat
+
+Flat = Mapping[str, str | int | float | bool]
+"""Plain values by `dotted.key`."""
 
 
 class TrackedRun(ABC):

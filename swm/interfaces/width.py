@@ -10,15 +10,9 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from swm.interfaces.strategy import Strategy
+from swm.model.units import Part
 
-Part = Literal["attention", "queries", "mlp"]
-Block = Literal["attention", "mlp"]
 Need = Literal["gradients", "squared_gradients", "inputs"]
-
-
-def block(part: Part) -> Block:
-    """The block of the layer that a part belongs to; its projections share one bias switch."""
-    return "mlp" if part == "mlp" else "attention"
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from swm.errors import FamilyError, ModelError, brief, listed, quoted
-from swm.interfaces.target import ModelShape
 from swm.loading.locating import ModelSource
 from swm.loading.weights import StoredWeights
 from swm.model.families import ModelFamily, find_family
 from swm.model.quiet import quiet_transformers
+from swm.model.shape import ModelShape
 from swm.model.view import ModelView
 from swm.text.vocabulary import without_invalid
 

@@ -7,22 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm.model.families import BUILTIN_FAMILIES
-
 # Layer types with a rotary table of their own, by the flat key in which transformers 4 keeps the table's base.
 BASES = {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"}
 # What `rope_parameters` holds and transformers 4 keeps beside `rope_scaling`.
 BESIDE = ("rope_theta", "partial_rotary_factor")
 
 
-def complete_config(file: Path, changes: Mapping[str, Any] | None = None) -> None:
-    """Add the flat keys, and then `changes`, to a config.json that transformers 5 wrote."""
+def complete_config(file: Path, flat_rope: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
+    """Add the flat keys, and then `changes`, to a config.json that transformers 5 wrote.
+
+    `flat_rope` is that of the model's family.
+    """
     values = json.loads(file.read_text(encoding="utf-8"))
-    values = {**flat_keys(values), **values, **(changes or {})}
+    values = {**flat_keys(values, flat_rope), **values, **(changes or {})}
     file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def flat_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+def flat_keys(config: Mapping[str, Any], flat_rope: Mapping[str, str]) -> dict[str, Any]:
     """What transformers 4 and converters read in place of `rope_parameters` and `dtype`.
 
     transformers 5 prefers its own keys, and both say the same. Of tables by layer type, that of full attention is the
@@ -35,12 +36,7 @@ def flat_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     if any(kind in rope for kind in BASES):
         flat.update({key: rope[kind].get("rope_theta") for kind, key in BASES.items() if rope.get(kind)})
         rope = rope.get("full_attention") or {}
-    names = _names(config.get("model_type"))
-    flat.update({names.get(key, key): rope[key] for key in BESIDE if rope.get(key) is not None})
+    flat.update({flat_rope.get(key, key): rope[key] for key in BESIDE if rope.get(key) is not None})
     scaled = rope.get("rope_type", "default") != "default"
     flat["rope_scaling"] = {key: value for key, value in rope.items() if key not in BESIDE} if scaled else None
     return flat
-
-
-def _names(model_type: Any) -> Mapping[str, str]:
-    return next((row.flat_rope for row in BUILTIN_FAMILIES if model_type in row.model_types), {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from swm.interfaces.progress import Progress
 from swm.loading.config_file import complete_config
 from swm.loading.gguf_rope import scaled_rope
 from swm.loading.weights import check_taken, some
+from swm.model.families import ModelFamily
 from swm.model.quiet import no_stderr, quiet_transformers
 
 # Part of the key of a conversion: folders of an older one may lack what is checked today.
@@ -26,7 +27,7 @@ VERSION = 3
 TABLES = ("attn_rot_embd", "rope_freqs")
 
 
-def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
+def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progress: Progress) -> Path:
     """A Hugging Face folder below `cache` with the dequantised float32 weights of a GGUF file, made once.
 
     Raises ModelError when the file is damaged, or when it holds more or less than the weights of its model.
@@ -65,7 +66,9 @@ def convert_gguf(file: Path, cache: Path, progress: Progress) -> Path:
             model.config.rope_parameters = rope
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
-        complete_config(fresh / "config.json")
+        rows = (row for row in families if model.config.model_type in row.model_types)
+        flat_rope: Mapping[str, str] = next((row.flat_rope for row in rows), {})
+        complete_config(fresh / "config.json", flat_rope)
         try:
             fresh.rename(folder)
         except OSError:

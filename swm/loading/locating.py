@@ -43,7 +43,7 @@ def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
     if is_file(path):
         if path.suffix != ".gguf":
             raise ModelError(f"model {name} is a file; allowed: a folder, a .gguf file, a hub id, a registered name")
-        return ModelSource(name, convert_gguf(path, cache_folder(), progress))
+        return ModelSource(name, convert_gguf(path, cache_folder(), registry.families, progress))
     check_folder(name, path)
     return ModelSource(name, path)
 

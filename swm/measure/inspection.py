@@ -14,11 +14,11 @@ from torch import Tensor
 from swm.errors import ModelError, RecipeError, listed
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
+from swm.interfaces.text import Calibration
 from swm.measure.layer_pairs import LayerPairs
 from swm.measure.patches import find_patches, usual_threshold
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.text.calibration import Calibration
 
 # The hidden states of all layers are held for this many tokens at a time.
 TOKENS_PER_BATCH = 1024

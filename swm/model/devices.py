@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from swm.errors import ModelError, brief, did_you_mean, listed
-from swm.interfaces.target import ModelShape
+from swm.model.shape import ModelShape
 from swm.processes.ranks import local_device
 
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.interfaces.merger import End, LayerMerger, LayerWindow, State
-from swm.interfaces.width import Part, block
 from swm.model.families import ModelFamily, cut_config_to
 from swm.model.replacement import Replaced, Replacement
-from swm.model.units import Geometry, check_units, cut_state, cuts, features, geometry
+from swm.model.units import Geometry, Part, block, check_units, cut_state, cuts, features, geometry
 from swm.model.view import ModelView
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
@@ -23,26 +21,6 @@ Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
 def positions(view: ModelView, numbers: Sequence[int]) -> list[int]:
     """Where the layers with these original numbers stand now; numbers already merged away are passed over."""
     return [i for i, number in enumerate(view.numbers) if number in set(numbers)]
-
-
-def merged_state(view: ModelView, members: Sequence[int], merger: LayerMerger, keep: End | None) -> State:
-    """What a merger that needs no activations makes of the layers at these positions."""
-    return check_state(merger, view, members[0], merger.merge(LayerWindow([view.state(i) for i in members], keep)))
-
-
-def check_state(merger: LayerMerger, view: ModelView, position: int, state: State) -> State:
-    """The state, if it has the keys, shapes and dtypes of the layer; PlanError that names the merger if not."""
-    expected = view.state(position)
-    if state.keys() != expected.keys():
-        different = sorted(state.keys() ^ expected.keys())
-        raise PlanError(f"merger '{merger.name}' returned other parameters than a layer has: {', '.join(different)}")
-    for key, value in state.items():
-        if value.shape != expected[key].shape or value.dtype != expected[key].dtype:
-            raise PlanError(
-                f"merger '{merger.name}' returned {key} as {tuple(value.shape)} {value.dtype}; "
-                f"the layer has {tuple(expected[key].shape)} {expected[key].dtype}"
-            )
-    return state
 
 
 def same_memory(one: Tensor, other: Tensor) -> bool:

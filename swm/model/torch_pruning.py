@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
-from swm.interfaces.merger import is_norm
-from swm.interfaces.width import Part, block
 from swm.model.families import ModelFamily
-from swm.model.units import cuts, geometry, kept_channels
+from swm.model.state import is_norm
+from swm.model.units import Part, block, cuts, geometry, kept_channels
 from swm.model.view import ModelView
 
 SECONDS = 60.0

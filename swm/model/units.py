@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from swm.errors import FamilyError, PlanError
-from swm.interfaces.width import Part
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
+
+Part = Literal["attention", "queries", "mlp"]
+
+Block = Literal["attention", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -171,3 +174,12 @@ def cut_state(
             stays[kept_channels(shape, part, cut, units) + cut.offset] = True
         result[key] = value.index_select(dim, stays.nonzero().flatten().to(value.device)).contiguous()
     return result
+
+
+def block(part: Part) -> Block:
+    """The block of the layer that a part belongs to; its projections share one bias switch."""
+    return "mlp" if part == "mlp" else "attention"
+
+
+def _reader(view: ModelView, position: int, part: Part) -> Cut:
+    return next(c for c in cuts(view.family, view.state(position), geometry(view, position), part) if c.reads)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from swm.errors import PlanError
 
+End = Literal["bottom", "top"]
+
 
 @dataclass(frozen=True, order=True)
 class Window:

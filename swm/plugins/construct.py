@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from swm.errors import RecipeError, did_you_mean, listed, quoted
+from swm.errors import RecipeError, did_you_mean, listed, quoted, reason
 from swm.interfaces.strategy import Strategy
 
 Path = tuple[str | int, ...]
@@ -173,13 +173,3 @@ def _model(cls: type[Any]) -> type[BaseModel]:
         if strategy_kind(hint) is None and plain_dataclass(hint) is None and field.init:
             fields[field.name] = (hint, None)
     return create_model(cls.__name__, __config__=ConfigDict(extra="ignore", strict=True, allow_inf_nan=False), **fields)
-
-
-def reason(error: Any) -> str:
-    """What is allowed, in words, from a pydantic error."""
-    context = error.get("ctx", {})
-    if "expected" in context:
-        expected = str(context["expected"])
-        names = [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
-        return f"allowed: {expected}.{did_you_mean(str(error['input']), names)}"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]}"

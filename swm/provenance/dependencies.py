@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import transformers
 
-import swm
+from swm import version
 from swm.files.plain_data import leaves
 from swm.interfaces.strategy import Strategy
 from swm.model.view import ModelView, told_config
@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
 
 def own_code() -> dict[str, str]:
     """The version of swm and its code, which in a checkout changes while the version stays."""
-    return {"swm": swm.__version__, "swm_code": package_hash(Path(swm.__file__).parent)[:16]}
+    return {"swm": version.__version__, "swm_code": package_hash(Path(version.__file__).parent)[:16]}
 
 
 def code_of(things: Iterable[Any], told: Container[str] = ()) -> list[str] | None:

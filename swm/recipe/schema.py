@@ -11,12 +11,12 @@ from typing import Any
 
 from swm.errors import SwmError
 from swm.files.outputs import output_file
+from swm.files.writing import write_json
 from swm.interfaces.strategy import Strategy, plain
+from swm.measure.protocol import EvaluationRecipe
 from swm.plugins.construct import plain_dataclass, plain_schema, strategy_kind
 from swm.plugins.registry import Entry, Registry
-from swm.recipe.recipe import CalibrationRecipe, EvaluationRecipe, Recipe
-from swm.report.environment import write_json
-from swm.study.description import Figure, Range, Search, Study, presets
+from swm.recipe.recipe import CalibrationRecipe, Recipe
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -31,12 +31,7 @@ def recipe_schema(registry: Registry) -> Schema:
     Every recipe that loads is valid. The converse does not hold for what depends on several keys, such as a stage that
     has neither a target nor a budget to take one from.
     """
-    return _Writer(registry).recipe()
-
-
-def study_schema(registry: Registry) -> Schema:
-    """What a study file may hold. Its recipe is any mapping: what is varied in it may be missing there."""
-    return _Writer(registry).study()
+    return SchemaWriter(registry).recipe()
 
 
 def write_schema(schema: Schema, file: Path) -> None:
@@ -47,41 +42,26 @@ def write_schema(schema: Schema, file: Path) -> None:
         raise SwmError(f"schema {file} cannot be written: {error.strerror or error}") from None
 
 
-class _Writer:
+class SchemaWriter:
+    """Schemas of dataclasses; what they share stands once, in `definitions`."""
+
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._definitions: dict[str, Schema] = {}
+        self.definitions: dict[str, Schema] = {}
 
     def recipe(self) -> Schema:
-        whole = self._of(Recipe, optional=("calibration",))
+        """The schema of a whole recipe."""
+        whole = self.mapping_of(Recipe, optional=("calibration",))
         keys = whole["properties"]
         keys["stages"] = {"type": "array", "minItems": 1, "items": self._stage(), "description": "In their order."}
         tracker = self._kind("tracker")
         keys["trackers"] = {"anyOf": [tracker, {"type": "array", "items": tracker}]}
         # `build_recipe` fills in the text, and takes short forms of two values.
-        self._definitions[CalibrationRecipe.__name__] = self._of(CalibrationRecipe, optional=("text",))
-        measured = self._definitions[EvaluationRecipe.__name__]["properties"]
+        self.definitions[CalibrationRecipe.__name__] = self.mapping_of(CalibrationRecipe, optional=("text",))
+        measured = self.definitions[EvaluationRecipe.__name__]["properties"]
         measured["tasks"] = {"anyOf": [{"type": "string"}, measured["tasks"]]}
         measured["speed"] = {"anyOf": [{"type": "boolean"}, measured["speed"]]}
-        return {"$schema": DIALECT, "title": "A recipe of swm", **whole, "$defs": self._definitions}
-
-    def study(self) -> Schema:
-        whole = self._of(Study, optional=("executor", "recipe"))
-        keys, words = whole["properties"], {"type": "string"}
-        keys["preset"] = {"enum": sorted(presets()), "description": "The study that this one changes."}
-        keys["recipe"] = {"anyOf": [words, {"type": "object"}], "description": "A recipe, or the path of one."}
-        figure = self._defined(Figure.__name__, Figure)
-        y = self._definitions[Figure.__name__]["properties"]
-        y["y"] = {"anyOf": [words, y["y"]]}
-        keys["figures"] = {"type": "array", "items": figure}
-        space = self._definitions[Search.__name__]["properties"]
-        room = self._defined(Range.__name__, Range)
-        self._definitions[Range.__name__]["properties"].pop("whole")
-        values = [room, {"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]
-        space["space"] = {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": values}}
-        space["objectives"] = {"anyOf": [words, space["objectives"]]}
-        keys["grid"] = {**keys["grid"], "additionalProperties": {"anyOf": values[1:]}}
-        return {"$schema": DIALECT, "title": "A study of swm", **whole, "$defs": self._definitions}
+        return {"$schema": DIALECT, "title": "A recipe of swm", **whole, "$defs": self.definitions}
 
     def _stage(self) -> Schema:
         """A mapping with one key, the stage's name."""
@@ -101,40 +81,41 @@ class _Writer:
     def _below(self, entry: Entry) -> Schema:
         """What stands below a stage's name: its parameters, or the strategy that it holds."""
         holds = getattr(entry.strategy, "holds", "")
-        return self._kind(holds) if holds else self._defined(f"stage.{entry.strategy.name}", entry.strategy)
+        return self._kind(holds) if holds else self.defined(f"stage.{entry.strategy.name}", entry.strategy)
 
     def _kind(self, kind: str) -> Schema:
         """A strategy of that kind: a name, or a mapping with name and parameters."""
         reference = {"$ref": f"#/$defs/{kind}"}
-        if kind in self._definitions:
+        if kind in self.definitions:
             return reference
-        self._definitions[kind] = {}
+        self.definitions[kind] = {}
         entries = [entry for entry in self._registry.entries() if entry.strategy.kind == kind]
         choices = [self._named(entry.strategy) for entry in entries]
         alone = [entry.strategy.name for entry in entries if not _required(entry.strategy)]
         others = [BARE] if any(_takes_values(entry.strategy) for entry in entries) else []
         others += [NULL] if any(entry.strategy.is_default for entry in entries) else []
-        self._definitions[kind] = {"anyOf": [{"enum": alone}, *choices, *others]}
+        self.definitions[kind] = {"anyOf": [{"enum": alone}, *choices, *others]}
         return reference
 
     def _named(self, strategy: type[Strategy]) -> Schema:
-        reference = self._defined(f"{strategy.kind}.{strategy.name}", strategy)
-        definition = self._definitions[f"{strategy.kind}.{strategy.name}"]
+        reference = self.defined(f"{strategy.kind}.{strategy.name}", strategy)
+        definition = self.definitions[f"{strategy.kind}.{strategy.name}"]
         definition["properties"] = {"name": {"const": strategy.name}, **definition["properties"]}
         definition["required"] = ["name", *definition.get("required", [])]
         return reference
 
-    def _defined(self, name: str, cls: type[Any]) -> Schema:
-        if name not in self._definitions:
-            self._definitions[name] = {}
-            self._definitions[name].update(self._of(cls))
+    def defined(self, name: str, cls: type[Any]) -> Schema:
+        """A reference to the definition of a dataclass, which is written when it is asked for first."""
+        if name not in self.definitions:
+            self.definitions[name] = {}
+            self.definitions[name].update(self.mapping_of(cls))
         return {"$ref": f"#/$defs/{name}"}
 
-    def _of(self, cls: type[Any], optional: Sequence[str] = ()) -> Schema:
+    def mapping_of(self, cls: type[Any], optional: Sequence[str] = ()) -> Schema:
         """A mapping of the fields of a dataclass."""
         written = plain_schema(cls, f"#/$defs/{cls.__name__}.{{model}}")
         for name, definition in written.get("$defs", {}).items():
-            self._definitions[f"{cls.__name__}.{name}"] = definition
+            self.definitions[f"{cls.__name__}.{name}"] = definition
         hints = typing.get_type_hints(cls, include_extras=True)
         properties = {
             field.name: self._field(hints[field.name], written["properties"].get(field.name, {}), field)
@@ -150,7 +131,7 @@ class _Writer:
         if kind is not None:
             return _nullable(self._kind(kind), hint)
         if nested is not None:
-            return _nullable(self._defined(nested.__name__, nested), hint)
+            return _nullable(self.defined(nested.__name__, nested), hint)
         kept = {key: value for key, value in written.items() if key not in ("title", "default")}
         if field.default is dataclasses.MISSING or field.default is None:
             return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from textwrap import wrap
@@ -12,39 +12,14 @@ from typing import TYPE_CHECKING, Any
 from swm.escapes import figure_text, one_line
 from swm.measure.inspection import Inspection
 from swm.model.ranges import format_ranges
+from swm.report.style import BLUE, LINE, ORANGE, SOFT, STYLE
 from swm.report.summary import text_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, SOFT, LINE = "#17202c", "#5a6675", "#d5dbe3"
-# Blue and orange are told apart with every kind of colour vision, and in print by their lightness.
-BLUE, ORANGE = "#1f5a94", "#d9601a"
 SHADES = ("#f7fafc", "#c9ddec", "#7fb0d3", "#3a7cb8", "#1f5a94", "#0d2f57")
-STYLE: Mapping[str, Any] = {
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": SOFT,
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.h_pad": 0.1,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.w_pad": 0.1,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "savefig.dpi": 160,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "swm",
-    "text.color": INK,
-    "xtick.color": SOFT,
-    "xtick.labelsize": 8,
-    "ytick.color": SOFT,
-    "ytick.labelsize": 8,
-}
 
 
 def write_figures(inspection: Inspection, folder: Path) -> None:

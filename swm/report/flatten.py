@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swm.files.plain_data import leaves
-
-Flat = Mapping[str, str | int | float | bool]
-"""Plain values by `dotted.key`."""
+from swm.interfaces.tracker import Flat
 
 
 def flat(values: Mapping[str, Any]) -> Flat:

@@ -10,9 +10,9 @@ from swm.files.manifest import write_manifest
 from swm.files.outputs import nearest
 from swm.files.published import published
 from swm.files.scratch import scratch
+from swm.files.writing import write_json
 from swm.measure.inspection import Inspection
 from swm.paths import expanded
-from swm.report.environment import write_json
 from swm.report.figures import write_figures
 
 NUMBERS = "inspection.json"

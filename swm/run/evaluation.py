@@ -7,11 +7,11 @@ from typing import Any
 
 from swm.errors import RecipeError, did_you_mean
 from swm.interfaces.progress import Progress, Silent
-from swm.interfaces.target import ModelShape
 from swm.loading import models
 from swm.measure.evaluator import make_ruler
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.index import check_tasks
+from swm.model.shape import ModelShape
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_evaluation
 

@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import swm
 from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.export import export
 from swm.errors import at
 from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
-from swm.files.writing import write_text
+from swm.files.writing import write_json, write_text, write_yaml
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
-from swm.interfaces.target import Target, achieved
+from swm.interfaces.target import Target
 from swm.loading import models
 from swm.measure.speed import measure_speed, speed_of
+from swm.model.shape import achieved, shape_now
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.plan.plan import Plan, PlannedStage
@@ -37,13 +37,15 @@ from swm.plugins.foreign import no_exit
 from swm.plugins.loading import Plugins, load_plugins
 from swm.processes import ranks as processes
 from swm.provenance.dependencies import about_model, code_of, machine
-from swm.recipe.recipe import Recipe, build_recipe, load_recipe
+from swm.recipe.loading import load_recipe
+from swm.recipe.recipe import Recipe, build_recipe
 from swm.report.card import model_card
-from swm.report.environment import environment, machine_name, shape_now, write_json, write_yaml
+from swm.report.environment import environment, machine_name
 from swm.report.html_report import html_report
 from swm.run.original import Original
 from swm.run.preparation import Prepared, draw_calibration, prepare, share
 from swm.run.tracking import tracked
+from swm.version import __version__
 
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 
@@ -247,7 +249,7 @@ class CompressionPipeline:
         if protocol is not None and protocol.text == text and not text.separates():
             self.notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
         return {
-            "swm": swm.__version__,
+            "swm": __version__,
             "model": {
                 "source": ready.source.name,
                 "parameters": ready.shape.parameters,

@@ -13,18 +13,18 @@ from swm.errors import RecipeError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
-from swm.interfaces.target import ModelShape, Target
-from swm.interfaces.text import TextSource
+from swm.interfaces.target import Target
+from swm.interfaces.text import Calibration, TextSource
 from swm.loading import models
 from swm.measure.evaluator import Ruler, make_ruler
 from swm.measure.tasks.index import check_tasks
 from swm.model.families import ModelFamily, find_family
 from swm.model.lengths import check_length
+from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
-from swm.report.environment import shape_now
 from swm.run.original import Original
-from swm.text.calibration import Calibration, draw
+from swm.text.calibration import draw
 
 
 @dataclass

@@ -9,25 +9,27 @@ from typing import Any
 
 import torch
 
-import swm
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
-from swm.checkpoint.export import Layout, check_layout, export
+from swm.checkpoint.export import check_layout, export
+from swm.checkpoint.layout import Layout
 from swm.errors import ModelError, PlanError
 from swm.files.outputs import check_apart, check_inputs
 from swm.files.published import published
+from swm.files.writing import write_json
 from swm.interfaces.progress import Progress, Silent
-from swm.interfaces.target import achieved
 from swm.loading import models
 from swm.model.families import find_family
+from swm.model.shape import achieved, shape_now
 from swm.model.units import widths
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
 from swm.report.card import model_card
-from swm.report.environment import environment, shape_now, write_json
+from swm.report.environment import environment
 from swm.run.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
+from swm.version import __version__
 
 
 def replay(
@@ -91,7 +93,7 @@ def replay(
     apply_plan(plan, view)
     after = shape_now(view)
     report: dict[str, Any] = {
-        "swm": swm.__version__,
+        "swm": __version__,
         "model": dict(plan.model),
         "seed": plan.seed,
         "calibration": dict(plan.calibration),

@@ -12,13 +12,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from swm import __version__
 from swm.errors import PluginError, unknown
 from swm.files import yaml_file as yamlfile
 from swm.files.scratch import clear_dead, scratch
 from swm.paths import expanded
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.registry import Registry
+from swm.version import __version__
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 60

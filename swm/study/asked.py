@@ -7,9 +7,9 @@ from typing import Any
 
 from swm.errors import RecipeError, unknown
 from swm.measure.tasks.stock import PRESET, SEVEN
-from swm.study.cases import ADDED
 from swm.study.description import Study
 from swm.study.measures import MEAN
+from swm.study.naming import ADDED
 from swm.study.objectives import ALWAYS
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import itertools
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +18,16 @@ from swm.interfaces.strategy import Strategy
 from swm.plugins.loading import Plugins
 from swm.provenance.dependencies import code_of
 from swm.provenance.source_code import file_hash
-from swm.recipe.recipe import Recipe, build_recipe, index_or_name, set_value
+from swm.recipe.recipe import Recipe, build_recipe
 from swm.run.preparation import prepare
-from swm.study.description import LoadedStudy, Study, choices, label
+from swm.study.description import LoadedStudy, Study
+from swm.study.grid import combinations
+from swm.study.naming import BASE, INSTEAD, told
 
 Kind = Literal["dense", "run", "trivial", "baseline"]
 """The original model; a method; a method that is there to be beaten; and one that the study added for that."""
 # What has no part in a result.
 ASIDE = ("output", "trackers", "plugins")
-ADDED = ".+"
-INSTEAD = " in place of "
-BASE = "the recipe"
 
 
 @dataclass(frozen=True)
@@ -229,86 +227,6 @@ def matched(maker: CaseMaker, name: str, plain: Mapping[str, Any], removed: Sequ
     except RecipeError:
         return None
     return dataclasses.replace(case, follows=after.id)
-
-
-def combinations(study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The varied keys with their values, and the recipe that they make, for each run with each seed."""
-    grid = {str(key): choices(values, ("grid", str(key))) for key, values in study.grid.items()}
-    first = study.recipe.get("seed", 0)
-    seeds = [first + i for i in range(study.repeat)] if isinstance(first, int) else [first]
-    for labels in itertools.product(*grid.values()):
-        values = {key: grid[key][name] for key, name in zip(grid, labels, strict=True)}
-        shown = {key: values[key] if _is_plain(values[key]) else name for key, name in zip(grid, labels, strict=True)}
-        for seed in seeds:
-            yield shown, varied(study.recipe, values, seed)
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def varied(base: Mapping[str, Any], values: Mapping[str, Any], seed: int | None = None) -> dict[str, Any]:
-    """The recipe with these dotted keys set. Raises RecipeError where there is nothing to set."""
-    data = copy.deepcopy(dict(base))
-    for key, value in values.items():
-        value = copy.deepcopy(value)
-        if key.endswith(ADDED):
-            _add(data, key.removesuffix(ADDED), value)
-        else:
-            _open(data, key)
-            set_value(data, key, value)
-    if seed is not None and "seed" not in values:
-        data["seed"] = seed
-    return data
-
-
-def _add(data: dict[str, Any], key: str, value: Any) -> None:
-    here: Any = data
-    for part in key.split("."):
-        here = here.get(part) if isinstance(here, dict) else None
-    if not isinstance(here, list):
-        raise RecipeError(f"'{key}{ADDED}' adds to a list, and the recipe has none at {key}")
-    if value is not None:
-        here.extend(value if isinstance(value, list) else [value])
-
-
-def _open(data: dict[str, Any], key: str) -> None:
-    """A strategy that is a bare name becomes a mapping, so that its parameters can be set."""
-    here: Any = data
-    parts = key.split(".")
-    for part, following in itertools.pairwise(parts):
-        index: Any = index_or_name(part)
-        try:
-            inner = here[index]
-        except (KeyError, IndexError, TypeError):
-            return
-        if isinstance(inner, str) and isinstance(index_or_name(following), str):
-            here[index] = inner = {"name": inner}
-        here = inner
-
-
-def told(axes: Mapping[str, Any]) -> str:
-    """The values of the varied keys in a line; a name speaks for itself, a number needs its key."""
-    parts = []
-    for key, short in zip(axes, short_names(axes), strict=True):
-        shown = label(axes[key])
-        speaks = isinstance(axes[key], str) and shown not in ("none", "true", "false")
-        parts.append(shown if speaks else f"{short} {shown}")
-    return ", ".join(parts)
-
-
-def short_names(keys: Iterable[str], taken: Container[str] = ()) -> list[str]:
-    """The dotted keys by their last parts, as many as tell them apart from each other and from what is taken."""
-    split = [key.replace(ADDED, ".added").split(".") for key in keys]
-    found = []
-    for parts in split:
-        size = 1
-        while size < len(parts) and (
-            ".".join(parts[-size:]) in taken or sum(other[-size:] == parts[-size:] for other in split) > 1
-        ):
-            size += 1
-        found.append(".".join(parts[-size:]))
-    return found
 
 
 def check(cases: Sequence[Case], loaded: LoadedStudy) -> list[tuple[Case, SwmError]]:

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm.errors import RecipeError, StudyError, SwmError, at, did_you_mean, listed, quoted, unknown
+from swm.errors import RecipeError, StudyError, SwmError, at, listed, quoted, unknown
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.executor import Executor
 from swm.plugins.construct import construct, fail
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe.recipe import apply_override
+from swm.recipe.loading import apply_override
+from swm.study.naming import label
 
 PRESETS = resources.files("swm.study") / "presets"
 
@@ -285,25 +286,3 @@ def choices(found: Any, path: yamlfile.Path) -> dict[str, Any]:
         if name in labels[:i]:
             fail((*path, i), f"'{name}' stands there twice")
     return dict(zip(labels, found, strict=True))
-
-
-def label(value: Any) -> str:
-    """A value in a few words: a strategy by its name and parameters, a list of stages by theirs."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return " + ".join(map(label, value))
-    if isinstance(value, Mapping):
-        rest = ", ".join(f"{key} {label(item)}" for key, item in value.items() if key != "name")
-        named = label(value["name"]) if "name" in value else ""
-        return f"{named} ({rest})" if named and rest else named or rest
-    return str(value)
-
-
-def nearest_key(key: str, known: Sequence[str]) -> str:
-    """The end of a sentence about a name that is not known."""
-    return f"allowed: {', '.join(known)}.{did_you_mean(key, known)}"

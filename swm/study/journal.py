@@ -16,8 +16,8 @@ from swm.files import json_text as jsontext
 from swm.files.outputs import place
 from swm.files.scratch import clear_dead
 from swm.files.typed_json import check
+from swm.files.writing import write_yaml
 from swm.interfaces.executor import Row
-from swm.report.environment import write_yaml
 from swm.study.rows import JournalRow
 
 RUNS = "runs.jsonl"

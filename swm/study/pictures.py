@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from swm.errors import StudyError
 from swm.escapes import figure_text
 from swm.measure.metrics import Metric
-from swm.report.figures import BLUE, INK, LINE, ORANGE, SOFT, STYLE
-from swm.study.cases import INSTEAD
-from swm.study.description import Figure, label, nearest_key
+from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT, STYLE
+from swm.study.description import Figure
 from swm.study.measures import LABELS, MEAN, SCALES, named, scale_of
+from swm.study.naming import INSTEAD, label, nearest_key
 from swm.study.table import Estimate, Point, axes, pareto
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from swm.files.scratch import scratch
 from swm.interfaces.executor import Row
 from swm.plugins.loading import load_plugins
 from swm.report.html_format import FILTERS, seen
-from swm.study.description import Figure, label, read_figures
+from swm.study.description import Figure, read_figures
 from swm.study.journal import STUDY, Journal
 from swm.study.measures import named, scale_of
+from swm.study.naming import label
 from swm.study.pictures import write_pictures
 from swm.study.table import Point, axes, cost, measures, pareto, points, rank_key, tidy, write_table
 from swm.study.verdict import Verdict, verdicts

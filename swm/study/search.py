@@ -14,9 +14,11 @@ from filelock import FileLock
 from swm.errors import RecipeError, StudyError, SwmError
 from swm.interfaces.executor import Row
 from swm.interfaces.progress import Progress
-from swm.study.cases import Case, CaseMaker, check, mistakes, varied
-from swm.study.description import LoadedStudy, Race, Range, Search, label
+from swm.study.cases import Case, CaseMaker, check, mistakes
+from swm.study.description import LoadedStudy, Race, Range, Search
+from swm.study.grid import varied
 from swm.study.journal import Journal
+from swm.study.naming import label
 from swm.study.objectives import directions
 from swm.study.running import Running, Source, Tally
 from swm.study.worker import carry_out

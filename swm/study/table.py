@@ -16,8 +16,8 @@ from swm.errors import StudyError, unknown
 from swm.files import json_text as jsontext
 from swm.interfaces.executor import Row
 from swm.measure.metrics import Metric
-from swm.study.cases import short_names
 from swm.study.measures import LABELS, MEAN, TRADED, scale_of
+from swm.study.naming import short_names
 
 FIXED = ("id", "kind", "name", "seed", "state")
 INTERVAL = 0.95

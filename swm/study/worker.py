@@ -15,6 +15,7 @@ from swm.errors import StudyError, SwmError, at
 from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
+from swm.files.writing import write_json, write_yaml
 from swm.interfaces.executor import Job, Row
 from swm.interfaces.progress import Silent
 from swm.measure.evaluator import make_ruler
@@ -22,7 +23,6 @@ from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import Recipe, build_recipe
-from swm.report.environment import write_json, write_yaml
 from swm.report.record import DenseReport
 from swm.run.pipeline import CompressionPipeline
 from swm.run.preparation import prepare

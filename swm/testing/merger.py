@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.stage import Stage
+from swm.model.state import State
 from swm.model.windows import Window
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters

@@ -18,24 +18,25 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from swm.checkpoint.export import Layout, export
+from swm.checkpoint.export import export
+from swm.checkpoint.layout import Layout
 from swm.checkpoint.saving import Probe, probe
 from swm.errors import ModelError
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
-from swm.interfaces.target import ModelShape
-from swm.interfaces.text import TextSource, WrittenText
+from swm.interfaces.text import Calibration, TextSource, WrittenText
 from swm.loading import models
 from swm.loading.weights import check_taken
 from swm.model.families import find_family
 from swm.model.quiet import quiet_transformers
+from swm.model.shape import ModelShape
 from swm.model.view import ModelView
-from swm.plan.plan import Plan, PlannedStage, read_plan
+from swm.plan.plan import Plan, PlannedStage
+from swm.plan.reading import read_plan
 from swm.plugins.registry import Registry
 from swm.testing.expect import copies
 from swm.testing.tiny import tiny_ids, tiny_model, tiny_tokenizer
-from swm.text.calibration import Calibration
 
 # With the blank lines between them just four pieces of 16 tokens that are easy to learn.
 DOCUMENTS = ("abcdefgh" * 2, "ab" * 6, "hgfedcba" * 2, "aabbccdd" + "abcdef")
@@ -220,7 +221,7 @@ def batches(tokens: int | None) -> Iterator[None]:
     if tokens is None:
         yield
         return
-    with mock.patch("swm.model.view.TOKENS_PER_BATCH", tokens):
+    with mock.patch("swm.model.recording.TOKENS_PER_BATCH", tokens):
         yield
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage
-from swm.interfaces.width import CoupledWeight, Part, UnitGroup, WidthPruner
+from swm.interfaces.width import CoupledWeight, UnitGroup, WidthPruner
 from swm.model.families import find_family
+from swm.model.units import Part
 from swm.model.view import ModelView
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters

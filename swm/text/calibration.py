@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from swm.errors import TextError
-from swm.interfaces.text import TextSource
+from swm.interfaces.text import Calibration, TextSource
 from swm.text.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
 from swm.text.vocabulary import bos_id
 
@@ -20,32 +17,6 @@ Bos = Literal["auto", "yes", "no"]
 
 
 Sampling = Literal["windows", "documents"]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Token ids `[samples, seq_len]` (int64), where they come from and how they were drawn, and a sha256 of them."""
-
-    ids: Tensor
-    source: dict[str, Any]
-    seed: int
-    drawn: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
-
-    def record(self) -> dict[str, Any]:
-        """What the report says of it."""
-        samples, seq_len = self.ids.shape
-        return {
-            "text": self.source,
-            "samples": samples,
-            "seq_len": seq_len,
-            **self.drawn,
-            "seed": self.seed,
-            "sha256": self.fingerprint,
-        }
 
 
 def wants_bos(tokenizer: Any, bos: Bos) -> bool:

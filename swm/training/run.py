@@ -13,8 +13,8 @@ from torch import Tensor
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
-from swm.processes.ranks import Together
 from swm.training.master_weights import MasterWeights
+from swm.training.process_group import Together
 from swm.training.schedule import Schedule
 from swm.training.state import TrainingState, read_state, write_state
 from swm.training.training_set import Batch, Piece, TrainingSet

@@ -14,9 +14,9 @@ from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
-from swm.processes.ranks import Together
 from swm.training.folder import claimed, first_state, go_on
 from swm.training.master_weights import MasterWeights, first_scale
+from swm.training.process_group import Together
 from swm.training.run import Loss, NoNumberError, Run
 from swm.training.schedule import Schedule
 from swm.training.state import TrainingState, remove_states

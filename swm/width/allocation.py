@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from swm.errors import BudgetError
-from swm.interfaces.width import Block, Part, block
-from swm.model.units import Geometry, cuts, geometry
+from swm.model.units import Block, Geometry, Part, block, cuts, geometry
 from swm.model.view import ModelView
 
 Key = tuple[int, Part]

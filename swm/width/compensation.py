@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 
 from swm.errors import FamilyError
-from swm.fitting.refitting import fit_without
-from swm.interfaces.progress import Task
-from swm.interfaces.width import Block, Part, block
 from swm.model.families import ModelFamily
-from swm.model.finite import check_finite
-from swm.model.units import Cut, cuts, geometry, kept_channels
+from swm.model.units import Block, Part, _reader, block, cuts, geometry, kept_channels
 from swm.model.view import ModelView
 
 WRITERS: Mapping[Block, tuple[str, ...]] = {
@@ -48,10 +44,6 @@ def added_biases(view: ModelView, kept: Mapping[tuple[int, Part], int], part: Pa
         added += reader.view(state[reader.key]).shape[1]
         added += sum(_new_biases(view, position, part, units).values())
     return added
-
-
-def _reader(view: ModelView, position: int, part: Part) -> Cut:
-    return next(c for c in cuts(view.family, view.state(position), geometry(view, position), part) if c.reads)
 
 
 def _new_biases(view: ModelView, position: int, part: Part, units: Sequence[int]) -> dict[str, int]:
@@ -89,42 +81,4 @@ def bias_compensation(
         # The config switch that allows this bias gives one to every projection of the part.
         for key, size in _new_biases(view, position, part, units).items():
             result[key] = torch.zeros(size, dtype=dtype, device=weight.device)
-    return result
-
-
-@torch.no_grad()
-def refitted_readers(
-    view: ModelView, ids: Tensor, kept: Mapping[tuple[int, Part], Sequence[int]], task: Task
-) -> dict[tuple[int, Part], dict[str, Tensor]]:
-    """The reading projections' weights for the units that stay, refitted to give what they gave with all of them.
-
-    `kept` are the units by (position, part). Ridge regression toward the present weights, on what enters the projection
-    in the model as it is, with `ids` `[samples, seq]`; the ridge is the best of a grid on every fifth sample. One
-    layer's activations are in memory at a time.
-    """
-    recording = view.record(ids, only_first=True)
-    hidden = recording.states[0]
-    found: dict[tuple[int, Part], dict[str, Tensor]] = {}
-    for position in range(1 + max(position for position, _ in kept)):
-        output = None
-        for (_, part), units in [(key, units) for key, units in kept.items() if key[0] == position]:
-            cut = _reader(view, position, part)
-            output, inputs = view.run_watched(recording, position, hidden, cut.key.removesuffix(".weight"))
-            found[position, part] = _refitted(view, position, part, units, inputs)
-        hidden = view.run_layer(recording, position, hidden) if output is None else output
-        check_finite(hidden, f"the output of layer {view.numbers[position]} holds")
-        task.advance(note=f"layer {view.numbers[position]}")
-    return found
-
-
-def _refitted(view: ModelView, position: int, part: Part, units: Sequence[int], inputs: Tensor) -> dict[str, Tensor]:
-    state, cut = view.state(position), _reader(view, position, part)
-    gone = torch.ones(cut.channels, dtype=torch.bool, device=inputs.device)
-    gone[kept_channels(geometry(view, position), part, cut, units).to(inputs.device)] = False
-    weight = cut.view(state[cut.key])
-    change = fit_without(inputs, weight, gone, bias=cut.bias in state)
-    fitted = (weight[~gone].double() + change.weight).to(weight.dtype)
-    result = {cut.key: (fitted if cut.dim == 0 else fitted.T).contiguous()}
-    if change.bias is not None:
-        result[cut.bias] = (state[cut.bias].double() + change.bias).to(weight.dtype)
     return result

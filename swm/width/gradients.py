@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swm.model.finite import check_finite, not_finite
-from swm.model.view import ModelView, Recording
+from swm.model.recording import Recording
+from swm.model.view import ModelView
 from swm.training.master_weights import first_scale
 
 Gradients = dict[str, Tensor]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from swm.cache.observations import Observation
 from swm.errors import PlanError
 from swm.interfaces.progress import Task
-from swm.interfaces.width import CoupledWeight, InputStatistics, Part, UnitGroup, WidthPruner
+from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup, WidthPruner
 from swm.model.finite import check_finite
-from swm.model.units import Geometry, cuts, geometry
+from swm.model.units import Geometry, Part, cuts, geometry
 from swm.model.view import ModelView
 from swm.width.gradients import layer_gradients
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from swm.interfaces.merger import LayerMerger, LayerWindow, State
+from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.model.state import State
 from swm.plugins.loading import load_plugins
 
 REGISTRY = load_plugins().registry

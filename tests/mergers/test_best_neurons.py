@@ -10,17 +10,18 @@ from torch import Tensor
 
 from swm.depth.engine import DepthEngine
 from swm.errors import FamilyError
-from swm.interfaces.merger import LayerMerger, State
+from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
-from swm.interfaces.target import ModelShape
+from swm.interfaces.text import Calibration
 from swm.mergers.best_neurons import BestNeurons
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.neurons import Neurons, readers
+from swm.model.shape import ModelShape
+from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.similarity.cosine import Cosine
-from swm.text.calibration import Calibration
 
 WINDOW = Window(1, 3)
 DOWN = "mlp.down.weight"

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.interfaces.merger import LayerWindow, State
+from swm.interfaces.merger import LayerWindow
 from swm.mergers.consolidate import Consolidate
+from swm.model.state import State
 
 TELESCOPED, LITERAL = Consolidate("telescoped"), Consolidate("literal")
 

@@ -7,8 +7,9 @@ from typing import Literal
 import pytest
 import torch
 
-from swm.interfaces.merger import End, LayerWindow
+from swm.interfaces.merger import LayerWindow
 from swm.mergers.delete import Delete
+from swm.model.windows import End
 
 STATES = [{"mlp.up.weight": torch.tensor(v), "norms.a.weight": torch.tensor(10 * v)} for v in (5.0, 7.0, 11.0)]
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.interfaces.merger import LayerWindow, State
+from swm.interfaces.merger import LayerWindow
 from swm.mergers.ema import EMA
+from swm.model.state import State
 
 
 def layers(count: int) -> list[State]:

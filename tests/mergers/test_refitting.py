@@ -11,17 +11,18 @@ from torch import Tensor
 from swm.depth.engine import DepthEngine
 from swm.depth.fitting import fit_window
 from swm.errors import FamilyError
-from swm.interfaces.merger import LayerMerger, State
+from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
-from swm.interfaces.target import ModelShape
+from swm.interfaces.text import Calibration
 from swm.mergers.delete import Delete
 from swm.mergers.least_squares import LeastSquares
 from swm.mergers.linear import Linear
+from swm.model.shape import ModelShape
+from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.similarity.cosine import Cosine
-from swm.text.calibration import Calibration
 
 WINDOW = Window(1, 3)
 DOWN, BIAS = "mlp.down.weight", "mlp.down.bias"

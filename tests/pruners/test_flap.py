@@ -10,8 +10,8 @@ from torch import Tensor
 from unit_groups import mlp, statistics
 
 from swm.errors import FamilyError
-from swm.interfaces.width import Part
 from swm.model.surgery import keep_units
+from swm.model.units import Part
 from swm.model.view import ModelView
 from swm.pruners.flap import FLAP
 from swm.width.compensation import added_biases, bias_compensation, check_bias

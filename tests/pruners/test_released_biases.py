@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage, StageContext, StagePlan
-from swm.interfaces.target import ModelShape
+from swm.interfaces.text import Calibration
+from swm.model.shape import ModelShape
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
-from swm.text.calibration import Calibration
 
 MOVED = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 

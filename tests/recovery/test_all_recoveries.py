@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.builtin.stages.depth import MergeStep
+from swm.builtin.steps.merge import MergeStep
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery
 from swm.mergers.delete import Delete

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.builtin.stages.depth import MergeStep
+from swm.builtin.steps.merge import MergeStep
 from swm.mergers.average import Average
 from swm.mergers.delete import Delete
 from swm.model.surgery import keep_layers

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 import swm
-from swm.builtin.stages.recover import RecoverStage, TrainStep
+from swm.builtin.stages.recover import RecoverStage
+from swm.builtin.steps.train import TrainStep
 from swm.builtin.texts.generated import Generated
 from swm.checkpoint import saving as checkpoint
 from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
-from swm.plan.plan import read_plan
+from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import build_recipe
 from swm.recovery.lora import LoRA

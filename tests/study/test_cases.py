@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from swm.study.cases import make_cases, short_names, told, varied
+from swm.study.cases import make_cases
 from swm.study.description import LoadedStudy
+from swm.study.grid import varied
+from swm.study.naming import short_names, told
 
 Load = Callable[..., LoadedStudy]
 BOTH = [

@@ -11,7 +11,8 @@ import pytest
 
 from swm.errors import SwmError
 from swm.study.cases import make_cases
-from swm.study.description import LoadedStudy, Range, choices, label, load_study, presets
+from swm.study.description import LoadedStudy, Range, choices, load_study, presets
+from swm.study.naming import label
 from swm.study.search import check_search
 from swm.study.studies import described, run_study
 

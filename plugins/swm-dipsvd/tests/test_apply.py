@@ -9,7 +9,7 @@ import pytest
 
 from swm.errors import CheckpointError
 from swm.loading import models
-from swm.plan.plan import read_plan
+from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
 from swm.run.pipeline import RunResult
 from swm.run.replay import replay

@@ -17,11 +17,11 @@ from swm.files import yaml_file as yamlfile
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.model.families import find_family
+from swm.model.shape import shape_now as shape
 from swm.model.view import ModelView
-from swm.plan.plan import read_plan
+from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.report.environment import shape_now as shape
 from swm.run.pipeline import CompressionPipeline, RunResult
 from swm.run.replay import replay
 from swm_dipsvd.factoriser import Factoriser

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from swm.builtin.stages.allocate import AllocateStage
-from swm.builtin.stages.depth import DepthStage, MergeStep
-from swm.builtin.stages.recover import RecoverStage, TrainStep
-from swm.builtin.stages.repair import RefitStep, RepairStage
+from swm.builtin.stages.depth import DepthStage
+from swm.builtin.stages.recover import RecoverStage
+from swm.builtin.stages.repair import RepairStage
 from swm.builtin.stages.width import WidthStage
 from swm.builtin.steps.keep import KeepStep
+from swm.builtin.steps.merge import MergeStep
+from swm.builtin.steps.refit import RefitStep
+from swm.builtin.steps.train import TrainStep
 from swm.plugins.hookspecs import hookimpl
 
 

@@ -12,14 +12,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.builtin.stages.depth import MergeStep
-from swm.builtin.stages.repair import RefitStep
+from swm.builtin.stages.allocation_search import Spending, cheapest_spendings
 from swm.builtin.steps.keep import KeepStep
+from swm.builtin.steps.merge import MergeStep
+from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
 from swm.depth.engine import DepthEngine
-from swm.depth.fitting import silenced
 from swm.errors import BudgetError, FamilyError, RecipeError, at
-from swm.interfaces.merger import LayerMerger, State
+from swm.fitting.readers import silenced
+from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
@@ -27,10 +28,10 @@ from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
+from swm.model.state import State
 from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.spending import Spending, cheapest_spendings
 from swm.width.allocation import best_units, default_rounding, round_units
 from swm.width.scoring import Scored, score_units
 

@@ -6,31 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-from torch import Tensor
-
-from swm.errors import PlanError, RecoveryError, at
+from swm.builtin.steps.train import TrainStep
+from swm.errors import RecoveryError, at
 from swm.interfaces.recovery import Recovery
-from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.text import TextSource
 from swm.model.lengths import check_length
-from swm.model.view import ModelView
-
-
-@final
-@dataclass(frozen=True)
-class TrainStep(Step):
-    """A training by the recovery of this name. It needs its text, so a plan cannot repeat it."""
-
-    name: ClassVar[str] = "learn"
-    needs_data: ClassVar[bool] = True
-
-    recovery: str
-
-    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
-        raise PlanError(f"a plan cannot repeat the training by '{self.recovery}'; run the recipe for that")
-
-    def describe(self) -> str:
-        return f"train by {self.recovery}"
 
 
 @final

@@ -10,17 +10,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.builtin.stages.repair import RefitStep
 from swm.builtin.steps.keep import UNITS, Backend, KeepStep
+from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
-from swm.checkpoint.export import head_counts
+from swm.checkpoint.layout import head_counts
 from swm.errors import BudgetError, FamilyError, RecipeError, at
+from swm.fitting.readers import refitted_readers
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.target import Target
-from swm.interfaces.width import Block, Part, WidthPruner, block
+from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
-from swm.model.units import geometry
+from swm.model.units import Block, Part, block, geometry
 from swm.model.view import ModelView
 from swm.width.allocation import (
     Allocation,
@@ -32,7 +33,7 @@ from swm.width.allocation import (
     default_rounding,
     smallest_step,
 )
-from swm.width.compensation import added_biases, bias_compensation, check_bias, refitted_readers
+from swm.width.compensation import added_biases, bias_compensation, check_bias
 from swm.width.scoring import Scored, score_units
 
 READERS: Mapping[Block, str] = {"attention": "attention.o", "mlp": "mlp.down"}

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from swm.errors import PlanError
 from swm.interfaces.stage import Step
-from swm.interfaces.width import Part
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.surgery import cut_units, keep_units
-from swm.model.units import geometry
+from swm.model.units import Part, geometry
 from swm.model.view import ModelView
 
 Backend = Literal["native", "torch-pruning"]

@@ -15,8 +15,7 @@ from pydantic import Field
 
 from swm.errors import RecipeError
 from swm.files import json_text as jsontext
-from swm.interfaces.tracker import TrackedRun, Tracker
-from swm.report.flatten import Flat
+from swm.interfaces.tracker import Flat, TrackedRun, Tracker
 
 
 @final

@@ -1,0 +1,52 @@
+"""RefitStep: fitted weights take the place of what a projection held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from swm.errors import PlanError
+from swm.interfaces.stage import Step
+from swm.model.ranges import format_ranges
+from swm.model.surgery import check_plain
+from swm.model.view import ModelView
+
+
+@final
+@dataclass(frozen=True)
+class RefitStep(Step):
+    """The projection of that canonical name in the layer with this original number gets the fitted weights."""
+
+    name: ClassVar[str] = "refit"
+
+    layer: int
+    projection: str
+
+    def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
+        if self.layer not in view.numbers:
+            raise PlanError(f"step refits layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
+        if not tensors:
+            raise PlanError(
+                f"the weights fitted for {self.projection} of layer {self.layer} are missing; keep the .safetensors "
+                "file beside the plan file"
+            )
+        position = view.numbers.index(self.layer)
+        check_plain(view, position)
+        own = view.state(position)
+        foreign = [key for key in tensors if key.rpartition(".")[0] != self.projection]
+        if foreign:
+            raise PlanError(f"step refits {self.projection} of layer {self.layer}; the tensors hold {foreign[0]}")
+        for key, value in tensors.items():
+            if key not in own or own[key].shape != value.shape:
+                shape = tuple(own[key].shape) if key in own else "none"
+                raise PlanError(f"layer {self.layer}: {key} fitted as {tuple(value.shape)}; the model has {shape}")
+            own[key].copy_(value)
+
+    def describe(self) -> str:
+        return f"layer {self.layer}: refit {self.projection}"
+
+    def alike(self) -> tuple[int, str]:
+        return self.layer, f"refit {self.projection}"

@@ -1,0 +1,110 @@
+"""From a recipe file and overrides to a Recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from swm.errors import RecipeError, SwmError, at, listed, quoted
+from swm.files import yaml_file as yamlfile
+from swm.files.published import find_again
+from swm.plugins.construct import fail
+from swm.plugins.loading import Plugins, load_plugins
+from swm.recipe.recipe import Recipe, build_recipe, index_or_name
+
+Lines = dict[yamlfile.Path, int]
+
+
+def load_recipe(
+    file: str | Path, overrides: Sequence[str] = (), plugin_files: Sequence[str] = ()
+) -> tuple[Recipe, Plugins]:
+    """Read a recipe file and the plugins that it and `plugin_files` name (those of the file relative to it).
+
+    `overrides` are `dotted.key=value` with values in YAML. Every mistake raises RecipeError as `file:line: path: ...`.
+    """
+    path = Path(file)
+    data, lines, set_by = _read(path, overrides)
+    try:
+        named = data.get("plugins") or []
+        if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
+            fail(("plugins",), f"found {quoted(named)}; plugins is a list of Python files")
+        plugins = load_plugins()
+        for i, item in enumerate(named):
+            with at("plugins", i):
+                plugins.load_file(path.parent / item)
+        for item in plugin_files:
+            plugins.load_file(item)
+        return build_recipe(data, plugins), plugins
+    except SwmError as error:
+        if error.path or isinstance(error, RecipeError):
+            error.place = error.place or _place(path, error.path, lines, set_by)
+        raise
+
+
+@contextmanager
+def placed(file: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Errors raised inside that name a key of the recipe get the file and line, or the override, that set it."""
+    try:
+        yield
+    except SwmError as error:
+        if error.path and not error.place:
+            _, lines, set_by = _read(Path(file), overrides)
+            error.place = _place(Path(file), error.path, lines, set_by)
+        raise
+
+
+def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, dict[yamlfile.Path, str]]:
+    """The recipe with its overrides as plain data, the lines of its keys, and the overrides by key."""
+    data, lines = yamlfile.read("recipe", path)
+    if not isinstance(data, dict):
+        raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{path}:1")
+    data = find_again(data, path)
+    return data, lines, {apply_override(data, override): f"--set {override}" for override in overrides}
+
+
+def _place(path: Path, culprit: yamlfile.Path, lines: Lines, set_by: Mapping[yamlfile.Path, str]) -> str:
+    """Where the culprit was written: a line of the file, an override, or both when an override changed a part of it."""
+    place = f"{path}:{yamlfile.line_of(culprit, lines)}"
+    for key, override in set_by.items():
+        if culprit[: len(key)] == key:
+            return override
+        if culprit and key[: len(culprit)] == culprit:
+            return f"{place} with {override}" if culprit in lines else override
+    return place
+
+
+def apply_override(data: Any, override: str) -> yamlfile.Path:
+    """Set one `dotted.key=value` in plain data; returns the path that was set."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(
+            f"'{override}' is not of the form key=value, as in stages.0.depth.target.ratio=0.35", (), "--set"
+        )
+    try:
+        value, _ = yamlfile.parse(text)
+        return set_value(data, dotted, value)
+    except RecipeError as error:
+        raise RecipeError(error.message, (), f"--set {override}") from None
+
+
+def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:
+    """Set the value at a dotted key of plain data; returns its path. Raises RecipeError where nothing can be set."""
+    parts: list[str | int] = [index_or_name(part) for part in dotted.split(".")]
+    here = data
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        where = ".".join(map(str, parts[:depth])) or "the recipe"
+        if isinstance(here, list):
+            if not isinstance(part, int) or part >= len(here):
+                raise RecipeError(f"{where} has {len(here)} entries, no '{part}'")
+        elif not isinstance(here, dict):
+            raise RecipeError(f"{where} is {here!r}, which has no '{part}'")
+        elif not last and part not in here:
+            here[part] = {}
+        if last:
+            here[part] = value
+        else:
+            here = here[part]
+    return tuple(parts)

@@ -1,0 +1,151 @@
+"""One budget for layers and channels, spent where a measurement says that it costs least."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swm.builtin.stages.allocation_search import Spending, cheapest_spendings
+from swm.cache.observations import ObservationCache
+from swm.errors import BudgetError, RecipeError
+from swm.fitting.readers import silenced
+from swm.model.view import ModelView
+from swm.model.windows import Window
+from swm.plugins.loading import Plugins
+from swm.recipe.recipe import build_recipe
+from swm.run.pipeline import CompressionPipeline, RunResult
+from swm.run.replay import replay
+
+
+def window(first: int, last: int, removed: int, cost: float) -> Spending:
+    return Spending((Window(first, last),), (), removed, cost)
+
+
+def cut(position: int, share: float, removed: int, cost: float) -> Spending:
+    return Spending((), ((position, share),), removed, cost)
+
+
+def test_the_cheapest_set_is_found_among_all_sets() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cost = lambda: float(torch.rand((), generator=generator))  # noqa: E731
+    options = [cut(i, share, round(40 * share), cost() * share) for i in range(6) for share in (0.25, 0.5)]
+    options += [window(i, i + n, 100 * n, cost() * 2 * n) for i in range(5) for n in (1, 2) if i + n < 6]
+    for goal in (60.0, 150.0, 240.0):
+        found = cheapest_spendings(options, 6, goal, 3)
+
+        def spans(chosen: tuple[Spending, ...]) -> list[int]:
+            windows = [range(w.first, w.last + 1) for option in chosen for w in option.windows]
+            return [*itertools.chain(*windows), *(position for option in chosen for position, _ in option.cuts)]
+
+        able = [
+            sum(option.cost for option in chosen)
+            for size in range(1, 7)
+            for chosen in itertools.combinations(options, size)
+            if abs(sum(option.removed for option in chosen) - goal) <= 0.01 * goal
+            and len(set(spans(chosen))) == len(spans(chosen))
+        ]
+        assert found[0].cost == pytest.approx(min(able))
+        assert [each.cost for each in found] == sorted(each.cost for each in found)
+        assert all(abs(each.removed - goal) <= 0.01 * goal for each in found)
+
+
+def test_no_set_is_found_for_what_cannot_be_reached() -> None:
+    assert cheapest_spendings([cut(0, 0.5, 10, 1.0)], 3, 100.0, 2) == []
+    assert cheapest_spendings([cut(0, 0.5, 100, math.nan)], 3, 100.0, 2) == []
+    # What comes nearest is better than nothing where the steps are large.
+    assert cheapest_spendings([cut(0, 0.5, 80, 1.0)], 3, 100.0, 2)[0].removed == 80
+
+
+def test_silent_channels_give_nothing_and_the_others_make_up_for_them(llama: ModelView, ids: torch.Tensor) -> None:
+    recording = llama.record(ids)
+    wanted, inputs = llama.run_watched(recording, 1, recording.states[1], "mlp.down")
+    units = list(range(0, inputs.shape[-1], 2))
+    state = silenced(llama, 1, units, 1e-6, inputs)
+    assert not state["mlp.down.weight"][:, 1::2].any()
+    bare = {**llama.state(1), "mlp.down.weight": llama.state(1)["mlp.down.weight"].clone()}
+    bare["mlp.down.weight"][:, 1::2] = 0
+    errors = [float((llama.run_layer(recording, 1, recording.states[1], s) - wanted).norm()) for s in (state, bare)]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def run(stories: Path, plugins: Plugins, stages: list[dict[str, Any]], **recipe: Any) -> RunResult:
+    text = {"text": "python-docs", "samples": 8, "seq_len": 32}
+    data = {"model": str(stories), "calibration": text, "stages": stages, **recipe}
+    cache = recipe.pop("cache", None)
+    return CompressionPipeline(
+        build_recipe({k: v for k, v in data.items() if k != "cache"}, plugins), plugins, observations=cache
+    ).run()
+
+
+ALLOCATE: dict[str, Any] = {"pruner": "magnitude", "merger": "least-squares", "longest": 2, "round_mlp": 4}
+
+
+def test_the_budget_is_met_and_what_was_measured_is_told(stories: Path, plugins: Plugins) -> None:
+    done = run(stories, plugins, [{"allocate": ALLOCATE}], budget={"ratio": 0.2})
+    facts = done.report["stages"][0]["facts"]
+    # Five layers at three levels come no nearer.
+    assert done.report["achieved"]["ratio"] == pytest.approx(0.2, abs=0.01)
+    assert facts["planned_params"] == pytest.approx(done.report["achieved"]["params"])
+    assert facts["windows"] or facts["channels_gone"]
+    kinds = [type(step).__name__ for step in done.plan.stages[0].steps]
+    assert kinds.count("KeepStep") == kinds.count("RefitStep") == len(facts["channels_gone"])
+    assert kinds.count("MergeStep") == len(facts["windows"])
+
+
+def test_the_saved_model_is_the_one_in_memory_and_the_plan_replays(
+    stories: Path, plugins: Plugins, tmp_path: Path
+) -> None:
+    stages = [{"allocate": {**ALLOCATE, "target": {"ratio": 0.25}}}, {"repair": {}}]
+    done = run(stories, plugins, stages, output=str(tmp_path / "out"), layout="custom")
+    assert done.report["verification"]["max_abs_difference"] == 0
+    replay(done.plan, plugins, str(tmp_path / "again"), layout="custom", trust_remote_code=False)
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again")]
+    assert files[0] == files[1]
+
+
+def test_cached_and_not_cached_decide_the_same(stories: Path, plugins: Plugins, tmp_path: Path) -> None:
+    cache = ObservationCache(tmp_path / "cache")
+    stages = [{"allocate": {**ALLOCATE, "target": {"ratio": 0.2}}}]
+    plans = [run(stories, plugins, stages, cache=used).plan.to_data() for used in (None, cache, cache)]
+    assert plans[0] == plans[1] == plans[2]
+
+
+def test_of_layers_alone_the_windows_are_those_of_dynamic_programming(stories: Path, plugins: Plugins) -> None:
+    # So small a share is no channel.
+    alone = {**ALLOCATE, "merger": "delete", "levels": [0.01], "round_mlp": 64, "target": {"ratio": 0.175}}
+    facts = run(stories, plugins, [{"allocate": alone}]).report["stages"][0]["facts"]
+    assert facts["channels_gone"] == {}
+    best = {"pruner": {"name": "best-windows", "longest": 2}, "merger": "delete", "target": {"layers": 1}}
+    assert facts["windows"] == list(run(stories, plugins, [{"depth": best}]).report["stages"][0]["facts"]["costs"])
+
+
+def test_channels_alone_go_from_layers_of_different_widths(stories: Path, plugins: Plugins) -> None:
+    uneven = {"width": {"pruner": "magnitude", "units": ["mlp"], "uniform": False, "scope": "global"}}
+    channels = {"allocate": {**ALLOCATE, "longest": 0}}
+    done = run(stories, plugins, [uneven, channels], budget={"ratio": 0.2})
+    assert done.report["achieved"]["ratio"] == pytest.approx(0.2, abs=0.02)
+    assert done.report["stages"][1]["facts"]["windows"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"target": {"layers": 2}}, RecipeError, "target of an allocate stage is"),
+        ({"target": {"ratio": 0.9}}, BudgetError, "with these levels and windows .* can go"),
+        ({"levels": []}, RecipeError, "levels"),
+        ({"levels": [1.0]}, RecipeError, "levels"),
+        ({"search_samples": 9}, RecipeError, "found 9; the calibration text has 8 samples"),
+        ({}, RecipeError, "needs a target"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_loaded(
+    stories: Path, plugins: Plugins, changes: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    target = {} if not changes else {"target": {"ratio": 0.2}}
+    with pytest.raises(error, match=message):
+        run(stories, plugins, [{"allocate": {**ALLOCATE, **target, **changes}}])
