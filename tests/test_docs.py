@@ -229,10 +229,25 @@ def check_toml(block: Block, desk: Path, plugins: Plugins) -> None:
     assert tomllib.loads(block.code)["project"]["entry-points"].keys() == {"swm"}
 
 
+def check_tree(block: Block, desk: Path, plugins: Plugins) -> None:
+    """The tree of `swm/`: each room that exists, once, with a description, so that imports point down the list."""
+    root, *lines = block.code.splitlines()
+    assert root == "swm/"
+    rows = [re.fullmatch(r"  (?P<room>\w+)(?P<kind>/|\.py) +(?P<description>\S.*)", line) for line in lines]
+    assert all(rows), f"{block.place}: a line is not '  room/  description'"
+    kinds = {"swm" if row["room"] == "__init__" else row["room"]: row["kind"] for row in rows if row}
+    assert len(kinds) == len(rows)
+    folders = {module.room for module in house.MODULES if module.file.parent != ROOT / "swm"}
+    assert kinds == {room: "/" if room in folders else ".py" for room in house.RANKS}
+    ranks = [house.RANKS[room] for room in kinds]
+    assert ranks == sorted(ranks, reverse=True), f"{block.place}: not in the order of tests/house.py, highest first"
+
+
 CHECKERS: dict[str, Callable[[Block, Path, Plugins], Any]] = {
     "yaml": check_yaml,
     "json": check_json,
     "toml": check_toml,
+    "text": check_tree,
 }
 
 
@@ -240,6 +255,11 @@ CHECKERS: dict[str, Callable[[Block, Path, Plugins], Any]] = {
 def test_what_is_not_run_is_valid(block: Block, desk: Path, plugins: Plugins) -> None:
     lay_out(block.page, desk)
     CHECKERS[block.language](block, desk, plugins)
+
+
+def test_readme_and_contributing_show_the_same_tree_of_rooms() -> None:
+    [in_readme], [in_contributing] = (blocks(page, "text") for page in (README, ROOT / "CONTRIBUTING.md"))
+    assert in_readme.code == in_contributing.code
 
 
 def test_what_a_tutorial_asks_to_type_is_short() -> None:
