@@ -14,7 +14,7 @@ from swm.checkpoint.reload import generate
 from swm.interfaces.progress import Progress, Silent
 from swm.measure.speed_protocol import GREEDY, SpeedProtocol
 from swm.model.kv_cache import kept_states
-from swm.model.lengths import longest
+from swm.model.lengths import fitting_length
 from swm.model.quiet import quiet_transformers
 
 Clock = Callable[[], float]
@@ -139,7 +139,7 @@ def kv_cache_bytes(model: Any, tokens: int = 16) -> float:
 
     `tokens` is short, so that no sliding window of attention caps it.
     """
-    ids = torch.zeros((1, min(tokens, longest(model.config) or tokens)), dtype=torch.long, device=model.device)
+    ids = torch.zeros((1, fitting_length(model.config, tokens)), dtype=torch.long, device=model.device)
     [cache] = kept_states(model(input_ids=ids, use_cache=True)).values()
     total = 0
     for layer in cache.layers:

@@ -18,7 +18,7 @@ from swm.errors import TextError
 from swm.files.writing import write_text
 from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.model.finite import checked_scores
-from swm.model.lengths import longest
+from swm.model.lengths import fitting_length
 from swm.model.quiet import quiet_transformers
 from swm.text.vocabulary import bos_id, pad_id
 
@@ -68,11 +68,11 @@ class Generated(TextSource):
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def check_model(self, config: Any) -> None:
-        most = longest(config)
-        if most is not None and self.tokens > most:
+        limit = fitting_length(config, self.tokens)
+        if limit < self.tokens:
             raise TextError(
-                f"generated text of {self.tokens} tokens; the model takes at most {most}, as in "
-                f"{{name: generated, tokens: {most}}}"
+                f"generated text of {self.tokens} tokens; the model takes at most {limit}, as in "
+                f"{{name: generated, tokens: {limit}}}"
             )
 
     @torch.no_grad()
