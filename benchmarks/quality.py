@@ -242,7 +242,7 @@ class Bench:
             )
         except SwmError as error:
             return {"refused": str(error)}
-        found = dict(ready.ruler.measure(view.model, which))
+        found = dict(ready.evaluator.measure(view.model, which))
         return {
             "parameters": view.parameters(),
             "plan": [step.describe() for stage in stages for step in stage.steps][:40],

@@ -143,7 +143,7 @@ class Bench:
         facts: dict[str, Any] = {}
         if which == "compressed":
             facts = dict(pipeline.decide(ready, view, apply_last=True).stages[-1].facts)
-        found = dict(ready.ruler.measure(view.model, which))
+        found = dict(ready.evaluator.measure(view.model, which))
         return {
             "parameters": view.parameters(),
             "steps": facts.get("steps", 0),

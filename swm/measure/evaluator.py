@@ -17,10 +17,10 @@ from swm.model.lengths import check_length
 
 
 @dataclass(frozen=True)
-class Ruler:
-    """What is measured, with texts tokenised and data loaded before any weights are."""
+class Evaluator:
+    """Measures models by one protocol; texts are tokenised and task data is loaded before any weights are."""
 
-    wanted: EvaluationRecipe
+    recipe: EvaluationRecipe
     tokenizer: Any
     progress: Progress
     windows: TokenWindows | None = None
@@ -32,28 +32,41 @@ class Ruler:
             yield "perplexity", perplexity(model, self.windows, self.progress, f"perplexity, {which}")
         if self.tasks is not None:
             yield "tasks", run_tasks(model, self.tokenizer, self.tasks, self.progress, f"tasks, {which}")
-        if self.wanted.prompts:
+        if self.recipe.prompts:
             with self.progress.task(f"answers, {which}"):
-                replies = answers(model, self.tokenizer, self.wanted.prompts, self.wanted.max_new_tokens)
+                replies = answers(model, self.tokenizer, self.recipe.prompts, self.recipe.max_new_tokens)
             yield "answers", replies
 
-    def known(self, found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        """What `measure` gave for the same model before."""
-        return ((name, found[name]) for name in ("perplexity", "tasks", "answers") if name in found)
+    def recall(self, results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Those of earlier `results` of the same model that `measure` would give again, in its order."""
+        return ((name, results[name]) for name in ("perplexity", "tasks", "answers") if name in results)
 
 
-def _check_prompts(wanted: EvaluationRecipe, tokenizer: Any, config: Any) -> None:
+def _check_prompts(recipe: EvaluationRecipe, tokenizer: Any, config: Any) -> None:
     """Raise RecipeError for a prompt that cannot be written as tokens, or leaves no room for an answer."""
-    for i, prompt in enumerate(wanted.prompts):
+    for i, prompt in enumerate(recipe.prompts):
         with at("prompts", i):
             tokens = len(prompt_ids(tokenizer, prompt))
-            asked = f"a prompt of {tokens} tokens and max_new_tokens: {wanted.max_new_tokens}"
-            check_length(config, tokens + wanted.max_new_tokens, parts=asked)
+            asked = f"a prompt of {tokens} tokens and max_new_tokens: {recipe.max_new_tokens}"
+            check_length(config, tokens + recipe.max_new_tokens, parts=asked)
 
 
-def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: Progress) -> Ruler:
-    """A ruler for a model of this config. Raises an SwmError with the path below `evaluate` of what cannot be had."""
-    protocol, speed = wanted.perplexity, wanted.speed
+def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progress: Progress) -> Evaluator:
+    """Tokenise the texts, load the task data, and check that the model takes texts of the lengths that are asked for.
+
+    Args:
+        recipe: What the recipe asks to be measured.
+        tokenizer: The tokenizer of the models that will be measured.
+        config: The config of the dense model, which says how long a text may be.
+        progress: Shows how much of the task data is loaded.
+
+    Returns:
+        An evaluator for the dense and for the compressed model.
+
+    Raises:
+        SwmError: For a text, a task or a length that cannot be used, with its path below `evaluate`.
+    """
+    protocol, speed = recipe.perplexity, recipe.speed
     if protocol is not None:
         check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
     if speed is not None:
@@ -62,9 +75,9 @@ def make_ruler(wanted: EvaluationRecipe, tokenizer: Any, config: Any, progress: 
         what = "prompt_tokens" if given is None else "a prompt of tokens"
         asked = f"{what}: {tokens} and new_tokens: {speed.new_tokens}"
         check_length(config, tokens + speed.new_tokens, ("speed",), asked)
-    _check_prompts(wanted, tokenizer, config)
+    _check_prompts(recipe, tokenizer, config)
     with at("perplexity"):
         windows = None if protocol is None else cut_windows(tokenizer, protocol)
-    tasks = wanted.task_protocol()
+    tasks = recipe.task_protocol()
     prepared = None if tasks is None else prepare_tasks(tasks, progress)
-    return Ruler(wanted, tokenizer, progress, windows, prepared)
+    return Evaluator(recipe, tokenizer, progress, windows, prepared)

@@ -8,7 +8,7 @@ from typing import Any
 from swm.errors import RecipeError, did_you_mean
 from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
-from swm.measure.evaluator import make_ruler
+from swm.measure.evaluator import make_evaluator
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.index import check_tasks
 from swm.model.shape import ModelShape
@@ -46,10 +46,10 @@ def evaluate_model(
     config = models.load_config(source, trust_remote_code)
     parameters = sum(p.numel() for p in models.empty_model(config, trust_remote_code).parameters())
     models.check_memory(ModelShape(parameters, ()), dtype, config, device)
-    ruler = make_ruler(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
+    evaluator = make_evaluator(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
     loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    found: dict[str, Any] = {"model": model, **dict(ruler.measure(loaded, source.folder.name))}
+    found: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, source.folder.name))}
     if asked.speed is not None:
-        about = {"progress": progress, "tokenizer": ruler.tokenizer}
+        about = {"progress": progress, "tokenizer": evaluator.tokenizer}
         found["speed"] = measure_speed({"model": loaded}, config.vocab_size, asked.speed, **about)
     return found

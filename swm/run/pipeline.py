@@ -266,7 +266,7 @@ class CompressionPipeline:
         start = {"answers": {"prompts": list(self.recipe.evaluate.prompts)}}
         known = self.dense if which == "dense" and self.dense.get("fingerprint") == ready.original.fingerprint else {}
         with self._timed(f"measure {which}"):
-            for name, found in ready.ruler.known(known) if known else ready.ruler.measure(view.model, which):
+            for name, found in ready.evaluator.recall(known) if known else ready.evaluator.measure(view.model, which):
                 if name == "perplexity" and math.isinf(found["value"]):
                     nats = found["nats_per_token"]
                     self.notes.append(f"the {which} model's perplexity is too large for a number: e^{nats:.4g}")

@@ -16,7 +16,7 @@ from swm.interfaces.stage import Setting
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
 from swm.loading import models
-from swm.measure.evaluator import Ruler, make_ruler
+from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.tasks.index import check_tasks
 from swm.model.families import ModelFamily, find_family
 from swm.model.lengths import check_length
@@ -38,7 +38,7 @@ class Prepared:
     tokenizer: Any
     calibration: Calibration | None
     """None while the model still has to write the text."""
-    ruler: Ruler
+    evaluator: Evaluator
     output: Path | None
     original: Original
 
@@ -114,8 +114,8 @@ def prepare(
     original = Original(_loader(recipe, source), family, tokenizer, progress)
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
     with at("evaluate"):
-        ruler = make_ruler(recipe.evaluate, tokenizer, config, progress)
-    return Prepared(source, config, family, shape, tokenizer, calibration, ruler, output, original)
+        evaluator = make_evaluator(recipe.evaluate, tokenizer, config, progress)
+    return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original)
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:

@@ -18,7 +18,7 @@ from swm.files.typed_json import check, read_json
 from swm.files.writing import write_json, write_yaml
 from swm.interfaces.executor import Job, Row
 from swm.interfaces.progress import Silent
-from swm.measure.evaluator import make_ruler
+from swm.measure.evaluator import make_evaluator
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
@@ -115,8 +115,8 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
     with at("model"):
         view = ModelView(ready.original.load(), find_family(ready.config, plugins.registry.families))
     with at("evaluate"):
-        ruler = make_ruler(recipe.evaluate, ready.tokenizer, ready.config, Silent())
-    found = dict(ruler.measure(view.model, "dense"))
+        evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, Silent())
+    found = dict(evaluator.measure(view.model, "dense"))
     write_json(folder / "report.json", {"fingerprint": view.fingerprint(), **found})
     shape = {"parameters": ready.shape.parameters, "layers": ready.shape.layers}
     report = {"model": shape, "dense": shape, **{name: {"dense": value} for name, value in found.items()}}

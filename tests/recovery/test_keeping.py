@@ -63,7 +63,7 @@ def kept(cache: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("culprit", "error"),
     [
-        ("swm.measure.evaluator.Ruler.measure", KeyboardInterrupt()),
+        ("swm.measure.evaluator.Evaluator.measure", KeyboardInterrupt()),
         ("swm.run.pipeline.checkpoint.save", CheckpointError("the saved model is not the one in memory")),
         ("swm.run.pipeline.checkpoint.verify", OSError(28, "No space left on device")),
         ("swm.checkpoint.saving.into_place", Stopped("SIGTERM")),
