@@ -20,6 +20,7 @@ import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import house
 import pytest
@@ -48,6 +49,7 @@ REAL = "smollm2"
 SHELLS = ("bash", "sh", "shell", "console")
 # What runs in a page's folder; every other language has a checker of its own.
 RUN = ("python", *SHELLS)
+SVG = "{http://www.w3.org/2000/svg}"
 
 OPENING = re.compile(r"^ *(?:```|~~~)(?P<language>\w*)", re.M)
 FENCE = re.compile(
@@ -260,6 +262,34 @@ def test_what_is_not_run_is_valid(block: Block, desk: Path, plugins: Plugins) ->
 def test_readme_and_contributing_show_the_same_tree_of_rooms() -> None:
     [in_readme], [in_contributing] = (blocks(page, "text") for page in (README, ROOT / "CONTRIBUTING.md"))
     assert in_readme.code == in_contributing.code
+
+
+def test_the_picture_of_the_data_can_be_read_by_everybody_and_names_rooms_that_exist() -> None:
+    text = (ROOT / "docs" / "images" / "data-flow.svg").read_text(encoding="utf-8")
+    picture = ElementTree.fromstring(text)
+    title, description = picture[0], picture[1]
+    assert [each.tag for each in (title, description)] == [f"{SVG}title", f"{SVG}desc"]
+    assert title.text
+    assert description.text
+    assert picture.get("role") == "img"
+    assert picture.get("aria-labelledby") == f"{title.get('id')} {description.get('id')}"
+    assert "prefers-color-scheme: dark" in text
+    # Nothing from elsewhere: no font, no image, no style sheet.
+    assert not re.search(r"href|@import|@font-face|url\((?!#)", text)
+    named = [each.text or "" for each in picture.iter(f"{SVG}text") if each.get("class") == "room"]
+    rooms = {room for names in named for room in names.split()}
+    assert rooms <= {f"{room}/" for room in house.RANKS}
+    concepts = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    assert re.search(r"!\[[^\]]{50,}\]\(images/data-flow\.svg\)", concepts)
+
+
+def test_files_that_pages_name_exist() -> None:
+    """Those of the repository; a page's own files have no folder."""
+    named = re.compile(r"`((?:swm|tests|benchmarks|docs|similarity|mergers|pruners|recovery|examples)/[\w./-]+)`")
+    for page in PAGES:
+        for path in named.findall(page.read_text(encoding="utf-8")):
+            # CONTRIBUTING makes an example of a file that nobody has written.
+            assert (ROOT / path).exists() or "relative_error" in path, f"{page.name}: no {path}"
 
 
 def test_what_a_tutorial_asks_to_type_is_short() -> None:
