@@ -18,9 +18,9 @@ from results import Rows, machine, markdown_table, write_section
 
 from swm.interfaces.progress import Silent
 from swm.loading import models
-from swm.measure.tasks.harness import quiet_harness
 from swm.measure.tasks.protocol import TaskProtocol
-from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
+from swm.measure.tasks.quiet_harness import quiet_harness
+from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 from swm.plugins.loading import load_plugins
 
 Answers = list[tuple[float, bool]]
@@ -71,9 +71,9 @@ class Bench:
         with quiet_harness():
             from lm_eval.models.huggingface import HFLM
 
-            from swm.measure.tasks.scorer import PrefixScorer
+            from swm.measure.tasks.lm_eval_model import PrefixSharingLM
 
-            self.scorer = self.scorer or PrefixScorer(self.model, self.tokenizer)
+            self.scorer = self.scorer or PrefixSharingLM(self.model, self.tokenizer)
             task = self.prepared.tasks[name]
             task.build_all_requests(limit=self.limit, rank=0, world_size=1)
             seconds: dict[str, float] = {}
@@ -94,12 +94,12 @@ class Bench:
     def together(self) -> dict[str, Any]:
         """Seconds of a fresh scorer for the requests of all tasks at once, which is how swm runs them."""
         with quiet_harness():
-            from swm.measure.tasks.scorer import PrefixScorer
+            from swm.measure.tasks.lm_eval_model import PrefixSharingLM
 
             for task in self.prepared.tasks.values():
                 task.build_all_requests(limit=self.limit, rank=0, world_size=1)
             requests = [request for task in self.prepared.tasks.values() for request in task.instances]
-            return {"seconds": timed(PrefixScorer(self.model, self.tokenizer), requests)[1]}
+            return {"seconds": timed(PrefixSharingLM(self.model, self.tokenizer), requests)[1]}
 
     def score(self, name: str, answers: Answers) -> float:
         """The task's metric from raw answers, by lm-eval's own rule."""

@@ -12,7 +12,7 @@ from swm.measure.answers import answers, prompt_ids
 from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
 from swm.measure.protocol import EvaluationRecipe
 from swm.measure.tasks.run import run_tasks
-from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
+from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 from swm.model.lengths import check_length
 
 

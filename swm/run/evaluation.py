@@ -10,7 +10,7 @@ from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
 from swm.measure.evaluator import make_evaluator
 from swm.measure.speed import measure_speed
-from swm.measure.tasks.index import check_tasks
+from swm.measure.tasks.task_index import check_tasks
 from swm.model.shape import ModelShape
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_evaluation

@@ -17,7 +17,7 @@ from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
 from swm.loading import models
 from swm.measure.evaluator import Evaluator, make_evaluator
-from swm.measure.tasks.index import check_tasks
+from swm.measure.tasks.task_index import check_tasks
 from swm.model.families import ModelFamily, find_family
 from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from swm.errors import RecipeError, unknown
-from swm.measure.tasks.stock import PRESET, SEVEN
+from swm.measure.tasks.seven import PRESET, SEVEN
 from swm.study.description import Study
 from swm.study.measures import MEAN
 from swm.study.naming import ADDED

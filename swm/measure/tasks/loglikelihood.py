@@ -12,10 +12,10 @@ import torch
 
 from swm.errors import ModelError
 from swm.interfaces.progress import Task
-from swm.measure.tasks.ledger import Ledger, Target, Targets
-from swm.measure.tasks.packing import PackedRow, is_worth_packing, pack, passes
-from swm.measure.tasks.passes import run_batch, run_packed
-from swm.measure.tasks.prefixes import Group, Tokens, batches, cheapest, share
+from swm.measure.tasks.forward import run_batch, run_packed
+from swm.measure.tasks.packed_rows import PackedRow, is_worth_packing, pack_rows, packed_batches
+from swm.measure.tasks.prefix_groups import PrefixGroup, Tokens, cheapest_batches, group_by_prefix, make_batches
+from swm.measure.tasks.scores import Continuation, RequestScores
 from swm.model.finite import not_finite
 from swm.model.kv_cache import kept_states
 
@@ -31,16 +31,22 @@ Pair = tuple[Sequence[int], Sequence[int]]
 
 
 class LogLikelihood:
-    """Scores pairs of context and continuation, `batch_tokens` of them (None: as the vocabulary allows) in a pass."""
+    """Scores pairs of context and continuation.
 
-    def __init__(self, model: Any, longest: int, batch_tokens: int | None = None) -> None:
+    Args:
+        model: A causal language model.
+        max_length: The most tokens that it takes, as lm-eval says, so that texts are cut as lm-eval cuts them.
+        batch_tokens: Tokens in one pass; None for as many as the vocabulary allows.
+    """
+
+    def __init__(self, model: Any, max_length: int, batch_tokens: int | None = None) -> None:
         self.model = model
-        self.longest = longest
+        self.max_length = max_length
         vocabulary = model.get_input_embeddings().weight.shape[0]
         fitting = min(MOST_TOKENS, max(FEWEST_TOKENS, SCORES_PER_BATCH // vocabulary))
         self.batch_tokens = batch_tokens or fitting
         # Packing has proved right for sequences up to this length.
-        self._trusted = 0
+        self._trusted_length = 0
 
     @torch.no_grad()
     def score(self, pairs: Sequence[Pair], task: Task) -> list[tuple[float, bool]]:
@@ -49,59 +55,61 @@ class LogLikelihood:
         What the model cannot take is cut from the left of the context. Raises ModelError when a continuation alone is
         longer than that, and when scores are not finite.
         """
-        targets: dict[Tokens, list[Target]] = defaultdict(list)
-        for request, (context, continuation) in enumerate(pairs):
-            if len(continuation) > self.longest:
-                raise ModelError(f"a continuation has {len(continuation)} tokens; the model takes {self.longest}")
-            if continuation:
-                row = tuple((*context, *continuation)[-(self.longest + 1) : -1])
-                targets[row].append(Target(request, len(row) - len(continuation), continuation))
-        ledger = Ledger(len(pairs))
-        task.advance(sum(not continuation for _, continuation in pairs))
-        groups = share(targets)
+        continuations: dict[Tokens, list[Continuation]] = defaultdict(list)
+        for request, (context, tokens) in enumerate(pairs):
+            if len(tokens) > self.max_length:
+                raise ModelError(f"a continuation has {len(tokens)} tokens; the model takes {self.max_length}")
+            if tokens:
+                row = tuple((*context, *tokens)[-(self.max_length + 1) : -1])
+                continuations[row].append(Continuation(request, len(row) - len(tokens), tokens))
+        scores = RequestScores(len(pairs), continuations)
+        task.advance(sum(not tokens for _, tokens in pairs))
+        groups = group_by_prefix(continuations)
         packable = [group for group in groups if is_worth_packing(group)]
         if packable and self._may_pack(max(group.longest for group in packable)):
-            left = self._pack(packable, targets, ledger, task)
+            left = self._pack(packable, scores, task)
             groups = [*left, *(group for group in groups if not is_worth_packing(group))]
-        self._run(groups, targets, ledger, task)
-        if not ledger.totals.isfinite().all():
+        self._run(groups, scores, task)
+        if not scores.totals.isfinite().all():
             raise not_finite("tasks cannot be measured: the model's scores hold", self.model.dtype)
-        return ledger.answers()
+        return scores.answers()
 
-    def _pack(self, groups: Sequence[Group], targets: Targets, ledger: Ledger, task: Task) -> Sequence[Group]:
+    def _pack(self, groups: Sequence[PrefixGroup], scores: RequestScores, task: Task) -> Sequence[PrefixGroup]:
         """Score the groups in packed rows, if that is right for the model; returns those that are left."""
-        rows = pack(groups)
+        rows = pack_rows(groups)
         longest = max(group.longest for group in groups)
-        if longest > self._trusted:
+        if longest > self._trusted_length:
             if len(rows) < FEWEST_ROWS:
                 return groups
             trial = list(dict.fromkeys([rows[0], max(rows, key=lambda row: len(row.places))]))
             rows = [row for row in rows if row not in trial]
-            if not self._agrees(trial, targets, ledger, task):
+            if not self._agrees(trial, scores, task):
                 return [group for row in rows for group in row.groups]
-            self._trusted = longest
-        for together in passes(rows, self.batch_tokens):
-            run_packed(self.model, together, targets, ledger)
-            task.advance(_requests((group for row in together for group in row.groups), targets))
+            self._trusted_length = longest
+        for batch in packed_batches(rows, self.batch_tokens):
+            run_packed(self.model, batch, scores)
+            task.advance(_requests((group for row in batch for group in row.groups), scores))
         return ()
 
-    def _agrees(self, trial: Sequence[PackedRow], targets: Targets, ledger: Ledger, task: Task) -> bool:
+    def _agrees(self, trial: Sequence[PackedRow], scores: RequestScores, task: Task) -> bool:
         """Score rows in both ways: no setting tells of a layer that goes its own way, such as a recurrent one."""
         groups = [group for row in trial for group in row.groups]
-        self._run(groups, targets, ledger, task)
-        found = Ledger(len(ledger.totals))
-        run_packed(self.model, trial, targets, found)
-        requests = [target.request for group in groups for row in group.rows for target in targets[row]]
-        return found.agrees(ledger, requests, next(self.model.parameters()).dtype)
+        self._run(groups, scores, task)
+        packed = RequestScores(len(scores.totals), scores.continuations)
+        run_packed(self.model, trial, packed)
+        rows = [row for group in groups for row in group.rows]
+        requests = [continuation.request for row in rows for continuation in scores.continuations[row]]
+        return packed.agrees(scores, requests, next(self.model.parameters()).dtype)
 
-    def _run(self, groups: Sequence[Group], targets: Targets, ledger: Ledger, task: Task) -> None:
+    def _run(self, groups: Sequence[PrefixGroup], scores: RequestScores, task: Task) -> None:
         """Score the groups by the way that is right for every model."""
-        plan = cheapest(groups, self.batch_tokens)
-        if any(batch.prefix for batch in plan) and not self._keeps_states:
-            plan = list(batches([Group(0, (row,)) for group in groups for row in group.rows], self.batch_tokens))
-        for batch in plan:
-            run_batch(self.model, batch, targets, ledger)
-            task.advance(_requests(batch.groups, targets))
+        batches = cheapest_batches(groups, self.batch_tokens)
+        if any(batch.prefix for batch in batches) and not self._keeps_states:
+            single = [PrefixGroup(0, (row,)) for group in groups for row in group.rows]
+            batches = list(make_batches(single, self.batch_tokens))
+        for batch in batches:
+            run_batch(self.model, batch, scores)
+            task.advance(_requests(batch.groups, scores))
 
     def _may_pack(self, longest: int) -> bool:
         """Whether the model lets us say what each token sees, and would not itself hide tokens that far away."""
@@ -119,5 +127,6 @@ class LogLikelihood:
         return all(hasattr(states, "reorder_cache") for states in kept.values()) and bool(kept)
 
 
-def _requests(groups: Iterable[Group], targets: Targets) -> int:
-    return sum(len(targets[row]) for group in groups for row in group.rows)
+def _requests(groups: Iterable[PrefixGroup], scores: RequestScores) -> int:
+    """How many requests the groups answer."""
+    return sum(len(scores.continuations[row]) for group in groups for row in group.rows)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from swm.measure.tasks.stock import PRESET, SEVEN
+from swm.measure.tasks.seven import PRESET, SEVEN
 from swm.paths import expanded
 
 

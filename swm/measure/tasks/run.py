@@ -9,8 +9,8 @@ from typing import Any
 from swm.errors import RecipeError, brief
 from swm.interfaces.progress import Progress
 from swm.measure.metrics import average
-from swm.measure.tasks.harness import quiet_harness
-from swm.measure.tasks.sources import PreparedTasks
+from swm.measure.tasks.quiet_harness import quiet_harness
+from swm.measure.tasks.task_data import PreparedTasks
 
 # The seed by which lm-eval draws few-shot examples unless told otherwise.
 FEWSHOT_SEED = 1234
@@ -24,22 +24,35 @@ def run_tasks(
     label: str = "tasks",
     batch_tokens: int | None = None,
 ) -> dict[str, Any]:
-    """Score of every task with its standard error, the mean of those in percent, and the protocol.
+    """Run lm-eval on a model in memory.
 
-    Scores that are no mean over documents have no standard error.
-    Raises ModelError when the model's scores are not finite, RecipeError for a task that lm-eval refuses to run.
+    Args:
+        model: A causal language model; it runs without dropout, and is left in the mode that it is in.
+        tokenizer: The model's tokenizer.
+        prepared: The tasks with their data.
+        progress: Shows how many requests are answered.
+        label: What the progress calls the measurement.
+        batch_tokens: Tokens in one pass; None for as many as the vocabulary allows.
+
+    Returns:
+        `tasks`, the score of each with its standard error (scores that are no mean over documents have none), their
+        `average`, if there is any, and the `protocol`.
+
+    Raises:
+        ModelError: When the model's scores are not finite.
+        RecipeError: For a task that lm-eval refuses to run.
     """
     with quiet_harness(), _evaluating(model):
         from lm_eval.evaluator import evaluate
 
-        from swm.measure.tasks.scorer import PrefixScorer
+        from swm.measure.tasks.lm_eval_model import PrefixSharingLM
 
         for task in prepared.tasks.values():
             # Drawing examples uses the seed up: a second model must see the same ones.
             task.set_fewshot_seed(seed=FEWSHOT_SEED)
-        scorer = PrefixScorer(model, tokenizer, batch_tokens, progress, label)
+        scorer = PrefixSharingLM(model, tokenizer, batch_tokens, progress, label)
         try:
-            found = evaluate(
+            results = evaluate(
                 lm=scorer,
                 task_dict={"tasks": dict(prepared.tasks)},
                 limit=prepared.protocol.limit,
@@ -47,32 +60,21 @@ def run_tasks(
             )
         except ValueError as error:
             raise RecipeError(f"lm-eval cannot run the tasks: {brief(error)}", ("tasks",)) from error
-        rows = {name: _row(prepared, name, found) for name in prepared.tasks}
+        rows = {name: _row(prepared, name, results) for name in prepared.tasks}
     mean = average(rows)
     return dict(tasks=rows, **({} if mean is None else dict(average=mean)), protocol=prepared.record)
 
 
-def check_comparable(one: dict[str, Any], other: dict[str, Any]) -> None:
-    """Raise RecipeError that names the difference when two records were not measured by one protocol."""
-    for key in {**one["protocol"], **other["protocol"]}:
-        mine, theirs = one["protocol"].get(key), other["protocol"].get(key)
-        if mine != theirs:
-            raise RecipeError(
-                f"scores cannot be compared: {key} is {mine!r} in one record and {theirs!r} in the other",
-                ("protocol", key),
-            )
-
-
-def _row(prepared: PreparedTasks, name: str, found: dict[str, Any]) -> dict[str, Any]:
+def _row(prepared: PreparedTasks, name: str, results: dict[str, Any]) -> dict[str, Any]:
     """Metric, value, standard error of the mean over documents, and how many there were."""
     from lm_eval.api.metrics import mean, mean_stderr
 
     task = prepared.tasks[name]
-    scores = {tuple(key.split(",", 1)): value for key, value in found["results"][name].items() if "," in key}
+    scores = {tuple(key.split(",", 1)): value for key, value in results["results"][name].items() if "," in key}
     reported = [metric for metric, _ in scores if not metric.endswith("_stderr")]
     metric = prepared.metric(name, reported)
     kind = next(kind for known, kind in scores if known == metric)
-    values = [sample[metric] for sample in found["samples"][name] if sample["filter"] == kind and metric in sample]
+    values = [sample[metric] for sample in results["samples"][name] if sample["filter"] == kind and metric in sample]
     row: dict[str, Any] = {"metric": metric, "value": float(scores[metric, kind])}
     higher = task.higher_is_better().get(metric)
     if higher is not None:

@@ -15,10 +15,10 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swm.interfaces.progress import Silent, Task
-from swm.measure.tasks.harness import quiet_harness
 from swm.measure.tasks.loglikelihood import LogLikelihood, Pair
 from swm.measure.tasks.protocol import TaskProtocol
-from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
+from swm.measure.tasks.quiet_harness import quiet_harness
+from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 
 SHARED = house.ROOT.parent / "shared"
 VOCABULARY = 96

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from swm.errors import ModelError
 from swm.measure.tasks import loglikelihood
+from swm.measure.tasks.forward import run_packed
 from swm.measure.tasks.loglikelihood import Pair
-from swm.measure.tasks.passes import run_packed
 
 Answers = list[tuple[float, bool]]
 Score = Callable[..., Answers]

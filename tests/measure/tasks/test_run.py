@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import json
 import math
 import random
@@ -11,12 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from swm.errors import RecipeError
-from swm.measure.tasks.harness import quiet_harness
 from swm.measure.tasks.protocol import TaskProtocol
-from swm.measure.tasks.run import check_comparable, run_tasks
-from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
-from swm.measure.tasks.stock import SEVEN
+from swm.measure.tasks.quiet_harness import quiet_harness
+from swm.measure.tasks.run import run_tasks
+from swm.measure.tasks.seven import SEVEN
+from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 
 
 @pytest.fixture(scope="module")
@@ -89,24 +87,3 @@ def test_the_bar_has_the_label_it_was_given(model: Any, tokenizer: Any, seven: P
     run_tasks(model, tokenizer, seven, counter, "tasks, dense")
     assert counter.labels == ["tasks, dense"]
     assert counter.totals == [counter.done]
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "told"),
-    [
-        ("limit", 10, "limit is 20 in one record and 10 in the other"),
-        ("num_fewshot", 5, "num_fewshot is None in one record and 5 in the other"),
-        ("harness", "lm-eval 0.5", "harness is 'lm-eval 0.4"),
-        ("tasks", ["offline_boolq"], "tasks is ['offline_boolq', 'offline_piqa',"),
-    ],
-)
-def test_records_of_different_protocols_are_not_compared(
-    record: dict[str, Any], key: str, value: Any, told: str
-) -> None:
-    other = copy.deepcopy(record)
-    check_comparable(record, other)
-    other["protocol"][key] = value
-    with pytest.raises(RecipeError) as caught:
-        check_comparable(record, other)
-    assert caught.value.path == ("protocol", key)
-    assert told in str(caught.value)

@@ -20,11 +20,18 @@ from swm.measure.tasks.loglikelihood import LogLikelihood, Pair
 from swm.text.vocabulary import encode, pad_id
 
 
-class PrefixScorer(TemplateLM):  # type: ignore[misc]
+class PrefixSharingLM(TemplateLM):  # type: ignore[misc]
     """Answers as lm-eval's own `HFLM(pretrained=model, tokenizer=tokenizer)` does, but encodes shared prefixes once.
 
     Pairs of texts are tokenised by lm-eval's rules, text that is too long is cut by them too. In half precision the
     log-probabilities are more precise than HFLM's, which rounds them to that precision.
+
+    Args:
+        model: The model, in evaluation mode.
+        tokenizer: The model's tokenizer.
+        batch_tokens: Tokens in one pass; None for as many as the vocabulary allows.
+        progress: Shows how many requests are answered.
+        label: What the progress calls the measurement.
     """
 
     def __init__(
@@ -38,8 +45,9 @@ class PrefixScorer(TemplateLM):  # type: ignore[misc]
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
+        # By lm-eval's rule and not by ours: texts are to be cut where HFLM cuts them.
         self.max_length: int = resolve_max_length(model.config, tokenizer)
-        self._scores = LogLikelihood(model, self.max_length, batch_tokens)
+        self._log_likelihood = LogLikelihood(model, self.max_length, batch_tokens)
         self._progress = progress or Silent()
         self._label = label
         prefix = self.prefix_token_id
@@ -63,8 +71,8 @@ class PrefixScorer(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether greedy decoding would say it."""
-        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
-        return found
+        answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=True)
+        return answers
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], **_: Any) -> list[tuple[float, bool]]:
         return self._score([(context, continuation) for _, context, continuation in requests])
@@ -81,18 +89,18 @@ class PrefixScorer(TemplateLM):  # type: ignore[misc]
                 pairs.append(make_disjoint_window(window))
                 owners.append(i)
         totals = [0.0] * len(requests)
-        for owner, (found, _) in zip(owners, self._score(pairs), strict=True):
-            totals[owner] += found
+        for owner, (total, _) in zip(owners, self._score(pairs), strict=True):
+            totals[owner] += total
         return totals
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
         """What the model says after each context up to a stop sequence, one request at a time."""
-        found = []
+        texts = []
         with self._progress.task(self._label, len(requests)) as task:
             for request in requests:
-                found.append(self._generate(*request.args))
+                texts.append(self._generate(*request.args))
                 task.advance()
-        return found
+        return texts
 
     def _generate(self, context: str, settings: dict[str, Any]) -> str:
         settings = normalize_gen_kwargs(settings, 256)
@@ -123,4 +131,4 @@ class PrefixScorer(TemplateLM):  # type: ignore[misc]
 
     def _score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
         with self._progress.task(self._label, len(pairs)) as task:
-            return self._scores.score(pairs, task)
+            return self._log_likelihood.score(pairs, task)

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swm.measure.tasks.ledger import Ledger, Targets, Wanted, wanted
-from swm.measure.tasks.packing import PackedRow
-from swm.measure.tasks.prefixes import Batch, Tokens
+from swm.measure.tasks.packed_rows import PackedRow
+from swm.measure.tasks.prefix_groups import PrefixBatch
+from swm.measure.tasks.scores import RequestScores, ScoredToken
 from swm.model.kv_cache import kept_states
 
 
-def run_batch(model: Any, batch: Batch, targets: Targets, ledger: Ledger) -> None:
+def run_batch(model: Any, batch: PrefixBatch, scores: RequestScores) -> None:
     """Encode the prefixes of a batch, then its rows after them. No row needs a mask."""
     prefix = batch.prefix
     states: dict[str, Any] = {}
@@ -27,18 +27,21 @@ def run_batch(model: Any, batch: Batch, targets: Targets, ledger: Ledger) -> Non
     rows = [row for group in batch.groups for row in group.rows if len(row) > prefix]
     if prefix:
         heads = [group.rows[0][:prefix] for group in batch.groups]
-        needed = [w for i, group in enumerate(batch.groups) for row in group.rows for w in wanted(targets[row], i)]
-        states = _score(model, heads, [w for w in needed if w.column < prefix], ledger, use_cache=bool(rows))
+        needed = [
+            scored for i, group in enumerate(batch.groups) for row in group.rows for scored in scores.needed(row, i)
+        ]
+        needed = [scored for scored in needed if scored.column < prefix]
+        states = _score(model, heads, needed, scores, use_cache=bool(rows))
     if not rows:
         return
     for kept in states.values():
         owners = [i for i, group in enumerate(batch.groups) for row in group.rows if len(row) > prefix]
         kept.reorder_cache(torch.tensor(owners, device=device))
-    needed = [w for i, row in enumerate(rows) for w in wanted(targets[row], i, -prefix) if w.column >= 0]
-    _score(model, [row[prefix:] for row in rows], needed, ledger, use_cache=bool(states), **states)
+    needed = [scored for i, row in enumerate(rows) for scored in scores.needed(row, i, -prefix) if scored.column >= 0]
+    _score(model, [row[prefix:] for row in rows], needed, scores, use_cache=bool(states), **states)
 
 
-def run_packed(model: Any, rows: Sequence[PackedRow], targets: Targets, ledger: Ledger) -> None:
+def run_packed(model: Any, rows: Sequence[PackedRow], scores: RequestScores) -> None:
     """Encode packed rows in one pass, under a mask that lets a token see its own sequence and nothing else."""
     parameter = next(model.parameters())
     width = max(len(row.tokens) for row in rows)
@@ -46,27 +49,40 @@ def run_packed(model: Any, rows: Sequence[PackedRow], targets: Targets, ledger: 
     mask = torch.zeros(seen.shape, dtype=parameter.dtype, device=parameter.device)
     mask.masked_fill_(~seen, torch.finfo(parameter.dtype).min)
     positions = _padded([row.positions for row in rows], parameter.device)
-    needed = [w for i, row in enumerate(rows) for item in row.places for w in _placed(item, targets, i)]
+    needed = [
+        scored._replace(column=columns[scored.column])
+        for i, row in enumerate(rows)
+        for sequence, columns in row.places
+        for scored in scores.needed(sequence, i)
+    ]
     tokens = [row.tokens for row in rows]
-    _score(model, tokens, needed, ledger, attention_mask=mask, position_ids=positions, use_cache=False)
-
-
-def _placed(item: tuple[Tokens, Sequence[int]], targets: Targets, row: int) -> list[Wanted]:
-    """The scores that a sequence needs whose tokens stand at the given columns of a packed row."""
-    sequence, columns = item
-    return [w._replace(column=columns[w.column]) for w in wanted(targets[sequence], row)]
+    _score(model, tokens, needed, scores, attention_mask=mask, position_ids=positions, use_cache=False)
 
 
 def _score(
-    model: Any, rows: Sequence[Sequence[int]], needed: Sequence[Wanted], ledger: Ledger, **settings: Any
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    needed: Sequence[ScoredToken],
+    scores: RequestScores,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """One pass over `rows`, padded on their right; enters the scores needed and returns keys and values.
+    """Run one pass and add the scores that are needed.
 
     The vocabulary head runs on the places that are needed and on no others; what a model does to its scores after the
     head, such as soft-capping, it does here too.
+
+    Args:
+        model: A causal language model.
+        rows: Token ids, padded here on their right.
+        needed: The tokens that are scored, with their places in `rows`.
+        scores: What the scores are added to.
+        settings: Further arguments of the model's forward, such as a mask.
+
+    Returns:
+        The keys and values of the pass, by the argument under which the model takes them back.
     """
     ids = _padded(rows, next(model.parameters()).device)
-    places = {place: i for i, place in enumerate(dict.fromkeys((w.row, w.column) for w in needed))}
+    places = {place: i for i, place in enumerate(dict.fromkeys((scored.row, scored.column) for scored in needed))}
     at = torch.tensor(list(places), dtype=torch.long).reshape(-1, 2).T
     picked = False
 
@@ -86,7 +102,7 @@ def _score(
             hook.remove()
     if needed:
         logits = output.logits[0] if picked else output.logits[at[0], at[1]]
-        ledger.add(logits, [places[w.row, w.column] for w in needed], needed)
+        scores.add(logits, [places[scored.row, scored.column] for scored in needed], needed)
     return kept_states(output)
 
 

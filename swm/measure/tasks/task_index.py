@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import RecipeError, did_you_mean, listed, nearest_file
-from swm.measure.tasks.harness import quiet_harness
 from swm.measure.tasks.protocol import TaskProtocol
-from swm.measure.tasks.stock import PRESET, SEVEN, harness
+from swm.measure.tasks.quiet_harness import quiet_harness
+from swm.measure.tasks.seven import PRESET, SEVEN, harness_version
 from swm.paths import is_folder
 
 
@@ -74,4 +74,4 @@ def _check_plain(protocol: TaskProtocol) -> None:
 
 def _allowed(local: Sequence[str]) -> str:
     own = f"{listed(local)} (include_path), " if local else ""
-    return f"{own}{PRESET} ({', '.join(SEVEN)}), and every task of {harness()}"
+    return f"{own}{PRESET} ({', '.join(SEVEN)}), and every task of {harness_version()}"

@@ -32,13 +32,13 @@ def quiet_harness() -> Iterator[None]:
                 datasets.enable_progress_bars()
 
 
-def without_bars(task: Any) -> Any:
+def without_progress_bars(task: Any) -> Any:
     """The lm-eval task, changed so that it draws no bar of its own while it builds its requests."""
-    task.build_all_requests = _silent(task.build_all_requests)
+    task.build_all_requests = _silenced(task.build_all_requests)
     return task
 
 
-def _silent(call: Callable[..., Any]) -> Callable[..., Any]:
+def _silenced(call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def silent(*args: Any, **settings: Any) -> Any:
         with no_stderr():

