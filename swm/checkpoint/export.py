@@ -13,10 +13,11 @@ from torch import Tensor
 from swm.checkpoint.layout import Layout, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom
 from swm.errors import CheckpointError
-from swm.model.families import ModelFamily
+from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
+from swm.model.shape import geometries
 from swm.model.surgery import set_widths
-from swm.model.units import Block, Geometry, Part, cuts, geometries, geometry
+from swm.model.units import Block, Geometry, Part
 from swm.model.view import ModelView
 
 BLOCKS: tuple[Block, ...] = ("attention", "mlp")
@@ -61,7 +62,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
 def _native(view: ModelView) -> Any:
     """The model itself, or its parameters in a stock class that takes them."""
     replaced = any(view.replaced)
-    why = refusal(view.config, view.family, geometry(view, 0))
+    why = refusal(view.config, view.family, view.layer(0).geometry)
     if not why and not replaced:
         return view.model
     other = stand_in(view.config, view.family)
@@ -129,12 +130,11 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
         )
     widest = _accepted(view, widest_of(shapes))
     state = dict(view.model.state_dict())
-    for position, shape in enumerate(shapes):
-        own = view.state(position)
+    for position in range(len(shapes)):
+        layer = view.layer(position)
         for part in BLOCKS:
-            own.update(_padded_part(view.family, own, shape, widest, part))
-        for key, value in own.items():
-            state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
+            for key, value in _padded_part(layer, widest, part).items():
+                state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
     config = set_widths(copy.deepcopy(view.config), view.family, widest)
     return _filled(AutoModelForCausalLM, config, view.model, state)
 
@@ -169,19 +169,17 @@ def widest_of(shapes: list[Geometry]) -> Geometry:
     return Geometry(kv_heads * queries, kv_heads, head_dim, max(shape.mlp for shape in shapes))
 
 
-def _padded_part(
-    family: ModelFamily, state: Mapping[str, Tensor], shape: Geometry, widest: Geometry, part: Part
-) -> dict[str, Tensor]:
+def _padded_part(layer: Layer, widest: Geometry, part: Part) -> dict[str, Tensor]:
     """The parameters of a part with zero channels behind each block of channels."""
     result: dict[str, Tensor] = {}
     blocks: dict[str, list[Tensor]] = {}
     dims: dict[str, int] = {}
-    for cut in cuts(family, state, shape, part):
-        value = state[cut.key].narrow(cut.dim, cut.offset, cut.channels)
-        missing = cut.channels // shape.units(part) * widest.units(part) - cut.channels
-        zeros = value.new_zeros([missing if d == cut.dim else n for d, n in enumerate(value.shape)])
-        blocks.setdefault(cut.key, []).extend([value, zeros])
-        dims[cut.key] = cut.dim
+    for piece in layer.slices(part):
+        value = layer.state[piece.key].narrow(piece.dim, piece.offset, piece.channels)
+        missing = piece.unit_size * widest.units(part) - piece.channels
+        zeros = value.new_zeros([missing if d == piece.dim else n for d, n in enumerate(value.shape)])
+        blocks.setdefault(piece.key, []).extend([value, zeros])
+        dims[piece.key] = piece.dim
     for key, parts in blocks.items():
         result[key] = torch.cat(parts, dim=dims[key])
     return result

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.surgery import set_widths
-from swm.model.units import Geometry, Part, geometry
+from swm.model.units import Geometry, Part
 from swm.model.view import ModelView
 
 Layout = Literal["native", "padded", "custom", "merged", "factored"]
@@ -44,7 +44,7 @@ def head_counts(view: ModelView, with_biases: bool, part: Part = "attention") ->
     """
     if stand_in(view.config, view.family) is not None and not with_biases:
         return None
-    first = geometry(view, 0)
+    first = view.layer(0).geometry
     if part == "queries":
         shapes = {n: replace(first, heads=n) for n in range(first.kv_heads, first.heads + 1, first.kv_heads)}
     else:

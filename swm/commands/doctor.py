@@ -16,7 +16,7 @@ from swm.interfaces.progress import Progress
 from swm.loading import models
 from swm.model.families import find_family
 from swm.model.shape import ModelShape
-from swm.model.units import Part, geometry
+from swm.model.units import Part
 from swm.model.view import ModelView
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
@@ -135,7 +135,7 @@ def _tokenizer(source: models.ModelSource, config: Any) -> str:
 def _widths(view: ModelView) -> dict[str, str]:
     """What of a layer can be made narrower, and why not."""
     try:
-        shape = geometry(view, 0)
+        shape = view.layer(0).geometry
     except FamilyError as error:
         return {"width: attention": f"no: {error}", "width: mlp": f"no: {error}"}
     found = {

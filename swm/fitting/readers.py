@@ -10,8 +10,9 @@ from torch import Tensor
 from swm.fitting.refitting import fit_without
 from swm.interfaces.progress import Task
 from swm.model.finite import check_finite
+from swm.model.layer import Layer
 from swm.model.state import State
-from swm.model.units import Part, _reader, geometry, kept_channels
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 
@@ -53,23 +54,23 @@ def refitted_readers(
     for position in range(1 + max(position for position, _ in kept)):
         output = None
         for (_, part), units in [(key, units) for key, units in kept.items() if key[0] == position]:
-            cut = _reader(view, position, part)
-            output, inputs = view.run_watched(recording, position, hidden, cut.key.removesuffix(".weight"))
-            found[position, part] = _refitted(view, position, part, units, inputs)
+            layer = view.layer(position)
+            role = layer.reader(part).key.removesuffix(".weight")
+            output, inputs = view.run_watched(recording, position, hidden, role)
+            found[position, part] = _refitted(layer, part, units, inputs)
         hidden = view.run_layer(recording, position, hidden) if output is None else output
         check_finite(hidden, f"the output of layer {view.numbers[position]} holds")
         task.advance(note=f"layer {view.numbers[position]}")
     return found
 
 
-def _refitted(view: ModelView, position: int, part: Part, units: Sequence[int], inputs: Tensor) -> dict[str, Tensor]:
-    state, cut = view.state(position), _reader(view, position, part)
-    gone = torch.ones(cut.channels, dtype=torch.bool, device=inputs.device)
-    gone[kept_channels(geometry(view, position), part, cut, units).to(inputs.device)] = False
-    weight = cut.view(state[cut.key])
-    change = fit_without(inputs, weight, gone, bias=cut.bias in state)
+def _refitted(layer: Layer, part: Part, units: Sequence[int], inputs: Tensor) -> dict[str, Tensor]:
+    state, reader = layer.state, layer.reader(part)
+    gone = reader.removed(units).to(inputs.device)
+    weight = reader.view(state[reader.key])
+    change = fit_without(inputs, weight, gone, bias=reader.bias in state)
     fitted = (weight[~gone].double() + change.weight).to(weight.dtype)
-    result = {cut.key: (fitted if cut.dim == 0 else fitted.T).contiguous()}
+    result = {reader.key: (fitted if reader.dim == 0 else fitted.T).contiguous()}
     if change.bias is not None:
-        result[cut.bias] = (state[cut.bias].double() + change.bias).to(weight.dtype)
+        result[reader.bias] = (state[reader.bias].double() + change.bias).to(weight.dtype)
     return result

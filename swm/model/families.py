@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+
 from swm.errors import FamilyError, did_you_mean, listed
 
 # Lists in a config with one entry a layer. Where they exist they must be cut together with the layers
@@ -53,6 +55,28 @@ class ModelFamily:
     position_bound: tuple[str, ...] = ()
     # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
     flat_rope: Mapping[str, str] = field(default_factory=dict)
+
+    def layers_of(self, model: nn.Module) -> nn.ModuleList:
+        """The decoder layers of a model of this family. Raises FamilyError where `layers` names something else."""
+        layers = model.get_submodule(self.layers)
+        if not isinstance(layers, nn.ModuleList):
+            raise FamilyError(f"family row '{self.name}': {self.layers} is a {type(layers).__name__}, no ModuleList")
+        return layers
+
+    def body_of(self, model: nn.Module) -> nn.Module:
+        """The module that owns the layers: token ids in, what the vocabulary projection reads out."""
+        return model.get_submodule(self.layers.rpartition(".")[0])
+
+    def tail_of(self, model: nn.Module) -> list[nn.Module]:
+        """What stands between the last layer and the vocabulary projection; a path that leads nowhere is left out."""
+        modules = []
+        for path in self.tail:
+            module: Any = model
+            for part in path.split("."):
+                module = getattr(module, part, None)
+            if isinstance(module, nn.Module):
+                modules.append(module)
+        return modules
 
     def canonical(self, key: str) -> str:
         """The canonical name of a parameter of a layer: `self_attn.q_proj.weight` to `attention.q.weight`.

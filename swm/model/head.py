@@ -2,7 +2,62 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swm.errors import ModelError
+from swm.model.families import ModelFamily
+from swm.model.finite import check_finite
+
+# So many tokens, spread over the text, show whether a model answers at all.
+SOME_TOKENS = 16
+
+
+class Head:
+    """The tail of a model and its vocabulary projection, run by the model's own code."""
+
+    def __init__(self, model: nn.Module, family: ModelFamily) -> None:
+        self.model = model
+        self.body = family.body_of(model)
+        self.modules = family.tail_of(model)
+
+    def tail(self, hidden: Tensor) -> Tensor:
+        """What the vocabulary projection reads, from the last layer's output."""
+        for module in self.modules:
+            hidden = module(hidden)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Next-token scores `[samples, seq, vocabulary]` from the last layer's output.
+
+        The model's own forward runs with its body replaced by the given hidden states, so that soft caps and
+        scales are exactly those of the model.
+        """
+        ready = self.tail(hidden)
+        dummy = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        with body_returns(self.body, ready):
+            logits: Tensor = self.model(input_ids=dummy, use_cache=False).logits  # type: ignore[operator,unused-ignore]
+        return logits
+
+    @torch.no_grad()
+    def check_answers(self, ids: Tensor, end: Tensor) -> None:
+        """Raise ModelError where the scores of some tokens are not finite, or the same for all of them.
+
+        `ids` `[samples, seq]` are the tokens, `end` `[samples, seq, hidden]` what leaves the last layer for them.
+        """
+        tokens = end.flatten(0, 1)
+        some = torch.linspace(0, len(tokens) - 1, min(SOME_TOKENS, len(tokens))).long()
+        logits = self.logits(tokens[some.to(tokens.device)][None])[0]
+        check_finite(logits, "the next-token scores hold", end.dtype)
+        if len(set(ids.flatten()[some].tolist())) > 1 and bool((logits == logits[0]).all()):
+            raise ModelError(
+                "the model's next-token scores are the same whatever it reads, so nothing can be compared or ranked; "
+                "its weights are damaged"
+            )
 
 
 class BodyOutput:
@@ -17,3 +72,13 @@ class BodyOutput:
 
     def __getitem__(self, index: int) -> Tensor:
         return (self.last_hidden_state,)[index]
+
+
+@contextmanager
+def body_returns(body: Any, hidden: Tensor) -> Iterator[None]:
+    """A body that returns these hidden states `[samples, seq, hidden]` whatever it reads."""
+    body.forward = lambda *args, **kwargs: BodyOutput(hidden)
+    try:
+        yield
+    finally:
+        del body.forward

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from swm.errors import FamilyError
+from swm.model.families import ModelFamily
 
 TOKENS_PER_BATCH = 4096
 
@@ -39,9 +43,87 @@ class Recording:
     rows: list[slice]
 
 
+@torch.no_grad()
+def record_run(
+    model: nn.Module, family: ModelFamily, ids: Tensor, mask: Tensor | None, rows: Sequence[slice], only_first: bool
+) -> Recording:
+    """Run the body of a model once over a text and keep what is needed to run any layer again.
+
+    Args:
+        model: The causal language model; its vocabulary projection is not run.
+        family: The family row of the model.
+        ids: Tokens `[samples, seq]`.
+        mask: `[samples, seq]`, 0 for padding; None where there is none.
+        rows: The samples of each batch.
+        only_first: Keep the hidden states that enter the first layer, and no others. Layers that return nothing else
+            are then run on the first batch alone.
+
+    Returns:
+        The recording. Whether its numbers are finite is not checked here.
+
+    Raises:
+        FamilyError: The body does not run each layer once.
+    """
+    body, device = family.body_of(model), next(model.parameters()).device
+    recorder = LayerRecorder(family.layers_of(model), only_first)
+    for row in rows:
+        with recorder.batch() as calls:
+            body(
+                input_ids=ids[row].to(device),
+                attention_mask=None if mask is None else mask[row].to(device),
+                use_cache=False,
+            )
+        if len(calls) != len(recorder.layers):
+            raise FamilyError(f"{family.layers} has {len(recorder.layers)} layers, {len(calls)} were run")
+    return Recording(ids, mask, recorder.states(), recorder.calls, list(rows))
+
+
+class LayerRecorder:
+    """Keeps what each layer is given, and what the last one returns, while a model runs batch after batch."""
+
+    def __init__(self, layers: nn.ModuleList, only_first: bool) -> None:
+        self.layers = layers
+        self.only_first = only_first
+        self.calls: list[list[LayerCall]] = []
+        # By boundary between layers, then by batch.
+        self._states: list[list[Tensor]] = [[] for _ in range(len(layers) + 1)]
+        self._plain: list[bool] = []
+
+    @contextmanager
+    def batch(self) -> Iterator[list[LayerCall]]:
+        """The calls of the layers that run inside the block."""
+        calls: list[LayerCall] = []
+        self.calls.append(calls)
+        passing = self.only_first and bool(self._plain) and all(self._plain)
+        with passed_on(self.layers) if passing else nullcontext():
+            handles = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in self.layers]
+            handles += [layer.register_forward_hook(self._after) for layer in self.layers]
+            try:
+                yield calls
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    def states(self) -> list[Tensor]:
+        """The hidden states `[samples, seq, hidden]` at each boundary that was kept."""
+        return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in self._states if parts]
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls = self.calls[-1]
+        hidden, args, kwargs = split_hidden(args, kwargs)
+        if not (calls and self.only_first):
+            self._states[len(calls)].append(hidden)
+        calls.append(LayerCall(args, kwargs))
+
+    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._plain.append(isinstance(output, Tensor))
+        if module is self.layers[-1] and not self.only_first:
+            self._states[-1].append(first_tensor(output))
+
+
 @contextmanager
-def _passed_on(layers: nn.ModuleList) -> Iterator[None]:
-    """Layers that give what they are given."""
+def passed_on(layers: nn.ModuleList) -> Iterator[None]:
+    """Layers that return the hidden states that they are given."""
     # What places a model on several devices sets a forward of its own.
     own = [layer.__dict__.get("forward") for layer in layers]
     for layer in layers:
@@ -71,7 +153,14 @@ def first_tensor(output: Any) -> Tensor:
 
 
 def batch_rows(samples: int, seq: int, batch_size: int | None = None, batches: int = 1) -> list[slice]:
-    """The samples of each batch of a text `[samples, seq]`, see `ModelView.record`."""
+    """The samples of each batch of a text `[samples, seq]`.
+
+    Args:
+        samples: The number of samples.
+        seq: The number of tokens of a sample.
+        batch_size: Samples in a batch; without it, as many as fit into `TOKENS_PER_BATCH`.
+        batches: The fewest batches to make, where none of them gets smaller than `FEWEST_TOKENS` for that.
+    """
     tokens = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, samples * seq // batches))
     size = batch_size or max(1, tokens // seq)
     return [slice(i, min(i + size, samples)) for i in range(0, samples, size)]

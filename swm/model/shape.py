@@ -1,10 +1,12 @@
-"""The shape of a model: parameters, in all and by layer."""
+"""The shape of a model: parameters, in all and by layer, and the widths of its layers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from swm.errors import FamilyError
+from swm.model.units import Geometry
 from swm.model.view import ModelView
 
 
@@ -33,3 +35,18 @@ def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dic
 def shape_now(view: ModelView) -> ModelShape:
     """The shape of the model as it is."""
     return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+
+
+def geometries(view: ModelView) -> list[Geometry]:
+    """The widths of every layer; empty where the family's row does not name them."""
+    try:
+        return [view.layer(i).geometry for i in range(len(view.layers))]
+    except FamilyError:
+        return []
+
+
+def widths(view: ModelView) -> dict[str, int | list[int]]:
+    """The widths for people: one number where all layers have it, else one a layer."""
+    shapes = geometries(view)
+    columns = {name: [getattr(shape, name) for shape in shapes] for name in ("heads", "kv_heads", "mlp")}
+    return {name: values[0] if len(set(values)) == 1 else values for name, values in columns.items() if values}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from swm.errors import PlanError
 from swm.model.families import ModelFamily, cut_config_to
+from swm.model.layer import Layer
 from swm.model.replacement import Replaced, Replacement
-from swm.model.units import Geometry, Part, block, check_units, cut_state, cuts, features, geometry
+from swm.model.units import Geometry, Part, block, check_units, features
 from swm.model.view import ModelView
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
@@ -32,7 +33,7 @@ def same_memory(one: Tensor, other: Tensor) -> bool:
 def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: Mapping[str, Tensor]) -> None:
     """Put `state` (canonical names) into the layer at position `survivor` and drop the other members."""
     for member in members:
-        check_plain(view, member)
+        check_plain(view.layer(member))
     own = view.state(survivor)
     # A result may consist of tensors of these very layers, so all is read before any is written.
     fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
@@ -66,28 +67,28 @@ def replace_projection(view: ModelView, position: int, role: str, module: Any, t
 
     `told` says how the code in a saved folder makes it again. Raises PlanError when it does not fit.
     """
-    family, layer = view.family, view.layers[position]
+    family, layer = view.family, view.layer(position)
     if role not in family.projections:
         known = ", ".join(family.projections)
         raise PlanError(f"family row '{family.name}' has no projection '{role}'; it has {known}")
     path = family.projections[role]
-    found, wanted = features(layer.get_submodule(path)), (module.in_features, module.out_features)
-    if not isinstance(module, Replacement) or found != wanted:
+    old, new = features(layer.projection(role)), (module.in_features, module.out_features)
+    if not isinstance(module, Replacement) or old != new:
         raise PlanError(
-            f"layer {view.numbers[position]}: what replaces {role} must be a Replacement of {found[0]} to {found[1]} "
-            f"features; found {type(module).__name__} of {wanted[0]} to {wanted[1]}"
+            f"layer {layer.number}: what replaces {role} must be a Replacement of {old[0]} to {old[1]} features; "
+            f"found {type(module).__name__} of {new[0]} to {new[1]}"
         )
     owner, _, name = path.rpartition(".")
-    setattr(layer.get_submodule(owner), name, module)
+    setattr(layer.module.get_submodule(owner), name, module)
     view.replaced[position][path] = told
 
 
-def check_plain(view: ModelView, position: int) -> None:
+def check_plain(layer: Layer) -> None:
     """Raise PlanError for a layer with replaced projections, whose units and whose sums with others are undefined."""
-    if view.replaced[position]:
-        names = ", ".join(view.replaced[position])
+    if layer.replaced:
+        names = ", ".join(layer.replaced)
         raise PlanError(
-            f"layer {view.numbers[position]} has other modules in place of {names}; put the stage that replaces "
+            f"layer {layer.number} has other modules in place of {names}; put the stage that replaces "
             "projections behind those that remove layers or widths"
         )
 
@@ -101,67 +102,74 @@ def keep_units(
     biases: Mapping[str, Tensor] | None = None,
     cut: Cutter | None = None,
 ) -> None:
-    """Keep these units of a part of the layer at `position`; `biases` (canonical names) replace or add biases.
+    """Keep these units of a part of a layer.
 
-    `cut` changes the weights in place of `cut_units`. Raises PlanError when the shapes did not change as they must.
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        part: The part of the layer.
+        units: The units that stay, ascending.
+        biases: Biases (canonical names) that replace those of the layer, or are added.
+        cut: Changes the weights in place of `cut_units`.
+
+    Raises:
+        PlanError: The shapes did not change as they must.
     """
-    check_plain(view, position)
-    own = view.state(position)
-    check_units(geometry(view, position), part, units)
-    _check_biases(view, position, part, biases or {})
-    added = [key for key in biases or {} if key not in own]
+    layer = view.layer(position)
+    check_plain(layer)
+    check_units(layer.geometry, part, units)
+    _check_biases(layer, part, biases or {})
+    added = [key for key in biases or {} if key not in layer.state]
     if added:
         # The config switch gives these biases to every layer.
         setattr(view.config, view.family.bias_switch[block(part)], True)
         for other in range(len(view.layers)):
-            _add_biases(view, other, added)
+            _add_biases(view.layer(other), added)
     (cut or cut_units)(view, position, part, units)
     for key, value in (biases or {}).items():
-        set_parameter(view.layers[position], view.family.native(key), value)
+        set_parameter(layer.module, view.family.native(key), value)
     settle_widths(view)
-    after = geometry(view, position)
-    if after.units(part) != len(units) or not _fits(view, position, part, after):
-        raise PlanError(f"layer {view.numbers[position]}: the {part} cut did not give {len(units)} units everywhere")
+    after = view.layer(position)
+    if after.units(part) != len(units) or not _fits(after, part):
+        raise PlanError(f"layer {layer.number}: the {part} cut did not give {len(units)} units everywhere")
 
 
-def _check_biases(view: ModelView, position: int, part: Part, biases: Mapping[str, Tensor]) -> None:
+def _check_biases(layer: Layer, part: Part, biases: Mapping[str, Tensor]) -> None:
     """Raise PlanError for what is no bias of the part's block, or of another width than its projection writes."""
-    layer, projections = view.layers[position], view.family.projections
     for key, value in biases.items():
         role, _, kind = key.rpartition(".")
-        if kind != "bias" or role not in projections or not role.startswith(f"{block(part)}."):
-            raise PlanError(f"layer {view.numbers[position]}: '{key}' is no bias of its {block(part)} projections")
-        wanted = features(layer.get_submodule(projections[role]))[1]
+        if kind != "bias" or role not in layer.family.projections or not role.startswith(f"{block(part)}."):
+            raise PlanError(f"layer {layer.number}: '{key}' is no bias of its {block(part)} projections")
+        written = features(layer.projection(role))[1]
         reads = role in ("attention.o", "mlp.down")
-        if value.dim() != 1 or (reads and len(value) != wanted):
+        if value.dim() != 1 or (reads and len(value) != written):
             raise PlanError(
-                f"layer {view.numbers[position]}: {key} is {tuple(value.shape)}; its projection writes {wanted} values"
+                f"layer {layer.number}: {key} is {tuple(value.shape)}; its projection writes {written} values"
             )
 
 
 def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:
     """Put the kept rows and columns in place of the whole projections."""
-    own = view.state(position)
-    for key, value in cut_state(view.family, own, geometry(view, position), part, units).items():
-        if value is not own[key]:
-            set_parameter(view.layers[position], view.family.native(key), value)
+    layer = view.layer(position)
+    for key, value in layer.state_of(part, units).items():
+        if value is not layer.state[key]:
+            set_parameter(layer.module, layer.family.native(key), value)
 
 
-def _fits(view: ModelView, position: int, part: Part, shape: Geometry) -> bool:
-    """Whether every projection of the part's block has just the channels of that shape."""
-    part, state = block(part), view.state(position)
-    left = {(cut.key, cut.dim): state[cut.key].shape[cut.dim] for cut in cuts(view.family, state, shape, part)}
-    for cut in cuts(view.family, state, shape, part):
-        left[cut.key, cut.dim] -= cut.channels
+def _fits(layer: Layer, part: Part) -> bool:
+    """Whether every projection of the part's block has just the channels of the layer's geometry."""
+    slices = layer.slices(block(part))
+    left = {(piece.key, piece.dim): layer.state[piece.key].shape[piece.dim] for piece in slices}
+    for piece in slices:
+        left[piece.key, piece.dim] -= piece.channels
     return not any(left.values())
 
 
-def _add_biases(view: ModelView, position: int, keys: Sequence[str]) -> None:
+def _add_biases(layer: Layer, keys: Sequence[str]) -> None:
     """Zero biases under these canonical names, as long as the projections are wide."""
-    own = view.state(position)
     for key in keys:
-        weight = own[key.removesuffix("bias") + "weight"]
-        set_parameter(view.layers[position], view.family.native(key), weight.new_zeros(len(weight)))
+        weight = layer.state[key.removesuffix("bias") + "weight"]
+        set_parameter(layer.module, layer.family.native(key), weight.new_zeros(len(weight)))
 
 
 def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
@@ -185,7 +193,7 @@ def settle_widths(view: ModelView) -> None:
 
     Layers that are all alike share the model's config; otherwise each has a copy of it with its own widths.
     """
-    shapes = [geometry(view, i) for i in range(len(view.layers))]
+    shapes = [view.layer(i).geometry for i in range(len(view.layers))]
     config = view.config
     uniform = len(set(shapes)) == 1
     if uniform:

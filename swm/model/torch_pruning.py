@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from swm.errors import FamilyError
 from swm.model.families import ModelFamily
+from swm.model.layer import Layer
 from swm.model.state import is_norm
-from swm.model.units import Part, block, cuts, geometry, kept_channels
+from swm.model.units import Part, block
 from swm.model.view import ModelView
 
 SECONDS = 60.0
@@ -42,7 +43,7 @@ def check_backend(family: ModelFamily, part: Part) -> None:
 
 def check_traced(view: ModelView, position: int, part: Part) -> None:
     """Raise FamilyError when torch-pruning would cut something else than planned; changes nothing."""
-    if geometry(view, position).units(part) > 1:
+    if view.layer(position).units(part) > 1:
         _group(view, position, part, [0])
 
 
@@ -52,7 +53,7 @@ def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) 
 
     Raises FamilyError, and changes nothing, when torch-pruning would cut something else or takes too long.
     """
-    if len(units) == geometry(view, position).units(part):
+    if len(units) == view.layer(position).units(part):
         return
     # Not group.prune(): on grouped queries it is told a key channel once a query head and counts it as often.
     for dependency, channels in _group(view, position, part, units):
@@ -65,52 +66,52 @@ def _group(view: ModelView, position: int, part: Part, units: Sequence[int]) -> 
     import torch_pruning
 
     check_backend(view.family, part)
-    layer = view.layers[position]
-    planned = _planned(view, position, part, units)
+    layer = view.layer(position)
+    planned = _planned(layer, part, units)
     # The query projection comes first: from keys or values torch-pruning does not find the query heads.
     (root, _), gone = next(iter(planned.items()))
-    what = f"the {part} of layer {view.numbers[position]}"
+    what = f"the {part} of layer {layer.number}"
     try:
         graph = _graph(view, position)
         with _time_limit(SECONDS):
             group = graph.get_pruning_group(
-                layer.get_submodule(root), torch_pruning.prune_linear_out_channels, list(gone)
+                layer.module.get_submodule(root), torch_pruning.prune_linear_out_channels, list(gone)
             )
     except TimeoutError:
         raise FamilyError(
             f"torch-pruning did not finish tracing {what} in {SECONDS:g} seconds; use backend: native"
         ) from None
-    found = _found(graph, group, layer)
-    if found != planned:
-        different = sorted({path for path, _ in planned.keys() | found.keys() if _differs(planned, found, path)})
+    traced = _traced(graph, group, layer.module)
+    if traced != planned:
+        different = sorted({path for path, _ in planned.keys() | traced.keys() if _differs(planned, traced, path)})
         raise FamilyError(
             f"torch-pruning would not cut {what} as planned: it differs on {', '.join(different)}; use backend: native"
         )
     return group
 
 
-def _planned(view: ModelView, position: int, part: Part, units: Sequence[int]) -> Removed:
-    shape = geometry(view, position)
+def _planned(layer: Layer, part: Part, units: Sequence[int]) -> Removed:
+    """What goes when these units stay."""
     return {
-        (view.family.native(cut.key).removesuffix(".weight"), cut.reads): sorted(
-            set(range(cut.channels)) - set(kept_channels(shape, part, cut, units).tolist())
+        (layer.family.native(piece.key).removesuffix(".weight"), piece.reads): (
+            piece.removed(units).nonzero().flatten().tolist()
         )
-        for cut in cuts(view.family, view.state(position), shape, part)
-        if cut.key.endswith(".weight")
+        for piece in layer.slices(part)
+        if piece.key.endswith(".weight")
     }
 
 
-def _found(graph: Any, group: Any, layer: nn.Module) -> Removed:
+def _traced(graph: Any, group: Any, layer: nn.Module) -> Removed:
     """What the group removes from anything that has parameters."""
     paths: dict[Any, str] = {module: path for path, module in layer.named_modules()}
     paths.update({parameter: path for path, parameter in layer.named_parameters()})
-    found: Removed = {}
+    removed: Removed = {}
     for dependency, channels in group:
         target = dependency.target.module
         if isinstance(target, nn.Parameter) or (target in paths and any(True for _ in target.parameters())):
             reads = not graph.is_out_channel_pruning_fn(dependency.handler)
-            found[paths.get(target, "?"), reads] = sorted(set(channels))
-    return found
+            removed[paths.get(target, "?"), reads] = sorted(set(channels))
+    return removed
 
 
 def _differs(one: Removed, other: Removed, path: str) -> bool:

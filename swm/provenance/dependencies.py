@@ -19,7 +19,8 @@ import transformers
 from swm import version
 from swm.files.plain_data import leaves
 from swm.interfaces.strategy import Strategy
-from swm.model.view import ModelView, told_config
+from swm.model.fingerprint import relevant_config
+from swm.model.view import ModelView
 from swm.provenance.source_code import code_hash, package_hash
 
 # Their versions are told; the code of a model that they hold is theirs.
@@ -74,7 +75,7 @@ def about_model(view: ModelView) -> dict[str, Any] | None:
     if code is None:
         return None
     about = {
-        "config": told_config(view.config.to_dict()),
+        "config": relevant_config(view.config.to_dict()),
         "attention": getattr(view.config, "_attn_implementation", None),
         "family": dataclasses.asdict(view.family),
         "device": str(view.device),

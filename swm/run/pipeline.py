@@ -29,8 +29,7 @@ from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.loading import models
 from swm.measure.speed import measure_speed, speed_of
-from swm.model.shape import achieved, shape_now
-from swm.model.units import widths
+from swm.model.shape import achieved, shape_now, widths
 from swm.model.view import ModelView
 from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.foreign import no_exit

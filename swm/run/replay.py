@@ -20,8 +20,7 @@ from swm.files.writing import write_json
 from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
 from swm.model.families import find_family
-from swm.model.shape import achieved, shape_now
-from swm.model.units import widths
+from swm.model.shape import achieved, shape_now, widths
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swm.errors import BudgetError
-from swm.model.units import Block, Geometry, Part, block, cuts, geometry
+from swm.model.units import Block, Geometry, Part, block
 from swm.model.view import ModelView
 
 Key = tuple[int, Part]
@@ -45,7 +45,7 @@ def allocate_locally(
     Raises BudgetError as `check_goal`, and for a share that rounding makes nothing of.
     """
     groups = _groups(view, scores)
-    shapes = {position: geometry(view, position) for position, _ in groups}
+    shapes = {position: view.layer(position).geometry for position, _ in groups}
 
     def kept(attention: float, mlp: float) -> dict[Key, int]:
         shares: dict[Part, float] = {"attention": attention, "queries": attention, "mlp": mlp}
@@ -222,12 +222,11 @@ def _possible(
 
 
 def _groups(view: ModelView, scores: Iterable[Key]) -> dict[Key, _Group]:
-    found: dict[Key, _Group] = {}
+    groups: dict[Key, _Group] = {}
     for position, part in sorted(scores):
-        shape, state = geometry(view, position), view.state(position)
-        total = sum(cut.view(state[cut.key]).numel() for cut in cuts(view.family, state, shape, part))
-        found[position, part] = _Group(shape.units(part), total // shape.units(part))
-    return found
+        layer = view.layer(position)
+        groups[position, part] = _Group(layer.units(part), layer.unit_parameters(part))
+    return groups
 
 
 def _removed(groups: Mapping[Key, _Group], kept: Mapping[Key, int]) -> int:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from swm.errors import FamilyError
 from swm.model.families import ModelFamily
-from swm.model.units import Block, Part, _reader, block, cuts, geometry, kept_channels
+from swm.model.layer import Layer
+from swm.model.units import Block, Part, block
 from swm.model.view import ModelView
 
 WRITERS: Mapping[Block, tuple[str, ...]] = {
@@ -35,50 +36,50 @@ def added_biases(view: ModelView, kept: Mapping[tuple[int, Part], int], part: Pa
     `kept` are the units that stay by (position, part); layers that it does not name stay as they are.
     """
     added = 0
-    for position in range(len(view.layers)):
-        state, shape = view.state(position), geometry(view, position)
-        reader = _reader(view, position, part)
-        if reader.bias in state:
+    for layer in map(view.layer, range(len(view.layers))):
+        reader = layer.reader(part)
+        if reader.bias in layer.state:
             continue
-        units = range(kept.get((position, part), shape.units(part)))
-        added += reader.view(state[reader.key]).shape[1]
-        added += sum(_new_biases(view, position, part, units).values())
+        units = range(kept.get((layer.position, part), layer.units(part)))
+        added += reader.view(layer.state[reader.key]).shape[1]
+        added += sum(_new_biases(layer, part, units).values())
     return added
 
 
-def _new_biases(view: ModelView, position: int, part: Part, units: Sequence[int]) -> dict[str, int]:
+def _new_biases(layer: Layer, part: Part, units: Sequence[int]) -> dict[str, int]:
     """The lengths, with these units kept, of the biases that the switch gives to writing projections without one."""
-    state, shape = view.state(position), geometry(view, position)
-    places = cuts(view.family, state, shape, part)
-    found = {}
+    slices, lengths = layer.slices(part), {}
     for writer in WRITERS[block(part)]:
         key = f"{writer}.weight"
-        if key in state and f"{writer}.bias" not in state:
-            own = [cut for cut in places if cut.key == key]
-            gone = sum(cut.channels - len(kept_channels(shape, part, cut, units)) for cut in own)
-            found[f"{writer}.bias"] = len(state[key]) - gone
-    return found
+        if key in layer.state and f"{writer}.bias" not in layer.state:
+            gone = sum(piece.channels - len(piece.kept(units)) for piece in slices if piece.key == key)
+            lengths[f"{writer}.bias"] = len(layer.state[key]) - gone
+    return lengths
 
 
 @torch.no_grad()
-def bias_compensation(
-    view: ModelView, position: int, part: Part, units: Sequence[int], mean: Tensor
-) -> dict[str, Tensor]:
+def bias_compensation(layer: Layer, part: Part, units: Sequence[int], mean: Tensor) -> dict[str, Tensor]:
     """The bias `b + W_removed mean_removed` of the reading projection, and zeros for biases that come with it.
 
-    `mean` is the mean of the reader's input, `[channels]`. Source: FLAP, arXiv 2312.11983, section 3.4.
+    Source: FLAP, arXiv 2312.11983, section 3.4.
+
+    Args:
+        layer: The layer before the cut.
+        part: The part of it that is cut.
+        units: The units that stay.
+        mean: The mean of what enters the reading projection, `[channels]`.
+
+    Returns:
+        Biases by canonical name, in the type of the weights.
     """
-    state, shape = view.state(position), geometry(view, position)
-    cut = _reader(view, position, part)
-    gone = torch.ones(cut.channels, dtype=torch.bool)
-    gone[kept_channels(shape, part, cut, units)] = False
-    weight = cut.view(state[cut.key]).double()
-    extra = (mean.double().to(weight.device) * gone.to(weight.device)) @ weight
-    old = state.get(cut.bias)
-    dtype = state[cut.key].dtype
-    result = {cut.bias: (extra if old is None else old.double() + extra).to(dtype)}
+    reader, state = layer.reader(part), layer.state
+    weight = reader.view(state[reader.key]).double()
+    extra = (mean.double().to(weight.device) * reader.removed(units).to(weight.device)) @ weight
+    old = state.get(reader.bias)
+    dtype = state[reader.key].dtype
+    result = {reader.bias: (extra if old is None else old.double() + extra).to(dtype)}
     if old is None:
         # The config switch that allows this bias gives one to every projection of the part.
-        for key, size in _new_biases(view, position, part, units).items():
+        for key, size in _new_biases(layer, part, units).items():
             result[key] = torch.zeros(size, dtype=dtype, device=weight.device)
     return result

@@ -14,11 +14,10 @@ from swm.errors import PlanError
 from swm.interfaces.progress import Task
 from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup, WidthPruner
 from swm.model.finite import check_finite
-from swm.model.units import Geometry, Part, cuts, geometry
+from swm.model.layer import Layer
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.width.gradients import layer_gradients
-
-READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
 
 
 class Scored:
@@ -64,37 +63,42 @@ def score_units(
         layers = ((position, {}, {}) for position in sorted(wanted, reverse=True))
     with closing(layers):
         for position, gradients, squares in layers:
-            shape = geometry(view, position)
+            layer = view.layer(position)
             for part in parts:
-                group = unit_group(view, position, part, shape, gradients, squares, statistics.get((position, part)))
+                group = unit_group(layer, part, gradients, squares, statistics.get((position, part)))
                 scored.scores[position, part] = checked(pruner, group, pruner.score(group))
-            task.advance(note=f"layer {view.numbers[position]}")
+            task.advance(note=f"layer {layer.number}")
     return scored
 
 
 def unit_group(
-    view: ModelView,
-    position: int,
+    layer: Layer,
     part: Part,
-    shape: Geometry,
     gradients: Mapping[str, Tensor] | None = None,
     squares: Mapping[str, Tensor] | None = None,
     inputs: InputStatistics | None = None,
 ) -> UnitGroup:
-    """The units of a part of a layer as a pruner sees them; biases are no part of a score."""
-    state = view.state(position)
+    """The units of a part of a layer as a pruner sees them; biases are no part of a score.
+
+    Args:
+        layer: The layer.
+        part: The part of it.
+        gradients: The gradient of the loss by canonical weight name.
+        squares: The mean squared gradient of each sample's loss by canonical weight name.
+        inputs: Statistics of what enters the projection that reads the units.
+    """
     weights = [
         CoupledWeight(
-            f"{cut.key}[{cut.offset}]",
-            cut.view(state[cut.key]),
-            cut.reads,
-            cut.view(gradients[cut.key]) if gradients else None,
-            cut.view(squares[cut.key]) if squares else None,
+            f"{piece.key}[{piece.offset}]",
+            piece.view(layer.state[piece.key]),
+            piece.reads,
+            piece.view(gradients[piece.key]) if gradients else None,
+            piece.view(squares[piece.key]) if squares else None,
         )
-        for cut in cuts(view.family, state, shape, part)
-        if cut.key.endswith(".weight")
+        for piece in layer.slices(part)
+        if piece.key.endswith(".weight")
     ]
-    return UnitGroup(view.numbers[position], part, shape.units(part), weights, inputs)
+    return UnitGroup(layer.number, part, layer.units(part), weights, inputs)
 
 
 def checked(pruner: WidthPruner, group: UnitGroup, score: Tensor) -> Tensor:
@@ -125,9 +129,7 @@ def input_statistics(
         return before
 
     handles = [
-        view.layers[position]
-        .get_submodule(view.family.projections[READERS[part]])
-        .register_forward_pre_hook(watch((position, part)))
+        view.layer(position).projection(READERS[part]).register_forward_pre_hook(watch((position, part)))
         for position in positions
         for part in parts
     ]

@@ -20,7 +20,7 @@ from swm.checkpoint.modelling import MODELLING
 from swm.errors import CheckpointError, ModelError
 from swm.loading.models import ModelSource, load_config
 from swm.model.surgery import keep_units
-from swm.model.units import Part, geometry
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -35,7 +35,7 @@ def cut(view: ModelView, heads: list[int], channels: list[int]) -> None:
     """Keep so many KV heads and channels of each layer, not the first ones."""
     for position in range(len(view.layers)):
         for part, counts in (("attention", heads), ("mlp", channels)):
-            units, count = geometry(view, position).units(part), counts[position % len(counts)]
+            units, count = view.layer(position).units(part), counts[position % len(counts)]
             if part in prunable(view):
                 keep_units(view, position, part, sorted((7 * i + position) % units for i in range(min(count, units))))
 
@@ -91,7 +91,7 @@ def test_head_counts_that_llama_refuses_go_out_as_mistral(tiny, view_of, ids: Te
         )
     )
     cut(view, [3], [48])
-    assert "6" in refusal(view.config, view.family, geometry(view, 0))
+    assert "6" in refusal(view.config, view.family, view.layer(0).geometry)
     model = reloaded(view, tmp_path)
     assert type(model).__name__ == "MistralForCausalLM"
     assert (model.config.num_attention_heads, model.config.num_key_value_heads, model.config.head_dim) == (6, 3, 8)

@@ -16,7 +16,7 @@ from swm.checkpoint.verification import check_multiplied
 from swm.errors import CheckpointError, PlanError
 from swm.model.replacement import Rebuild, Replaced
 from swm.model.surgery import keep_layers, keep_units, replace_projection
-from swm.model.units import features, geometry
+from swm.model.units import features
 from swm.model.view import ModelView
 
 SOURCE = """
@@ -77,7 +77,7 @@ def replaced(view: ModelView, ids: Tensor) -> tuple[ModelView, Tensor]:
 def test_it_computes_the_same_and_keeps_its_widths(replaced: tuple[ModelView, Tensor], ids: Tensor) -> None:
     view, before = replaced
     torch.testing.assert_close(logits(view.model, ids), before, rtol=0, atol=1e-4)
-    assert geometry(view, 1) == geometry(view, 0)
+    assert view.layer(1).geometry == view.layer(0).geometry
     assert features(view.layers[1].get_submodule(view.family.projections["mlp.down"])) == features(
         view.layers[0].get_submodule(view.family.projections["mlp.down"])
     )

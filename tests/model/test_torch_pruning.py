@@ -26,7 +26,7 @@ from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.shape import ModelShape
 from swm.model.surgery import keep_units
 from swm.model.torch_pruning import cut_units
-from swm.model.units import Part, geometry
+from swm.model.units import Part
 from swm.model.view import ModelView
 from swm.plan.plan import Plan, PlannedStage
 from swm.plan.reading import read_plan
@@ -49,7 +49,7 @@ def cut(view: ModelView, position: int, part: Part, units: Sequence[int], **more
 
 
 def kept(view: ModelView, position: int, part: Part) -> list[int]:
-    return [i for i in range(geometry(view, position).units(part)) if i % 3 != position % 3]
+    return [i for i in range(view.layer(position).units(part)) if i % 3 != position % 3]
 
 
 def widths(view: ModelView) -> list[tuple[int, int]]:

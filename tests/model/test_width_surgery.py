@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from swm.builtin.steps.keep import KeepStep
 from swm.errors import FamilyError, PlanError
+from swm.model.layer import Layer
 from swm.model.ranges import format_ranges
 from swm.model.surgery import keep_layers, keep_units
-from swm.model.units import Part, cut_state, cuts, geometry, kept_channels
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -49,7 +50,7 @@ def drawn(view: ModelView, seed: int, uniform: bool = False, parts: Sequence[Par
         if part == "queries":
             found.update(drawn_queries(view, chance, uniform))
             continue
-        units = geometry(view, 0).units(part)
+        units = view.layer(0).units(part)
         # The few heads may all stay in a layer, the channels never.
         least, most = max(1, units // 4), units if part == "attention" else units * 3 // 4
         count = chance.randint(least, most)
@@ -63,12 +64,12 @@ def drawn(view: ModelView, seed: int, uniform: bool = False, parts: Sequence[Par
 def drawn_queries(view: ModelView, chance: random.Random, uniform: bool) -> Kept:
     """Query heads to keep, as many of every KV head."""
     found: Kept = {}
-    queries = geometry(view, 0).queries
+    queries = view.layer(0).geometry.queries
     count = chance.randint(1, queries)
     for position in range(len(view.layers)):
         if not uniform:
             count = chance.randint(1, queries)
-        groups = range(geometry(view, position).kv_heads)
+        groups = range(view.layer(position).geometry.kv_heads)
         found[position, "queries"] = sorted(
             group * queries + head for group in groups for head in chance.sample(range(queries), count)
         )
@@ -79,11 +80,11 @@ def cut(view: ModelView, kept: Kept) -> int:
     """Keep these units; returns the number of parameters that must have gone, counted from the widths."""
     gone = 0
     for (position, part), units in kept.items():
-        state, shape = view.state(position), geometry(view, position)
-        total = sum(c.view(state[c.key]).numel() for c in cuts(view.family, state, shape, part))
-        each, rest = divmod(total, shape.units(part))
-        assert rest == 0
-        gone += each * (shape.units(part) - len(units))
+        layer = view.layer(position)
+        total = sum(piece.view(layer.state[piece.key]).numel() for piece in layer.slices(part))
+        each, rest = divmod(total, layer.units(part))
+        assert (each, rest) == (layer.unit_parameters(part), 0)
+        gone += each * (layer.units(part) - len(units))
         keep_units(view, position, part, units)
     return gone
 
@@ -92,12 +93,11 @@ def cut(view: ModelView, kept: Kept) -> int:
 def mask(view: ModelView, kept: Kept) -> None:
     """Zero what the reading projections read from the other units."""
     for (position, part), units in kept.items():
-        shape = geometry(view, position)
-        state = view.state(position)
-        reader = next(c for c in cuts(view.family, state, shape, part) if c.reads)
+        layer = view.layer(position)
+        reader = layer.reader(part)
         gone = torch.ones(reader.channels, dtype=torch.bool)
-        gone[kept_channels(shape, part, reader, units)] = False
-        weight = state[reader.key]
+        gone[reader.kept(units)] = False
+        weight = layer.state[reader.key]
         if reader.dim == 0:
             weight[gone] = 0
         else:
@@ -107,7 +107,7 @@ def mask(view: ModelView, kept: Kept) -> None:
 def check_slicer(view: ModelView, ids: Tensor, seed: int, uniform: bool, parts: Sequence[Part] = ()) -> None:
     whole = ModelView(copy.deepcopy(view.model), view.family)
     parameters, dense = view.parameters(), logits(view.model, ids)
-    kept, kv_heads = drawn(view, seed, uniform, parts), geometry(view, 0).kv_heads
+    kept, kv_heads = drawn(view, seed, uniform, parts), view.layer(0).geometry.kv_heads
     gone = cut(view, kept)
     mask(whole, kept)
     expected = logits(whole.model, ids)
@@ -118,7 +118,7 @@ def check_slicer(view: ModelView, ids: Tensor, seed: int, uniform: bool, parts: 
     assert view.parameters() == parameters - gone
 
     for position in range(len(view.layers)):
-        shape, part_kept = geometry(view, position), {p: kept[position, p] for p in parts or prunable(view)}
+        shape, part_kept = view.layer(position).geometry, {p: kept[position, p] for p in parts or prunable(view)}
         assert shape.mlp == len(part_kept["mlp"])
         if "queries" in part_kept:
             assert shape.heads == len(part_kept["queries"])
@@ -136,7 +136,7 @@ def check_slicer(view: ModelView, ids: Tensor, seed: int, uniform: bool, parts: 
 
 def check_counts(view: ModelView, position: int) -> None:
     """Every module says the widths that its weights have, and reads them from a config that says them too."""
-    shape, layer, family = geometry(view, position), view.layers[position], view.family
+    shape, layer, family = view.layer(position).geometry, view.layers[position], view.family
     for module in layer.modules():
         if isinstance(module, nn.Linear):
             assert tuple(module.weight.shape) == (module.out_features, module.in_features)
@@ -210,7 +210,7 @@ def test_norms_of_heads_are_shared_and_stay(tiny, view_of, ids: Tensor) -> None:
 def test_even_widths_stand_in_the_config_and_uneven_ones_in_copies(view: ModelView) -> None:
     part = prunable(view)[-1]
     field = view.family.mlp_width
-    before, units = getattr(view.config, field), list(range(geometry(view, 0).mlp // 2))
+    before, units = getattr(view.config, field), list(range(view.layer(0).geometry.mlp // 2))
     for position in range(5):
         keep_units(view, position, part, units)
     assert getattr(view.config, field) == before
@@ -223,7 +223,7 @@ def test_even_widths_stand_in_the_config_and_uneven_ones_in_copies(view: ModelVi
 def test_units_that_stay_lose_no_bit(view: ModelView) -> None:
     before = {k: v.clone() for k, v in view.state(1).items()}
     for part in prunable(view):
-        keep_units(view, 1, part, range(geometry(view, 1).units(part)))
+        keep_units(view, 1, part, range(view.layer(1).units(part)))
     after = view.state(1)
     assert after.keys() == before.keys()
     assert all(torch.equal(after[k], v) for k, v in before.items())
@@ -247,18 +247,20 @@ def test_layers_and_widths_go_in_any_order(tiny, view_of, ids: Tensor, first: st
 
 
 def test_a_cut_that_changes_no_shape_raises(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swm.model.surgery.cut_state", lambda family, state, shape, part, units: dict(state))
+    monkeypatch.setattr("swm.model.layer.Layer.state_of", lambda layer, part, units: layer.state)
     with pytest.raises(PlanError, match="layer 0: the mlp cut did not give 3 units everywhere"):
         keep_units(llama, 0, "mlp", [0, 1, 2])
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_cut_that_misses_a_projection_raises(llama: ModelView, part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    def careless(*args: Any) -> dict[str, Tensor]:
-        missed = "attention.k.weight" if part == "attention" else "mlp.up.weight"
-        return {**cut_state(*args), missed: args[1][missed]}
+    state_of = Layer.state_of
 
-    monkeypatch.setattr("swm.model.surgery.cut_state", careless)
+    def careless(layer: Layer, *args: Any) -> dict[str, Tensor]:
+        missed = "attention.k.weight" if part == "attention" else "mlp.up.weight"
+        return {**state_of(layer, *args), missed: layer.state[missed]}
+
+    monkeypatch.setattr("swm.model.layer.Layer.state_of", careless)
     with pytest.raises(PlanError, match=f"layer 2: the {part} cut did not give 1 units everywhere"):
         keep_units(llama, 2, part, [0])
 
@@ -309,7 +311,7 @@ def test_a_step_that_makes_no_sense_is_refused(values, message) -> None:
 def test_a_step_names_the_original_layer(llama: ModelView) -> None:
     keep_layers(llama, [0, 3, 5])
     KeepStep(3, "mlp", format_ranges([1, 2, 9]), 64).apply(llama, {})
-    assert [geometry(llama, i).mlp for i in range(3)] == [64, 3, 64]
+    assert [llama.layer(i).geometry.mlp for i in range(3)] == [64, 3, 64]
     with pytest.raises(PlanError, match="layer 2; the model has layers 0,3,5"):
         KeepStep(2, "mlp", "1", 64).apply(llama, {})
 

@@ -11,11 +11,11 @@ from unit_groups import mlp, statistics
 
 from swm.errors import FamilyError
 from swm.model.surgery import keep_units
-from swm.model.units import Part
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.pruners.flap import FLAP
 from swm.width.compensation import added_biases, bias_compensation, check_bias
-from swm.width.scoring import READERS, input_statistics
+from swm.width.scoring import input_statistics
 
 # Variances over the tokens (divisor 2): 1, 4 and 0.
 INPUTS = statistics([[3.0, 2.0, 7.0], [1.0, -2.0, 7.0]])
@@ -42,7 +42,7 @@ def test_an_input_that_never_changes_counts_nothing_however_large() -> None:
 def reader_mean(view: ModelView, ids: Tensor, part: Part) -> Tensor:
     """The mean over all tokens of what the first layer's reading projection gives."""
     given: list[Tensor] = []
-    module = view.layers[0].get_submodule(view.family.projections[READERS[part]])
+    module = view.layer(0).projection(READERS[part])
     handle = module.register_forward_hook(lambda m, args, out: given.append(out.detach().reshape(-1, out.shape[-1])))
     with torch.no_grad():
         view.model(input_ids=ids)
@@ -69,8 +69,8 @@ def test_the_mean_output_of_the_reader_stays(tiny, view_of, ids: Tensor, name: s
     expected = reader_mean(view, ids, part)
     mean = input_statistics(view, ids, [0], [part])[0, part].mean
     before = view.parameters()
-    biases = bias_compensation(view, 0, part, units, mean)
-    added = added_biases(view, {(i, part): len(units) if i == 0 else view_units(view, part) for i in range(6)}, part)
+    biases = bias_compensation(view.layer(0), part, units, mean)
+    added = added_biases(view, {(i, part): len(units) if i == 0 else view.layer(1).units(part) for i in range(6)}, part)
     keep_units(view, 0, part, units, biases)
     keep_units(plain, 0, part, units)
     torch.testing.assert_close(reader_mean(view, ids, part), expected, rtol=0, atol=1e-5)
@@ -81,18 +81,12 @@ def test_the_mean_output_of_the_reader_stays(tiny, view_of, ids: Tensor, name: s
     view.model.generate(input_ids=ids[:1], attention_mask=torch.ones_like(ids[:1]), **ask)
 
 
-def view_units(view: ModelView, part: Part) -> int:
-    from swm.model.units import geometry
-
-    return geometry(view, 1).units(part)
-
-
 def test_an_own_bias_is_added_to(tiny, view_of, ids: Tensor) -> None:
     view = view_of(tiny("gpt2"))
     state = {k: v.clone() for k, v in view.state(0).items()}
     mean = torch.arange(128.0)
     units = [i for i in range(128) if i not in (3, 100)]
-    [(key, bias)] = bias_compensation(view, 0, "mlp", units, mean).items()
+    [(key, bias)] = bias_compensation(view.layer(0), "mlp", units, mean).items()
     assert key == "mlp.down.bias"
     weight = state["mlp.down.weight"]
     torch.testing.assert_close(bias, state[key] + 3 * weight[3] + 100 * weight[100])
@@ -100,7 +94,7 @@ def test_an_own_bias_is_added_to(tiny, view_of, ids: Tensor) -> None:
 
 def test_biases_that_come_with_a_switch_are_zero_in_every_layer(llama: ModelView, ids: Tensor) -> None:
     mean = input_statistics(llama, ids, [2], ["attention"])[2, "attention"].mean
-    keep_units(llama, 2, "attention", [1], bias_compensation(llama, 2, "attention", [1], mean))
+    keep_units(llama, 2, "attention", [1], bias_compensation(llama.layer(2), "attention", [1], mean))
     assert llama.config.attention_bias is True
     for position in range(6):
         state = llama.state(position)

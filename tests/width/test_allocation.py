@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swm.errors import BudgetError
 from swm.model.surgery import keep_units
-from swm.model.units import Geometry, Part, geometry
+from swm.model.units import Geometry, Part
 from swm.model.view import ModelView
 from swm.width.allocation import (
     Allocation,
@@ -36,7 +36,7 @@ def scores_of(
 ) -> dict[Key, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
-        (i, part): torch.rand(geometry(view, i).units(part), generator=generator) * (i + 1)
+        (i, part): torch.rand(view.layer(i).units(part), generator=generator) * (i + 1)
         for i in layers
         for part in parts
     }

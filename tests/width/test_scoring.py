@@ -13,12 +13,12 @@ from torch import Tensor
 from swm.errors import ModelError, PlanError
 from swm.interfaces.progress import Silent
 from swm.interfaces.width import Need, UnitGroup, WidthPruner
-from swm.model.units import Part, geometry
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.pruners.flap import FLAP
 from swm.pruners.llm_pruner import LLMPruner
 from swm.width.gradients import layer_gradients, loss_gradient
-from swm.width.scoring import READERS, input_statistics, score_units, unit_group
+from swm.width.scoring import input_statistics, score_units, unit_group
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 ALL = set(range(6))
@@ -263,7 +263,7 @@ def test_input_statistics_are_those_of_the_readers_inputs(view: ModelView, ids: 
     handles = []
     for position in (0, 3):
         for part in PARTS:
-            module = view.layers[position].get_submodule(view.family.projections[READERS[part]])
+            module = view.layer(position).projection(READERS[part])
             keep = seen.setdefault((position, part), [])
             handles.append(module.register_forward_pre_hook(lambda m, args, keep=keep: keep.append(args[0])))
     with torch.no_grad():
@@ -292,9 +292,9 @@ def test_statistics_are_taken_where_compensation_needs_them(llama: ModelView, id
 @pytest.mark.parametrize("name", ["llama", "phi3", "gpt2"])
 def test_a_group_shows_weights_and_gradients_channel_by_channel(tiny, view_of, ids: Tensor, name: str) -> None:
     view = view_of(tiny(name))
-    shape = geometry(view, 2)
-    state = {k: v for k, v in view.state(2).items()}
-    group = unit_group(view, 2, "mlp", shape, gradients={k: 2 * v for k, v in state.items()})
+    layer = view.layer(2)
+    state = layer.state
+    group = unit_group(layer, "mlp", gradients={k: 2 * v for k, v in state.items()})
     assert [w.reads for w in group.weights] == [False] * (len(group.weights) - 1) + [True]
     assert sum(w.weight.numel() for w in group.weights) == sum(
         v.numel() for k, v in state.items() if k.startswith("mlp.") and k.endswith(".weight")
@@ -302,6 +302,6 @@ def test_a_group_shows_weights_and_gradients_channel_by_channel(tiny, view_of, i
     down = state["mlp.down.weight"]
     assert torch.equal(group.reader.weight, down if view.family.transposed else down.T)
     for weight in group.weights:
-        assert weight.weight.shape == (shape.mlp, 32)
+        assert weight.weight.shape == (layer.geometry.mlp, 32)
         assert torch.equal(weight.gradient, 2 * weight.weight)
         assert weight.squared_gradient is None

@@ -29,7 +29,6 @@ from swm.interfaces.width import WidthPruner
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.state import State
-from swm.model.units import geometry
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units, default_rounding, round_units
@@ -110,7 +109,7 @@ class AllocateStage(Stage):
         """How many channels stay in each layer at each level, and how many parameters go."""
         found: dict[tuple[int, float], _Cut] = {}
         for position in range(len(view.layers)):
-            channels = geometry(view, position).mlp
+            channels = view.layer(position).geometry.mlp
             each = sum(
                 value.numel() // channels
                 for key, value in view.state(position).items()
@@ -203,7 +202,7 @@ class AllocateStage(Stage):
         weights = self._weights(context, chosen, kept)
         for key in chosen.cuts:
             number, units = view.numbers[key[0]], kept[key]
-            steps.append(KeepStep(number, "mlp", format_ranges(units), geometry(view, key[0]).mlp))
+            steps.append(KeepStep(number, "mlp", format_ranges(units), view.layer(key[0]).geometry.mlp))
             tensors[len(steps)] = weights[key]
             steps.append(RefitStep(number, "mlp.down"))
         return StagePlan(steps, facts, tensors)

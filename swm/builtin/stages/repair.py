@@ -56,7 +56,7 @@ class RepairStage(Stage):
             raise PlanError("the repair needs the original model, which is not at hand here")
         view = context.view
         for position in range(len(view.layers)):
-            check_plain(view, position)
+            check_plain(view.layer(position))
         found = context.observation({"what": "repair", "settings": self.spec()}, lambda: self._fit(context))
         steps = [RefitStep(layer, role) for layer, role in found.facts["steps"]]
         tensors: dict[int, dict[str, Tensor]] = {}

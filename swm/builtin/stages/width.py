@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final
 
@@ -21,7 +21,7 @@ from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
-from swm.model.units import Block, Part, block, geometry
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.width.allocation import (
     Allocation,
@@ -35,8 +35,6 @@ from swm.width.allocation import (
 )
 from swm.width.compensation import added_biases, bias_compensation, check_bias
 from swm.width.scoring import Scored, score_units
-
-READERS: Mapping[Block, str] = {"attention": "attention.o", "mlp": "mlp.down"}
 
 
 @final
@@ -123,7 +121,7 @@ class WidthStage(Stage):
             self._check_goal(setting.model, setting)
 
     def _check_goal(self, view: ModelView, setting: Setting) -> None:
-        shape, rounding = geometry(view, 0), self._rounding(view)
+        shape, rounding = view.layer(0).geometry, self._rounding(view)
         for part in self.units:
             if part == "queries" and shape.queries == 1:
                 raise FamilyError("every query head has a KV head of its own here; use units: attention")
@@ -151,7 +149,7 @@ class WidthStage(Stage):
         return [(i, part) for i, number in enumerate(view.numbers) if number in numbers for part in self.units]
 
     def _rounding(self, view: ModelView) -> dict[Part, int]:
-        shape = geometry(view, 0)
+        shape = view.layer(0).geometry
         return {
             "attention": self.round_heads,
             "queries": self.round_heads * shape.kv_heads,
@@ -166,7 +164,7 @@ class WidthStage(Stage):
         if not self.uniform:
             return None
         part: Part = "queries" if "queries" in self.units else "attention"
-        counts, now = head_counts(view, self.pruner.compensates(), part), geometry(view, 0).units(part)
+        counts, now = head_counts(view, self.pruner.compensates(), part), view.layer(0).units(part)
         if counts is not None and now not in counts:
             raise BudgetError(
                 f"an earlier stage left {now} {UNITS[part]}, with which a model of type '{view.config.model_type}' "
@@ -221,7 +219,7 @@ class WidthStage(Stage):
         for (position, part), score in sorted(scored.scores.items()):
             kept = chosen.kept[position, part]
             if kept < len(score):
-                groups = geometry(view, position).kv_heads if part == "queries" else 1
+                groups = view.layer(position).geometry.kv_heads if part == "queries" else 1
                 units[position, part] = best_units(score, kept, groups)
         refitted = self._refitted(context, units)
         steps: list[Step] = []
@@ -229,13 +227,12 @@ class WidthStage(Stage):
         for (position, part), chosen_units in units.items():
             count = len(scored.scores[position, part])
             if self.pruner.compensates():
-                tensors[len(steps)] = bias_compensation(
-                    view, position, part, chosen_units, scored.means[position, part]
-                )
+                mean = scored.means[position, part]
+                tensors[len(steps)] = bias_compensation(view.layer(position), part, chosen_units, mean)
             steps.append(KeepStep(view.numbers[position], part, format_ranges(chosen_units), count, self.backend))
             if (position, part) in refitted:
                 tensors[len(steps)] = refitted[position, part]
-                steps.append(RefitStep(view.numbers[position], READERS[block(part)]))
+                steps.append(RefitStep(view.numbers[position], READERS[part]))
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": round_mlp}
         if self.pruner.compensates():
             cut: set[Part] = {part for _, part in units}

@@ -13,7 +13,7 @@ from swm.interfaces.stage import Step
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.surgery import cut_units, keep_units
-from swm.model.units import Part, geometry
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 Backend = Literal["native", "torch-pruning"]
@@ -47,7 +47,7 @@ class KeepStep(Step):
         if self.layer not in view.numbers:
             raise PlanError(f"step cuts layer {self.layer}; the model has layers {format_ranges(view.numbers)}")
         position = view.numbers.index(self.layer)
-        have = geometry(view, position).units(self.part)
+        have = view.layer(position).units(self.part)
         if have != self.of:
             raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
         units = parse_ranges(self.units)

@@ -34,7 +34,7 @@ class RefitStep(Step):
                 "file beside the plan file"
             )
         position = view.numbers.index(self.layer)
-        check_plain(view, position)
+        check_plain(view.layer(position))
         own = view.state(position)
         foreign = [key for key in tensors if key.rpartition(".")[0] != self.projection]
         if foreign:
