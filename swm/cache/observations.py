@@ -35,7 +35,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CachedFile:
     """One file of the cache: what it holds, its size in bytes, and when it was last used (seconds since 1970)."""
 
     file: Path
@@ -96,9 +96,9 @@ class ObservationCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         return Values(self._file(about, ".jsonl"), about)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CachedFile]:
         """All files, the least recently used first; each of them is opened for what it is about."""
-        return [Entry(file, _about(file), size, used) for used, size, file in self._files()]
+        return [CachedFile(file, _about(file), size, used) for used, size, file in self._files()]
 
     def shrink(self, limit: int | None = None) -> int:
         """Remove the least recently used until at most `limit` bytes are left; returns how many went."""
