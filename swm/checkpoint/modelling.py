@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swm.loading.config_file import complete_config
+from swm.loading.legacy_config import complete_config
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.units import Geometry

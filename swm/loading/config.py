@@ -1,22 +1,16 @@
-"""The config of a model: read, corrected where the weights and the vocabulary say otherwise, and what it describes."""
+"""The config of a model: read, and corrected where the weights and the vocabulary say otherwise."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from swm.errors import FamilyError, ModelError, brief, listed, quoted
-from swm.loading.locating import ModelSource
+from swm.errors import ModelError, brief, listed, quoted
+from swm.loading.source import ModelSource
 from swm.loading.weights import StoredWeights
-from swm.model.families import ModelFamily, find_family
 from swm.model.quiet import quiet_transformers
-from swm.model.shape import ModelShape
-from swm.model.view import ModelView
 from swm.text.vocabulary import without_invalid
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -45,7 +39,7 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
         raise ModelError(f"model '{source.name}' has no layers (num_hidden_layers: 0); nothing can be done with it")
     if getattr(config, "tie_word_embeddings", False) and _stored_apart(source, config):
         config.tie_word_embeddings = False
-    correct_ids(config, rows_of(config))
+    correct_ids(config, embedding_count(config))
     return config
 
 
@@ -66,7 +60,7 @@ def cause(error: BaseException) -> str:
     return brief(error.__cause__ or error)
 
 
-def rows_of(config: Any) -> int | None:
+def embedding_count(config: Any) -> int | None:
     """The number of embeddings, which is the first token id that the model does not know."""
     rows = getattr(config, "vocab_size", None)
     return rows if isinstance(rows, int) else None
@@ -88,7 +82,7 @@ def corrections(source: ModelSource, config: Any) -> list[str]:
             "config.json says that input and output embeddings are tied, and two different matrices are stored: "
             "they are used and saved untied (tie_word_embeddings: false)"
         )
-    rows = rows_of(config)
+    rows = embedding_count(config)
     for file, values in (("config.json", said), *_generation(source)):
         wrong = [
             f"{name}: {values[name]}"
@@ -126,37 +120,3 @@ def _stored_apart(source: ModelSource, config: Any) -> bool:
             return any(stored.differ(one, other) for one, other in tied.items())
     except ModelError:
         return False  # loading the weights says what is wrong with them
-
-
-def shape_of(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelShape:
-    """Parameter counts from the config alone."""
-    view = empty_view(config, families, trust_remote_code)
-    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
-
-
-def empty_view(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelView:
-    """The model of a config, built without memory for its weights."""
-    family = find_family(config, families)
-    model = empty_model(config, trust_remote_code)
-    try:
-        return ModelView(model, family)
-    except AttributeError as error:
-        raise FamilyError(
-            f"family row '{family.name}' says that the layers are at '{family.layers}': {brief(error)}"
-        ) from None
-
-
-def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
-    """The model of a config without memory for its weights. Raises ModelError when the config describes none."""
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"), quiet_transformers():
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-        model.tie_weights()
-    except Exception as error:  # each architecture fails in its own way on a config that makes no sense
-        raise ModelError(
-            f"no model can be made from the config (model_type '{config.model_type}'): "
-            f"{type(error).__name__}: {brief(error)}"
-        ) from error
-    return model  # type: ignore[no-any-return]

@@ -15,8 +15,8 @@ import torch
 from swm.errors import ModelError, brief
 from swm.files.scratch import clear_dead, scratch
 from swm.interfaces.progress import Progress
-from swm.loading.config_file import complete_config
 from swm.loading.gguf_rope import scaled_rope
+from swm.loading.legacy_config import complete_config
 from swm.loading.weights import check_taken, some
 from swm.model.families import ModelFamily
 from swm.model.quiet import no_stderr, quiet_transformers

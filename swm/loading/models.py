@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from swm.files.cache_folder import cache_folder
-from swm.loading.config import corrections, empty_model, empty_view, load_config, shape_of
-from swm.loading.loading import load_model
-from swm.loading.locating import HUB_FILES, ModelSource, locate
+from swm.loading.config import corrections, load_config
+from swm.loading.empty_model import empty_model, empty_view, shape_of
+from swm.loading.pretrained import load_model
+from swm.loading.source import HUB_FILES, ModelSource, locate
 from swm.loading.tokenizer import TOKENIZER_FILES, load_tokenizer
 from swm.model.devices import DEVICE_MAPS, check_device_map, check_memory, pick_device
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from swm.errors import ModelError, brief, listed
-from swm.loading.config import cause, rows_of
-from swm.loading.locating import ModelSource
+from swm.loading.config import cause, embedding_count
+from swm.loading.source import ModelSource
 from swm.model.quiet import quiet_transformers
 from swm.text.vocabulary import bind
 
@@ -39,7 +39,7 @@ def load_tokenizer(source: ModelSource, trust_remote_code: bool = False, config:
         raise ModelError(
             f"tokenizer of model '{source.name}' can be read and not used: {type(error).__name__}: {brief(error)}"
         ) from error
-    rows = None if config is None else rows_of(config)
+    rows = None if config is None else embedding_count(config)
     return tokenizer if rows is None else bind(tokenizer, rows)
 
 

@@ -12,7 +12,7 @@ from swm.files.outputs import check_outside, place
 from swm.interfaces.executor import Row
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.strategy import plain
-from swm.loading.locating import locate
+from swm.loading.source import locate
 from swm.plugins.loading import Plugins
 from swm.study.asked import check_asked
 from swm.study.cases import make_cases

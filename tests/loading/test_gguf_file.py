@@ -17,8 +17,8 @@ from swm.builtin.families import BUILTIN_FAMILIES
 from swm.errors import ModelError
 from swm.interfaces.progress import Silent
 from swm.loading.gguf_file import convert_gguf, read_header
-from swm.loading.loading import load_model
-from swm.loading.locating import ModelSource
+from swm.loading.pretrained import load_model
+from swm.loading.source import ModelSource
 from swm.testing import tiny_model
 from swm.testing.tiny import TOKENS
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from swm import CompressionPipeline
 from swm.errors import CheckpointError, ModelError, PlanError
 from swm.loading import models
-from swm.loading.locating import ModelSource
+from swm.loading.source import ModelSource
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from swm.errors import ModelError, brief
-from swm.loading.config import SPECIAL_IDS, correct_ids, load_config, rows_of
-from swm.loading.locating import ModelSource
+from swm.loading.config import SPECIAL_IDS, correct_ids, embedding_count, load_config
+from swm.loading.source import ModelSource
 from swm.loading.weights import check_folder, check_taken
 from swm.model.devices import pick_device
 from swm.model.quiet import quiet_transformers
@@ -71,5 +71,5 @@ def _generation_settings(source: ModelSource, config: Any) -> Any:
             found = GenerationConfig.from_model_config(config)
         except Exception:  # settings that contradict each other, with which nobody could load the result either
             found = GenerationConfig(**{name: getattr(config, name, None) for name in SPECIAL_IDS})
-    correct_ids(found, rows_of(config))
+    correct_ids(found, embedding_count(config))
     return found

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.checkpoint.export import export
 from swm.checkpoint.modelling import Export
-from swm.loading.config_file import flat_keys
+from swm.loading.legacy_config import flat_keys
 from swm.model.families import find_family
 from swm.model.surgery import keep_units
 from swm.model.view import ModelView
