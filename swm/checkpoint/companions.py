@@ -21,8 +21,8 @@ CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "pre
 def copy_companions(parent: Path, folder: Path, trust_remote_code: bool = False) -> list[str]:
     """Copy them byte for byte; what the model itself wrote stays. Returns what was left out, and why, a line each."""
     notes = []
-    for file in _found(parent):
-        why = _refused(file, parent)
+    for file in _files_to_copy(parent):
+        why = _reason_to_skip(file, parent)
         target = folder / file.relative_to(parent)
         if why:
             notes.append(f"{file.relative_to(parent)} was not copied: {why}")
@@ -34,9 +34,9 @@ def copy_companions(parent: Path, folder: Path, trust_remote_code: bool = False)
 
 def check_companions(parent: Path) -> None:
     """Raise CheckpointError when a file without which the tokenizer could not be loaded would not be copied."""
-    for file in _found(parent):
+    for file in _files_to_copy(parent):
         if file.is_symlink() and not any(file.match(pattern) for pattern in LICENCES) and not file.is_dir():
-            why = _refused(file, parent)
+            why = _reason_to_skip(file, parent)
             if why:
                 raise CheckpointError(f"{file} would not be copied: {why}; put the file itself there")
 
@@ -55,7 +55,8 @@ def drop_code(folder: Path, file: str, keys: list[str]) -> None:
     (folder / file).write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _found(parent: Path) -> Iterator[Path]:
+def _files_to_copy(parent: Path) -> Iterator[Path]:
+    """Files of the tokenizer, the processor and the licence, by the names that transformers gives them."""
     from transformers import tokenization_utils_base as tokenizers
     from transformers import utils
 
@@ -66,14 +67,14 @@ def _found(parent: Path) -> Iterator[Path]:
         if key.endswith("_FILE") or (key.endswith("_NAME") and ("PROCESSOR" in key or "EXTRACTOR" in key))
         if isinstance(value, str) and not value.endswith(".bin")
     }
-    found = {file for pattern in (*named, *VOCABULARIES, *LICENCES) for file in parent.glob(pattern)}
-    found.discard(parent / utils.CHAT_TEMPLATE_DIR)
-    yield from sorted(found)
+    files = {file for pattern in (*named, *VOCABULARIES, *LICENCES) for file in parent.glob(pattern)}
+    files.discard(parent / utils.CHAT_TEMPLATE_DIR)
+    yield from sorted(files)
     if not (parent / utils.CHAT_TEMPLATE_DIR).is_symlink():
         yield from sorted((parent / utils.CHAT_TEMPLATE_DIR).glob("*.jinja"))
 
 
-def _refused(file: Path, parent: Path) -> str:
+def _reason_to_skip(file: Path, parent: Path) -> str:
     """Why a file is not copied; empty when it is."""
     try:
         real = file.resolve(strict=True)
@@ -124,7 +125,7 @@ def _has_code(value: Any, parent: Path, folder: Path, trust_remote_code: bool) -
         if not trust_remote_code or not (parent / file).is_file():
             return False
         for source in [parent / file, *map(Path, get_relative_import_files(parent / file))]:
-            if not source.is_relative_to(parent) or _refused(source, parent):
+            if not source.is_relative_to(parent) or _reason_to_skip(source, parent):
                 return False
             target = folder / source.relative_to(parent)
             target.parent.mkdir(parents=True, exist_ok=True)

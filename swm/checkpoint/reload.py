@@ -61,7 +61,7 @@ def tokenizer_facts(folder: str, trust_remote_code: bool) -> dict[str, Any] | No
     """What the tokenizer of a folder gives for a text and a conversation; None where there is none."""
     from transformers import AutoTokenizer
 
-    if not any(found for pattern in VOCABULARIES for found in Path(folder).glob(pattern)):
+    if not any(file for pattern in VOCABULARIES for file in Path(folder).glob(pattern)):
         return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

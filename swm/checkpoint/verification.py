@@ -100,22 +100,22 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
         said = done.stderr.strip().splitlines()
         reason = said[-1] if said else f"the process that loads it ended with {done.returncode}"
         raise CheckpointError(f"the saved model cannot be loaded: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    found["tolerance"] = before.tolerance
+    comparison: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    comparison["tolerance"] = before.tolerance
     expected = sum(p.numel() for p in model.parameters())
     problems = [
-        f"logits differ by {found['max_abs_difference']:g} (allowed {before.tolerance:g})"
-        if not found["max_abs_difference"] <= before.tolerance
+        f"logits differ by {comparison['max_abs_difference']:g} (allowed {before.tolerance:g})"
+        if not comparison["max_abs_difference"] <= before.tolerance
         else "",
-        "" if found["generated_equal"] else "generate() gives other tokens",
-        "" if found["parameters"] == expected else f"{found['parameters']} parameters instead of {expected}",
-        f"weights are missing: {found['missing_keys']}" if found["missing_keys"] else "",
-        f"weights are left over: {found['unexpected_keys']}" if found["unexpected_keys"] else "",
+        "" if comparison["generated_equal"] else "generate() gives other tokens",
+        "" if comparison["parameters"] == expected else f"{comparison['parameters']} parameters instead of {expected}",
+        f"weights are missing: {comparison['missing_keys']}" if comparison["missing_keys"] else "",
+        f"weights are left over: {comparison['unexpected_keys']}" if comparison["unexpected_keys"] else "",
     ]
     wrong = "; ".join(filter(None, problems))
     if wrong:
         raise CheckpointError(f"the saved model is not the one in memory: {wrong}")
-    return found
+    return comparison
 
 
 def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_code: bool = False) -> None:
@@ -132,10 +132,10 @@ def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_cod
     original = _tokenizer_of(parent, trust_remote_code)
     if original is None:
         return
-    found = rest["tokenizer"]
-    if found is None or "error" in found:
-        raise CheckpointError(f"the saved tokenizer cannot be loaded: {(found or {}).get('error', 'it has no files')}")
-    differs = [key for key in original if original[key] != found.get(key)]
+    saved = rest["tokenizer"]
+    if saved is None or "error" in saved:
+        raise CheckpointError(f"the saved tokenizer cannot be loaded: {(saved or {}).get('error', 'it has no files')}")
+    differs = [key for key in original if original[key] != saved.get(key)]
     if differs:
         raise CheckpointError(f"the saved tokenizer is not that of {parent}: {', '.join(differs)} differ")
 
@@ -143,5 +143,5 @@ def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_cod
 def _tokenizer_of(parent: Path, trust_remote_code: bool) -> dict[str, Any] | None:
     """What the parent's own tokenizer gives; None where there is none."""
     with quiet_transformers():
-        found = reload.tokenizer_facts(str(parent), trust_remote_code)
-    return None if found is None or "error" in found else found
+        facts = reload.tokenizer_facts(str(parent), trust_remote_code)
+    return None if facts is None or "error" in facts else facts

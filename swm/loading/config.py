@@ -101,10 +101,10 @@ def _generation(source: ModelSource) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, Mapping) else {}
+    return data if isinstance(data, Mapping) else {}
 
 
 def _stored_apart(source: ModelSource, config: Any) -> bool:

@@ -33,8 +33,8 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
     Raises ModelError when the file is damaged, or when it holds more or less than the weights of its model.
     """
     stat = file.stat()
-    about = f"{VERSION}|{file.name}|{stat.st_size}|{_head_and_tail(file)}"
-    folder = cache / "gguf" / f"{file.stem}-{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+    identity = f"{VERSION}|{file.name}|{stat.st_size}|{_head_and_tail(file)}"
+    folder = cache / "gguf" / f"{file.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if folder.is_dir():
         return folder
     architecture, reader = read_header(file)
@@ -50,7 +50,7 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
     ):
         fresh = place.new / "model"
         with _readable(file):
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, report = AutoModelForCausalLM.from_pretrained(
                 file.parent,
                 gguf_file=file.name,
                 quantization_config=GgufConfig(dequantize=True),
@@ -59,7 +59,7 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        check_taken(file.name, model, found)
+        check_taken(file.name, model, report)
         _check_left(file, architecture, [str(tensor.name) for tensor in reader.tensors], model)
         rope = scaled_rope(reader, architecture, model.config)
         if rope is not None:

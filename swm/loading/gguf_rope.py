@@ -38,11 +38,11 @@ def scaled_rope(reader: Any, architecture: str, config: Any) -> dict[str, Any] |
     if table is None or (table == 1).all():
         return None
     factors = torch.tensor(table.flatten().tolist())
-    found = {**theta, "rope_type": "llama3", "factor": float(factors.max()), **LLAMA3}
+    llama3 = {**theta, "rope_type": "llama3", "factor": float(factors.max()), **LLAMA3}
     plain = theta["rope_theta"] ** -(torch.arange(len(factors)) / len(factors))
-    if not torch.allclose(_llama3(config, found), plain / factors, rtol=1e-3):
+    if not torch.allclose(_llama3(config, llama3), plain / factors, rtol=1e-3):
         raise ModelError(f"the GGUF file holds rotary frequencies ({TABLE}) that are not those of Llama 3")
-    return found
+    return llama3
 
 
 def _llama3(config: Any, rope: dict[str, Any]) -> torch.Tensor:

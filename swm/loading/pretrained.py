@@ -31,14 +31,14 @@ def load_model(
 
     check_folder(source.name, source.folder)
     config = load_config(source, trust_remote_code)
-    said = getattr(config, "architectures", None)
-    kind = "auto" if dtype == "auto" else getattr(torch, dtype)
+    architectures = getattr(config, "architectures", None)
+    weight_dtype = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         with quiet_transformers():
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, report = AutoModelForCausalLM.from_pretrained(
                 source.folder,
                 config=config,
-                dtype=kind,
+                dtype=weight_dtype,
                 device_map=device_map,
                 trust_remote_code=trust_remote_code,
                 use_safetensors=True,
@@ -48,7 +48,7 @@ def load_model(
             )
     except Exception as error:  # damaged files, too little memory, code that came with the model
         raise ModelError(f"model '{source.name}' cannot be loaded: {type(error).__name__}: {brief(error)}") from error
-    check_taken(source.name, model, found, said)
+    check_taken(source.name, model, report, architectures)
     for name, value in model.named_parameters():
         if not value.is_meta and not torch.isfinite(value).all():
             raise ModelError(f"model '{source.name}': weight {name} holds values that are not a number or infinite")
@@ -66,10 +66,10 @@ def _generation_settings(source: ModelSource, config: Any) -> Any:
 
     with quiet_transformers():
         try:
-            found = GenerationConfig.from_pretrained(source.folder)
+            settings = GenerationConfig.from_pretrained(source.folder)
         except OSError:
-            found = GenerationConfig.from_model_config(config)
+            settings = GenerationConfig.from_model_config(config)
         except Exception:  # settings that contradict each other, with which nobody could load the result either
-            found = GenerationConfig(**{name: getattr(config, name, None) for name in SPECIAL_IDS})
-    correct_ids(found, embedding_count(config))
-    return found
+            settings = GenerationConfig(**{name: getattr(config, name, None) for name in SPECIAL_IDS})
+    correct_ids(settings, embedding_count(config))
+    return settings

@@ -1,4 +1,4 @@
-"""A model's tokenizer: loaded, tried, and told how many embeddings the model has."""
+"""A model's tokenizer: loaded, tried, and bound to the number of embeddings that the model has."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def _check_special(source: ModelSource) -> None:
     """Raise ModelError for special tokens that are empty: looking one up never ends."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         try:
-            said = json.loads((source.folder / name).read_text(encoding="utf-8"))
+            settings = json.loads((source.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # loading says what is wrong with the file
-        if not isinstance(said, Mapping):
+        if not isinstance(settings, Mapping):
             continue
-        empty = [key for key, value in said.items() if key.endswith("_token") and _text(value) == ""]
+        empty = [key for key, value in settings.items() if key.endswith("_token") and _text(value) == ""]
         if empty:
             raise ModelError(
                 f"tokenizer of model '{source.name}' cannot be used: {name} has {listed(empty)}: \"\"; write the "

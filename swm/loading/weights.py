@@ -59,8 +59,8 @@ def weight_files(name: str, folder: Path) -> list[Path]:
 
 def _shards(name: str, index: Path) -> list[str]:
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return sorted({str(shard) for shard in found})
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted({str(shard) for shard in shards})
     except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ModelError(
             f"model '{name}': {index.name} cannot be read: {type(error).__name__}: {brief(error)}"
@@ -68,15 +68,15 @@ def _shards(name: str, index: Path) -> list[str]:
 
 
 def _check_adapter(name: str, folder: Path) -> None:
-    found = [file for file in ADAPTERS if (folder / file).is_file()]
-    if not found:
+    files = [file for file in ADAPTERS if (folder / file).is_file()]
+    if not files:
         return
     base = ""
     with suppress(OSError, ValueError, LookupError, TypeError):
         base = str(json.loads((folder / ADAPTERS[0]).read_text(encoding="utf-8"))["base_model_name_or_path"] or "")
     alone = not (folder / "config.json").is_file()
     raise ModelError(
-        f"model '{name}' is {'an adapter' if alone else 'a model with an adapter beside it'} ({listed(found)}"
+        f"model '{name}' is {'an adapter' if alone else 'a model with an adapter beside it'} ({listed(files)}"
         f"{f', base model {base}' if base else ''}); merge it first: "
         "peft.AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload().save_pretrained(new_folder)"
         f"{'' if alone else ', or take the adapter files out of the folder'}"
@@ -121,23 +121,25 @@ class StoredWeights:
         return any(not first[i : i + ROWS].equal(second[i : i + ROWS]) for i in range(0, rows, ROWS))
 
 
-def check_taken(name: str, model: Any, found: Mapping[str, Any], said: Sequence[str] | None = None) -> None:
-    """Raise ModelError for weights that are missing, left over or of another shape; `found` is what loading reported.
-
-    `said` are the architectures that config.json names.
+def check_taken(name: str, model: Any, report: Mapping[str, Any], architectures: Sequence[str] | None = None) -> None:
+    """Raise ModelError for weights that are missing, left over or of another shape.
 
     What is missing would be random numbers, what is left over belongs to another model. transformers itself leaves out
     what a class names as superfluous.
     """
-    for key, *shapes in sorted(found["mismatched_keys"]):
+    for key, *shapes in sorted(report["mismatched_keys"]):
         stored, expected = (tuple(shape) for shape in shapes)
         raise ModelError(f"model '{name}': weight {key} is stored as {stored}, its config says {expected}")
-    if found["missing_keys"]:
-        raise ModelError(f"model '{name}' lacks weights that its config says: {some(found['missing_keys'])}")
-    left = sorted(set(found["unexpected_keys"]) - set(_recomputed(model, found["unexpected_keys"])))
+    if report["missing_keys"]:
+        raise ModelError(f"model '{name}' lacks weights that its config says: {some(report['missing_keys'])}")
+    left = sorted(set(report["unexpected_keys"]) - set(_recomputed(model, report["unexpected_keys"])))
     if left:
         own = type(model).__name__
-        foreign = f"it is a {listed(said)}, and would be loaded as a {own}; " if said and own not in said else ""
+        foreign = (
+            f"it is a {listed(architectures)}, and would be loaded as a {own}; "
+            if architectures and own not in architectures
+            else ""
+        )
         raise ModelError(
             f"model '{name}' holds weights that its config does not say: {some(left)}; {foreign}"
             "what is left over would be lost"

@@ -28,12 +28,11 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 def _in_chat(tokenizer: Any, prompt: str) -> list[int]:
     messages = [{"role": "user", "content": prompt}]
     try:
-        found: list[int] = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
-            "input_ids"
-        ]
+        encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        ids: list[int] = encoded["input_ids"]
     except Exception as error:  # a template is a program of the model's authors
         raise TextError(f"the tokenizer's chat template cannot take a prompt: {brief(error)}") from error
-    return found
+    return ids
 
 
 @torch.no_grad()

@@ -149,12 +149,12 @@ def _influence(states: Sequence[Tensor]) -> Tensor:
 
 def _norms(states: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
     """The norm of every token at every boundary, `[layers + 1, samples, seq]` in float64."""
-    found = torch.stack([torch.linalg.vector_norm(state, dim=-1, dtype=torch.float64).cpu() for state in states])
-    if not torch.isfinite(found).all():
-        first = int(torch.isfinite(found).flatten(1).all(dim=1).long().argmin())
+    norms = torch.stack([torch.linalg.vector_norm(state, dim=-1, dtype=torch.float64).cpu() for state in states])
+    if not torch.isfinite(norms).all():
+        first = int(torch.isfinite(norms).flatten(1).all(dim=1).long().argmin())
         where = "what enters the first layer" if first == 0 else f"the output of layer {numbers[first - 1]}"
         raise ModelError(f"{where} holds values that are not a number or infinite; another dtype may help")
-    return found
+    return norms
 
 
 def _summary(norms: Tensor) -> BoundaryNorms:

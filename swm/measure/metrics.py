@@ -65,10 +65,10 @@ def metric_of(results: Iterable[Mapping[str, Any]]) -> Metric:
 
     A score above 1 is no share, whatever it is called: some tasks give `f1` in percent.
     """
-    found = list(results)
-    name = next((str(result["metric"]) for result in found if result.get("metric")), "")
-    higher = next((result["higher_is_better"] for result in found if result.get("higher_is_better") is not None), None)
-    values = [result.get("value") for result in found]
+    scores = list(results)
+    name = next((str(score["metric"]) for score in scores if score.get("metric")), "")
+    higher = next((score["higher_is_better"] for score in scores if score.get("higher_is_better") is not None), None)
+    values = [score.get("value") for score in scores]
     above = any(isinstance(value, int | float) and 1 < value < math.inf for value in values)
     known = KNOWN.get(name)
     if name in SHARES or name.startswith("acc_"):

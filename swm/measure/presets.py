@@ -15,6 +15,6 @@ def fill_in(values: dict[str, Any], presets: Mapping[str, Mapping[str, Any]]) ->
     """
     preset = values.get("preset")
     for key, value in presets.get(preset if isinstance(preset, str) else "", {}).items():
-        found = values.setdefault(key, value)
-        if (list(found) if isinstance(found, tuple) else found) != value:
-            raise RecipeError(f"preset {preset} has {key}: {value}, found {found!r}; leave one of them out")
+        given = values.setdefault(key, value)
+        if (list(given) if isinstance(given, tuple) else given) != value:
+            raise RecipeError(f"preset {preset} has {key}: {value}, found {given!r}; leave one of them out")

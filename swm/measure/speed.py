@@ -38,31 +38,31 @@ def measure_speed(
     generator = torch.Generator().manual_seed(seed)
     given = protocol.given(tokenizer)
     length, how = len(given or ()) or protocol.prompt_tokens, protocol.sampling()
-    found: dict[str, Any] = {"protocol": protocol.record(given)}
+    results: dict[str, Any] = {"protocol": protocol.record(given)}
     tasks: list[tuple[str, Callable[[Any, Tensor], None], int]] = [
         ("prefill", _prefill, length),
         ("decode", lambda model, ids: _decode(model, ids, protocol.new_tokens, how), protocol.new_tokens),
     ]
     with (progress or Silent()).task("speed", len(tasks) * len(protocol.batch_sizes) * protocol.runs) as task:
         for name, work, tokens in tasks:
-            found[name] = []
+            results[name] = []
             for batch in protocol.batch_sizes:
                 ids = torch.randint(0, vocabulary, (batch, length), generator=generator)
                 ids = ids if given is None else torch.tensor([given] * batch)
                 times = _times(models, work, ids, protocol, clock, lambda note: task.advance(note=note))
-                found[name].append({"batch": batch, **_rows(times, batch * tokens, protocol.preset is not None)})
-    found["memory"] = {name: _memory(model) for name, model in models.items()}
-    found["kv_cache_bytes_per_token"] = {name: kv_cache_bytes(model) for name, model in models.items()}
-    found["warnings"] = _warnings(found, list(models))
-    return found
+                results[name].append({"batch": batch, **_rows(times, batch * tokens, protocol.preset is not None)})
+    results["memory"] = {name: _memory(model) for name, model in models.items()}
+    results["kv_cache_bytes_per_token"] = {name: kv_cache_bytes(model) for name, model in models.items()}
+    results["warnings"] = _warnings(results, list(models))
+    return results
 
 
-def speed_of(found: Mapping[str, Any], name: str) -> dict[str, Any]:
+def speed_of(results: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of `measure_speed`'s findings that tells of one model, by measurement and batch size."""
     own: dict[str, Any] = {
-        kind: {f"batch {row['batch']}": dict(row[name]) for row in found[kind]} for kind in ("prefill", "decode")
+        kind: {f"batch {row['batch']}": dict(row[name]) for row in results[kind]} for kind in ("prefill", "decode")
     }
-    return {**own, **found["memory"][name], "kv_cache_bytes_per_token": found["kv_cache_bytes_per_token"][name]}
+    return {**own, **results["memory"][name], "kv_cache_bytes_per_token": results["kv_cache_bytes_per_token"][name]}
 
 
 def _times(
@@ -123,14 +123,14 @@ def _wait(model: Any) -> None:
 
 def _memory(model: Any) -> dict[str, int]:
     """Bytes of the parameters, and on a GPU the most that one prefill and one step of decoding took with them."""
-    found = {"parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters())}
+    memory = {"parameter_bytes": sum(p.numel() * p.element_size() for p in model.parameters())}
     if model.device.type == "cuda":
         # The models that are compared stand on one device; each one's peak is its own.
-        others = torch.cuda.memory_allocated(model.device) - found["parameter_bytes"]
+        others = torch.cuda.memory_allocated(model.device) - memory["parameter_bytes"]
         torch.cuda.reset_peak_memory_stats(model.device)
         _decode(model, torch.ones((1, 128), dtype=torch.long, device=model.device), 2)
-        found["peak_bytes"] = torch.cuda.max_memory_allocated(model.device) - others
-    return found
+        memory["peak_bytes"] = torch.cuda.max_memory_allocated(model.device) - others
+    return memory
 
 
 @torch.no_grad()
@@ -148,11 +148,11 @@ def kv_cache_bytes(model: Any, tokens: int = 16) -> float:
     return total / ids.shape[1]
 
 
-def _warnings(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _warnings(results: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """A line for every measurement in which the second model is slower beyond its quartiles."""
     lines = []
     for kind in ("prefill", "decode"):
-        for row in found[kind]:
+        for row in results[kind]:
             if "ratio" in row and row["ratio"]["interval"][1] < 1:
                 times, what = 1 / row["ratio"]["median"], f"{kind} at batch {row['batch']}"
                 lines.append(f"{names[1]} is slower than {names[0]}: {what} takes {times:.2f} times as long")

@@ -149,8 +149,8 @@ def _unusable(value: Any) -> str:
     if isinstance(value, int):
         return "" if abs(value) < 2**63 else "a whole number has at most 63 bits"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
-    found = map(_unusable, inner) if isinstance(inner, list | tuple) else ()
-    return next(filter(None, found), "")
+    reasons = map(_unusable, inner) if isinstance(inner, list | tuple) else ()
+    return next(filter(None, reasons), "")
 
 
 def _fixed(hint: Any, value: Any) -> Any:

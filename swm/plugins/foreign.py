@@ -1,4 +1,4 @@
-"""Code that is not swm's own: whatever it raises is told as an error that names it, and its place."""
+"""Code that is not swm's own: its errors are reported with its name and their place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def guarded(function: Callable[..., Any], origin: str, hook: str) -> Callable[..
                 raise
             raise PluginError(f"plugin {origin}: hook {hook}: {error}") from error
         except BaseException as error:
-            raise PluginError(f"plugin {origin}: hook {hook}: {told(error)}") from error
+            raise PluginError(f"plugin {origin}: hook {hook}: {describe(error)}") from error
 
     return call
 
@@ -38,10 +38,10 @@ def no_exit() -> Iterator[None]:
     try:
         yield
     except SystemExit as error:
-        raise PluginError(f"a plugin ended the run by {told(error)}; it should raise an error instead") from error
+        raise PluginError(f"a plugin ended the run by {describe(error)}; it should raise an error instead") from error
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error in one line, with the file and the line that it comes from."""
     name, message = type(error).__name__, brief(error)
     what = name if message in ("", name) else f"{name}: {message}"

@@ -193,13 +193,13 @@ def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
 def _load_installed(plugins: Plugins) -> None:
     restrict = os.environ.get(RESTRICT)
     wanted = None if restrict is None else {name.strip() for name in restrict.split(",") if name.strip()}
-    found = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value))
-    known = {name for entry in found for name in _names(entry)}
+    entries = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda e: (e.name, e.value))
+    known = {name for entry in entries for name in _names(entry)}
     if wanted is not None and wanted - known:
         missing = listed(wanted - known)
         near = did_you_mean(missing, known)
-        raise PluginError(f"{RESTRICT} names {missing}; installed plugins: {listed(e.name for e in found)}.{near}")
-    for entry in found:
+        raise PluginError(f"{RESTRICT} names {missing}; installed plugins: {listed(e.name for e in entries)}.{near}")
+    for entry in entries:
         if wanted is None or wanted & _names(entry):
             _load_entry(plugins, entry)
 

@@ -91,13 +91,13 @@ class Registry:
 
     def brought_by(self, origin: str) -> dict[str, list[str]]:
         """The names that `origin` registered, by kind; contested ones too, and its family rows."""
-        found: dict[str, list[str]] = {}
+        names: dict[str, list[str]] = {}
         claims = [entry for entries in self._claims.values() for entry in entries]
         for entry in [*self.entries(), *claims]:
             if entry.origin == origin:
-                found.setdefault(entry.strategy.kind, []).append(entry.strategy.name)
-        rows = [name for name, (_, owner) in self._families.items() if owner == origin]
-        return {**found, **({"family": rows} if rows else {})}
+                names.setdefault(entry.strategy.kind, []).append(entry.strategy.name)
+        families = [name for name, (_, owner) in self._families.items() if owner == origin]
+        return {**names, **({"family": families} if families else {})}
 
     @property
     def families(self) -> list[ModelFamily]:

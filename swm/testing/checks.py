@@ -42,10 +42,10 @@ class Checks:
         if "family" in names:
             pairs = [(variants[0], family) for family in self.families]
             pairs += [(variant, self.families[0]) for variant in variants[1:]]
-            ids = [" ".join(filter(None, (family, told(variant)))) for variant, family in pairs]
+            ids = [" ".join(filter(None, (family, as_arguments(variant)))) for variant, family in pairs]
             metafunc.parametrize(("given", "family"), pairs, ids=ids)
         elif "given" in names:
-            metafunc.parametrize("given", variants, ids=[told(variant) or "defaults" for variant in variants])
+            metafunc.parametrize("given", variants, ids=[as_arguments(variant) or "defaults" for variant in variants])
         if "bad" in names:
             cases = list(refusals(self.strategy))
             metafunc.parametrize("bad", cases, ids=[f"{name}={value}" for name, value in cases])
@@ -59,7 +59,7 @@ class Checks:
 
     def who(self, given: Parameters) -> str:
         """The strategy as messages call it."""
-        return f"{self.strategy.__name__}({told(given)})"
+        return f"{self.strategy.__name__}({as_arguments(given)})"
 
     def test_it_can_be_registered(self) -> None:
         cls = self.strategy
@@ -113,6 +113,6 @@ class Checks:
             wrong(f"{who} is not refused")
 
 
-def told(given: Parameters) -> str:
+def as_arguments(given: Parameters) -> str:
     """Parameters as they are written in a call."""
     return ", ".join(f"{key}={value!r}" for key, value in given.items())

@@ -44,8 +44,8 @@ def tiny_model(name: str, **changes: Any) -> PreTrainedModel:
                 value.copy_(0.15 * noise)
             else:
                 value.copy_(0.1 * noise + (0.0 if key.endswith("bias") else row.get("norm", 1.0)))
-    found: PreTrainedModel = model.eval()
-    return found
+    random_model: PreTrainedModel = model.eval()
+    return random_model
 
 
 def _config(name: str) -> dict[str, Any]:

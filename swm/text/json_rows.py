@@ -21,9 +21,9 @@ def holds_objects(head: str) -> bool:
     first = head.lstrip()
     if first.startswith("["):
         return first[1:].lstrip().startswith("{")
-    found, _, rest = first.partition("\n")
+    line, _, rest = first.partition("\n")
     following = rest.lstrip()
-    return _is_object(found) and (not following or following.startswith("{"))
+    return _is_object(line) and (not following or following.startswith("{"))
 
 
 def _is_object(line: str) -> bool:
@@ -39,10 +39,10 @@ def is_array(head: str, named_lines: bool) -> bool:
     if not first.startswith("["):
         return False
     try:
-        found = json.loads(first.partition("\n")[0])
+        rows = json.loads(first.partition("\n")[0])
     except (ValueError, RecursionError):
         return True
-    return not named_lines or any(isinstance(row, dict) for row in found)
+    return not named_lines or any(isinstance(row, dict) for row in rows)
 
 
 def line_rows(text: Iterable[str], path: str) -> Rows:
@@ -105,11 +105,11 @@ class _ArrayReader:
                     return value
 
     def _expect(self, allowed: str) -> str:
-        found = self._next()
-        if not found or found not in allowed:
+        character = self._next()
+        if not character or character not in allowed:
             self._fail("Expecting ',' delimiter" if "," in allowed else f"Expecting '{allowed}'", 0)
         self._drop(1)
-        return found
+        return character
 
     def _next(self) -> str:
         """The next character that is no space, which stays; an empty string at the end."""
@@ -121,11 +121,11 @@ class _ArrayReader:
 
     def _read(self, characters: int) -> bool:
         """Read at least so many characters more; False where there are none."""
-        found: list[str] = []
-        while sum(map(len, found)) < characters and (block := next(self.text, None)) is not None:
-            found.append(block)
-        self.ahead += "".join(found)
-        return bool(found)
+        blocks: list[str] = []
+        while sum(map(len, blocks)) < characters and (block := next(self.text, None)) is not None:
+            blocks.append(block)
+        self.ahead += "".join(blocks)
+        return bool(blocks)
 
     def _drop(self, count: int) -> None:
         self.line, self.column = self._place(count)

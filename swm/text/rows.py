@@ -47,19 +47,19 @@ def rows(
 def _table(text: Iterable[str], path: str, delimiter: str, columns: Sequence[str] | None) -> Rows:
     # The default is 128 KiB, which a document may well have.
     csv.field_size_limit(2**31 - 1)
-    found = csv.reader(lines(text), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines(text), delimiter=delimiter, strict=True)
     try:
-        header = next(found, [])
+        header = next(reader, [])
         for name in columns or ():
             if (count := header.count(name)) > 1:
                 raise TextError(f"{path}:1: {count} columns are called '{name}'; rename all but one of them")
-        for cells in found:
+        for cells in reader:
             if cells and len(cells) != len(header):
-                raise TextError(f"{path}:{found.line_num}: {len(cells)} columns; the header has {len(header)}")
+                raise TextError(f"{path}:{reader.line_num}: {len(cells)} columns; the header has {len(header)}")
             if cells:
-                yield f"{path}:{found.line_num}", dict(zip(header, cells, strict=True))
+                yield f"{path}:{reader.line_num}", dict(zip(header, cells, strict=True))
     except csv.Error as error:
-        raise TextError(f"{path}:{found.line_num}: no row of the table: {error}") from error
+        raise TextError(f"{path}:{reader.line_num}: no row of the table: {error}") from error
 
 
 def _parquet(path: str, what: str, columns: Sequence[str] | None) -> Rows:

@@ -77,7 +77,7 @@ def unpacked(path: str, what: str = "text file") -> Iterator[IO[bytes]]:
         plain.seek(0)
         opener = next((opener for magic, opener in _PACKED.items() if head.startswith(magic)), None)
         if opener is None:
-            foreign = next((told for magic, told in _FOREIGN.items() if head.startswith(magic)), None)
+            foreign = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
             if foreign is not None:
                 raise TextError(f"{what} {path} cannot be read: it is {foreign}")
             if head and file.suffix.lower() in PACKED_SUFFIXES:
@@ -121,10 +121,10 @@ def blocks(path: str, what: str = "text file") -> Iterator[str]:
 
 
 def _undecodable(path: str, what: str, encoding: str, begin: int, error: UnicodeDecodeError) -> str:
-    found = " ".join(f"{byte:#04x}" for byte in error.object[error.start : error.start + 1])
+    byte = " ".join(f"{value:#04x}" for value in error.object[error.start : error.start + 1])
     name = encoding.removesuffix("-sig")
     return (
-        f"{what} {path} cannot be read: byte {begin + error.start} ({found}) is not {name} ({error.reason}); convert "
+        f"{what} {path} cannot be read: byte {begin + error.start} ({byte}) is not {name} ({error.reason}); convert "
         "it to UTF-8"
     )
 

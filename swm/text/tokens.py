@@ -42,8 +42,8 @@ class Text:
 
     def record(self) -> dict[str, int]:
         """What a report says of it, where there is something to say."""
-        found = {"rows_without_text": self.without_text} if self.without_text else {}
-        return {**found, "characters_read": MAX_CHARACTERS} if self.cut_at == MAX_CHARACTERS else found
+        facts = {"rows_without_text": self.without_text} if self.without_text else {}
+        return {**facts, "characters_read": MAX_CHARACTERS} if self.cut_at == MAX_CHARACTERS else facts
 
 
 def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS) -> Text:
@@ -51,7 +51,7 @@ def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS)
 
     Raises TextError for what is no text, with the number of the document.
     """
-    found: list[str] = []
+    texts: list[str] = []
     without_text = total = 0
     cut = False
     given = iter(documents)
@@ -63,12 +63,12 @@ def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS)
         if isinstance(document, str) and len(document) > max(HUGE, limit - total):
             text, cut = document[: limit - total], True
         _check(text, number, title)
-        found.append(text)
+        texts.append(text)
         total += len(text)
         if total >= limit:
             cut = cut or next(given, None) is not None
             break
-    return Text(tuple(found), without_text, limit if cut else None)
+    return Text(tuple(texts), without_text, limit if cut else None)
 
 
 def _check(document: Any, number: int, title: str) -> None:
@@ -138,12 +138,12 @@ def windows_of(tokenizer: Any, text: Text, width: int, wanted: int, generator: t
     if not text.is_huge:
         return _whole_windows(stream_of(tokenizer, text), width)
     parts = parts_of(text.joined, max(PART, CHARACTERS_A_TOKEN * width))
-    found: list[Tensor] = []
+    windows: list[Tensor] = []
     for index in torch.randperm(len(parts), generator=generator).tolist():
-        found.append(_whole_windows(_ids(tokenizer, parts[index]), width))
-        if len(found) >= wanted and sum(map(len, found)) >= wanted:
+        windows.append(_whole_windows(_ids(tokenizer, parts[index]), width))
+        if len(windows) >= wanted and sum(map(len, windows)) >= wanted:
             break
-    return torch.cat(found)
+    return torch.cat(windows)
 
 
 def _whole_windows(stream: Tensor, width: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Token ids against the rows of the embedding: a tokenizer may know more tokens than its model.
 
-A tokenizer is told once how many rows there are; whoever turns text into ids asks here.
+`bind` notes the number of rows on the tokenizer; all code that turns text into ids checks against it here.
 """
 
 from __future__ import annotations

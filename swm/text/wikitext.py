@@ -17,7 +17,7 @@ def rows_of(documents: Iterable[str]) -> list[str] | None:
 
     A row is a line with its end, and a blank line is an empty row, as in `wikitext-2-raw-v1`.
     """
-    found = list(itertools.islice(documents, 2))
-    if len(found) != 1 or not _TITLE.match(found[0]):
+    first = list(itertools.islice(documents, 2))
+    if len(first) != 1 or not _TITLE.match(first[0]):
         return None
-    return [line if line.strip() else "" for line in lines(found)]
+    return [line if line.strip() else "" for line in lines(first)]

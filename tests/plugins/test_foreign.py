@@ -17,7 +17,7 @@ import swm
 from swm import cli
 from swm.commands.command import Command
 from swm.errors import PluginError
-from swm.plugins.foreign import no_exit, told
+from swm.plugins.foreign import describe, no_exit
 from swm.plugins.loading import load_plugins
 from swm.study.studies import run_study
 
@@ -159,8 +159,8 @@ def test_who_stops_the_run_while_a_hook_runs_stops_the_run(recipe, tmp_path: Pat
 def test_errors_are_told_with_the_place_they_come_from() -> None:
     with pytest.raises(ValueError, match="Expecting property name") as found, no_exit():
         json.loads("{")
-    assert told(found.value).startswith("JSONDecodeError: Expecting property name")
-    assert "(decoder.py, line " in told(found.value)
+    assert describe(found.value).startswith("JSONDecodeError: Expecting property name")
+    assert "(decoder.py, line " in describe(found.value)
 
 
 def test_every_command_keeps_standard_output_for_its_result() -> None:

@@ -83,8 +83,8 @@ class Alpaca(TextSource):
 def _check(where: str, row: Any) -> None:
     """Raise TextError for a row without text in the fields that are needed, or with anything else in the others."""
     if not isinstance(row, Mapping) or not set(INSTRUCTION_FIELDS) <= row.keys():
-        found = listed(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
-        raise TextError(f"{where}: a row needs text in {listed(INSTRUCTION_FIELDS)}; found: {found}")
+        fields = listed(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+        raise TextError(f"{where}: a row needs text in {listed(INSTRUCTION_FIELDS)}; found: {fields}")
     for name in (*INSTRUCTION_FIELDS, "input"):
         if not isinstance(row.get(name), str) and (name in INSTRUCTION_FIELDS or row.get(name) is not None):
             raise TextError(

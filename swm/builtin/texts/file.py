@@ -52,20 +52,20 @@ class FileText(TextSource):
                 return
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
-        found = rows(self.path, columns=[self.field])
-        if found is None:
+        read = rows(self.path, columns=[self.field])
+        if read is None:
             yield self._plain()
             return
-        for where, row in found:
+        for where, row in read:
             yield text_of(where, row, self.field, f"{{name: alpaca, path: {self.path}}}")
 
     def _plain(self) -> str:
         """The text, with one character more than is ever read where there are more."""
-        found: list[str] = []
+        parts: list[str] = []
         total = 0
         for block in blocks(self.path):
-            found.append(block)
+            parts.append(block)
             total += len(block)
             if total > MAX_CHARACTERS:
                 break
-        return "".join(found)[: MAX_CHARACTERS + 1]
+        return "".join(parts)[: MAX_CHARACTERS + 1]

@@ -55,13 +55,14 @@ class Generated(TextSource):
             pass
         except (OSError, ValidationError) as error:
             dense.note(
-                f"the text that the model had written, {file.name}, was damaged and was written anew ({_told(error)})"
+                f"the text that the model had written, {file.name}, was damaged and was written anew "
+                f"({_describe(error)})"
             )
             _remove(file)
-        found = self._write(dense)
+        texts = self._write(dense)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(found))
-        return found
+        write_text(file, json.dumps(texts))
+        return texts
 
     def _key(self, dense: DenseModel) -> str:
         about = {**self.spec(), "model": dense.fingerprint, "version": 1}
@@ -110,7 +111,7 @@ class Generated(TextSource):
         return torch.randint(0, min(vocabulary, len(tokenizer)), (size, 1), generator=generator)
 
 
-def _told(error: OSError | ValidationError) -> str:
+def _describe(error: OSError | ValidationError) -> str:
     return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.strerror or error)
 
 
