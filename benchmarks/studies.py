@@ -18,10 +18,10 @@ from rich.console import Console
 
 from swm.commands.console import ConsoleProgress
 from swm.report.summary import protocol_sentence, tasks_sentence
-from swm.study.measures import named
+from swm.study.columns import measured
+from swm.study.measures import measure_label, scale_of
 from swm.study.results import Results, read_results, write_results
 from swm.study.studies import run_study
-from swm.study.table import measures
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "examples" / "studies"
@@ -47,7 +47,7 @@ def main() -> None:
 
 def section(name: str, results: Results) -> str:
     """The table and the verdict of a study with its protocol, machine, time and command."""
-    columns = [measure for measure in measures(results.rows) if measure != "seconds"]
+    columns = [measure for measure in measured(results.rows) if measure != "seconds"]
     rows = []
     for point in results.points:
         cells = [point.estimates.get(measure) for measure in columns]
@@ -67,7 +67,7 @@ def section(name: str, results: Results) -> str:
             f"## {results.title} ({name})",
             f"Study `examples/studies/{name}.yaml`. " + " ".join(about),
             f"Command: `python benchmarks/studies.py {name}`",
-            markdown_table(["run", *map(named, columns)], rows),
+            markdown_table(["run", *(measure_label(name, scale_of(name, results.rows)) for name in columns)], rows),
             f"What the study says of it:\n\n{verdicts}",
             f"![{results.title}](../docs/images/{name}.png)",
         ]

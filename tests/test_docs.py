@@ -38,7 +38,7 @@ from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.loading import load_recipe
 from swm.recipe.schema import recipe_schema
-from swm.study.description import load_study
+from swm.study.loading import load_study
 from swm.study.schema import study_schema
 from swm.testing import tiny_model, tiny_tokenizer
 

@@ -26,9 +26,6 @@ STILL_LONG = {
     "builtin.stages.allocate",
     "depth.engine",
     "run.pipeline",
-    "study.cases",
-    "study.description",
-    "study.search",
 }
 
 

@@ -36,7 +36,7 @@ def run(
 
     def tell(row: Row) -> None:
         if not (quiet or as_json):
-            say(_told(row), fg=None if row["state"] == "done" else "red", err=True)
+            say(_line(row), fg=None if row["state"] == "done" else "red", err=True)
 
     tally, results = run_study(
         study,
@@ -63,20 +63,19 @@ def plan(
 ) -> None:
     """Show what a study would run, every recipe checked."""
     from swm.commands.console import table
-    from swm.study.asked import check_asked
-    from swm.study.cases import make_cases
-    from swm.study.description import load_study
+    from swm.study.axis_checks import check_axes
+    from swm.study.loading import load_study
+    from swm.study.planning import plan_runs
 
     loaded = load_study(study, set_, plugin)
     with loaded.placed():
-        found = make_cases(loaded)
-        check_asked(loaded.study, [case.recipe for case in found.cases])
-    cases = found.cases
+        planned = plan_runs(loaded)
+        check_axes(loaded.study, [run.recipe for run in planned.runs])
     if as_json:
-        print_json([{"id": case.id, "kind": case.kind, "name": case.name} for case in cases])
+        print_json([{"id": run.id, "kind": run.kind, "name": run.name} for run in planned.runs])
         return
-    out().print(table("", ["run", "kind", "id"], [[case.name, case.kind, case.id] for case in cases]))
-    for line in found.left_out:
+    out().print(table("", ["run", "kind", "id"], [[run.name, run.kind, run.id] for run in planned.runs]))
+    for line in planned.left_out:
         _note(f"baseline left out: {line}")
 
 
@@ -100,18 +99,18 @@ def compare(
     from swm.commands.console import table
     from swm.study.comparison import compare_studies
 
-    found = compare_studies(one, other)
+    comparison = compare_studies(one, other)
     if as_json:
-        print_json(found)
+        print_json(comparison)
         return
-    rows = [[line["budget"], line["one"], line["other"], line["verdict"]] for line in found["budgets"]]
-    out().print(table(f"by {found['rank_by']}", ["removed", str(one), str(other), "verdict"], rows))
+    rows = [[line["budget"], line["one"], line["other"], line["verdict"]] for line in comparison["budgets"]]
+    out().print(table(f"by {comparison['rank_by']}", ["removed", str(one), str(other), "verdict"], rows))
 
 
 @app.command(cls=Command)
 def presets() -> None:
     """List the ready-made studies."""
-    from swm.study.description import presets
+    from swm.study.loading import presets
 
     for name, about in presets().items():
         say(f"{name}: {about}")
@@ -121,7 +120,8 @@ def _note(text: str) -> None:
     say(f"note: {text}", fg="yellow", err=True)
 
 
-def _told(row: Row) -> str:
+def _line(row: Row) -> str:
+    """A run in a line: its results, or why it failed."""
     if row["state"] != "done":
         return f"{row['name']}: failed: {row['error']}"
     from swm.study.measures import MEAN
@@ -134,9 +134,10 @@ def _told(row: Row) -> str:
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
     from swm.commands.console import table, told
-    from swm.study.measures import named, scale_of
+    from swm.study.columns import measured
+    from swm.study.measures import measure_label, scale_of
     from swm.study.results import PAGE, ranked
-    from swm.study.table import measures, tidy
+    from swm.study.table import tidy
 
     if as_json:
         sentences = [verdict.sentence for verdict in results.verdicts]
@@ -144,12 +145,12 @@ def _show(results: Results, quiet: bool, as_json: bool) -> None:
         return
     console = out()
     if not quiet:
-        columns = [name for name in measures(results.rows) if name != "seconds"]
+        columns = [name for name in measured(results.rows) if name != "seconds"]
         lines: list[list[Any]] = []
         for point in ranked(results):
             cells = [point.estimates.get(name) for name in columns]
             lines.append([point.name, *("–" if cell is None else _number(cell.value, cell.half) for cell in cells)])
-        heads = [named(name, scale_of(name, results.rows)) for name in columns]
+        heads = [measure_label(name, scale_of(name, results.rows)) for name in columns]
         console.print(table(results.title, ["run", *heads], lines))
         for verdict in results.verdicts:
             told(console, verdict.sentence)

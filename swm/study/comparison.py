@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import StudyError
+from swm.study.columns import finished
+from swm.study.difference import compare
+from swm.study.points import Point, check_protocols
+from swm.study.ranking import cost
 from swm.study.results import Results, read_results
-from swm.study.table import Point, check_protocols, cost, done
-from swm.study.verdict import budgets, compare, told
+from swm.study.verdict import budgets, with_interval
 
 
 def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
     Raises StudyError when they were not measured by one protocol, or by no common measure.
     """
     left, right = read_results(one), read_results(other)
-    check_protocols([*done(left.rows), *done(right.rows)])
+    check_protocols([*finished(left.rows), *finished(right.rows)])
     measure = left.rank_by
     if measure is None or not any(measure in point.estimates for point in right.points):
         raise StudyError(f"{one} is ranked by {measure or 'nothing'}, which {other} did not measure")
@@ -36,21 +39,21 @@ def _best(results: Results, group: list[Point], measure: str) -> Point | None:
 
 
 def _line(one: Point, other: Point, group: list[Point], measure: str) -> dict[str, Any]:
-    found = compare(one, other, measure)
+    difference = compare(one, other, measure)
     shares = [point.estimates["ratio"].value for point in group]
-    if math.isnan(found.better_by):
+    if math.isnan(difference.better_by):
         verdict = "cannot be compared"
-    elif found.better_by == 0:
+    elif difference.better_by == 0:
         verdict = "equal"
     else:
-        ahead = "the first is better" if found.better_by > 0 else "the second is better"
+        ahead = "the first is better" if difference.better_by > 0 else "the second is better"
         noise = {None: ", the noise is not known", True: ", beyond the noise", False: ", within the noise"}
-        verdict = ahead + noise[found.sure]
+        verdict = ahead + noise[difference.sure]
     return {
         "budget": f"{min(shares):.1f} to {max(shares):.1f} %",
-        "one": f"{one.name}: {told(one, measure)}",
-        "other": f"{other.name}: {told(other, measure)}",
-        "better_by": found.better_by,
-        "error": found.error,
+        "one": f"{one.name}: {with_interval(one, measure)}",
+        "other": f"{other.name}: {with_interval(other, measure)}",
+        "better_by": difference.better_by,
+        "error": difference.error,
         "verdict": verdict,
     }

@@ -10,24 +10,21 @@ from typing import Any
 from swm.errors import RecipeError
 from swm.recipe.loading import set_value
 from swm.recipe.recipe import index_or_name
-from swm.study.description import Study, choices
+from swm.study.description import Study
 from swm.study.naming import ADDED
+from swm.study.space import is_number, labelled_values
 
 
 def combinations(study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """The varied keys with their values, and the recipe that they make, for each run with each seed."""
-    grid = {str(key): choices(values, ("grid", str(key))) for key, values in study.grid.items()}
+    grid = {str(key): labelled_values(values, ("grid", str(key))) for key, values in study.grid.items()}
     first = study.recipe.get("seed", 0)
     seeds = [first + i for i in range(study.repeat)] if isinstance(first, int) else [first]
     for labels in itertools.product(*grid.values()):
         values = {key: grid[key][name] for key, name in zip(grid, labels, strict=True)}
-        shown = {key: values[key] if _is_plain(values[key]) else name for key, name in zip(grid, labels, strict=True)}
+        shown = {key: values[key] if is_number(values[key]) else name for key, name in zip(grid, labels, strict=True)}
         for seed in seeds:
             yield shown, varied(study.recipe, values, seed)
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def varied(base: Mapping[str, Any], values: Mapping[str, Any], seed: int | None = None) -> dict[str, Any]:

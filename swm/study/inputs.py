@@ -1,4 +1,4 @@
-"""What lies on the disk and a run reads: its content, so that no row outlives the file that it was measured on."""
+"""The content of the files that a run reads, so that no row outlives the file that it was measured on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[
     Of a folder the files count that lie in it or one level below. What cannot be read is left out, and so is the folder
     of the `study` with all that is in it or around it: the study itself changes these, but no plugin.
     """
-    found = {}
+    hashes = {}
     own = study.resolve()
     named = (text for _, text in texts(recipe, SAID) if text and "\n" not in text)
     for name in dict.fromkeys(named):
@@ -31,13 +31,13 @@ def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[
             path = Path(name).expanduser()
             place = path.resolve()
             if path.exists() and not place.is_relative_to(own) and not own.is_relative_to(place):
-                found[name] = _folder(path) if path.is_dir() else _file(path)
+                hashes[name] = _folder(path) if path.is_dir() else _file(path)
         except (OSError, ValueError, RuntimeError):
             continue
     for name in plugins:
         with suppress(OSError):
-            found[name] = _plugin(Path(name))
-    return found
+            hashes[name] = _plugin(Path(name))
+    return hashes
 
 
 def _plugin(file: Path) -> str:

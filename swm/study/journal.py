@@ -18,7 +18,7 @@ from swm.files.scratch import clear_dead
 from swm.files.typed_json import check
 from swm.files.writing import write_yaml
 from swm.interfaces.executor import Row
-from swm.study.rows import JournalRow
+from swm.study.journal_row import JournalRow
 
 RUNS = "runs.jsonl"
 STUDY = "study.yaml"
@@ -33,12 +33,12 @@ class Journal:
 
     def rows(self) -> list[Row]:
         """The newest row of every run, in the order in which they were first written; torn lines are left out."""
-        found: dict[str, Row] = {}
+        newest: dict[str, Row] = {}
         for row in self._read():
-            found[row["id"]] = row
-        return list(found.values())
+            newest[row["id"]] = row
+        return list(newest.values())
 
-    def shown(self) -> list[Row]:
+    def current_rows(self) -> list[Row]:
         """Of `rows` those that no later row contradicts: of the files that they read, none has changed since.
 
         What was measured on two states of a text or a model cannot stand in one table.

@@ -37,12 +37,12 @@ TRADED = ("parameters", "perplexity", MEAN, "prefill", "decode")
 
 def scale_of(measure: str, rows: Iterable[Mapping[str, Any]]) -> Metric:
     """The unit and the direction of a measure; a task of rows that do not say has accuracies."""
-    told = (row["metrics"][measure] for row in rows if measure in (row.get("metrics") or {}))
-    return SCALES.get(measure) or next((Metric(**found) for found in told), SHARE)
+    metrics = (row["metrics"][measure] for row in rows if measure in (row.get("metrics") or {}))
+    return SCALES.get(measure) or next((Metric(**metric) for metric in metrics), SHARE)
 
 
-def named(measure: str, scale: Metric) -> str:
-    """What people read."""
+def measure_label(measure: str, scale: Metric) -> str:
+    """The name of a measure in tables and figures, with its unit."""
     return LABELS.get(measure) or ", ".join(filter(None, [measure, scale.unit or scale.name]))
 
 
@@ -57,12 +57,12 @@ def _rows(report: Mapping[str, Any], which: str) -> list[Row]:
 
 def items_of(report: Mapping[str, Any], which: str) -> dict[str, Any]:
     """What was measured of one model item by item: nats of each window, and a digit for each document of a task."""
-    found: dict[str, Any] = {}
+    items: dict[str, Any] = {}
     perplexity = report.get("perplexity", {}).get(which, {})
     if "window_nats" in perplexity:
-        found["perplexity"] = perplexity["window_nats"]
+        items["perplexity"] = perplexity["window_nats"]
     tasks = report.get("tasks", {}).get(which, {}).get("tasks", {})
-    return found | {name: task["hits"] for name, task in tasks.items() if "hits" in task}
+    return items | {name: task["hits"] for name, task in tasks.items() if "hits" in task}
 
 
 def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any]) -> dict[str, list[float | None]]:
@@ -71,21 +71,21 @@ def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any])
     Speed is that of the compressed model in dense ones, its error that of the median's 95 % interval.
     """
     shape, original = report[which], report["model"]
-    found: dict[str, list[float | None]] = {
+    measures: dict[str, list[float | None]] = {
         "parameters": [shape["parameters"], None],
         "ratio": [100 * (1 - shape["parameters"] / original["parameters"]), None],
         "layers": [shape["layers"], None],
     }
     perplexity = report.get("perplexity", {}).get(which)
     if perplexity:
-        found["perplexity"] = [perplexity["value"], perplexity.get("standard_error")]
+        measures["perplexity"] = [perplexity["value"], perplexity.get("standard_error")]
     for row in _rows(report, which):
         measured = row.dense if which == "dense" else row.compressed
         if measured is not None:
-            found[row.name if row.metric else MEAN] = [measured.value, measured.error]
+            measures[row.name if row.metric else MEAN] = [measured.value, measured.error]
     for kind in ("prefill", "decode"):
         ratio = next((row["ratio"] for row in speed.get(kind, ()) if "ratio" in row), None)
         if ratio is not None:
             low, high = ratio["interval"]
-            found[kind] = [ratio["median"], (high - low) / (2 * 1.96)]
-    return found
+            measures[kind] = [ratio["median"], (high - low) / (2 * 1.96)]
+    return measures

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from swm.errors import did_you_mean
-
+# At the end of a key of a grid: the value is added to the list of that key.
 ADDED = ".+"
-
+# In the name of a baseline, before the values that it replaces.
 INSTEAD = " in place of "
+# The name of a run in which nothing is varied.
+THE_RECIPE = "the recipe"
 
-BASE = "the recipe"
 
-
-def told(axes: Mapping[str, Any]) -> str:
+def axes_label(axes: Mapping[str, Any]) -> str:
     """The values of the varied keys in a line; a name speaks for itself, a number needs its key."""
     parts = []
     for key, short in zip(axes, short_names(axes), strict=True):
@@ -27,15 +26,15 @@ def told(axes: Mapping[str, Any]) -> str:
 def short_names(keys: Iterable[str], taken: Container[str] = ()) -> list[str]:
     """The dotted keys by their last parts, as many as tell them apart from each other and from what is taken."""
     split = [key.replace(ADDED, ".added").split(".") for key in keys]
-    found = []
+    names = []
     for parts in split:
         size = 1
         while size < len(parts) and (
             ".".join(parts[-size:]) in taken or sum(other[-size:] == parts[-size:] for other in split) > 1
         ):
             size += 1
-        found.append(".".join(parts[-size:]))
-    return found
+        names.append(".".join(parts[-size:]))
+    return names
 
 
 def label(value: Any) -> str:
@@ -53,8 +52,3 @@ def label(value: Any) -> str:
         named = label(value["name"]) if "name" in value else ""
         return f"{named} ({rest})" if named and rest else named or rest
     return str(value)
-
-
-def nearest_key(key: str, known: Sequence[str]) -> str:
-    """The end of a sentence about a name that is not known."""
-    return f"allowed: {', '.join(known)}.{did_you_mean(key, known)}"

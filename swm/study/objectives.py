@@ -21,7 +21,7 @@ def directions(recipe: Recipe, objectives: Sequence[str]) -> list[str]:
     Raises RecipeError for what the recipe does not measure, and for a metric that has no direction.
     """
     scales = _scales(recipe, objectives)
-    found = []
+    ways = []
     for i, name in enumerate(objectives):
         if name not in scales:
             raise RecipeError(unknown("measure", name, scales), ("search", "objectives", i))
@@ -32,8 +32,8 @@ def directions(recipe: Recipe, objectives: Sequence[str]) -> list[str]:
                 "higher_is_better to the metric in the task's file",
                 ("search", "objectives", i),
             )
-        found.append("minimize" if less else "maximize")
-    return found
+        ways.append("minimize" if less else "maximize")
+    return ways
 
 
 def _scales(recipe: Recipe, objectives: Sequence[str]) -> dict[str, Metric]:
@@ -56,9 +56,9 @@ def _tasks(protocol: TaskProtocol) -> dict[str, Metric]:
     if all(name in SEVEN for name in names) and not protocol.include_path:
         return dict.fromkeys(names, SHARE)
     prepared = prepare_tasks(protocol)
-    found = {}
+    metrics = {}
     for name, task in prepared.tasks.items():
         higher = task.higher_is_better()
         metric = prepared.metric(name, list(higher))
-        found[name] = metric_of([{"metric": metric, "higher_is_better": higher.get(metric)}])
-    return found
+        metrics[name] = metric_of([{"metric": metric, "higher_is_better": higher.get(metric)}])
+    return metrics

@@ -18,12 +18,15 @@ from swm.files.scratch import scratch
 from swm.interfaces.executor import Row
 from swm.plugins.loading import load_plugins
 from swm.report.html_format import FILTERS, seen
-from swm.study.description import Figure, read_figures
+from swm.study.columns import axis_names, measured
+from swm.study.figures import Figure, read_figures
 from swm.study.journal import STUDY, Journal
-from swm.study.measures import named, scale_of
+from swm.study.measures import measure_label, scale_of
 from swm.study.naming import label
-from swm.study.pictures import write_pictures
-from swm.study.table import Point, axes, cost, measures, pareto, points, rank_key, tidy, write_table
+from swm.study.plots import write_plots
+from swm.study.points import Point, points
+from swm.study.ranking import cost, pareto, rank_key
+from swm.study.table import tidy, write_table
 from swm.study.verdict import Verdict, verdicts
 
 PAGE = "study.html"
@@ -53,10 +56,10 @@ def read_results(folder: str | Path) -> Results:
     described, _ = yamlfile.read("study", place / STUDY)
     if not isinstance(described, dict) or not isinstance(described.get("rank_by"), str | None):
         raise StudyError(f"{place / STUDY} is not as a study left it; run the study again with the same --output")
-    rows = Journal(place).shown()
-    found = points(rows)
-    rank_by = rank_key(found, described.get("rank_by"))
-    return Results(place, described, rows, found, rank_by, verdicts(found, rank_by) if rank_by else [])
+    rows = Journal(place).current_rows()
+    means = points(rows)
+    rank_by = rank_key(means, described.get("rank_by"))
+    return Results(place, described, rows, means, rank_by, verdicts(means, rank_by) if rank_by else [])
 
 
 def write_results(results: Results) -> Path:
@@ -65,7 +68,7 @@ def write_results(results: Results) -> Path:
     with _together(folder) as fresh:
         write_table(tidy(results.rows), fresh)
         (fresh / "figures").mkdir()
-        names = write_pictures(_figures(results), results.points, fresh / "figures") if results.points else []
+        names = write_plots(_figures(results), results.points, fresh / "figures") if results.points else []
         pictures = {name: (fresh / "figures" / f"{name}.svg").read_text(encoding="utf-8") for name in names}
         (fresh / PAGE).write_text(page(results, pictures), encoding="utf-8")
     return folder / PAGE
@@ -95,15 +98,15 @@ def page(results: Results, pictures: Mapping[str, str]) -> str:
         loader=jinja2.PackageLoader("swm.report"), autoescape=True, finalize=seen, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= FILTERS
-    columns = measures(results.rows)
+    columns = measured(results.rows)
     front = pareto(results.points)
     return environment.get_template("study.html").render(
         title=results.title,
         verdicts=[verdict.sentence for verdict in results.verdicts],
-        rank_by=results.rank_by and named(results.rank_by, scale_of(results.rank_by, results.rows)),
+        rank_by=results.rank_by and measure_label(results.rank_by, scale_of(results.rank_by, results.rows)),
         pictures={name: Markup(_inline(text)) for name, text in pictures.items()},
-        axes=list(axes(results.rows).values()),
-        measures=[named(name, scale_of(name, results.rows)) for name in columns],
+        axes=list(axis_names(results.rows).values()),
+        measures=[measure_label(name, scale_of(name, results.rows)) for name in columns],
         lines=[_line(point, results, columns, front) for point in results.points],
         failed=[row for row in results.rows if row["state"] != "done"],
         done=sum(row["state"] == "done" for row in results.rows),
@@ -124,7 +127,7 @@ def _line(point: Point, results: Results, columns: Sequence[str], front: set[str
         "name": point.name,
         "kind": point.kind,
         "seeds": len(point.rows),
-        "axes": [label(point.axes[key]) if key in point.axes else "" for key in axes(results.rows)],
+        "axes": [label(point.axes[key]) if key in point.axes else "" for key in axis_names(results.rows)],
         "cells": [point.estimates.get(name) for name in columns],
         "front": point.group in front,
         "best": point.group in best,
@@ -132,10 +135,10 @@ def _line(point: Point, results: Results, columns: Sequence[str], front: set[str
 
 
 def _protocols(rows: Sequence[Row]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    protocols: dict[str, Any] = {}
     for row in rows:
-        found |= row.get("protocols") or {}
-    return found
+        protocols |= row.get("protocols") or {}
+    return protocols
 
 
 def ranked(results: Results) -> list[Point]:

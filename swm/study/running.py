@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock
@@ -15,72 +14,16 @@ from filelock import FileLock
 from swm.errors import SwmError
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Progress, Task
-from swm.study.cases import Case, CaseMaker, Cases, matched
-from swm.study.description import LoadedStudy
 from swm.study.inputs import content_of_inputs
 from swm.study.journal import Journal
+from swm.study.loading import LoadedStudy
+from swm.study.planning import PlannedRuns
+from swm.study.run_sources import GridRuns, RunSource
+from swm.study.runs import RunBuilder, StudyRun
 from swm.study.worker import carry_out
 
 # How often runs that another process has claimed are looked at again, in seconds.
 PATIENCE = 2.0
-
-
-class Source(ABC):
-    """Which runs there are to do, as far as that is known."""
-
-    @abstractmethod
-    def take(self) -> Case | None:
-        """The next run; None when there is none now, or none any more."""
-
-    @abstractmethod
-    def done(self, case: Case, row: Row) -> None:
-        """A run has a row, done now or by an earlier call."""
-
-    def total(self) -> int | None:
-        """About how many runs there are."""
-        return None
-
-
-@dataclass
-class Listed(Source):
-    """Runs that are known from the start, and baselines that follow what these removed."""
-
-    cases: Cases
-    maker: CaseMaker
-    queue: list[Case] = field(default_factory=list)
-    waiting: dict[str, list[Case]] = field(default_factory=dict)
-    """Runs by the measurement of the original model that they wait for."""
-    seen: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        for case in self.cases.cases:
-            self._put(case)
-
-    def _put(self, case: Case) -> None:
-        if case.id in self.seen:
-            return
-        self.seen.add(case.id)
-        if case.kind != "dense" and case.dense in self.waiting:
-            self.waiting[case.dense].append(case)
-        else:
-            self.queue.append(case)
-            if case.kind == "dense":
-                self.waiting[case.id] = []
-
-    def total(self) -> int:
-        return len(self.seen)
-
-    def take(self) -> Case | None:
-        return self.queue.pop(0) if self.queue else None
-
-    def done(self, case: Case, row: Row) -> None:
-        if case.kind == "dense":
-            self.queue = [*self.waiting.pop(case.id, []), *self.queue]
-        for name, plain in self.cases.unmatched.pop(case.id, []):
-            if row["state"] == "done" and sum(row["removed_layers"]):
-                found = matched(self.maker, name, plain, row["removed_layers"], case)
-                if found is not None:
-                    self._put(found)
 
 
 @dataclass(frozen=True)
@@ -93,25 +36,25 @@ class Tally:
 
 
 @dataclass
-class Running:
-    """A study under way. `tell` is told of every row that is written."""
+class StudyRunner:
+    """A study under way. `tell` is called with every row that is written."""
 
     loaded: LoadedStudy
     journal: Journal
-    source: Source
+    source: RunSource
     pool: Pool
     progress: Progress
     tell: Callable[[Row], None] = lambda row: None
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
-        known = {row["id"]: row for row in self.journal.rows()}
-        self._known = {key: row for key, row in known.items() if row["state"] == "done" or not self.retry_failed}
-        self._running: dict[Future[Row], tuple[Case, FileLock]] = {}
-        self._elsewhere: list[Case] = []
+        rows = {row["id"]: row for row in self.journal.rows()}
+        self._known = {key: row for key, row in rows.items() if row["state"] == "done" or not self.retry_failed}
+        self._running: dict[Future[Row], tuple[StudyRun, FileLock]] = {}
+        self._elsewhere: list[StudyRun] = []
         self._done = 0
         self._failed: list[Row] = []
-        self._contents: dict[str, dict[str, str]] = {}
+        self._inputs_of: dict[str, dict[str, str]] = {}
 
     def run(self) -> Tally:
         """Do what has not been done. A run that fails is written down and stops no other."""
@@ -128,114 +71,114 @@ class Running:
 
     def _start(self, task: Task) -> None:
         while len(self._running) < self.pool.slots:
-            case = self.source.take()
-            if case is None:
+            following = self.source.take()
+            if following is None:
                 return
-            self._begin(case, task)
+            self._begin(following, task)
 
-    def _begin(self, case: Case, task: Task) -> None:
-        known = self._known.get(case.id)
-        if known is not None and self._is_fresh(case, known):
-            self._note(case, known, task)
+    def _begin(self, run: StudyRun, task: Task) -> None:
+        known = self._known.get(run.id)
+        if known is not None and self._is_fresh(run, known):
+            self._note(run, known, task)
             return
-        lock = self.journal.claim(case.id)
+        lock = self.journal.claim(run.id)
         if lock is None:
-            self._elsewhere.append(case)
+            self._elsewhere.append(run)
             return
         # Another process may have done it since the journal was read.
-        late = self._late(case)
-        if late is not None:
+        new = self._new_row(run)
+        if new is not None:
             lock.release()
-            self._note(case, late, task)
+            self._note(run, new, task)
             return
-        self._running[self.pool.submit(self._job(case))] = case, lock
+        self._running[self.pool.submit(self._job(run))] = run, lock
 
-    def _late(self, case: Case) -> Row | None:
-        found = {row["id"]: row for row in self.journal.rows()}.get(case.id)
-        if found is None or (found["state"] != "done" and self.retry_failed) or not self._is_fresh(case, found):
+    def _new_row(self, run: StudyRun) -> Row | None:
+        """A run's row as the journal has it by now; None where the run is still to do."""
+        row = {row["id"]: row for row in self.journal.rows()}.get(run.id)
+        if row is None or (row["state"] != "done" and self.retry_failed) or not self._is_fresh(run, row):
             return None
-        return found
+        return row
 
-    def _is_fresh(self, case: Case, row: Row) -> bool:
+    def _is_fresh(self, run: StudyRun, row: Row) -> bool:
         """Whether the files that the run read are still those of now; rows of before do not say what they were."""
-        return row.get("inputs") in (None, self._inputs(case))
+        return row.get("inputs") in (None, self._inputs(run))
 
-    def _inputs(self, case: Case) -> dict[str, str]:
-        """The content of what a case reads, looked at once in a call: a study is of one state of its files."""
-        if case.id not in self._contents:
+    def _inputs(self, run: StudyRun) -> dict[str, str]:
+        """The content of what a run reads, looked at once in a call: a study is of one state of its files."""
+        if run.id not in self._inputs_of:
             plugins = self.loaded.plugin_files
-            self._contents[case.id] = content_of_inputs(case.recipe, self.journal.folder, plugins)
-        return self._contents[case.id]
+            self._inputs_of[run.id] = content_of_inputs(run.recipe, self.journal.folder, plugins)
+        return self._inputs_of[run.id]
 
-    def _job(self, case: Case) -> Job:
+    def _job(self, run: StudyRun) -> Job:
         study = self.loaded.study
-        about: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "folder": str(self.journal.folder.resolve()),
             "plugins": list(self.loaded.plugin_files),
             "keep_models": study.keep_models,
             "cache": study.cache,
-            "inputs": self._inputs(case),
+            "inputs": self._inputs(run),
         }
-        return {**dataclasses.asdict(case), **about}
+        return {**dataclasses.asdict(run), **settings}
 
     def _finish(self, future: Future[Row], task: Task) -> None:
-        case, lock = self._running.pop(future)
+        run, lock = self._running.pop(future)
         error = future.exception()
         if error is None:
             row = future.result()
         elif isinstance(error, KeyboardInterrupt):
             raise error
-        else:  # the process is gone, or what it had to say did not get through
-            said = str(error) if isinstance(error, SwmError) else f"{type(error).__name__}: {error}"
-            row = {**_about(case), "state": "failed", "error": said, "seconds": None}
+        else:  # the process is gone, or its row could not be sent
+            message = str(error) if isinstance(error, SwmError) else f"{type(error).__name__}: {error}"
+            row = {**run.identity(), "state": "failed", "error": message, "seconds": None}
         # What is measured is the same for all who ask; what it is called is this study's business.
-        row = {**row, **_about(case), "inputs": self._inputs(case)}
+        row = {**row, **run.identity(), "inputs": self._inputs(run)}
         self.journal.add(row)
         lock.release()
         self.tell(row)
-        self._note(case, row, task)
+        self._note(run, row, task)
 
-    def _note(self, case: Case, row: Row, task: Task) -> None:
+    def _note(self, run: StudyRun, row: Row, task: Task) -> None:
         self._done += row["state"] == "done"
         if row["state"] != "done":
             self._failed.append(row)
-        task.advance(note=case.name)
-        self.source.done(case, row)
+        task.advance(note=run.name)
+        self.source.finished(run, row)
 
     def _await_others(self, task: Task) -> bool:
         """Whether anything is left that other processes have claimed and that is worth waiting for."""
         if not self._elsewhere:
             return False
         time.sleep(PATIENCE)
-        cases, self._elsewhere = self._elsewhere, []
-        for case in cases:
-            self._begin(case, task)
+        runs, self._elsewhere = self._elsewhere, []
+        for run in runs:
+            self._begin(run, task)
         return True
 
 
-def _about(case: Case) -> dict[str, Any]:
-    return {
-        "id": case.id,
-        "kind": case.kind,
-        "name": case.name,
-        "axes": dict(case.axes),
-        "seed": case.seed,
-        "group": case.group,
-        "dense": case.dense,
-        "follows": case.follows,
-    }
-
-
-def run_listed(
+def run_grid(
     loaded: LoadedStudy,
     journal: Journal,
     progress: Progress,
     tell: Callable[[Row], None],
     retry_failed: bool = False,
     *,
-    cases: Cases,
+    planned: PlannedRuns,
 ) -> Tally:
-    """Run the cases of a grid on the study's executor."""
-    source = Listed(cases, CaseMaker(loaded))
+    """Run a grid on the study's executor.
+
+    Args:
+        loaded: The study.
+        journal: The rows of the study's folder.
+        progress: Where the number of runs is shown.
+        tell: Called with every row that is written.
+        retry_failed: Whether runs that failed before are run again.
+        planned: The runs of the grid.
+
+    Returns:
+        How many runs are done, failed, or under way elsewhere.
+    """
+    source = GridRuns(planned, RunBuilder(loaded))
     with loaded.study.executor.open(carry_out) as pool:
-        return Running(loaded, journal, source, pool, progress, tell, retry_failed).run()
+        return StudyRunner(loaded, journal, source, pool, progress, tell, retry_failed).run()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from swm.plugins.registry import Registry
 from swm.recipe.schema import DIALECT, Schema, SchemaWriter
-from swm.study.description import Figure, Range, Search, Study, presets
+from swm.study.description import Search, Study
+from swm.study.figures import Figure
+from swm.study.loading import presets
+from swm.study.space import Range
 
 
 def study_schema(registry: Registry) -> Schema:
@@ -19,9 +22,9 @@ def study_schema(registry: Registry) -> Schema:
     y["y"] = {"anyOf": [words, y["y"]]}
     keys["figures"] = {"type": "array", "items": figure}
     space = writer.definitions[Search.__name__]["properties"]
-    room = writer.defined(Range.__name__, Range)
+    searched = writer.defined(Range.__name__, Range)
     writer.definitions[Range.__name__]["properties"].pop("whole")
-    values = [room, {"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]
+    values = [searched, {"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]
     space["space"] = {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": values}}
     space["objectives"] = {"anyOf": [words, space["objectives"]]}
     keys["grid"] = {**keys["grid"], "additionalProperties": {"anyOf": values[1:]}}

@@ -14,13 +14,16 @@ from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.strategy import plain
 from swm.loading.source import locate
 from swm.plugins.loading import Plugins
-from swm.study.asked import check_asked
-from swm.study.cases import make_cases
-from swm.study.description import LoadedStudy, Study, choices, load_study
+from swm.study.axis_checks import check_axes
+from swm.study.description import Study
 from swm.study.journal import STUDY, open_journal
+from swm.study.loading import LoadedStudy, load_study
+from swm.study.planning import plan_runs
 from swm.study.results import Results, read_results, write_results
-from swm.study.running import Tally, run_listed
-from swm.study.search import check_search, run_search
+from swm.study.running import Tally, run_grid
+from swm.study.search import run_search
+from swm.study.search_checks import check_search
+from swm.study.space import labelled_values
 
 
 def run_study(
@@ -61,12 +64,12 @@ def run_study(
 def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[..., Tally]:
     """What runs the study, once all of it has been checked."""
     if loaded.study.search is not None:
-        return partial(run_search, ways=check_search(loaded))
-    cases = make_cases(loaded)
-    check_asked(loaded.study, [case.recipe for case in cases.cases])
-    for line in cases.left_out:
+        return partial(run_search, directions=check_search(loaded))
+    planned = plan_runs(loaded)
+    check_axes(loaded.study, [run.recipe for run in planned.runs])
+    for line in planned.left_out:
         note(f"baseline left out: {line}")
-    return partial(run_listed, cases=cases)
+    return partial(run_grid, planned=planned)
 
 
 def _check_folder(output: str | Path, loaded: LoadedStudy) -> None:
@@ -77,7 +80,7 @@ def _check_folder(output: str | Path, loaded: LoadedStudy) -> None:
         return
     study = loaded.study
     varied = {**study.grid, **(study.search.space if study.search else {})}.get("model")
-    names = [] if varied is None else choices(varied, ("grid", "model")).values()
+    names = [] if varied is None else labelled_values(varied, ("grid", "model")).values()
     for name in dict.fromkeys([study.recipe.get("model"), *names]):
         if isinstance(name, str):
             with at("recipe", "model"):

@@ -26,8 +26,9 @@ from swm.recipe.recipe import Recipe, build_recipe
 from swm.report.record import DenseReport
 from swm.run.pipeline import CompressionPipeline
 from swm.run.preparation import prepare
+from swm.study.journal_row import JournalRow
 from swm.study.measures import items_of, measures_of, metrics_of
-from swm.study.rows import JournalRow
+from swm.study.runs import IDENTITY
 
 ROW = "row.json"
 LIMIT = "SWM_CACHE_GIB"
@@ -36,11 +37,11 @@ LIMIT = "SWM_CACHE_GIB"
 def carry_out(job: Job) -> Row:
     """The row of a job: what was measured, or why not. What is on the disk already is not done again."""
     folder = Path(job["folder"]) / "runs" / job["id"]
-    found = _done(folder, job)
-    if found is not None:
-        return found
+    done = _finished_row(folder, job)
+    if done is not None:
+        return done
     start = time.perf_counter()
-    row: dict[str, Any] = {key: job[key] for key in ("id", "kind", "name", "axes", "seed", "group", "dense", "follows")}
+    row: dict[str, Any] = {key: job[key] for key in IDENTITY}
     try:
         clear_dead(folder.parent)
         with scratch(folder.parent, indexed=True) as place:
@@ -54,25 +55,25 @@ def carry_out(job: Job) -> Row:
             row["seconds"] = round(time.perf_counter() - start, 1)
             write_json(fresh / ROW, row)
             if folder.exists():
-                # Its row told of other files than those of now.
+                # Its row is of other states of the files.
                 shutil.rmtree(folder)
             fresh.rename(folder)
     except (Exception, SystemExit) as error:  # whatever happens in one run must not stop the others
         known = isinstance(error, SwmError)
-        said = str(error) if known else f"{type(error).__name__}: {error}"
-        row |= {"state": "failed", "error": said, "seconds": round(time.perf_counter() - start, 1)}
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        row |= {"state": "failed", "error": message, "seconds": round(time.perf_counter() - start, 1)}
         if not known:
             row["traceback"] = traceback.format_exc()
     return row
 
 
-def _done(folder: Path, job: Job) -> Row | None:
+def _finished_row(folder: Path, job: Job) -> Row | None:
     """The row of a run that was done before on the same files; None when there is none."""
     if not (folder / ROW).is_file():
         return None
-    found: Row = read_json(folder / ROW, "row", StudyError)
-    check(JournalRow, found, str(folder / ROW), StudyError)
-    return found if found.get("inputs") in (None, job["inputs"]) else None
+    row: Row = read_json(folder / ROW, "row", StudyError)
+    check(JournalRow, row, str(folder / ROW), StudyError)
+    return row if row.get("inputs") in (None, job["inputs"]) else None
 
 
 def cache() -> ObservationCache:
@@ -116,10 +117,10 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
         view = ModelView(ready.original.load(), find_family(ready.config, plugins.registry.families))
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, Silent())
-    found = dict(evaluator.measure(view.model, "dense"))
-    write_json(folder / "report.json", {"fingerprint": view.fingerprint(), **found})
+    measured = dict(evaluator.measure(view.model, "dense"))
+    write_json(folder / "report.json", {"fingerprint": view.fingerprint(), **measured})
     shape = {"parameters": ready.shape.parameters, "layers": ready.shape.layers}
-    report = {"model": shape, "dense": shape, **{name: {"dense": value} for name, value in found.items()}}
+    report = {"model": shape, "dense": shape, **{name: {"dense": value} for name, value in measured.items()}}
     return {
         "state": "done",
         "measures": measures_of(report, "dense", {}),

@@ -26,7 +26,7 @@ from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.loading import load_recipe
 from swm.recipe.recipe import build_recipe
 from swm.recipe.schema import recipe_schema, write_schema
-from swm.study.description import load_study
+from swm.study.loading import load_study
 from swm.study.schema import study_schema
 from swm.study.studies import described
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from swm.study.description import LoadedStudy, load_study
+from swm.study.loading import LoadedStudy, load_study
 
 Write = Callable[..., Path]
 BASE: dict[str, Any] = {

@@ -11,9 +11,9 @@ import pytest
 
 from swm.errors import RecipeError
 from swm.recipe.recipe import Recipe
-from swm.study.cases import CaseMaker
-from swm.study.description import LoadedStudy
+from swm.study.loading import LoadedStudy
 from swm.study.objectives import directions
+from swm.study.runs import RunBuilder
 
 TASK = """\
 dataset_path: json
@@ -43,7 +43,7 @@ def recipe(loaded: Callable[..., LoadedStudy], tmp_path: Path, monkeypatch: pyte
         (folder / f"{name}.yaml").write_text(f"task: {name}\n{TASK % form}metric_list: [{{metric: {metric}}}]\n")
     evaluate: dict[str, Any] = {"tasks": ["one", "two", "text"], "include_path": [str(folder)]}
     study = loaded(recipe={"evaluate": evaluate})
-    return CaseMaker(study).build(study.study.recipe)
+    return RunBuilder(study).build(study.study.recipe)
 
 
 def test_a_perplexity_is_minimised_and_an_accuracy_maximised(recipe: Recipe) -> None:

@@ -21,9 +21,10 @@ from study_rows import failed, row
 from swm.cli import main
 from swm.errors import StudyError
 from swm.study.comparison import compare_studies
+from swm.study.difference import compare
 from swm.study.journal import Journal
 from swm.study.results import read_results, write_results
-from swm.study.verdict import compare, verdicts
+from swm.study.verdict import verdicts
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 KEYS = ("stages.0.depth.pruner", "budget.ratio")

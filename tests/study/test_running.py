@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -22,7 +21,9 @@ from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Silent
 from swm.study import worker
 from swm.study.journal import Journal, open_journal
-from swm.study.running import Running, Source
+from swm.study.run_sources import RunSource
+from swm.study.running import StudyRunner
+from swm.study.runs import StudyRun
 from swm.study.studies import described, run_study
 
 CRASHES = """
@@ -264,24 +265,22 @@ def test_whatever_comes_back_from_a_process_is_written_down(
 ) -> None:
     study = loaded()
     journal = open_journal(tmp_path / "out", described(study))
-    case = SimpleNamespace(
-        id="a", kind="run", name="odd", axes={}, seed=0, group="", dense="", follows="", folder="", recipe={}
-    )
-    told: list[Any] = []
+    run = StudyRun(id="a", kind="run", name="odd", recipe={}, axes={}, seed=0)
+    finished: list[Row] = []
 
-    class One(Source):
-        left: ClassVar[list[Any]] = [case]
+    class One(RunSource):
+        left: ClassVar[list[StudyRun]] = [run]
 
-        def take(self) -> Any:
+        def take(self) -> StudyRun | None:
             return self.left.pop() if self.left else None
 
-        def done(self, case: Any, row: Row) -> None:
-            told.append(row)
+        def finished(self, run: StudyRun, row: Row) -> None:
+            finished.append(row)
 
-    running = Running(study, journal, One(), pool, Silent())
-    running._job = lambda case: {"id": case.id, "folder": str(tmp_path), **way}  # type: ignore[method-assign]
-    tally = running.run()
-    assert [row["state"] for row in told] == ["failed"]
+    runner = StudyRunner(study, journal, One(), pool, Silent())
+    runner._job = lambda run: {"id": run.id, "folder": str(tmp_path), **way}  # type: ignore[method-assign]
+    tally = runner.run()
+    assert [row["state"] for row in finished] == ["failed"]
     assert said in tally.failed[0]["error"]
     assert journal.rows()[-1]["error"] == tally.failed[0]["error"]
 

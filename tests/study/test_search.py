@@ -14,10 +14,11 @@ import pytest
 from optuna.trial import TrialState
 
 from swm.errors import BudgetError, StudyError
-from swm.study.cases import CaseMaker
-from swm.study.description import LoadedStudy
 from swm.study.journal import open_journal
-from swm.study.search import Searched, open_search
+from swm.study.loading import LoadedStudy
+from swm.study.optuna_study import open_search
+from swm.study.runs import RunBuilder
+from swm.study.search import SearchRuns
 from swm.study.studies import described, run_study
 
 Load = Callable[..., LoadedStudy]
@@ -26,8 +27,8 @@ SEARCH = {"space": SPACE, "trials": 4, "objectives": "perplexity", "sampler": "u
 
 
 def trials(loaded: LoadedStudy, folder: Path) -> list[optuna.trial.FrozenTrial]:
-    found: list[optuna.trial.FrozenTrial] = open_search(loaded, open_journal(folder, described(loaded))).trials
-    return found
+    tried: list[optuna.trial.FrozenTrial] = open_search(loaded, open_journal(folder, described(loaded))).trials
+    return tried
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -36,9 +37,9 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def test_a_search_tries_so_many_and_adds_baselines_to_the_best(write: Any, loaded: Load, tmp_path: Path) -> None:
     tally, results = run_study(write(grid=None, search=SEARCH), tmp_path / "out")
-    found = trials(loaded(grid=None, search=SEARCH), tmp_path / "out")
-    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 4
-    best = min(trial.value for trial in found if trial.value is not None)
+    tried = trials(loaded(grid=None, search=SEARCH), tmp_path / "out")
+    assert [trial.state for trial in tried] == [TrialState.COMPLETE] * 4
+    best = min(trial.value for trial in tried if trial.value is not None)
     runs = [point for point in results.points if point.kind == "run"]
     assert min(point.estimates["perplexity"].value for point in runs) == best
     kinds = [row["kind"] for row in rows(tmp_path / "out")]
@@ -54,8 +55,8 @@ def test_a_search_goes_on_and_does_not_repeat_its_beginning(write: Any, loaded: 
     run_study(write(grid=None, recipe=recipe, search=search, baselines=False), tmp_path / "out")
     more = {**search, "trials": 4}
     run_study(write(grid=None, recipe=recipe, search=more, baselines=False), tmp_path / "out")
-    found = trials(loaded(grid=None, recipe=recipe, search=more), tmp_path / "out")
-    assert len({trial.params["stages.0.depth.target.ratio"] for trial in found}) == len(found) == 4
+    tried = trials(loaded(grid=None, recipe=recipe, search=more), tmp_path / "out")
+    assert len({trial.params["stages.0.depth.target.ratio"] for trial in tried}) == len(tried) == 4
 
 
 def test_a_front_is_searched_with_several_objectives(write: Any, loaded: Load, tmp_path: Path) -> None:
@@ -76,12 +77,12 @@ def test_candidates_are_raced_by_a_short_recovery(write: Any, loaded: Load, tmp_
         "race": {"key": "stages.1.recover.steps", "steps": [1, 2], "keep_one_in": 3},
     }
     run_study(write(grid=None, recipe={"stages": stages}, search=search, baselines=False), tmp_path / "out")
-    found = trials(loaded(grid=None, recipe={"stages": stages}, search=search), tmp_path / "out")
-    finished = [trial for trial in found if trial.state == TrialState.COMPLETE]
-    pruned = [trial for trial in found if trial.state == TrialState.PRUNED]
+    tried = trials(loaded(grid=None, recipe={"stages": stages}, search=search), tmp_path / "out")
+    finished = [trial for trial in tried if trial.state == TrialState.COMPLETE]
+    pruned = [trial for trial in tried if trial.state == TrialState.PRUNED]
     assert len(finished) + len(pruned) == 6
     assert pruned
-    assert all(set(trial.intermediate_values) == {1} for trial in found)
+    assert all(set(trial.intermediate_values) == {1} for trial in tried)
     steps = [row["axes"]["stages.1.recover.steps"] for row in rows(tmp_path / "out") if row["kind"] != "dense"]
     assert steps.count(1) == 6
     assert steps.count(2) == len(finished)
@@ -90,12 +91,12 @@ def test_candidates_are_raced_by_a_short_recovery(write: Any, loaded: Load, tmp_
 def test_a_recipe_that_cannot_be_cut_is_a_failed_trial(write: Any, loaded: Load, tmp_path: Path) -> None:
     search = {**SEARCH, "space": {"stages.0.depth.target.layers": [1, 5]}, "trials": 6}
     run_study(write(grid=None, search=search, baselines=False), tmp_path / "out")
-    found = trials(loaded(grid=None, search=search), tmp_path / "out")
-    states = {trial.params["stages.0.depth.target.layers"]: trial.state for trial in found}
+    tried = trials(loaded(grid=None, search=search), tmp_path / "out")
+    states = {trial.params["stages.0.depth.target.layers"]: trial.state for trial in tried}
     assert states == {"1": TrialState.COMPLETE, "5": TrialState.FAIL}
 
 
-class Nothing(CaseMaker):
+class Nothing(RunBuilder):
     """Recipes of which none can be run."""
 
     def make(self, *_: Any, **__: Any) -> Any:
@@ -104,10 +105,8 @@ class Nothing(CaseMaker):
 
 def test_a_space_without_any_recipe_is_told_after_all_its_trials(loaded: Load, tmp_path: Path) -> None:
     study = loaded(grid=None, search={**SEARCH, "trials": 2000})
-    wanted = study.study.search
-    assert wanted is not None
     asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    source = Searched(asked, wanted, Nothing(study), study, open_journal(tmp_path / "out", described(study)))
+    source = SearchRuns(asked, study.search, Nothing(study), study, open_journal(tmp_path / "out", described(study)))
     with pytest.raises(StudyError, match=r"search.space: none of 2000 trials gave a recipe .* nothing can go"):
         source.take()
     assert [trial.state for trial in asked.get_trials(deepcopy=False)] == [TrialState.FAIL] * 2000
@@ -115,7 +114,7 @@ def test_a_space_without_any_recipe_is_told_after_all_its_trials(loaded: Load, t
 
 
 def test_a_few_recipes_are_found_behind_many_that_cannot_be_run(loaded: Load, tmp_path: Path) -> None:
-    class Late(CaseMaker):
+    class Late(RunBuilder):
         left = 1998
 
         def make(self, *arguments: Any, **named: Any) -> Any:
@@ -125,15 +124,13 @@ def test_a_few_recipes_are_found_behind_many_that_cannot_be_run(loaded: Load, tm
             return super().make(*arguments, **named)
 
     study = loaded(grid=None, search={**SEARCH, "trials": 2000}, baselines=False)
-    wanted = study.study.search
-    assert wanted is not None
     asked = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    source = Searched(asked, wanted, Late(study), study, open_journal(tmp_path / "out", described(study)))
+    source = SearchRuns(asked, study.search, Late(study), study, open_journal(tmp_path / "out", described(study)))
     dense = source.take()
     assert dense is not None
     assert dense.kind == "dense"
-    source.done(dense, {"state": "done"})
-    assert [case.kind for case in iter(source.take, None)] == ["run", "run"]
+    source.finished(dense, {"state": "done"})
+    assert [run.kind for run in iter(source.take, None)] == ["run", "run"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
@@ -153,6 +150,6 @@ def test_processes_share_a_search(write: Any, loaded: Load, tmp_path: Path) -> N
     command = [sys.executable, "-m", "swm", "study", "run", "study.yaml", "-o", "out", "--quiet"]
     both = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=180) for process in both] == [0, 0]
-    found = trials(loaded(grid=None, recipe=recipe, search=search), tmp_path / "out")
-    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 6
+    tried = trials(loaded(grid=None, recipe=recipe, search=search), tmp_path / "out")
+    assert [trial.state for trial in tried] == [TrialState.COMPLETE] * 6
     assert len({row["id"] for row in rows(tmp_path / "out")}) == len(rows(tmp_path / "out"))

@@ -7,8 +7,9 @@ import math
 import pytest
 from study_rows import row
 
-from swm.study.table import points
-from swm.study.verdict import budgets, compare, verdicts
+from swm.study.difference import compare
+from swm.study.points import points
+from swm.study.verdict import budgets, verdicts
 
 NATS = [20.0, 22.0, 18.0, 24.0]
 

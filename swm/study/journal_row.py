@@ -1,4 +1,4 @@
-"""What is read of a row of a study's journal."""
+"""A row of a study's journal, checked when it is read."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class JournalRow(Record):
 
     @model_validator(mode="after")
     def _whole(self) -> JournalRow:
-        found = {"measures": self.measures, "items": self.items, "protocols": self.protocols}
-        missing = [name for name, value in found.items() if value is None]
+        results = {"measures": self.measures, "items": self.items, "protocols": self.protocols}
+        missing = [name for name, value in results.items() if value is None]
         if self.state == "done" and missing:
             raise ValueError(f"a run that is done needs {missing[0]}")
         for name, pair in (self.measures or {}).items():

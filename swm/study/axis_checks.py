@@ -13,7 +13,7 @@ from swm.study.naming import ADDED
 from swm.study.objectives import ALWAYS
 
 
-def check_asked(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:
+def check_axes(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:
     """Raise RecipeError for an axis or a ranking that is neither varied nor measured in any of the plain recipes.
 
     Groups of tasks are known by name only, so that nothing is refused where there are any.
@@ -24,8 +24,8 @@ def check_asked(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:
     keys = [*study.grid, *(study.search.space if study.search else ())]
     varied = dict.fromkeys(end for key in keys for end in _ends(str(key)))
     for i, figure in enumerate(study.figures):
-        asked = {"x": [figure.x], "y": figure.y, "by": [figure.by] if figure.by else [], "bold": []}
-        for name, values in asked.items():
+        shown = {"x": [figure.x], "y": figure.y, "by": [figure.by] if figure.by else [], "bold": []}
+        for name, values in shown.items():
             known = {"x": [*varied, *measures], "by": [*varied]}.get(name, measures)
             for value in values:
                 if value not in known:
@@ -36,15 +36,15 @@ def check_asked(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:
 
 def _measured(recipes: Iterable[Mapping[str, Any]]) -> tuple[Sequence[str], bool]:
     """The names of all measures, and whether these are all that there can be."""
-    found, complete = dict.fromkeys(ALWAYS), True
+    names, complete = dict.fromkeys(ALWAYS), True
     for recipe in recipes:
         wanted = recipe.get("evaluate") or {}
         tasks = [name for task in wanted.get("tasks") or () for name in (SEVEN if task == PRESET else (task,))]
         complete &= all(name in SEVEN for name in tasks) and not wanted.get("include_path")
-        found |= dict.fromkeys(["perplexity"] if wanted.get("perplexity") else [])
-        found |= dict.fromkeys(["prefill", "decode"] if wanted.get("speed") else [])
-        found |= dict.fromkeys([MEAN, *tasks] if tasks else [])
-    return list(found), complete
+        names |= dict.fromkeys(["perplexity"] if wanted.get("perplexity") else [])
+        names |= dict.fromkeys(["prefill", "decode"] if wanted.get("speed") else [])
+        names |= dict.fromkeys([MEAN, *tasks] if tasks else [])
+    return list(names), complete
 
 
 def _ends(key: str) -> list[str]:

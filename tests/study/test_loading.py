@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from swm.errors import SwmError
-from swm.study.cases import make_cases
-from swm.study.description import LoadedStudy, Range, choices, load_study, presets
-from swm.study.naming import label
-from swm.study.search import check_search
+from swm.study.loading import LoadedStudy, load_study, presets
+from swm.study.planning import plan_runs
 from swm.study.studies import described, run_study
 
 Load = Callable[..., LoadedStudy]
@@ -99,17 +97,17 @@ def test_what_is_wrong_is_named_with_its_place(write: Any, changes: dict[str, An
 def test_every_recipe_is_checked_before_the_first_is_run(loaded: Load, changes: dict[str, Any], message: str) -> None:
     study = loaded(**changes)
     if not message:
-        make_cases(study)  # what is measured is known later
+        plan_runs(study)  # what is measured is known later
         return
     with pytest.raises(SwmError) as caught, study.placed():
-        make_cases(study)
+        plan_runs(study)
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
 def test_speed_is_not_measured_beside_other_runs(loaded: Load) -> None:
     evaluate = {"speed": {"runs": 4, "warm_up": 1, "new_tokens": 4, "prompt_tokens": 4}}
     with pytest.raises(SwmError, match="speed cannot be measured while other runs"):
-        make_cases(loaded(recipe={"evaluate": evaluate}, executor={"name": "local", "workers": 2}))
+        plan_runs(loaded(recipe={"evaluate": evaluate}, executor={"name": "local", "workers": 2}))
 
 
 def test_a_recipe_may_be_a_file_and_overrides_reach_into_it(write: Any, tmp_path: Path) -> None:
@@ -144,30 +142,6 @@ def test_a_described_study_gives_the_same_study(loaded: Load, tmp_path: Path) ->
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(described(study)))
     assert load_study(file).study == study.study
-
-
-def test_values_have_short_labels() -> None:
-    assert label({"name": "cosine", "tokens": "each"}) == "cosine (tokens each)"
-    assert label([{"depth": {"pruner": "last"}}, {"repair": {}}]) == "depth pruner last + repair "
-    assert [label(value) for value in (None, True, 0.12345678, 3)] == ["none", "true", "0.1235", "3"]
-    assert choices({"a": 1, "b": None}, ()) == {"a": 1, "b": None}
-
-
-def test_ranges_of_whole_numbers_stay_whole(loaded: Load) -> None:
-    space = {"seed": {"low": 1, "high": 5}, "budget.ratio": {"low": 0.1, "high": 0.4, "log": True}}
-    study = loaded(grid=None, search={"space": space, "trials": 2, "objectives": "layers"})
-    assert study.study.search is not None
-    assert study.study.search.space["seed"] == Range(1.0, 5.0, None, False, True)
-    assert not study.study.search.space["budget.ratio"].whole
-
-
-def test_a_search_is_checked_before_it_begins(loaded: Load) -> None:
-    search = {"trials": 1, "space": {"stages.0.depth.pruner": ["last", "lats"]}, "objectives": "perplexity"}
-    with pytest.raises(SwmError, match=r"stages.0.depth.pruner lats(?s:.*)Did you mean 'last'"):
-        check_search(loaded(grid=None, search=search))
-    search = {"trials": 1, "space": {"stages.0.depth.pruner": ["last"]}, "objectives": "perplexty"}
-    with pytest.raises(SwmError, match=r"search.objectives.0: unknown measure 'perplexty'.*Did you mean 'perplexity'"):
-        check_search(loaded(grid=None, search=search))
 
 
 def test_a_folder_of_something_else_is_left_alone(write: Any, tmp_path: Path) -> None:

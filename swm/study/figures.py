@@ -1,0 +1,55 @@
+"""The figures that a study file asks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swm.errors import listed, quoted
+from swm.plugins.construct import construct, fail
+from swm.plugins.loading import Plugins
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: `y` (one measure or several, a line each) over `x`, apart by the values of the key `by`.
+
+    `x` is a key that is varied, or a measure. `bold` of the measures is drawn solid, the others dotted.
+    """
+
+    name: str
+    x: str
+    y: Sequence[str]
+    by: str | None = None
+    bold: str | None = None
+    title: str = ""
+
+
+def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
+    """The figures of a study file. Raises RecipeError with the path of the culprit."""
+    if not isinstance(entries, list):
+        fail(("figures",), f"found {quoted(entries)}; figures is a list")
+    names: set[str] = set()
+    for i, entry in enumerate(entries):
+        path = ("figures", i)
+        if not isinstance(entry, Mapping):
+            fail(path, f"found {entry!r}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
+        missing = [key for key in ("name", "x", "y") if not entry.get(key)]
+        if missing:
+            fail(path, f"a figure needs {missing[0]}")
+        name = str(entry["name"])
+        if name in names:
+            fail((*path, "name"), f"two figures are called '{name}'")
+        names.add(name)
+        if not _is_file_name(name):
+            what = "letters, digits, blanks and the signs . - _, no folder, at most 100"
+            fail((*path, "name"), f"found {entry['name']!r}; a figure's name is that of its files: {what}")
+        y = [entry["y"]] if isinstance(entry["y"], str) else entry["y"]
+        yield construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether files of this name lie in the folder that they are written to, on every system."""
+    return re.fullmatch(r"\w(?:[\w .-]{0,98}[\w-])?", name) is not None

@@ -1,0 +1,67 @@
+"""The trade between size and quality, drawn, with the points that no other beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from swm.escapes import figure_text
+from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT
+from swm.study.drawable import drawable, names_left_out
+from swm.study.measures import MEAN, SCALES, measure_label
+from swm.study.points import Estimate, Point
+from swm.study.ranking import pareto
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+
+def qualities(points: Sequence[Point]) -> list[str]:
+    """The measures of quality that some point can be drawn by."""
+    drawn = [(name, point) for name in (MEAN, "perplexity") for point in points if name in point.estimates]
+    return list(dict.fromkeys(name for name, point in drawn if drawable(point, name)))
+
+
+def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
+    """Quality over parameters for every run, those on the front in colour and named."""
+    measures = qualities(points)
+    canvas.set_size_inches(max(5.6, 5.2 * len(measures)), 4.4)
+    front = pareto(points)
+    for axes, measure in zip(canvas.subplots(1, len(measures), squeeze=False)[0], measures, strict=True):
+        named_at: set[tuple[float, float]] = set()
+        for point in points:
+            quality = point.estimates.get(measure)
+            if quality is not None and drawable(point, measure):
+                place = point.estimates["parameters"].value, quality.value
+                _dot(axes, point, quality, best=point.group in front, named=place not in named_at)
+                named_at.add(place)
+        if measure == "perplexity":
+            axes.set_yscale("log")
+        drawn = [point for point in points if drawable(point, measure)]
+        axes.set_xlabel(figure_text("\n".join(["parameters, millions", *names_left_out(points, drawn)])))
+        axes.set_ylabel(measure_label(measure, SCALES[measure]))
+        axes.yaxis.grid(color=LINE, linewidth=0.6)
+        axes.set_axisbelow(True)
+    canvas.suptitle("Size and quality", x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def _dot(axes: Axes, point: Point, quality: Estimate, *, best: bool, named: bool) -> None:
+    """Draw a point with its interval.
+
+    Args:
+        axes: Where it is drawn.
+        point: The point.
+        quality: Its value on the vertical axis.
+        best: Whether it is on the Pareto front.
+        named: Whether its name stands beside it; only where it is on the front.
+    """
+    millions = point.estimates["parameters"].value / 1e6
+    colour = INK if point.kind == "dense" else BLUE if best else ORANGE if point.is_trivial else SOFT
+    axes.errorbar(
+        [millions], [quality.value], yerr=[quality.half or 0], color=colour, marker="o" if best else "x", markersize=5,
+        capsize=2, elinewidth=0.8, alpha=1 if best else 0.6,
+    )  # fmt: skip
+    if best and named:
+        text = figure_text(point.name if len(point.name) < 40 else f"{point.name[:38]}…")
+        axes.annotate(text, (millions, quality.value), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)
