@@ -1,4 +1,4 @@
-"""Readers: the projections that read the channels which a cut leaves, and their weights fitted anew."""
+"""The projections that read the channels of a layer, refitted when some of these channels go."""
 
 from __future__ import annotations
 
@@ -7,70 +7,74 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from swm.fitting.refitting import fit_without
+from swm.fitting.projection import Projection
 from swm.interfaces.progress import Task
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
 from swm.model.state import State
-from swm.model.units import Part
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 
 
 @torch.no_grad()
-def silenced(view: ModelView, position: int, units: Sequence[int], ridge: float, inputs: Tensor) -> State:
-    """The layer's state with all MLP channels but these `units` silent and the output projection refitted.
+def state_without_channels(layer: Layer, kept: Sequence[int], ridge: float, inputs: Tensor) -> State:
+    """The layer's state with all MLP channels but the `kept` ones silent, and the projection that reads them refitted.
 
-    `inputs` `[samples, seq, channels]` are what enters the projection in the model as it is; it is fitted, by ridge
-    regression toward its present weights, to give what it gave with all of them.
+    Args:
+        layer: The layer.
+        kept: The channels that stay, ascending.
+        ridge: As in `Projection.refitted_without`.
+        inputs: What enters the projection in the model as it is, `[samples, seq, channels]`.
     """
-    state: State = view.state(position)
-    name, bias = "mlp.down.weight", "mlp.down.bias"
-    weight = state[name] if view.family.transposed else state[name].T
-    gone = torch.ones(len(weight), dtype=torch.bool, device=weight.device)
-    gone[torch.tensor(units, device=weight.device)] = False
-    change = fit_without(inputs, weight, gone, bias=bias in state, ridge=ridge)
-    fresh = weight.clone()
-    fresh[gone] = 0
-    fresh[~gone] = (weight[~gone].double() + change.weight).to(weight.dtype)
-    found = {**state, name: (fresh if view.family.transposed else fresh.T).contiguous()}
-    if change.bias is not None:
-        found[bias] = (state[bias].double() + change.bias).to(state[bias].dtype)
-    return found
+    reader = reading_projection(layer, "mlp")
+    removed = layer.reader("mlp").removed(kept).to(inputs.device)
+    refitted = reader.refitted_without(removed, inputs, ridge)
+    weight = torch.zeros_like(reader.weight)
+    weight[~removed] = refitted.weight
+    return {**layer.state, **Projection(reader.role, weight, refitted.bias, reader.transposed).state()}
 
 
 @torch.no_grad()
 def refitted_readers(
-    view: ModelView, ids: Tensor, kept: Mapping[tuple[int, Part], Sequence[int]], task: Task
+    view: ModelView,
+    ids: Tensor,
+    kept: Mapping[tuple[int, Part], Sequence[int]],
+    ridge: float | None = None,
+    task: Task | None = None,
 ) -> dict[tuple[int, Part], dict[str, Tensor]]:
-    """The reading projections' weights for the units that stay, refitted to give what they gave with all of them.
+    """The reading projections' parameters for the units that stay, each refitted on the model as it is.
 
-    `kept` are the units by (position, part). Ridge regression toward the present weights, on what enters the projection
-    in the model as it is, with `ids` `[samples, seq]`; the ridge is the best of a grid on every fifth sample. One
-    layer's activations are in memory at a time.
+    One layer's activations are in memory at a time.
+
+    Args:
+        view: The model.
+        ids: The text, `[samples, seq]`.
+        kept: The units that stay, ascending, by (position, part).
+        ridge: As in `Projection.refitted_without`.
+        task: Advances with every layer.
+
+    Returns:
+        The parameters by canonical name, by (position, part).
     """
+    refitted: dict[tuple[int, Part], dict[str, Tensor]] = {}
+    if not kept:
+        return refitted
     recording = view.record(ids, only_first=True)
     hidden = recording.states[0]
-    found: dict[tuple[int, Part], dict[str, Tensor]] = {}
     for position in range(1 + max(position for position, _ in kept)):
-        output = None
-        for (_, part), units in [(key, units) for key, units in kept.items() if key[0] == position]:
-            layer = view.layer(position)
-            role = layer.reader(part).key.removesuffix(".weight")
-            output, inputs = view.run_watched(recording, position, hidden, role)
-            found[position, part] = _refitted(layer, part, units, inputs)
+        layer, output = view.layer(position), None
+        for part in [part for other, part in kept if other == position]:
+            output, inputs = view.run_watched(recording, position, hidden, READERS[part])
+            removed = layer.reader(part).removed(kept[position, part]).to(inputs.device)
+            reader = reading_projection(layer, part)
+            refitted[position, part] = reader.refitted_without(removed, inputs, ridge).state()
         hidden = view.run_layer(recording, position, hidden) if output is None else output
-        check_finite(hidden, f"the output of layer {view.numbers[position]} holds")
-        task.advance(note=f"layer {view.numbers[position]}")
-    return found
+        check_finite(hidden, f"the output of layer {layer.number} holds")
+        if task is not None:
+            task.advance(note=f"layer {layer.number}")
+    return refitted
 
 
-def _refitted(layer: Layer, part: Part, units: Sequence[int], inputs: Tensor) -> dict[str, Tensor]:
-    state, reader = layer.state, layer.reader(part)
-    gone = reader.removed(units).to(inputs.device)
-    weight = reader.view(state[reader.key])
-    change = fit_without(inputs, weight, gone, bias=reader.bias in state)
-    fitted = (weight[~gone].double() + change.weight).to(weight.dtype)
-    result = {reader.key: (fitted if reader.dim == 0 else fitted.T).contiguous()}
-    if change.bias is not None:
-        result[reader.bias] = (state[reader.bias].double() + change.bias).to(weight.dtype)
-    return result
+def reading_projection(layer: Layer, part: Part) -> Projection:
+    """The projection that reads the channels of a part."""
+    return Projection.of(layer.state, READERS[part], layer.family.transposed)

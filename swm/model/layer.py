@@ -15,7 +15,7 @@ from swm.errors import FamilyError
 from swm.model.families import ModelFamily
 from swm.model.recording import LayerCall, first_tensor
 from swm.model.replacement import Replaced
-from swm.model.units import ChannelSlice, Geometry, Part, channel_slices, features
+from swm.model.units import READERS, ChannelSlice, Geometry, Part, channel_slices, features
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +47,19 @@ class Layer:
         """The widths. Raises FamilyError for a family whose row does not name all that a cut must reach."""
         family, config, paths = self.family, self.config, self.family.projections
         keys = "attention.k" if paths.get("attention.k") else "attention.qkv"
-        if "mlp.down" not in paths or "attention.o" not in paths or not paths.get(keys):
+        if not paths.get(keys) or not set(READERS.values()) <= paths.keys():
             raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads = features(self.projection("attention.o"))[0] // head_dim
+        heads = features(self.projection(READERS["attention"]))[0] // head_dim
         written = features(self.projection(keys))[1] // head_dim
         # One matrix may make queries, keys and values.
         kv_heads = written if "attention.k" in paths else (written - heads) // 2
         self._check_rest(head_dim)
-        return Geometry(heads, kv_heads, head_dim, features(self.projection("mlp.down"))[0])
+        return Geometry(heads, kv_heads, head_dim, features(self.projection(READERS["mlp"]))[0])
 
     def _check_rest(self, head_dim: int) -> None:
         """Raise FamilyError for a matrix that the row forgets, or a norm over all heads: a cut would miss them."""
-        attention = "norms." + self.family.projections["attention.o"].rpartition(".")[0] + "."
+        attention = "norms." + self.family.projections[READERS["attention"]].rpartition(".")[0] + "."
         for key, value in self.state.items():
             of_heads = key.startswith(attention) and value.numel() != head_dim
             if key.startswith("norms.") and (value.dim() > 1 or of_heads):

@@ -13,7 +13,7 @@ from swm.errors import PlanError
 from swm.model.families import ModelFamily, cut_config_to
 from swm.model.layer import Layer
 from swm.model.replacement import Replaced, Replacement
-from swm.model.units import Geometry, Part, block, check_units, features
+from swm.model.units import READERS, Geometry, Part, block, check_units, features
 from swm.model.view import ModelView
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
@@ -94,6 +94,32 @@ def check_plain(layer: Layer) -> None:
 
 
 @torch.no_grad()
+def refit_projection(view: ModelView, position: int, role: str, fitted: Mapping[str, Tensor]) -> None:
+    """Write fitted parameters over those of a projection.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        role: The canonical name of the projection.
+        fitted: Its parameters by canonical name.
+
+    Raises:
+        PlanError: They are those of another projection, or have other shapes than the model's.
+    """
+    layer = view.layer(position)
+    check_plain(layer)
+    own = layer.state
+    foreign = [key for key in fitted if key.rpartition(".")[0] != role]
+    if foreign:
+        raise PlanError(f"step refits {role} of layer {layer.number}; the tensors hold {foreign[0]}")
+    for key, value in fitted.items():
+        if key not in own or own[key].shape != value.shape:
+            shape = tuple(own[key].shape) if key in own else "none"
+            raise PlanError(f"layer {layer.number}: {key} fitted as {tuple(value.shape)}; the model has {shape}")
+        own[key].copy_(value)
+
+
+@torch.no_grad()
 def keep_units(
     view: ModelView,
     position: int,
@@ -141,8 +167,7 @@ def _check_biases(layer: Layer, part: Part, biases: Mapping[str, Tensor]) -> Non
         if kind != "bias" or role not in layer.family.projections or not role.startswith(f"{block(part)}."):
             raise PlanError(f"layer {layer.number}: '{key}' is no bias of its {block(part)} projections")
         written = features(layer.projection(role))[1]
-        reads = role in ("attention.o", "mlp.down")
-        if value.dim() != 1 or (reads and len(value) != written):
+        if value.dim() != 1 or (role in READERS.values() and len(value) != written):
             raise PlanError(
                 f"layer {layer.number}: {key} is {tuple(value.shape)}; its projection writes {written} values"
             )

@@ -61,7 +61,7 @@ def test_what_others_can_give_is_not_lost(llama: ModelView, many: Tensor) -> Non
     down = state["mlp.down.weight"].clone()
     units = [unit for unit in range(down.shape[1]) if unit != 1]
     with Silent().task("compensate") as task:
-        found = refitted_readers(llama, many, {(0, "mlp"): units}, task)
+        found = refitted_readers(llama, many, {(0, "mlp"): units}, task=task)
     weight = found[0, "mlp"]["mlp.down.weight"]
     _, inputs = llama.run_watched(llama.record(many), 0, llama.record(many).states[0], "mlp.down")
     wanted = inputs @ down.T

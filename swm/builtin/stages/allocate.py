@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -19,16 +18,16 @@ from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
 from swm.depth.engine import DepthEngine
 from swm.errors import BudgetError, FamilyError, RecipeError, at
-from swm.fitting.readers import silenced
+from swm.fitting.readers import refitted_readers, state_without_channels
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
-from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.state import State
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units, default_rounding, round_units
@@ -84,7 +83,7 @@ class AllocateStage(Stage):
         return self.removes if self.longest else frozenset({"widths"})
 
     def check(self, setting: Setting) -> None:
-        if "mlp.down" not in setting.family.projections:
+        if READERS["mlp"] not in setting.family.projections:
             raise FamilyError(f"family row '{setting.family.name}' names no projections, so widths cannot be pruned")
         with at("search_samples"):
             if (self.search_samples or 1) > setting.samples:
@@ -113,7 +112,7 @@ class AllocateStage(Stage):
             each = sum(
                 value.numel() // channels
                 for key, value in view.state(position).items()
-                if key.startswith("mlp.") and not key.startswith("mlp.down.bias")
+                if key.startswith("mlp.") and key != f"{READERS['mlp']}.bias"
             )
             for level in self.levels:
                 rounding = self.round_mlp or default_rounding(channels)
@@ -154,7 +153,7 @@ class AllocateStage(Stage):
         engine = DepthEngine(context, self.similarity, self.merger, None, task, self.search_samples)
         for key, units in kept.items():
             told = json.dumps({"pruner": self.pruner.spec(), "seed": context.seed, "kept": len(units), "ridge": RIDGE})
-            engine.offer(key, partial(silenced, view, key[0], units, RIDGE), told)
+            engine.offer(key, partial(state_without_channels, view.layer(key[0]), units, RIDGE), told)
         before = engine.loss([])
         layers = view.layer_parameters()
         options = [
@@ -199,35 +198,14 @@ class AllocateStage(Stage):
             if window in states:
                 tensors[len(steps)] = states[window]
             steps.append(MergeStep(members, view.numbers[survivor], self.merger, window.keep))
-        weights = self._weights(context, chosen, kept)
+        channels: dict[tuple[int, Part], list[int]] = {(key[0], "mlp"): kept[key] for key in chosen.cuts}
+        weights = refitted_readers(view, context.calibration.ids, channels, RIDGE)
         for key in chosen.cuts:
             number, units = view.numbers[key[0]], kept[key]
             steps.append(KeepStep(number, "mlp", format_ranges(units), view.layer(key[0]).geometry.mlp))
-            tensors[len(steps)] = weights[key]
-            steps.append(RefitStep(number, "mlp.down"))
+            tensors[len(steps)] = weights[key[0], "mlp"]
+            steps.append(RefitStep(number, READERS["mlp"]))
         return StagePlan(steps, facts, tensors)
-
-    def _weights(
-        self, context: StageContext, chosen: Spending, kept: Mapping[tuple[int, float], list[int]]
-    ) -> dict[tuple[int, float], dict[str, Tensor]]:
-        """The output projections of the layers that lose channels, refitted to all of the text."""
-        view = context.view
-        wanted = dict(chosen.cuts)
-        found: dict[tuple[int, float], dict[str, Tensor]] = {}
-        recording = view.record(context.calibration.ids, only_first=True)
-        hidden = recording.states[0]
-        for position in range(max(wanted, default=-1) + 1):
-            hidden, inputs = view.run_watched(recording, position, hidden, "mlp.down")
-            check_finite(hidden, f"the output of layer {view.numbers[position]} holds")
-            if position in wanted:
-                key = (position, wanted[position])
-                whole = silenced(view, position, kept[key], RIDGE, inputs)
-                found[key] = {
-                    name: value if name.endswith(".bias") else _columns(view, value, kept[key]).contiguous()
-                    for name, value in whole.items()
-                    if name.startswith("mlp.down.")
-                }
-        return found
 
     def _scored(self, context: StageContext) -> Scored:
         view = context.view
@@ -248,9 +226,3 @@ class _Cut:
 
     kept: int
     removed: int
-
-
-def _columns(view: ModelView, weight: Tensor, units: Sequence[int]) -> Tensor:
-    """Of the output projection's weight what reads these channels."""
-    chosen = torch.tensor(units, device=weight.device)
-    return weight.index_select(0 if view.family.transposed else 1, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Final, Literal, final
 
 import torch
 from pydantic import Field
@@ -13,6 +13,7 @@ from torch import Tensor
 from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
 from swm.errors import FamilyError, PlanError
+from swm.fitting.projection import Projection
 from swm.fitting.refitting import by_length, fit_change
 from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
@@ -22,6 +23,8 @@ from swm.model.surgery import check_plain
 from swm.model.view import ModelView
 
 Role = Literal["attention.o", "mlp.down"]
+ATTENTION: Final = "attention.o"
+MLP: Final = "mlp.down"
 # Below this the two models are the same up to there.
 NOTHING = 1e-5
 
@@ -41,7 +44,7 @@ class RepairStage(Stage):
     name: ClassVar[str] = "repair"
     needs_plain: ClassVar[bool] = True
 
-    projections: Annotated[Sequence[Role], Field(min_length=1)] = ("attention.o", "mlp.down")
+    projections: Annotated[Sequence[Role], Field(min_length=1)] = (ATTENTION, MLP)
     ridge: Annotated[float, Field(ge=0)] | None = None
     relative: bool = True
     fold: Annotated[int, Field(ge=2)] = 5
@@ -100,14 +103,14 @@ class _Repair:
     def _layer(self, position: int) -> None:
         state: State = self.view.state(position)
         attention = self._advance(position)
-        if "attention.o" in self.settings.projections and attention is not None:
-            _, inputs = self._run(position, "attention.o", state)
-            now = _applied(inputs, state, "attention.o", self.view.family.transposed)
-            state = self._refit(position, "attention.o", state, inputs, attention - now, attention)
-        output, inputs = self._run(position, "mlp.down", state)
+        if ATTENTION in self.settings.projections and attention is not None:
+            _, inputs = self._run(position, ATTENTION, state)
+            now = _projection(self.view, state, ATTENTION).output(inputs)
+            state = self._refit(position, ATTENTION, state, inputs, attention - now, attention)
+        output, inputs = self._run(position, MLP, state)
         check_finite(output, f"the output of layer {self.view.numbers[position]} holds")
-        if "mlp.down" in self.settings.projections and self._adds(position, state, output, inputs):
-            state = self._refit(position, "mlp.down", state, inputs, self.wanted - output, self.wanted)
+        if MLP in self.settings.projections and self._adds(position, state, output, inputs):
+            state = self._refit(position, MLP, state, inputs, self.wanted - output, self.wanted)
             output = self.view.run_layer(self.records[0], position, self.hidden, state)
         self.hidden = output
 
@@ -115,9 +118,9 @@ class _Repair:
         """Run the original model to where this layer should end; what its attention projection gave on the way."""
         given = None
         for layer in range(self.reached, self.view.ends[position] + 1):
-            end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, "attention.o")
+            end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, ATTENTION)
             if layer == self.view.numbers[position]:
-                given = _applied(inputs, self.dense.state(layer), "attention.o", self.dense.family.transposed)
+                given = _projection(self.dense, self.dense.state(layer), ATTENTION).output(inputs)
             check_finite(end, f"the output of layer {layer} of the original model holds")
             self.wanted = end
         self.reached = self.view.ends[position] + 1
@@ -130,7 +133,7 @@ class _Repair:
         """Whether the layer adds its MLP's output as it is, so that what it lacks can be asked of the projection."""
         silent = {k: torch.zeros_like(v) if k.startswith("mlp.down.") else v for k, v in state.items()}
         rest = self.view.run_layer(self.records[0], position, self.hidden, silent)
-        given = _applied(inputs, state, "mlp.down", self.view.family.transposed)
+        given = _projection(self.view, state, MLP).output(inputs)
         return bool((rest + given - output).norm() <= 1e-2 * output.norm())
 
     def _refit(self, position: int, role: Role, state: State, inputs: Tensor, missing: Tensor, wanted: Tensor) -> State:
@@ -138,13 +141,12 @@ class _Repair:
         before = float(missing.norm()) / max(float(wanted.norm()), 1e-12)
         if before < NOTHING:
             return state
-        weight, bias = f"{role}.weight", f"{role}.bias"
-        settings = self.settings
+        projection, settings = _projection(self.view, state, role), self.settings
         change = fit_change(
             inputs,
             missing,
             by_length(wanted) if settings.relative else None,
-            bias=bias in state,
+            bias=projection.bias is not None,
             ridge=settings.ridge,
             fold=settings.fold,
         )
@@ -153,17 +155,12 @@ class _Repair:
         self.errors.append((number, role, round(before, 6), left, change.ridge))
         if change.error is not None and change.error >= 1:
             return state
-        added = change.weight if self.view.family.transposed else change.weight.T
-        fitted = {weight: (state[weight].double() + added).to(state[weight].dtype).contiguous()}
-        if change.bias is not None:
-            fitted[bias] = (state[bias].double() + change.bias).to(state[bias].dtype)
+        fitted = projection.changed(change).state()
         self.tensors[len(self.steps)] = fitted
         self.steps.append(RefitStep(number, role))
         return {**state, **fitted}
 
 
-def _applied(inputs: Tensor, state: Mapping[str, Tensor], role: str, transposed: bool) -> Tensor:
-    """What a projection makes of its inputs `[.., channels]`."""
-    weight = state[f"{role}.weight"]
-    given = inputs @ (weight if transposed else weight.T)
-    return given + state[f"{role}.bias"] if f"{role}.bias" in state else given
+def _projection(view: ModelView, state: Mapping[str, Tensor], role: Role) -> Projection:
+    """The projection of that role in a state of one of the model's layers."""
+    return Projection.of(state, role, view.family.transposed)

@@ -109,7 +109,7 @@ class WidthStage(Stage):
                 f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
                 "size; use units: [mlp]"
             )
-        if "mlp.down" not in family.projections:
+        if READERS["mlp"] not in family.projections:
             raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
         if self.backend == "torch-pruning":
             for part in self.units:
@@ -245,4 +245,4 @@ class WidthStage(Stage):
         if self.compensate is None or not units:
             return {}
         with context.progress.task("compensate", 1 + max(position for position, _ in units)) as task:
-            return refitted_readers(context.view, context.calibration.ids, units, task)
+            return refitted_readers(context.view, context.calibration.ids, units, task=task)

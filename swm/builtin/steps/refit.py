@@ -11,7 +11,7 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.interfaces.stage import Step
 from swm.model.ranges import format_ranges
-from swm.model.surgery import check_plain
+from swm.model.surgery import refit_projection
 from swm.model.view import ModelView
 
 
@@ -33,17 +33,7 @@ class RefitStep(Step):
                 f"the weights fitted for {self.projection} of layer {self.layer} are missing; keep the .safetensors "
                 "file beside the plan file"
             )
-        position = view.numbers.index(self.layer)
-        check_plain(view.layer(position))
-        own = view.state(position)
-        foreign = [key for key in tensors if key.rpartition(".")[0] != self.projection]
-        if foreign:
-            raise PlanError(f"step refits {self.projection} of layer {self.layer}; the tensors hold {foreign[0]}")
-        for key, value in tensors.items():
-            if key not in own or own[key].shape != value.shape:
-                shape = tuple(own[key].shape) if key in own else "none"
-                raise PlanError(f"layer {self.layer}: {key} fitted as {tuple(value.shape)}; the model has {shape}")
-            own[key].copy_(value)
+        refit_projection(view, view.numbers.index(self.layer), self.projection, tensors)
 
     def describe(self) -> str:
         return f"layer {self.layer}: refit {self.projection}"

@@ -13,8 +13,6 @@ import torch
 from swm.builtin.stages.allocation_search import Spending, cheapest_spendings
 from swm.cache.observations import ObservationCache
 from swm.errors import BudgetError, RecipeError
-from swm.fitting.readers import silenced
-from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
@@ -59,18 +57,6 @@ def test_no_set_is_found_for_what_cannot_be_reached() -> None:
     assert cheapest_spendings([cut(0, 0.5, 100, math.nan)], 3, 100.0, 2) == []
     # What comes nearest is better than nothing where the steps are large.
     assert cheapest_spendings([cut(0, 0.5, 80, 1.0)], 3, 100.0, 2)[0].removed == 80
-
-
-def test_silent_channels_give_nothing_and_the_others_make_up_for_them(llama: ModelView, ids: torch.Tensor) -> None:
-    recording = llama.record(ids)
-    wanted, inputs = llama.run_watched(recording, 1, recording.states[1], "mlp.down")
-    units = list(range(0, inputs.shape[-1], 2))
-    state = silenced(llama, 1, units, 1e-6, inputs)
-    assert not state["mlp.down.weight"][:, 1::2].any()
-    bare = {**llama.state(1), "mlp.down.weight": llama.state(1)["mlp.down.weight"].clone()}
-    bare["mlp.down.weight"][:, 1::2] = 0
-    errors = [float((llama.run_layer(recording, 1, recording.states[1], s) - wanted).norm()) for s in (state, bare)]
-    assert errors[0] < 0.7 * errors[1]
 
 
 def run(stories: Path, plugins: Plugins, stages: list[dict[str, Any]], **recipe: Any) -> RunResult:
