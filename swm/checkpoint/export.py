@@ -16,9 +16,9 @@ from swm.errors import CheckpointError
 from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
 from swm.model.shape import geometries
-from swm.model.surgery import set_widths
 from swm.model.units import Block, Geometry, Part
 from swm.model.view import ModelView
+from swm.model.width_fields import set_widths
 
 BLOCKS: tuple[Block, ...] = ("attention", "mlp")
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
-from swm.model.surgery import set_widths
 from swm.model.units import Geometry, Part
 from swm.model.view import ModelView
+from swm.model.width_fields import set_widths
 
 Layout = Literal["native", "padded", "custom", "merged", "factored"]
 

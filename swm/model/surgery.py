@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.model.families import ModelFamily, cut_config_to
+from swm.model.families import cut_config_to
 from swm.model.layer import Layer
 from swm.model.replacement import Replaced, Replacement
-from swm.model.units import READERS, Geometry, Part, block, check_units, features
+from swm.model.units import READERS, Part, block, check_units, features
 from swm.model.view import ModelView
+from swm.model.width_fields import module_widths, set_widths
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
 
@@ -228,26 +229,6 @@ def settle_widths(view: ModelView) -> None:
         for module in layer.modules():
             if hasattr(module, "config"):
                 setattr(module, "config", own)  # noqa: B010  a plain attribute, not a submodule
-            for name, value in _counts(shape).items():
+            for name, value in module_widths(shape).items():
                 if name in vars(module):
                     setattr(module, name, value)
-
-
-def set_widths(config: Any, family: ModelFamily, shape: Geometry) -> Any:
-    """Write the widths into a config and return it; `head_dim` first, since it may have been derived from the heads."""
-    if family.prunable_heads:
-        config.head_dim = shape.head_dim
-        config.num_attention_heads = shape.heads
-        config.num_key_value_heads = shape.kv_heads
-    setattr(config, family.mlp_width, shape.mlp)
-    return config
-
-
-def _counts(shape: Geometry) -> dict[str, int]:
-    return {
-        "num_heads": shape.heads,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "num_key_value_groups": shape.queries,
-        "intermediate_size": shape.mlp,
-    }
