@@ -16,7 +16,7 @@ import swm
 
 
 def api() -> str:
-    """All names of `swm.__all__`, in the order of the alphabet."""
+    """All names of `swm.__all__`, in alphabetical order."""
     return "\n\n".join(_name(name, getattr(swm, name)) for name in sorted(swm.__all__, key=str.lower))
 
 
@@ -30,7 +30,7 @@ def _name(name: str, thing: Any) -> str:
     if inspect.isfunction(thing):
         return f"{heading}\n\n{_call(name, thing)}\n\n{docstring(thing)}"
     if callable(thing) and type(thing).__module__.startswith("pluggy"):
-        return f"{heading}\n\n`@swm.{name}` above a function says that it implements [the hook](hooks.md) of its name."
+        return f"{heading}\n\n`@swm.{name}` marks a function that implements [the hook](hooks.md) with its name."
     return f"{heading}\n\n`{_plain(str(thing))}`"
 
 
@@ -40,14 +40,14 @@ def _fields(cls: type[Any]) -> Iterator[str]:
     assert isinstance(tree, ast.ClassDef)
     for line, below in itertools.pairwise([*tree.body, ast.Pass()]):
         if isinstance(line, ast.AnnAssign) and not ast.unparse(line.target).startswith("_"):
-            told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            described = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             hint = re.sub(r"^ClassVar\[(.*)\]$", r"\1", ast.unparse(line.annotation))
             value = f" = {ast.unparse(line.value)}" if line.value is not None else ""
-            yield _item(f"`{ast.unparse(line.target)}: {hint}{value}`", below.value.value if told else "")  # type: ignore[attr-defined]
+            yield _item(f"`{ast.unparse(line.target)}: {hint}{value}`", below.value.value if described else "")  # type: ignore[attr-defined]
 
 
 def _methods(cls: type[Any]) -> Iterator[str]:
-    """The public methods and properties that the class itself defines; those of its bases are told with them."""
+    """The public methods and properties that the class itself defines; those of its bases are described with them."""
     for name, member in vars(cls).items():
         if name.startswith("_") or not (inspect.isroutine(member) or isinstance(member, property)):
             continue

@@ -1,4 +1,4 @@
-"""The commands and their options, out of the command line itself."""
+"""The commands and their options, from the command line itself."""
 
 from __future__ import annotations
 

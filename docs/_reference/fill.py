@@ -1,4 +1,4 @@
-"""The hook of mkdocs that puts what the code tells of itself where a page says `<!-- generated: NAME -->`."""
+"""The hook of mkdocs that replaces `<!-- generated: NAME -->` in a page by text generated from the code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-# What happens to be installed where the site is built is no part of it; nothing may be fetched.
+# The site must not depend on installed plugins, and nothing may be downloaded.
 os.environ["SWM_PLUGINS"] = ""
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -39,5 +39,5 @@ PARTS = {
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with its generated part. Raises KeyError for a name that is none."""
-    return MARK.sub(lambda found: PARTS[found[1]](), markdown)
+    """The page with its generated part. Raises KeyError for an unknown name."""
+    return MARK.sub(lambda mark: PARTS[mark[1]](), markdown)

@@ -1,4 +1,4 @@
-"""The keys of a recipe, out of its JSON schema."""
+"""The keys of a recipe, from its JSON schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from swm.recipe.schema import recipe_schema
 
 
 def recipe(registry: Registry) -> str:
-    """The recipe itself, then the parts that it refers to."""
+    """The keys of the recipe, then those of its parts."""
     schema = recipe_schema(registry)
     # Stages and strategies are on a page of their own.
     schema["properties"]["stages"] = {"$ref": "#/$defs/stage"}

@@ -10,21 +10,21 @@ from swm.recipe.schema import recipe_schema
 from swm.study.schema import study_schema
 
 HEADINGS = {
-    "stage": "what may stand in a recipe's `stages`",
-    "depth": "pruners of the `depth` stage: which layers go",
-    "merger": "mergers of the `depth` stage: what a window of layers becomes",
+    "stage": "what a recipe's `stages` may contain",
+    "depth": "pruners of the `depth` stage: which layers are removed",
+    "merger": "mergers of the `depth` stage: how a window of layers becomes one layer",
     "similarity": "how alike two activations are",
-    "width": "pruners of the `width` stage: which heads and channels go",
-    "recovery": "what stands below `recover`",
+    "width": "pruners of the `width` stage: which heads and channels are removed",
+    "recovery": "what a recipe's `recover` stage may name",
     "text": "where text comes from",
     "tracker": "experiment trackers",
-    "model": "model names",
-    "executor": "where the runs of a [study](../studies.md) are carried out",
+    "model": "short names of models",
+    "executor": "where the runs of a [study](../studies.md) are executed",
 }
 
 
 def strategies(registry: Registry) -> str:
-    """All kinds that a recipe can name. A kind of a plugin comes last."""
+    """All kinds that a recipe can name; kinds of plugins come last."""
     entries = [entry.strategy for entry in registry.entries() if entry.strategy.kind != "step"]
     kinds = [*HEADINGS, *sorted({strategy.kind for strategy in entries} - set(HEADINGS))]
     known = {**recipe_schema(registry)["$defs"], **study_schema(registry)["$defs"]}
@@ -43,11 +43,11 @@ def _strategy(strategy: type[Strategy], known: dict[str, dict[str, object]]) -> 
     if schema is not None:
         parameters = table(schema)
     paper = f"Paper: <{strategy.paper}>" if strategy.paper else ""
-    default = f"This is the {strategy.kind} where a recipe names none." if strategy.is_default else ""
+    default = f"This is the default {strategy.kind}." if strategy.is_default else ""
     return "\n\n".join(filter(None, [heading, docstring(strategy), default, parameters, paper]))
 
 
 def steps(registry: Registry) -> str:
     """The steps that a plan may have."""
-    found = [entry.strategy for entry in registry.entries() if entry.strategy.kind == "step"]
-    return "\n\n".join(f"### {step.name}\n\n{docstring(step)}" for step in found)
+    registered = [entry.strategy for entry in registry.entries() if entry.strategy.kind == "step"]
+    return "\n\n".join(f"### {step.name}\n\n{docstring(step)}" for step in registered)

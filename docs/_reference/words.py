@@ -1,4 +1,4 @@
-"""JSON schema and docstrings as words for people."""
+"""JSON schemas and docstrings as readable text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TYPES = {"integer": "whole number", "number": "number", "string": "text", "boole
 
 
 def allowed(schema: Schema) -> str:
-    """What a value may be; links for what has a heading of its own."""
+    """The allowed values, with links to what has a heading of its own."""
     if "anyOf" in schema:
-        # Null is what leaving the key out means.
+        # Null means that the key is left out.
         return ", or ".join(allowed(option) for option in schema["anyOf"] if option.get("type") != "null")
     if "$ref" in schema:
         return _named(schema["$ref"].removeprefix("#/$defs/"))
@@ -54,19 +54,19 @@ def spaced(name: str) -> str:
 
 
 def table(schema: Schema) -> str:
-    """The keys of a mapping, one a row."""
+    """The keys of a mapping, one in each row."""
     required = schema.get("required", [])
     rows = [
         f"| `{key}` | {allowed(value).replace('|', chr(92) + '|')} | {_default(key, value, required)} |"
         for key, value in schema["properties"].items()
         if "const" not in value
     ]
-    return "\n".join(["| key | what it may be | if left out |", "|---|---|---|", *rows]) if rows else "No parameters."
+    return "\n".join(["| key | allowed values | default |", "|---|---|---|", *rows]) if rows else "No parameters."
 
 
 def _default(key: str, schema: Schema, required: list[str]) -> str:
     if key in required:
-        return "an error"
+        return "required"
     value = schema.get("default")
     return f"`{json.dumps(value).replace(chr(34), '')}`" if value not in (None, []) else ""
 
