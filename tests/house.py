@@ -26,11 +26,11 @@ ORDER = """
     provenance
     plugins
     loading
+    checkpoint
     fitting
     training
     width
     depth
-    checkpoint
     measure
     similarity mergers pruners recovery builtin
     recipe

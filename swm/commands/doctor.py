@@ -22,8 +22,8 @@ from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.plugins.registry import Registry
 from swm.version import __version__
-from swm.width.allocation import default_rounding
 from swm.width.compensation import check_bias
+from swm.width.limits import default_rounding
 
 LIBRARIES = ("torch", "transformers", "peft", "torch-pruning", "lm-eval", "safetensors", "pluggy", "pydantic")
 

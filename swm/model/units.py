@@ -18,6 +18,8 @@ Block = Literal["attention", "mlp"]
 
 # The projection that reads the channels of a part.
 READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
+# What messages call the units of a part.
+UNIT_NAMES: Mapping[Part, str] = {"attention": "KV heads", "queries": "query heads", "mlp": "MLP channels"}
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,13 @@ from swm.model.units import Geometry, Part
 from swm.model.view import ModelView
 from swm.width.allocation import (
     Allocation,
-    Key,
     allocate_globally,
     allocate_locally,
-    check_goal,
-    default_rounding,
+    allocate_share,
     in_deviations,
     keep_of_share,
-    round_units,
-    smallest_step,
 )
+from swm.width.limits import CutLimits, Key
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -63,33 +60,17 @@ def test_channels_are_counted_as_in_the_released_code(channels: int, ratio: floa
     assert channels - keep_of_share(Geometry(1, 1, 1, channels), "mlp", ratio) == gone
 
 
-@given(st.integers(1, 500), st.integers(0, 500), st.integers(1, 64))
-@quick
-def test_rounding_gives_the_nearest_multiple_of_what_there_is(units: int, kept: int, round_to: int) -> None:
-    found = round_units(min(kept, units), units, round_to)
-    assert 1 <= found <= units
-    assert found == units or (found % round_to == 0 and abs(found - kept) <= max(round_to / 2, round_to - kept))
-
-
-@pytest.mark.parametrize(
-    ("channels", "expected"),
-    [(11008, 32), (1536, 32), (512, 32), (511, 16), (256, 16), (172, 8), (64, 4), (16, 1), (1, 1)],
-)
-def test_channels_go_in_steps_that_hardware_likes(channels: int, expected: int) -> None:
-    assert default_rounding(channels) == expected
-
-
 @pytest.mark.parametrize("ratio", [0.05, 0.1, 0.2, 0.35, 0.5])
 @pytest.mark.parametrize("parts", [("attention",), ("mlp",), PARTS])
 def test_a_local_allocation_is_nearest_to_the_target_and_counts_exactly(tiny, view_of, parts, ratio) -> None:
     view = view_of(tiny("llama", **EIGHT_HEADS))
-    scores = scores_of(view, parts)
     rounding: dict[Part, int] = {"attention": 1, "mlp": 4}
-    step = smallest_step(view, list(scores), rounding, True)
+    limits = CutLimits.of(view, scores_of(view, parts), rounding, local=True)
+    step = limits.smallest_step()
     goal = ratio * sum(view.layer_parameters())
     if parts == ("attention",) and ratio > 0.25:
         goal /= 3
-    chosen = allocate_locally(view, scores, goal, rounding)
+    chosen = allocate_locally(limits, goal)
     assert abs(chosen.facts["planned_params"] - goal) <= step / 2
     assert len({n for key, n in chosen.kept.items() if key[1] == "mlp"}) <= 1
     assert len({n for key, n in chosen.kept.items() if key[1] == "attention"}) <= 1
@@ -105,7 +86,7 @@ def test_a_global_allocation_is_within_one_step_and_counts_exactly(tiny, view_of
     scores = scores_of(view)
     rounding: dict[Part, int] = {"attention": 1, "mlp": mlp}
     goal = ratio * sum(view.layer_parameters())
-    chosen = allocate_globally(view, scores, goal, rounding, standardised)
+    chosen = allocate_globally(CutLimits.of(view, scores, rounding, local=False), scores, goal, standardised)
     # The coarsest unit is a KV head with two query heads of 4: 24 rows or columns of 32.
     assert abs(chosen.facts["planned_params"] - goal) <= max(4 * 6 * 32, mlp * 3 * 32)
     if not standardised:
@@ -116,23 +97,24 @@ def test_a_global_allocation_is_within_one_step_and_counts_exactly(tiny, view_of
 
 def test_globally_the_lowest_scores_go(llama: ModelView) -> None:
     scores: dict[Key, Tensor] = {(0, "mlp"): torch.arange(64.0), (1, "mlp"): torch.arange(64.0) + 60}
-    chosen = allocate_globally(llama, scores, 50 * 96, FINE, False)
+    limits = CutLimits.of(llama, scores, FINE, local=False)
+    chosen = allocate_globally(limits, scores, 50 * 96, False)
     assert chosen.kept == {(0, "mlp"): 14, (1, "mlp"): 64}
     # Standardised, both layers are the same.
-    assert allocate_globally(llama, scores, 50 * 96, FINE, True).kept == {(0, "mlp"): 39, (1, "mlp"): 39}
+    assert allocate_globally(limits, scores, 50 * 96, True).kept == {(0, "mlp"): 39, (1, "mlp"): 39}
 
 
 def test_no_layer_loses_its_last_unit(llama: ModelView) -> None:
     scores: dict[Key, Tensor] = {(0, "mlp"): torch.zeros(64), (1, "mlp"): torch.ones(64)}
-    chosen = allocate_globally(llama, scores, 80 * 96, FINE, False)
+    chosen = allocate_globally(CutLimits.of(llama, scores, FINE, local=False), scores, 80 * 96, False)
     assert chosen.kept[0, "mlp"] == 1
-    assert allocate_locally(llama, scores, 126 * 96, FINE).kept == {(0, "mlp"): 1, (1, "mlp"): 1}
+    local = CutLimits.of(llama, scores, FINE, local=True)
+    assert allocate_locally(local, 126 * 96).kept == {(0, "mlp"): 1, (1, "mlp"): 1}
 
 
 def test_a_share_of_each_layer_is_taken_as_it_is(tiny, view_of) -> None:
     view = view_of(tiny("llama", **EIGHT_HEADS))
-    scores = scores_of(view, layers=range(1, 4))
-    chosen = allocate_locally(view, scores, 0, FINE, share=0.3)
+    chosen = allocate_share(CutLimits.of(view, scores_of(view, layers=range(1, 4)), FINE, local=True), 0.3)
     assert chosen.kept == {(i, part): n for i in range(1, 4) for part, n in (("attention", 6), ("mlp", 89))}
     assert chosen.facts["layer_ratio"] == 0.3
     assert removed_by(view, chosen) == chosen.facts["planned_params"] == 3 * 32 * (2 * 4 * 6 + 39 * 3)
@@ -140,7 +122,7 @@ def test_a_share_of_each_layer_is_taken_as_it_is(tiny, view_of) -> None:
 
 def test_a_share_below_one_step_is_refused(llama: ModelView) -> None:
     with pytest.raises(BudgetError, match=r"layer_ratio: 0.01 .* less than one rounding step"):
-        allocate_locally(llama, scores_of(llama), 0, {"attention": 1, "mlp": 4}, share=0.01)
+        allocate_share(CutLimits.of(llama, scores_of(llama), {"attention": 1, "mlp": 4}, local=True), 0.01)
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.4, 0.6])
@@ -148,8 +130,8 @@ def test_only_possible_head_counts_are_left_and_channels_make_up_for_them(tiny, 
     view = view_of(tiny("llama", **EIGHT_HEADS))
     scores = scores_of(view)
     goal = ratio * sum(view.layer_parameters())
-    chosen = allocate_locally(view, scores, goal, FINE, head_counts=[1, 2, 4, 8])
-    free = allocate_locally(view, scores, goal, FINE)
+    chosen = allocate_locally(CutLimits.of(view, scores, FINE, local=True, head_counts=[1, 2, 4, 8]), goal)
+    free = allocate_locally(CutLimits.of(view, scores, FINE, local=True), goal)
     assert chosen.kept[0, "attention"] in (1, 2, 4, 8)
     assert chosen.kept[0, "attention"] >= free.kept[0, "attention"]
     assert abs(chosen.facts["planned_params"] - goal) <= 6 * 3 * 32 / 2
@@ -162,11 +144,12 @@ def test_what_is_allowed_is_met_within_a_step(ratio: float, heads: int, mlp: int
     view, scores = fixed()
     rounding: dict[Part, int] = {"attention": heads, "mlp": mlp}
     goal = ratio * sum(view.layer_parameters())
+    limits = CutLimits.of(view, scores, rounding, local=True)
     try:
-        check_goal(view, list(scores), goal, rounding, True)
+        limits.check_goal(goal)
     except BudgetError:
         return
-    found = allocate_locally(view, scores, goal, rounding).facts["planned_params"]
+    found = allocate_locally(limits, goal).facts["planned_params"]
     coarse = 6 * 32 * max(heads * 6 * 4, mlp * 3)
     assert found > 0
     assert abs(found - goal) <= coarse
@@ -186,26 +169,12 @@ def fixed(cache: list[tuple[ModelView, dict[Key, Tensor]]] = []) -> tuple[ModelV
     return cache[0]
 
 
-@pytest.mark.parametrize("local", [True, False])
-def test_what_cannot_be_met_is_refused(llama: ModelView, local: bool) -> None:
-    keys = list(scores_of(llama, ("mlp",)))
-    # 6 layers of 64 channels of 96 parameters; at least 4 of them stay.
-    with pytest.raises(BudgetError, match="remove 40,000 parameters; these units and layers hold 34,560 that can go"):
-        check_goal(llama, keys, 40_000, {"attention": 1, "mlp": 4}, local)
-    step, where = (6 * 4 * 96, "all layers") if local else (4 * 96, "a layer")
-    assert smallest_step(llama, keys, {"attention": 1, "mlp": 4}, local) == step
-    check_goal(llama, keys, step / 2 + 1, {"attention": 1, "mlp": 4}, local)
-    with pytest.raises(BudgetError, match=f"one rounding step in {where} removes {step:,}"):
-        check_goal(llama, keys, step / 2, {"attention": 1, "mlp": 4}, local)
-    with pytest.raises(BudgetError, match="hold 0 that can go"):
-        check_goal(llama, keys, 1, {"attention": 1, "mlp": 64}, local)
-
-
 def test_more_than_half_a_step_is_a_step(llama: ModelView) -> None:
     scores = scores_of(llama, ("mlp",))
     rounding: dict[Part, int] = {"attention": 1, "mlp": 4}
-    assert allocate_locally(llama, scores, 6 * 2 * 96 + 1, rounding).facts["planned_params"] == 6 * 4 * 96
-    assert allocate_globally(llama, scores, 2 * 96 + 1, rounding, False).facts["planned_params"] == 4 * 96
+    local, everywhere = (CutLimits.of(llama, scores, rounding, local) for local in (True, False))
+    assert allocate_locally(local, 6 * 2 * 96 + 1).facts["planned_params"] == 6 * 4 * 96
+    assert allocate_globally(everywhere, scores, 2 * 96 + 1, False).facts["planned_params"] == 4 * 96
 
 
 def test_scores_in_deviations_by_hand() -> None:
@@ -221,7 +190,7 @@ def test_scores_that_are_all_alike_are_no_deviation_from_their_mean(score: list[
 def test_a_lone_unit_competes_like_an_average_one(tiny, view_of) -> None:
     view = view_of(tiny("llama", num_attention_heads=4, num_key_value_heads=1))
     scores = scores_of(view)
-    chosen = allocate_globally(view, scores, 3000, FINE, True)
+    chosen = allocate_globally(CutLimits.of(view, scores, FINE, local=False), scores, 3000, True)
     # The only KV head of a layer stays; what goes are channels.
     assert all(chosen.kept[i, "attention"] == 1 for i in range(6))
     assert chosen.facts["planned_params"] == pytest.approx(3000, abs=96)

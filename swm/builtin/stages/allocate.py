@@ -30,7 +30,8 @@ from swm.model.state import State
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
-from swm.width.allocation import best_units, default_rounding, round_units
+from swm.width.allocation import best_units
+from swm.width.limits import default_rounding, round_units
 from swm.width.scoring import Scored, score_units
 
 # For the refits of the search, which only rank; in units of the mean squared input.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, final
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.builtin.steps.keep import UNITS, Backend, KeepStep
+from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
-from swm.checkpoint.layout import head_counts
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
@@ -21,19 +19,11 @@ from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
-from swm.model.units import READERS, Part
+from swm.model.units import READERS, UNIT_NAMES, Part
 from swm.model.view import ModelView
-from swm.width.allocation import (
-    Allocation,
-    allocate_globally,
-    allocate_locally,
-    best_units,
-    check_capacity,
-    check_goal,
-    default_rounding,
-    smallest_step,
-)
+from swm.width.allocation import Allocation, allocate_globally, allocate_locally, allocate_share, best_units
 from swm.width.compensation import added_biases, bias_compensation, check_bias
+from swm.width.limits import CutLimits, part_rounding, saved_head_counts
 from swm.width.scoring import Scored, score_units
 
 
@@ -93,9 +83,7 @@ class WidthStage(Stage):
         return self.target is None and self.layer_ratio is None
 
     def worth_while(self, context: StageContext) -> bool:
-        view = context.view
-        keys = self._keys(view, self.numbers(context.original.layers))
-        step = smallest_step(view, keys, self._rounding(view), self.scope == "local", self._head_counts(view))
+        step = self._limits(context.view, context.original.layers).smallest_step()
         return self.target is None or self.target.parameters(context.original) > step / 2
 
     def uneven(self) -> bool:
@@ -128,50 +116,31 @@ class WidthStage(Stage):
             if rounding[part] >= shape.units(part) > 1:
                 key = "round_mlp" if part == "mlp" else "round_heads"
                 raise RecipeError(
-                    f"found {getattr(self, key) or rounding[part]}; a layer has {shape.units(part)} {UNITS[part]}, "
-                    "so none could go",
+                    f"found {getattr(self, key) or rounding[part]}; a layer has {shape.units(part)} "
+                    f"{UNIT_NAMES[part]}, so none could go",
                     (key,),
                 )
-        keys, heads = self._keys(view, self.numbers(setting.shape.layers)), self._head_counts(view)
-        if not setting.first:
-            # Earlier stages leave less, so what is too much for the whole model is too much then.
-            if self.target is not None:
-                with at("target"):
-                    check_capacity(view, keys, self.target.parameters(setting.shape), rounding, heads)
-        elif self.target is not None:
+        limits = self._limits(view, setting.shape.layers)
+        if self.target is not None:
             with at("target"):
-                check_goal(view, keys, self.target.parameters(setting.shape), rounding, self.scope == "local", heads)
-        elif self.layer_ratio is not None:
-            nothing = torch.empty(0)
-            allocate_locally(view, dict.fromkeys(keys, nothing), 0.0, rounding, self.layer_ratio, heads)
-
-    def _keys(self, view: ModelView, numbers: Container[int]) -> list[tuple[int, Part]]:
-        return [(i, part) for i, number in enumerate(view.numbers) if number in numbers for part in self.units]
+                goal = self.target.parameters(setting.shape)
+                if setting.first:
+                    limits.check_goal(goal)
+                else:
+                    # Earlier stages leave less, so what is too much for the whole model is too much then.
+                    limits.check_capacity(goal)
+        elif self.layer_ratio is not None and setting.first:
+            allocate_share(limits, self.layer_ratio)
 
     def _rounding(self, view: ModelView) -> dict[Part, int]:
-        shape = view.layer(0).geometry
-        return {
-            "attention": self.round_heads,
-            "queries": self.round_heads * shape.kv_heads,
-            "mlp": self.round_mlp or default_rounding(shape.mlp),
-        }
+        return part_rounding(view.layer(0).geometry, self.round_heads, self.round_mlp)
 
-    def _head_counts(self, view: ModelView) -> list[int] | None:
-        """The numbers of KV heads, or of query heads, to end with, None when any will do.
-
-        Raises BudgetError when an earlier stage left a number that cannot be saved with the biases of this one.
-        """
-        if not self.uniform:
-            return None
-        part: Part = "queries" if "queries" in self.units else "attention"
-        counts, now = head_counts(view, self.pruner.compensates(), part), view.layer(0).units(part)
-        if counts is not None and now not in counts:
-            raise BudgetError(
-                f"an earlier stage left {now} {UNITS[part]}, with which a model of type '{view.config.model_type}' "
-                f"cannot be saved when it has biases; allowed: {counts}. Put this stage first, or leave its "
-                "compensation out"
-            )
-        return counts if part in self.units else None
+    def _limits(self, view: ModelView, layers: int) -> CutLimits:
+        """What limits the cut of a model that originally had so many layers."""
+        numbers = self.numbers(layers)
+        keys = [(i, part) for i, number in enumerate(view.numbers) if number in numbers for part in self.units]
+        heads = saved_head_counts(view, self.units, self.pruner.compensates()) if self.uniform else None
+        return CutLimits.of(view, keys, self._rounding(view), self.scope == "local", heads)
 
     def numbers(self, layers: int) -> range:
         """The original numbers of the layers that may be cut. Raises RecipeError for a range outside the model."""
@@ -192,16 +161,18 @@ class WidthStage(Stage):
             # Before the scores, which take long.
             for part in self.units:
                 torch_pruning_backend.check_traced(view, positions[0], part)
-        rounding, heads = self._rounding(view), self._head_counts(view)
+        limits = self._limits(view, context.original.layers)
         goal = 0.0 if self.target is None else self.target.parameters(context.original)
         if self.layer_ratio is None:
-            check_goal(view, self._keys(view, allowed), goal, rounding, self.scope == "local", heads)
+            limits.check_goal(goal)
         scored = self._scored(context, positions)
-        if self.scope == "local":
-            chosen = allocate_locally(view, scored.scores, goal, rounding, self.layer_ratio, heads)
+        if self.layer_ratio is not None:
+            chosen = allocate_share(limits, self.layer_ratio)
+        elif self.scope == "local":
+            chosen = allocate_locally(limits, goal)
         else:
-            chosen = allocate_globally(view, scored.scores, goal, rounding, self.pruner.standardised)
-        return self._steps(context, scored, chosen, rounding["mlp"])
+            chosen = allocate_globally(limits, scored.scores, goal, self.pruner.standardised)
+        return self._steps(context, scored, chosen, limits.rounding["mlp"])
 
     def _scored(self, context: StageContext, positions: Sequence[int]) -> Scored:
         def score() -> Observation:

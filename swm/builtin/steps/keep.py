@@ -13,11 +13,10 @@ from swm.interfaces.stage import Step
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.surgery import cut_units, keep_units
-from swm.model.units import Part
+from swm.model.units import UNIT_NAMES, Part
 from swm.model.view import ModelView
 
 Backend = Literal["native", "torch-pruning"]
-UNITS: Mapping[Part, str] = {"attention": "KV heads", "queries": "query heads", "mlp": "MLP channels"}
 
 
 @final
@@ -68,4 +67,4 @@ class KeepStep(Step):
         return self.layer, f"keep {self._shown(len(parse_ranges(self.units)))}"
 
     def _shown(self, kept: int) -> str:
-        return f"{kept} of {self.of} {UNITS[self.part]}"
+        return f"{kept} of {self.of} {UNIT_NAMES[self.part]}"

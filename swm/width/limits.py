@@ -1,0 +1,141 @@
+"""What limits a cut: how many units there are, in which steps they go, and with which head counts a model is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from swm.checkpoint.layout import head_counts
+from swm.errors import BudgetError
+from swm.model.units import UNIT_NAMES, Block, Geometry, Part, block
+from swm.model.view import ModelView
+
+# The units of one part of one layer: the position of the layer, and the part.
+Key = tuple[int, Part]
+
+
+@dataclass(frozen=True)
+class CutLimits:
+    """How many units of which layers can go, and how many parameters go with them.
+
+    `shapes` are the widths of the layers by position, `sizes` the parameters of one unit. The kept number of units is
+    a multiple of its part's `rounding` and, of heads, one of `head_counts` if there are any. With `local`, a cut takes
+    the same share of every layer.
+    """
+
+    shapes: Mapping[int, Geometry]
+    sizes: Mapping[Key, int]
+    rounding: Mapping[Part, int]
+    local: bool
+    head_counts: Sequence[int] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        view: ModelView,
+        keys: Iterable[Key],
+        rounding: Mapping[Part, int],
+        local: bool,
+        head_counts: Sequence[int] | None = None,
+    ) -> CutLimits:
+        """The limits of a model as it is.
+
+        Args:
+            view: The model.
+            keys: What may be cut.
+            rounding: Of which number the kept units of a part are a multiple.
+            local: Whether every layer loses the same share.
+            head_counts: The only numbers of KV or query heads to end with; None when all are fine.
+        """
+        ordered = sorted(keys)
+        layers = {position: view.layer(position) for position, _ in ordered}
+        shapes = {position: layer.geometry for position, layer in layers.items()}
+        sizes = {(position, part): layers[position].unit_parameters(part) for position, part in ordered}
+        return cls(shapes, sizes, rounding, local, head_counts)
+
+    def units(self, key: Key) -> int:
+        """How many units there are."""
+        position, part = key
+        return self.shapes[position].units(part)
+
+    def possible(self, kept: int, key: Key) -> int:
+        """The number of units that stays where so many are asked for."""
+        rounded = round_units(kept, self.units(key), self.rounding[key[1]])
+        if self.head_counts is None or key[1] == "mlp":
+            return rounded
+        return min(n for n in self.head_counts if n >= rounded)
+
+    def removed(self, kept: Mapping[Key, int]) -> int:
+        """How many parameters go where so many units stay."""
+        return sum((self.units(key) - kept[key]) * size for key, size in self.sizes.items())
+
+    def smallest_step(self) -> int:
+        """The fewest parameters that can go, 0 when none can: a step in one place or, if `local`, in all layers.
+
+        A local allocation moves channels first, where there are any to move.
+        """
+        steps: dict[Block, list[int]] = {"mlp": [], "attention": []}
+        for key, size in self.sizes.items():
+            units = self.units(key)
+            reachable = (self.possible(n, key) for n in range(units - 1, 0, -1))
+            kept = next((n for n in reachable if n < units), units)
+            steps[block(key[1])].append((units - kept) * size)
+        if self.local:
+            return sum(steps["mlp"]) or sum(steps["attention"])
+        return min(filter(None, steps["mlp"] + steps["attention"]), default=0)
+
+    def check_capacity(self, goal: float) -> None:
+        """Raise BudgetError when not so many parameters can go."""
+        most = self.removed({key: self.possible(0, key) for key in self.sizes})
+        if goal > most:
+            raise BudgetError(
+                f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
+            )
+
+    def check_goal(self, goal: float) -> None:
+        """Raise BudgetError when not so many parameters can go, or when nothing is nearer to the goal than one step."""
+        self.check_capacity(goal)
+        least = self.smallest_step()
+        if goal <= least / 2:
+            where = "all layers" if self.local else "a layer"
+            raise BudgetError(
+                f"target asks to remove {goal:,.0f} parameters; one rounding step in {where} removes {least:,}. Use a "
+                f"larger target or a smaller rounding{', or scope: global with uniform: false' if self.local else ''}"
+            )
+
+
+def saved_head_counts(view: ModelView, parts: Sequence[Part], with_biases: bool) -> list[int] | None:
+    """The numbers of KV heads, or of query heads, with which a model of even widths can be saved; None for any.
+
+    `parts` are those that are cut. Raises BudgetError when an earlier stage left a number that cannot be saved with
+    the biases of this one.
+    """
+    part: Part = "queries" if "queries" in parts else "attention"
+    counts, now = head_counts(view, with_biases, part), view.layer(0).units(part)
+    if counts is not None and now not in counts:
+        raise BudgetError(
+            f"an earlier stage left {now} {UNIT_NAMES[part]}, with which a model of type '{view.config.model_type}' "
+            f"cannot be saved when it has biases; allowed: {counts}. Put this stage first, or leave its "
+            "compensation out"
+        )
+    return counts if part in parts else None
+
+
+def part_rounding(shape: Geometry, heads: int, mlp: int | None) -> dict[Part, int]:
+    """Of which number the kept units are a multiple: `heads` of KV heads, and of query heads to a KV head."""
+    return {"attention": heads, "queries": heads * shape.kv_heads, "mlp": mlp or default_rounding(shape.mlp)}
+
+
+def round_units(kept: int, units: int, round_to: int) -> int:
+    """The nearest multiple of `round_to`, at least one and at most what there is (which stays allowed as it is)."""
+    if kept >= units:
+        return units
+    return min(units, max(round_to, round(kept / round_to) * round_to))
+
+
+def default_rounding(channels: int) -> int:
+    """Multiples of 32 channels, which hardware likes; fewer where that would be coarser than a sixteenth."""
+    size = 32
+    while size > 1 and channels // size < 16:
+        size //= 2
+    return size
