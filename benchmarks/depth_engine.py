@@ -26,8 +26,6 @@ from results import machine, markdown_table, peak_memory, write_section
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from swm.depth.engine import DepthEngine
-from swm.depth.program import Program
-from swm.depth.streams import Stream
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.interfaces.text import Calibration
@@ -41,7 +39,7 @@ from swm.pruners.sliding_window import SlidingWindow
 from swm.text.calibration import draw
 
 VOCABULARY = 8192
-PARTS = {"reading the text once": "record", "layers of trials": "run_batch", "merged weights": "_data_free_state"}
+PARTS = {"reading the text once": "record", "layers of trials": "run_batch", "merged weights": "data_free"}
 """What the engine's time is told apart into, by the methods that it is spent in; comparing is the rest."""
 PROJECTIONS = ("gate_proj", "down_proj", "up_proj", "q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -149,17 +147,12 @@ class Uncached(DepthEngine):
     """Runs all of the text through every layer in each trial, and each trial again."""
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
-        self._similarities.clear()
-        return super().trial(windows)
-
-    def _end(self, program: Program, stream: Stream | None = None) -> torch.Tensor:
-        if stream is None:
-            self._settle()
-            stream = self._scored
-        hidden = stream.states[0]
+        streams = self._search.settled()
+        program = self._search.program(windows)
+        hidden = streams.scored.states[0]
         for slot in program:
-            hidden = self._run(slot, hidden, program, stream)
-        return hidden
+            hidden = streams.run(slot, hidden, program, streams.scored)
+        return self._search.reference.similarity(hidden)
 
 
 def engine_side(options: argparse.Namespace, engine: type[DepthEngine], **search: Any) -> dict[str, Any]:
@@ -169,7 +162,8 @@ def engine_side(options: argparse.Namespace, engine: type[DepthEngine], **search
     context = StageContext(view, calibration, shape_now(view), 0, Silent())
     similarity, merger = registry.build("similarity", "cosine"), registry.build("merger", "consolidate")
     made = engine(context, similarity, merger, None)
-    parts = {part: timed(made if hasattr(made, method) else view, method) for part, method in PARTS.items()}
+    states = made._search._states
+    parts = {part: timed(states if hasattr(states, method) else view, method) for part, method in PARTS.items()}
     proposal = SlidingWindow(threshold=options.threshold, quirks="released", **search).propose(made)
     return {
         "seconds": time.perf_counter() - start,

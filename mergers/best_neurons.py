@@ -58,7 +58,7 @@ class BestNeurons(LayerMerger):
         neurons = Neurons.of(start, layers, fit.transposed)
         tokens = _Tokens(window, start, self)
         if len(window.states) > self.candidates:
-            neurons = neurons.chosen(self._ranked(window, neurons, tokens))
+            neurons = neurons.chosen(self._ranked(neurons, tokens))
         training, left_out = tokens.sums(neurons)
         ridge = self.ridge
         if ridge is None:
@@ -70,12 +70,11 @@ class BestNeurons(LayerMerger):
         kept, solution = self._narrowed(training + left_out, neurons, ridge)
         return neurons.layer(kept, solution)
 
-    def _ranked(self, window: LayerWindow, neurons: Neurons, tokens: _Tokens) -> Tensor:
+    def _ranked(self, neurons: Neurons, tokens: _Tokens) -> Tensor:
         """The neurons with the largest output, in the order of their layers."""
         energy = torch.zeros(neurons.count, dtype=torch.float64, device=neurons.writes.device)
         seen = 0
-        for batch in range(len(window.rows)):
-            inputs, _, _ = tokens.batch(batch, neurons)
+        for inputs, _, _ in tokens.batches(neurons):
             energy += inputs[:, : neurons.count].square().sum(0)
             seen += len(inputs)
             if seen >= TOKENS_TO_RANK:
@@ -106,12 +105,10 @@ class _Tokens:
     """What neurons give and what is missing, token by token, as the fit counts it."""
 
     def __init__(self, window: LayerWindow, start: State, settings: BestNeurons) -> None:
-        assert window.run is not None
-        assert window.leaving is not None
-        self.window, self.bias = window, BIAS in start
+        self.activations, self.bias = window.required_activations(), BIAS in start
         silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in start.items()}
-        wanted = window.leaving()
-        self.missing = wanted - window.run(silent)
+        wanted = self.activations.leaving()
+        self.missing = wanted - self.activations.run(silent)
         self.scale = by_length(wanted) if settings.relative else torch.ones_like(wanted[..., :1])
         self.counted = torch.ones(wanted.shape[:2], dtype=torch.bool, device=wanted.device)
         self.counted[:, : settings.skip_first] = False
@@ -119,23 +116,23 @@ class _Tokens:
 
     def batch(self, batch: int, neurons: Neurons) -> tuple[Tensor, Tensor, Tensor]:
         """Activations `[tokens, neurons]`, and 1 for a bias; what is missing `[tokens, hidden]`; which are left out."""
-        assert self.window.inputs_of is not None
-        rows = self.window.rows[batch]
-        found = [self.window.inputs_of(batch, "mlp.down", state) for state in neurons.states()]
+        rows = self.activations.rows[batch]
+        channels = [self.activations.inputs_of(batch, "mlp.down", state) for state in neurons.states()]
         if self.bias:
-            found.append(torch.ones_like(found[0][..., :1]))
+            channels.append(torch.ones_like(channels[0][..., :1]))
         scale, counted = self.scale[rows], self.counted[rows]
-        inputs = (torch.cat(found, -1).float() * scale.float())[counted]
+        inputs = (torch.cat(channels, -1).float() * scale.float())[counted]
         return inputs, (self.missing[rows] * scale)[counted].float(), self.left_out[rows][counted]
 
     def sums(self, neurons: Neurons) -> tuple[Sums, Sums]:
         """Over the tokens to fit to, and over those that are left out."""
         size = len(neurons.prior())
         both = tuple(Sums.zeros(size, self.missing.shape[-1], self.missing.device) for _ in range(2))
-        for inputs, missing, left_out in self._batches(neurons):
+        for inputs, missing, left_out in self.batches(neurons):
             for sums, chosen in zip(both, (~left_out, left_out), strict=True):
                 sums.add(inputs[chosen], missing[chosen])
         return both[0], both[1]
 
-    def _batches(self, neurons: Neurons) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return (self.batch(batch, neurons) for batch in range(len(self.window.rows)))
+    def batches(self, neurons: Neurons) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """As `batch`, of all batches."""
+        return (self.batch(batch, neurons) for batch in range(len(self.activations.rows)))

@@ -48,10 +48,9 @@ class Distilled(LayerMerger):
         return {"start": build("merger", "best-neurons"), **values}
 
     def merge(self, window: LayerWindow) -> State:
-        if window.run_some is None or window.leaving is None:
-            raise PlanError("this merger needs activations, and there are none here")
+        activations = window.required_activations()
         begun = self.start.merge(window)
-        wanted = window.leaving()
+        wanted = activations.leaving()
         weight = by_length(wanted) if self.relative else torch.ones_like(wanted[..., :1])
         trained = {key: value.detach().float().clone().requires_grad_() for key, value in begun.items()}
         optimizer = torch.optim.AdamW(trained.values(), lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -64,8 +63,9 @@ class Distilled(LayerMerger):
             order = torch.randperm(len(wanted), generator=generator)[: steps * size].to(wanted.device)
             for samples in torch.split(order, size):
                 with torch.enable_grad():
-                    found = window.run_some(samples, {k: v.to(begun[k].dtype) for k, v in trained.items()})
-                    missing = (found.float() - wanted[samples].float()) * weight[samples].float()
+                    state = {k: v.to(begun[k].dtype) for k, v in trained.items()}
+                    output = activations.run_some(samples, state)
+                    missing = (output.float() - wanted[samples].float()) * weight[samples].float()
                     loss = missing.square().sum(-1).mean()
                 gradients, scale = scaled_gradients(loss, list(trained.values()), scale)
                 self._step(optimizer, trained, gradients, self.learning_rate * rate(step, total))

@@ -61,18 +61,16 @@ class LeastSquares(LayerMerger):
         return fit.changed(state, change.weight, change.bias)
 
     def _error(self, window: LayerWindow, state: State) -> float:
-        assert window.run is not None
-        assert window.leaving is not None
-        wanted = window.leaving()
-        missing = window.run(state) - wanted
+        activations = window.required_activations()
+        wanted = activations.leaving()
+        missing = activations.run(state) - wanted
         missing = missing * by_length(wanted) if self.relative else missing
         return float(missing[:, self.skip_first :].double().square().sum())
 
     def attention(self, window: LayerWindow, fit: Fit) -> State:
         """The bottom layer's state with the attention's part of the joint fit."""
-        assert window.inputs is not None
         own, weight = window.states[0], f"{OUT}.weight"
-        heads, channels = window.inputs(OUT, None), fit.inputs.shape[-1]
+        heads, channels = window.required_activations().inputs(OUT, None), fit.inputs.shape[-1]
         # One ridge for both: the inputs of the two are of different sizes.
         size = fit.inputs.square().mean().sqrt() / heads.square().mean().sqrt().clamp_min(1e-12)
         change = self._change(window, torch.cat([fit.inputs, heads * size], dim=-1), fit, bias=False)
@@ -80,12 +78,12 @@ class LeastSquares(LayerMerger):
         return {**own, weight: (own[weight].double() + (added if fit.transposed else added.T)).to(own[weight].dtype)}
 
     def _change(self, window: LayerWindow, inputs: Tensor, fit: Fit, *, bias: bool) -> Change:
-        assert window.leaving is not None
         counted = slice(self.skip_first, None)
+        leaving = window.required_activations().leaving()[:, counted]
         return fit_change(
             inputs[:, counted],
             fit.missing[:, counted],
-            by_length(window.leaving()[:, counted]) if self.relative else None,
+            by_length(leaving) if self.relative else None,
             bias=bias,
             ridge=self.ridge,
             fold=self.fold,

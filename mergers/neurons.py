@@ -20,13 +20,12 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
     What it read in the original model is replaced by the linear function of that which comes nearest, folded into its
     weights, and into its biases where it has any.
     """
-    assert window.inputs is not None
-    assert window.originals is not None
+    activations = window.required_activations()
     role = readers(start)[0]
-    entering = window.inputs(role, start)
+    entering = activations.inputs(role, start)
     bias = f"{role}.bias" in start
-    found: list[State] = []
-    for own, original in zip(window.states, window.originals(role), strict=True):
+    states: list[State] = []
+    for own, original in zip(window.states, activations.originals(role), strict=True):
         change = fit_change(entering, original - entering, bias=bias, ridge=None, fold=fold)
         mapped = dict(own)
         for reader in readers(start):
@@ -36,8 +35,8 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
             mapped[key] = (new if transposed else new.T).to(own[key].dtype)
             if change.bias is not None:
                 mapped[added] = (own[added].double() + change.bias @ weight).to(own[added].dtype)
-        found.append(mapped)
-    return found
+        states.append(mapped)
+    return states
 
 
 def readers(state: State) -> list[str]:

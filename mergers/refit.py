@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from swm.errors import FamilyError, PlanError
+from swm.errors import FamilyError
 from swm.interfaces.merger import LayerWindow
 from swm.model.state import State
 
@@ -43,13 +43,13 @@ def fit_of(window: LayerWindow, state: State | None = None) -> Fit:
     """What the bottom layer's down projection sees, and what it should add so that the layer gives what the window did.
 
     `state` takes the place of the bottom layer's own parameters.
-    Raises FamilyError for a layer that changes the projection's output before adding it (a norm behind the MLP).
+    Raises FamilyError for a layer that changes the projection's output before adding it (a norm behind the MLP), and
+    PlanError where there are no activations.
     """
-    if window.inputs is None or window.run is None or window.leaving is None:
-        raise PlanError("this merger needs activations, and there are none here")
+    activations = window.required_activations()
     own = window.states[0] if state is None else state
     silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in own.items()}
-    inputs, rest, now = window.inputs("mlp.down", state), window.run(silent), window.run(own)
+    inputs, rest, now = activations.inputs("mlp.down", state), activations.run(silent), activations.run(own)
     bias = own[BIAS] if BIAS in own else torch.zeros_like(rest[0, 0])
 
     def off(transposed: bool) -> float:
@@ -66,4 +66,4 @@ def fit_of(window: LayerWindow, state: State | None = None) -> Fit:
             "layers of this family normalise what their MLP gives, so no projection of theirs can be refitted in "
             "closed form; use a merger that needs no activations"
         )
-    return Fit(inputs, own[DOWN] if transposed else own[DOWN].T, window.leaving() - now, transposed)
+    return Fit(inputs, own[DOWN] if transposed else own[DOWN].T, activations.leaving() - now, transposed)

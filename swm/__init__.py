@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         unknown,
     )
     from swm.files.cache_folder import cache_folder
+    from swm.interfaces.activations import WindowActivations
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
     from swm.interfaces.merger import LayerMerger, LayerWindow
@@ -85,6 +86,7 @@ _HOME = {
     "DepthProposal": "swm.interfaces.depth",
     "DepthPruner": "swm.interfaces.depth",
     "End": "swm.model.windows",
+    "WindowActivations": "swm.interfaces.activations",
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
     "ModelProvider": "swm.interfaces.provider",
@@ -187,6 +189,7 @@ __all__ = [
     "UnitGroup",
     "WidthPruner",
     "Window",
+    "WindowActivations",
     "at",
     "cache_folder",
     "code_of",

@@ -23,7 +23,6 @@ STRATEGIES = (*RULED_FOLDERS, "builtin")
 MODULES = house.MODULES
 # To be carved; this list only gets shorter.
 STILL_LONG = {
-    "depth.engine",
     "run.pipeline",
 }
 

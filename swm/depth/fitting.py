@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
+from swm.depth.activations import RecordedActivations
 from swm.errors import PlanError
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.model.finite import check_finite
@@ -18,62 +18,12 @@ from swm.model.view import ModelView
 from swm.model.windows import End, Window
 
 
-def window_states(view: ModelView, window: Window) -> list[State]:
-    """The parameters of a window's layers, the tensors of the model itself."""
-    return [view.state(position) for position in range(window.first, window.last + 1)]
-
-
-def fit_window(
-    view: ModelView,
-    recording: Recording,
-    window: Window,
-    merger: LayerMerger,
-    entering: Tensor,
-    original: Tensor,
-    leaving: Tensor,
-) -> State:
-    """What a merger that needs activations makes of a window.
-
-    Hidden states are `[samples, seq, hidden]`: those that enter the window in the compressed model so far and in the
-    original one, and those that leave it in the original one.
-    """
-
-    def run(state: State) -> Tensor:
-        return view.run_layer(recording, window.first, entering, state)
-
-    def inputs(role: str, state: State | None) -> Tensor:
-        return view.run_watched(recording, window.first, entering, role, state)[1]
-
-    @cache
-    def calls(samples: int) -> Recording:
-        # Samples are whole and of one length, so a layer's other arguments are the same for any so many of them.
-        return view.record(recording.ids[:samples], batch_size=samples, only_first=True)
-
-    def run_some(samples: Tensor, state: State) -> Tensor:
-        return view.run_batch(calls(len(samples)), 0, window.first, entering[samples], state)
-
-    def inputs_of(batch: int, role: str, state: State | None) -> Tensor:
-        return view.watch_batch(recording, batch, window.first, entering[recording.rows[batch]], role, state)[1]
-
-    def originals(role: str) -> Iterator[Tensor]:
-        hidden = original
-        for position in range(window.first, window.last + 1):
-            hidden, found = view.run_watched(recording, position, hidden, role)
-            yield found
-
-    given = LayerWindow(
-        window_states(view, window),
-        window.keep,
-        lambda: entering,
-        lambda: leaving,
-        run,
-        inputs,
-        recording.rows,
-        run_some,
-        inputs_of,
-        originals,
-    )
-    return check_state(merger, view, window.first, merger.merge(given))
+def fit_window(merger: LayerMerger, activations: RecordedActivations) -> State:
+    """What a merger that needs activations makes of the window that these are of."""
+    view, window = activations.view, activations.window
+    states = [view.state(position) for position in range(window.first, window.last + 1)]
+    merged = merger.merge(LayerWindow(states, window.keep, activations))
+    return check_state(merger, view, window.first, merged)
 
 
 @dataclass(frozen=True)
@@ -118,7 +68,8 @@ class _Pair:
         original = self.wanted
         for inside in range(window.first, window.last + 1):
             self.wanted = self._checked(inside, self.view.run_layer(self.recording, inside, self.wanted))
-        state = fit_window(self.view, self.recording, window, merger, self.merged, original, self.wanted)
+        activations = RecordedActivations(self.view, self.recording, window, self.merged, original, self.wanted)
+        state = fit_window(merger, activations)
         self.merged = self.view.run_layer(self.recording, window.first, self.merged, state)
         self.position = window.last + 1
         return state

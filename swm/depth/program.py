@@ -1,4 +1,4 @@
-"""A program: which layers a merged model consists of, said without building it."""
+"""A program: which layers a merged model consists of, without building it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from swm.model.state import State
 from swm.model.windows import Window
 
-Cut = tuple[int, float]
-"""A position, and the share of its channels that goes."""
+ChannelCut = tuple[int, float]
+"""A position, and the share of its MLP channels that is removed."""
 
 
 @dataclass(frozen=True)
@@ -20,27 +20,31 @@ class Slot:
 
     position: int
     window: Window | None = None
-    cut: Cut | None = None
+    cut: ChannelCut | None = None
 
 
 Program = tuple[Slot, ...]
 
 
 @dataclass(frozen=True)
-class Offer:
-    """A layer with some of its channels silent: made of what enters its output projection, and told in words."""
+class OfferedCut:
+    """How a layer loses channels: `make` gives its state from what enters its output projection.
+
+    `description` names everything that the state depends on; numbers are cached under it.
+    """
 
     make: Callable[[Tensor], State]
-    told: str
+    description: str
 
 
-def _slot_name(slot: Slot) -> str:
+def slot_name(slot: Slot) -> str:
+    """The slot as text, the same for equal slots only."""
     if slot.window is None:
         return str(slot.position) if slot.cut is None else f"{slot.position} less {slot.cut[1]:g}"
     return f"{slot.window.first}-{slot.window.last} {slot.window.keep} in {slot.position}"
 
 
-def _shared(program: Program, base: Program) -> int:
+def shared_slots(program: Program, base: Program) -> int:
     """How many slots two programs have in common from the bottom."""
     count = 0
     for mine, theirs in zip(program, base, strict=False):

@@ -1,13 +1,40 @@
-"""Streams: the hidden states of calibration samples on their way through the layers."""
+"""Streams: the hidden states of calibration samples on their way through the layers of merged models."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from swm.depth.program import Program
+from swm.depth.activations import RecordedActivations
+from swm.depth.fitting import fit_window
+from swm.depth.program import Program, Slot, shared_slots
+from swm.depth.slot_states import SlotStates
 from swm.model.recording import Recording
+from swm.model.state import State
+from swm.model.view import ModelView
+from swm.model.windows import Window
+
+
+@dataclass
+class SearchText:
+    """The samples that trials look at: token ids `[samples, seq]`, and what is told of their runs.
+
+    `batches` is in how many batches they are run at least. The first question decides that, even if its answer is known
+    already; `layer_forwards` counts the layers that they were run through.
+    """
+
+    ids: Tensor
+    batches: int | None = None
+    layer_forwards: int = 0
+
+    def decided_batches(self, wanted: int = 1) -> int:
+        """The number of batches; `wanted`, where nobody has decided it yet."""
+        if self.batches is None:
+            self.batches = wanted
+        return self.batches
 
 
 @dataclass
@@ -22,6 +49,125 @@ class Stream:
     states: list[Tensor]
     originals: list[Tensor] = field(default_factory=list)
     reached: tuple[Program, Tensor] | None = None
+
+
+class Streams:
+    """The samples that are scored and those that windows are fitted to, run through the model once.
+
+    What enters each slot of the base program is kept; any other program is run from the first slot that differs.
+    """
+
+    def __init__(self, view: ModelView, text: SearchText, seen: int, states: SlotStates) -> None:
+        """Run the text through the model.
+
+        Args:
+            view: The model.
+            text: The samples.
+            seen: How many of them, the first ones, windows are fitted to; the others are scored. With 0, all are both.
+            states: The parameters of the slots.
+        """
+        self._view = view
+        self._text = text
+        self._states = states
+        self.base = states.plain
+        fits = states.merger.needs_activations
+        self.scored = self._recorded(text.ids[seen:], fits=fits and not seen)
+        self.fitting = self._recorded(text.ids[:seen], fits=True) if seen else self.scored
+        self._all = (self.fitting, self.scored) if seen else (self.scored,)
+        self.original_end = self.scored.states[-1]
+        text.layer_forwards += len(view.layers)
+
+    def settle(self, program: Program) -> None:
+        """Make this program the base: run its slots that differ, and keep what enters each."""
+        shared = shared_slots(program, self.base)
+        for stream in self._all:
+            states = stream.states[: shared + 1]
+            for slot in program[shared:]:
+                states.append(self.run(slot, states[-1], program, stream))
+            stream.states = states
+        self.base = program
+
+    def entering(self, layer: int) -> Tensor:
+        """What enters this slot of the base program, of all samples, float32."""
+        return torch.cat([stream.states[layer] for stream in self._all]).float()
+
+    def end(self, program: Program, stream: Stream | None = None) -> Tensor:
+        """The hidden states after the last slot of a program, from the longest part that is already known.
+
+        They are those of the scored samples unless another `stream` is given.
+        """
+        stream = stream or self.scored
+        shared = shared_slots(program, self.base)
+        hidden = stream.states[shared]
+        if stream.reached is not None and shared < len(stream.reached[0]) == shared_slots(program, stream.reached[0]):
+            shared, hidden = len(stream.reached[0]), stream.reached[1]
+        for slot in program[shared:]:
+            hidden = self.run(slot, hidden, program, stream)
+        return hidden
+
+    def end_by_batch(self, program: Program) -> Iterator[tuple[slice, Tensor]]:
+        """As `end` for the scored samples, batch by batch: which samples, and their hidden states.
+
+        It runs with gradients where they are enabled, and counts no layers: see `count_part`.
+        """
+        shared, stream = shared_slots(program, self.base), self.scored
+        for batch, rows in enumerate(stream.recording.rows):
+            hidden = stream.states[shared][rows]
+            for slot in program[shared:]:
+                state = self.state(slot, program)
+                hidden = self._view.run_batch(stream.recording, batch, slot.position, hidden, state)
+            yield rows, hidden
+
+    def count_part(self, program: Program, samples: int) -> None:
+        """Count the layers that were run when `end_by_batch` was stopped after so many samples."""
+        slots = len(program) - shared_slots(program, self.base)
+        self._text.layer_forwards += round(slots * samples / len(self.scored.recording.ids))
+
+    def run(self, slot: Slot, hidden: Tensor, program: Program, stream: Stream) -> Tensor:
+        """What leaves a slot of a program.
+
+        Args:
+            slot: The slot to run.
+            hidden: What enters it, `[samples, seq, hidden]`.
+            program: The program that it is a slot of; a window is fitted to what the slots below it give.
+            stream: Whose samples these are.
+        """
+        self._text.layer_forwards += 1
+        return self._view.run_layer(stream.recording, slot.position, hidden, self.state(slot, program))
+
+    def state(self, slot: Slot, program: Program) -> State | None:
+        """The parameters of a slot of a program; None for the layer's own."""
+        if slot.cut is not None:
+            position = slot.position
+            return self._states.cut(slot.cut, lambda: self._down_inputs(position))
+        window = slot.window
+        if window is None:
+            return None
+        if not self._states.merger.needs_activations:
+            return self._states.data_free(window)
+        below = program[: [other.window for other in program].index(window)]
+        return self._states.fitted(window, below, lambda: self._fit(window, below))
+
+    def _fit(self, window: Window, below: Program) -> State:
+        stream = self.fitting
+        entering = self.end(below, stream)
+        stream.reached = below, entering
+        self._text.layer_forwards += 2
+        ends = stream.originals[window.first], stream.originals[window.last + 1]
+        activations = RecordedActivations(self._view, stream.recording, window, entering, *ends)
+        return fit_window(self._states.merger, activations)
+
+    def _down_inputs(self, position: int) -> Tensor:
+        """What enters the output projection of the MLP at `position`, `[samples, seq, channels]`."""
+        assert self.base == self._states.plain, "cuts are made of the model as it is"
+        self._text.layer_forwards += 1
+        stream = self.fitting
+        return self._view.run_watched(stream.recording, position, stream.states[position], "mlp.down")[1]
+
+    def _recorded(self, ids: Tensor, *, fits: bool) -> Stream:
+        recording = self._view.record(ids, batches=1 if fits else self._text.decided_batches())
+        states, recording.states = recording.states, []
+        return Stream(recording, list(states), states if fits else [])
 
 
 def seen_samples(samples: int) -> int:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from swm.errors import PlanError
+from swm.interfaces.activations import WindowActivations
 from swm.interfaces.strategy import Strategy
 from swm.model.state import State
-from swm.model.windows import End
+from swm.model.windows import End, Window
 
 
 @dataclass(frozen=True)
@@ -20,26 +22,59 @@ class LayerWindow:
 
     `states` are their parameters under canonical names (`attention.q.weight`, `mlp.down.bias`,
     `norms.<path>.weight`), the tensors of the model itself: never write to them. `keep` is the end that the
-    depth pruner means to survive, if it has an opinion. `entering` and `leaving` give the hidden states
-    `[samples, seq, hidden]` that enter the window in the compressed model so far and that leave it in the
-    original one; `run(state)` gives what the bottom layer makes of those that enter with other parameters, and
-    `inputs(role, state)` what enters its projection of that canonical name (`mlp.down`), `[samples, seq, channels]`,
-    with its own parameters where the state is None. `run_some(samples, state)` is `run` on samples of these numbers
-    alone, with gradients where they are enabled; `inputs_of(batch, role, state)` is `inputs` of the samples
-    `rows[batch]`. `originals(role)` gives, layer by layer, what enters that projection of each of the window's layers
-    in the original model. All of these are available to mergers that declare `needs_activations`.
+    depth pruner means to survive, if it has an opinion. `activations` are there for mergers that declare
+    `needs_activations`; each of their methods can be called on the window too, and is None where there are none.
     """
 
     states: Sequence[State]
     keep: End | None = None
-    entering: Callable[[], Tensor] | None = None
-    leaving: Callable[[], Tensor] | None = None
-    run: Callable[[State], Tensor] | None = None
-    inputs: Callable[[str, State | None], Tensor] | None = None
-    rows: Sequence[slice] = ()
-    run_some: Callable[[Tensor, State], Tensor] | None = None
-    inputs_of: Callable[[int, str, State | None], Tensor] | None = None
-    originals: Callable[[str], Iterator[Tensor]] | None = None
+    activations: WindowActivations | None = None
+
+    def required_activations(self) -> WindowActivations:
+        """The activations. Raises PlanError where there are none."""
+        if self.activations is None:
+            raise PlanError("this merger needs activations, and there are none here")
+        return self.activations
+
+    @property
+    def rows(self) -> Sequence[slice]:
+        """See `WindowActivations.rows`; empty where there are no activations."""
+        return () if self.activations is None else self.activations.rows
+
+    @property
+    def entering(self) -> Callable[[], Tensor] | None:
+        """See `WindowActivations.entering`."""
+        return None if self.activations is None else self.activations.entering
+
+    @property
+    def leaving(self) -> Callable[[], Tensor] | None:
+        """See `WindowActivations.leaving`."""
+        return None if self.activations is None else self.activations.leaving
+
+    @property
+    def run(self) -> Callable[[State], Tensor] | None:
+        """See `WindowActivations.run`."""
+        return None if self.activations is None else self.activations.run
+
+    @property
+    def run_some(self) -> Callable[[Tensor, State], Tensor] | None:
+        """See `WindowActivations.run_some`."""
+        return None if self.activations is None else self.activations.run_some
+
+    @property
+    def inputs(self) -> Callable[[str, State | None], Tensor] | None:
+        """See `WindowActivations.inputs`."""
+        return None if self.activations is None else self.activations.inputs
+
+    @property
+    def inputs_of(self) -> Callable[[int, str, State | None], Tensor] | None:
+        """See `WindowActivations.inputs_of`."""
+        return None if self.activations is None else self.activations.inputs_of
+
+    @property
+    def originals(self) -> Callable[[str], Iterator[Tensor]] | None:
+        """See `WindowActivations.originals`."""
+        return None if self.activations is None else self.activations.originals
 
 
 class LayerMerger(Strategy):
@@ -80,3 +115,8 @@ class WeightMerger(LayerMerger):
     def spec(self) -> dict[str, Any]:
         values = super().spec()
         return {key: value for key, value in values.items() if key != "biases" or value is not None}
+
+
+def surviving_layer(merger: LayerMerger, window: Window) -> int:
+    """The layer of the window whose module carries the result."""
+    return window.first if merger.survivor(window.keep) == "bottom" else window.last

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from swm.errors import PlanError
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.stage import Stage
@@ -92,8 +93,8 @@ class MergerChecks(Aftermath):
         """Merged, without activations, which it says it does not need."""
         try:
             return merger.merge(LayerWindow(states))
-        except (AttributeError, TypeError) as error:
-            if "NoneType" in str(error):
+        except (AttributeError, TypeError, PlanError) as error:
+            if "NoneType" in str(error) or "needs activations" in str(error):
                 wrong(f"{self.who(given)} reads activations; it must say needs_activations = True ({error})")
             raise
 

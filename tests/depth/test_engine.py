@@ -16,8 +16,10 @@ from torch import Tensor
 from swm.builtin.stages.depth import DepthStage
 from swm.builtin.steps.merge import MergeStep
 from swm.depth.engine import DepthEngine
+from swm.depth.fitting import fit_windows, merged_state
+from swm.depth.streams import seen_samples
 from swm.errors import ModelError, PlanError, RecipeError
-from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.interfaces.merger import LayerMerger, LayerWindow, surviving_layer
 from swm.interfaces.progress import Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Setting, StageContext, StagePlan
@@ -54,9 +56,16 @@ def really_merged(view: ModelView, merger: LayerMerger, windows: Sequence[Window
     """A copy of the model on which surgery was done."""
     merged = ModelView(copy.deepcopy(view.model), view.family)
     for window in windows:
-        survivor = window.first if merger.survivor(window.keep) == "bottom" else window.last
+        survivor = surviving_layer(merger, window)
         MergeStep(str(window), survivor, merger, window.keep).apply(merged, {})
     return merged
+
+
+def merged_alone(view: ModelView, ids: Tensor, window: Window, merger: LayerMerger) -> State:
+    """What a merger makes of a window of the model as it is, from this text if it needs any."""
+    if not merger.needs_activations:
+        return merged_state(view, range(window.first, window.last + 1), merger, window.keep)
+    return fit_windows(view, ids, [window], merger).states[window]
 
 
 @torch.no_grad()
@@ -128,7 +137,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
     together = engine_of(llama, ids, similarity=similarity)
     expected = together.trial(PAIR), together.loss(PAIR)
     monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 2 * ids.shape[1])
-    monkeypatch.setattr("swm.depth.engine.LOGITS_BYTES", 1)
+    monkeypatch.setattr("swm.depth.objective.LOGITS_BYTES", 1)
     apart = engine_of(llama, ids, similarity=similarity)
     assert (apart.trial(PAIR), apart.loss(PAIR)) == pytest.approx(expected, abs=1e-6)
     assert apart.layer_forwards == together.layer_forwards
@@ -366,9 +375,10 @@ def test_what_a_window_changes_in_its_place_costs_a_layer(llama: ModelView, ids:
     found = engine.local(inner)
     assert engine.layer_forwards - before == (3 if merger.needs_activations else 1)
     assert engine.local(inner) == found
-    states = llama.record(ids[engine._seen :]).states
-    state = engine._state(inner, engine._program([inner]))
-    recording = llama.record(ids[engine._seen :])
+    seen = seen_samples(len(ids)) if merger.needs_activations else 0
+    recording = llama.record(ids[seen:])
+    states = recording.states
+    state = merged_alone(llama, ids[:seen], inner, merger)
     merged = llama.run_layer(recording, 1, states[1], state)
     assert found == pytest.approx(Cosine().compare(llama.tail(states[3]), llama.tail(merged)), abs=1e-6)
 

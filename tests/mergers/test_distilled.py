@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from swm.depth.activations import RecordedActivations
 from swm.depth.fitting import fit_window
 from swm.errors import PlanError
 from swm.interfaces.merger import LayerMerger, LayerWindow
@@ -30,7 +32,7 @@ def ids(seed: int) -> Tensor:
 def fitted(view: ModelView, merger: LayerMerger) -> State:
     recording = view.record(ids(5), batch_size=8)
     entering, leaving = recording.states[WINDOW.first], recording.states[WINDOW.last + 1]
-    return fit_window(view, recording, WINDOW, merger, entering, entering, leaving)
+    return fit_window(merger, RecordedActivations(view, recording, WINDOW, entering, entering, leaving))
 
 
 def error(view: ModelView, seed: int, state: State) -> float:
@@ -79,10 +81,10 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 def test_a_loss_that_is_no_number_is_told() -> None:
     state = {"mlp.down.weight": torch.ones(2, 2)}
-    window = LayerWindow(
-        [state, state],
+    activations: Any = SimpleNamespace(
         leaving=lambda: torch.ones(1, 1, 2),
         run_some=lambda samples, given: given["mlp.down.weight"][None, :1] * torch.nan,
     )
+    window = LayerWindow([state, state], activations=activations)
     with pytest.raises(PlanError, match=r"'distilled': the loss is no number.* below 0\.01"):
         Distilled(start=Delete(), learning_rate=0.01).merge(window)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from swm.depth.activations import RecordedActivations
 from swm.depth.engine import DepthEngine
 from swm.depth.fitting import fit_window
 from swm.errors import FamilyError
@@ -115,7 +116,7 @@ def test_what_the_bottom_layer_can_give_exactly_is_found_exactly(tiny: Any, view
     ends = [recording.states[i] for i in (WINDOW.first, WINDOW.last + 1)]
     wanted = view.state(WINDOW.first)[DOWN].clone()
     view.state(WINDOW.first)[DOWN].mul_(0.5)
-    found = fit_window(view, recording, WINDOW, LeastSquares(ridge=0), ends[0], *ends)[DOWN]
+    found = fit_window(LeastSquares(ridge=0), RecordedActivations(view, recording, WINDOW, ends[0], *ends))[DOWN]
     torch.testing.assert_close(found, wanted, atol=2e-4, rtol=2e-3)
 
 

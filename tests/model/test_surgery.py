@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from swm.builtin.steps.merge import MergeStep
 from swm.depth.engine import DepthEngine
 from swm.errors import PlanError
-from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.interfaces.merger import LayerMerger, LayerWindow, surviving_layer
 from swm.interfaces.progress import Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import StageContext
@@ -69,8 +69,7 @@ def trial_logits(view: ModelView, ids: Tensor, merger: LayerMerger, windows: Seq
 
 def merge(view: ModelView, merger: LayerMerger, window: Window) -> None:
     """Merge the layers with these original numbers."""
-    survivor = window.first if merger.survivor(window.keep) == "bottom" else window.last
-    MergeStep(str(window), survivor, merger, window.keep).apply(view, {})
+    MergeStep(str(window), surviving_layer(merger, window), merger, window.keep).apply(view, {})
 
 
 @torch.no_grad()

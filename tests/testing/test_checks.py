@@ -231,6 +231,17 @@ class Undeclared(swm.LayerMerger):
 
 
 @dataclass(frozen=True)
+class Requiring(swm.LayerMerger):
+    """Requires activations and does not say so."""
+
+    name: ClassVar[str] = "planted"
+
+    def merge(self, window: swm.LayerWindow) -> Mapping[str, Tensor]:
+        scale = window.required_activations().entering().mean()
+        return {key: value * scale for key, value in window.states[0].items()}
+
+
+@dataclass(frozen=True)
 class Drawn(swm.LayerMerger):
     """Draws a layer of the window without a seed."""
 
@@ -434,6 +445,7 @@ OTHERS: Mapping[type[Any], tuple[str, str]] = {
     Scribbler: ("never_written", "writes to the layers that it is given: attention.k.weight"),
     Upcaster: ("same_form", r"must keep keys, shapes, dtypes: .*float64"),
     Undeclared: ("same_form", "must say needs_activations = True"),
+    Requiring: ("same_form", "must say needs_activations = True"),
     Drawn: ("same_twice", "gives other numbers the second time: attention.k.weight"),
     Deaf: ("as_many_layers", "is told to remove 2 of 6 layers and removes 1: 1-2"),
     Overlapping: ("as_many_layers", "windows 1-2 and 2-3 overlap"),

@@ -194,11 +194,9 @@ class AllocateStage(Stage):
         steps: list[Step] = []
         tensors: dict[int, Mapping[str, Tensor]] = {}
         for window in chosen.windows:
-            survivor = window.first if self.merger.survivor(window.keep) == "bottom" else window.last
-            members = format_ranges(view.numbers[window.first : window.last + 1])
             if window in states:
                 tensors[len(steps)] = states[window]
-            steps.append(MergeStep(members, view.numbers[survivor], self.merger, window.keep))
+            steps.append(MergeStep.of(view, window, self.merger))
         channels: dict[tuple[int, Part], list[int]] = {(key[0], "mlp"): kept[key] for key in chosen.cuts}
         weights = refitted_readers(view, context.calibration.ids, channels, RIDGE)
         for key in chosen.cuts:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from swm.depth.program import Cut
+from swm.depth.program import ChannelCut
 from swm.model.windows import Window
 
 # So many cells hold the goal; sets that differ by less are told apart by their cost alone.
@@ -20,7 +20,7 @@ class Spending:
     """Windows that are merged, layers that lose channels, the parameters that go, and what it costs in nats."""
 
     windows: tuple[Window, ...]
-    cuts: tuple[Cut, ...]
+    cuts: tuple[ChannelCut, ...]
     removed: int
     cost: float
 
@@ -72,5 +72,5 @@ def _joined(way: Spending, option: Spending) -> Spending:
     )
 
 
-def _order(way: Spending) -> tuple[float, int, tuple[tuple[int, int], ...], tuple[Cut, ...]]:
+def _order(way: Spending) -> tuple[float, int, tuple[tuple[int, int], ...], tuple[ChannelCut, ...]]:
     return way.cost, way.removed, tuple((window.first, window.last) for window in way.windows), way.cuts

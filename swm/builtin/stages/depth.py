@@ -18,10 +18,8 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.model.finite import not_finite
-from swm.model.ranges import format_ranges
 from swm.model.shape import ModelShape
-from swm.model.view import ModelView
-from swm.model.windows import Window, check_windows, removed_layers
+from swm.model.windows import check_windows, removed_layers
 
 
 @final
@@ -118,7 +116,7 @@ class DepthStage(Stage):
         if math.isnan(similarity):
             merged = f"with the windows {' '.join(map(str, windows))} merged by '{self.merger.name}', there are"
             raise not_finite(merged, view.dtype, "take another merger")
-        steps = [self._step(view, window) for window in windows]
+        steps = [MergeStep.of(view, window, self.merger) for window in windows]
         facts = {
             **proposal.facts,
             "removed_layers": removed_layers(windows),
@@ -128,9 +126,3 @@ class DepthStage(Stage):
         if engine.nan_trials:
             facts["trials_not_a_number"] = engine.nan_trials
         return StagePlan(steps, facts, {i: fitted[w] for i, w in enumerate(windows) if w in fitted})
-
-    def _step(self, view: ModelView, window: Window) -> MergeStep:
-        assert self.merger is not None
-        survivor = window.first if self.merger.survivor(window.keep) == "bottom" else window.last
-        members = view.numbers[window.first : window.last + 1]
-        return MergeStep(format_ranges(members), view.numbers[survivor], self.merger, window.keep)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from swm.depth.fitting import check_state, merged_state
 from swm.errors import PlanError
-from swm.interfaces.merger import LayerMerger
+from swm.interfaces.merger import LayerMerger, surviving_layer
 from swm.interfaces.stage import Step
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.state import State
 from swm.model.surgery import merge_layers, positions
 from swm.model.view import ModelView
+from swm.model.windows import Window
 
 
 @final
@@ -35,6 +36,12 @@ class MergeStep(Step):
             parse_ranges(self.layers)
         except PlanError as error:
             raise ValueError(f"layers: {error}") from None
+
+    @classmethod
+    def of(cls, view: ModelView, window: Window, merger: LayerMerger) -> MergeStep:
+        """The step that merges this window of the model as it is."""
+        members = format_ranges(view.numbers[window.first : window.last + 1])
+        return cls(members, view.numbers[surviving_layer(merger, window)], merger, window.keep)
 
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         members = positions(view, parse_ranges(self.layers))
