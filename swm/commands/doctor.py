@@ -20,7 +20,7 @@ from swm.model.units import Part
 from swm.model.view import ModelView
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
-from swm.plugins.registry import Registry
+from swm.plugins.registry import Registry, require_interface
 from swm.version import __version__
 from swm.width.compensation import check_bias
 from swm.width.limits import default_rounding
@@ -82,9 +82,7 @@ def _api_note(api: int | None) -> str:
 def _capacity(registry: Registry, pruner: str, layers: int) -> str:
     """How many layers a depth pruner can remove; a plugin's error is told, not raised."""
     try:
-        built = registry.build_named(DepthPruner.kind, pruner, {})
-        assert isinstance(built, DepthPruner)
-        most = built.capacity(layers)
+        most = require_interface(DepthPruner, registry.build_named(DepthPruner.kind, pruner, {})).capacity(layers)
     except SwmError as error:
         return f"only with parameters: {error}"
     except Exception as error:

@@ -13,7 +13,7 @@ from swm.interfaces.provider import ModelProvider
 from swm.loading.gguf_file import convert_gguf
 from swm.loading.weights import check_folder
 from swm.paths import expanded, is_file, is_folder
-from swm.plugins.registry import Registry
+from swm.plugins.registry import Registry, require_interface
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "LICENSE*")
 
@@ -33,9 +33,7 @@ def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
     no model that can be read.
     """
     if name in registry.names("model"):
-        provider = registry.build("model", name)
-        assert isinstance(provider, ModelProvider)
-        path = provider.locate()
+        path = require_interface(ModelProvider, registry.build("model", name)).locate()
     else:
         path = expanded(name)
         if not is_file(path) and not is_folder(path):

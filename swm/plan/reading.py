@@ -16,7 +16,7 @@ from swm.interfaces.stage import Step
 from swm.plan.fitted import check_fitted, read_fitted
 from swm.plan.plan import LONGEST, TENSORS, VERSION, Plan, PlannedStage
 from swm.plugins.construct import construct
-from swm.plugins.registry import Registry
+from swm.plugins.registry import Registry, require_interface
 
 
 def read_plan(file: Path, registry: Registry) -> Plan:
@@ -94,6 +94,4 @@ def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> S
     [(name, parameters)] = entry.items()
     if not isinstance(parameters, dict):
         raise RecipeError(f"found {parameters!r}; '{name}' is a mapping of its parameters", (*path, str(name)))
-    step = registry.build_named("step", name, parameters, (*path, name))
-    assert isinstance(step, Step)
-    return step
+    return require_interface(Step, registry.build_named("step", name, parameters, (*path, name)))

@@ -9,7 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -18,22 +18,33 @@ from pydantic_core import CoreSchema
 from swm.errors import RecipeError, did_you_mean, listed, quoted, reason
 from swm.interfaces.strategy import Strategy
 
-Path = tuple[str | int, ...]
-Build = Callable[[str, Any, Path], Strategy]
+KeyPath = tuple[str | int, ...]
+BuildStrategy = Callable[[str, Any, KeyPath], Strategy]
+T = TypeVar("T")
 
 
-def fail(path: Path, message: str) -> NoReturn:
+def fail(path: KeyPath, message: str) -> NoReturn:
     """Raise a RecipeError for the value at `path`."""
     raise RecipeError(message, path)
 
 
-def construct(cls: type[Any], values: dict[str, Any], build: Build, path: Path = ()) -> Any:
-    """An instance of the dataclass `cls`. Fields whose type is a kind of strategy take names and mappings.
+def construct(cls: type[T], values: dict[str, Any], build: BuildStrategy, path: KeyPath = ()) -> T:
+    """Make an instance of a dataclass from plain data.
 
-    Raises RecipeError that names the key, the value, what is allowed and the nearest key.
+    Args:
+        cls: The dataclass. Fields whose type is a kind of strategy take names and mappings.
+        values: Its fields by name.
+        build: Makes a strategy from its kind, a value and a path.
+        path: Where `values` stand in the recipe.
+
+    Returns:
+        The instance, every value validated.
+
+    Raises:
+        RecipeError: With the path of the key, the value, what is allowed and the nearest key.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     who = getattr(cls, "name", None)
     who = f"'{who}'" if isinstance(who, str) else str(path[-1]) if path else _words(cls.__name__)
     for key in values:
@@ -125,7 +136,24 @@ def plain_dataclass(hint: Any) -> type[Any] | None:
     return None
 
 
-def _validated(cls: type[Any], hints: dict[str, Any], values: dict[str, Any], path: Path, who: str) -> dict[str, Any]:
+def _validated(
+    cls: type[Any], hints: dict[str, Any], values: dict[str, Any], path: KeyPath, who: str
+) -> dict[str, Any]:
+    """Validate the fields of a dataclass that hold plain values.
+
+    Args:
+        cls: The dataclass.
+        hints: The types of its fields, with their annotations.
+        values: Its fields by name; strategies and nested dataclasses are made already.
+        path: Where `values` stand in the recipe.
+        who: What messages call the dataclass.
+
+    Returns:
+        All fields by name.
+
+    Raises:
+        RecipeError: With the path of a value that its type does not take.
+    """
     plain = {k: v for k, v in values.items() if not _is_ready(hints[k])}
     model = _model(cls)  # type: ignore[arg-type]
     try:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, is_dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed, quoted
 from swm.interfaces.strategy import Strategy
 from swm.model.families import ModelFamily
 from swm.plugins.construct import check_fields, construct, fail
+
+S = TypeVar("S", bound=Strategy)
+
+
+def require_interface(interface: type[S], strategy: Strategy) -> S:
+    """The strategy itself. Raises PluginError unless its class implements the interface of its kind."""
+    if not isinstance(strategy, interface):
+        raise PluginError(f"{strategy.kind} '{strategy.name}' must be a subclass of {interface.__name__}")
+    return strategy
 
 
 @dataclass(frozen=True)
@@ -177,7 +186,21 @@ class Registry:
     def build_named(
         self, kind: str, name: Any, parameters: dict[str, Any], path: tuple[str | int, ...] = ()
     ) -> Strategy:
-        """As `build`, with the name apart from the parameters."""
+        """As `build`, with the name apart from the parameters.
+
+        Args:
+            kind: The kind of the strategy, such as `merger`.
+            name: Its registered name.
+            parameters: Its parameters as in a recipe.
+            path: Where it stands in the recipe.
+
+        Returns:
+            The strategy, its parameters validated.
+
+        Raises:
+            RecipeError: With the path of an unknown name or a wrong parameter.
+            ClashError: For a name that two plugins claim.
+        """
         if isinstance(name, str):
             self._check_claims(kind, name, path)
         entry = self._entries.get(kind, {}).get(name) if isinstance(name, str) else None
@@ -186,9 +209,7 @@ class Registry:
             raise RecipeError(
                 f"unknown {kind} {quoted(name)}; known: {listed(known)}.{did_you_mean(str(name), known)}", path
             )
-        built = construct(entry.strategy, parameters, self.build, path)
-        assert isinstance(built, Strategy)
-        return built
+        return construct(entry.strategy, parameters, self.build, path)
 
     def _rebuilt(self, value: Strategy) -> Strategy | dict[str, Any]:
         """An instance made in Python is validated like one from a recipe, by building it again."""

@@ -17,6 +17,7 @@ from swm.interfaces.text import TextSource
 from swm.measure.protocol import EvaluationRecipe
 from swm.plugins.construct import construct, fail
 from swm.plugins.loading import Plugins
+from swm.plugins.registry import require_interface
 from swm.recipe.budget import Budget
 from swm.text.calibration import Bos, Sampling
 
@@ -89,7 +90,6 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
     if "stages" in values:
         values["stages"] = _build_stages(values["stages"], plugins)
     recipe = construct(Recipe, values, plugins.registry.build)
-    assert isinstance(recipe, Recipe)
     _check_targets(recipe)
     return recipe
 
@@ -99,9 +99,7 @@ def build_evaluation(data: Mapping[str, Any], plugins: Plugins) -> EvaluationRec
     values = _evaluation(data)
     if isinstance(values.get("perplexity"), Mapping):
         values["perplexity"] = {"text": plugins.registry.default("text"), **values["perplexity"]}
-    built = construct(EvaluationRecipe, values, plugins.registry.build)
-    assert isinstance(built, EvaluationRecipe)
-    return built
+    return construct(EvaluationRecipe, values, plugins.registry.build)
 
 
 def _evaluation(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,8 +160,7 @@ def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:
             if not isinstance(parameters, Mapping):
                 fail((*path, kind), f"found {quoted(parameters)}; '{kind}' is a mapping of its parameters")
             built = plugins.registry.build_named("stage", kind, dict(parameters), (*path, kind))
-        assert isinstance(built, Stage)
-        stages.append(built)
+        stages.append(require_interface(Stage, built))
     return stages
 
 

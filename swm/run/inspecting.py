@@ -48,7 +48,6 @@ def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRec
     values = {"similarity": registry.default("similarity"), **data}
     values["calibration"] = {"text": registry.default("text"), **values.get("calibration", {})}
     recipe = construct(InspectionRecipe, values, registry.build)
-    assert isinstance(recipe, InspectionRecipe)
     metrics = [entry.strategy for entry in registry.entries() if entry.strategy.kind == "similarity"]
     others = [metric.name for metric in metrics if _of_states(metric)]
     check_metric(recipe.similarity, recipe.calibration.samples, recipe.calibration.seq_len, others)

@@ -16,6 +16,7 @@ from swm.errors import SwmError
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import Stage, StagePlan
 from swm.model.view import ModelView
+from swm.plugins.registry import require_interface
 from swm.testing.checks import Checks, Parameters
 from swm.testing.expect import changed, expect, works, wrong
 from swm.testing.tiny import tiny_ids
@@ -42,9 +43,7 @@ class Aftermath(Checks):
         for entry in self.registry.entries():
             cls: Any = entry.strategy
             if cls.kind == Stage.kind and kind in (cls.name, cls.holds):
-                stage = self.registry.build_named(Stage.kind, cls.name, values)
-                assert isinstance(stage, Stage)
-                return stage
+                return require_interface(Stage, self.registry.build_named(Stage.kind, cls.name, values))
         raise LookupError(f"no stage is registered for the kind '{kind}'")
 
     def trial(self, given: Parameters, family: str) -> Trial:

@@ -11,6 +11,7 @@ from swm.interfaces.merger import LayerMerger
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Stage, StageContext
 from swm.model.windows import Window, check_windows, removed_layers
+from swm.plugins.registry import require_interface
 from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import expect, works, wrong
@@ -77,6 +78,6 @@ class DepthChecks(Aftermath):
     def _engine(self, pruner: DepthPruner, context: StageContext, target: int | None) -> Watched:
         similarity = self.registry.build(SimilarityMetric.kind, pruner.default_similarity)
         merger = self.registry.build(LayerMerger.kind, pruner.default_merger)
-        assert isinstance(similarity, SimilarityMetric)
-        assert isinstance(merger, LayerMerger)
-        return Watched(context, similarity, merger, target)
+        return Watched(
+            context, require_interface(SimilarityMetric, similarity), require_interface(LayerMerger, merger), target
+        )
