@@ -57,8 +57,9 @@ if TYPE_CHECKING:
     from swm.provenance.dependencies import code_of, own_code
     from swm.recipe.loading import load_recipe
     from swm.recipe.recipe import Recipe
-    from swm.run.pipeline import CompressionPipeline, RunResult, compress
+    from swm.run.pipeline import CompressionPipeline, compress
     from swm.run.replay import replay
+    from swm.run.result import RunResult
     from swm.study.studies import run_study
     from swm.training.next_token import next_token_loss
     from swm.training.training import TrainedRecovery, train
@@ -111,7 +112,7 @@ _HOME = {
     "WidthPruner": "swm.interfaces.width",
     "cache_folder": "swm.files.cache_folder",
     "CompressionPipeline": "swm.run.pipeline",
-    "RunResult": "swm.run.pipeline",
+    "RunResult": "swm.run.result",
     "compress": "swm.run.pipeline",
     "Plan": "swm.plan.plan",
     "load_plugins": "swm.plugins.loading",

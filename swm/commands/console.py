@@ -25,6 +25,7 @@ from swm.interfaces.progress import Task
 from swm.measure.inspection import Inspection
 from swm.measure.metrics import Metric, number
 from swm.model.ranges import format_ranges
+from swm.report.record import Measures, Perplexity, RunReport, TaskScores
 from swm.report.summary import Measured, perplexity_row, protocol_sentence, task_rows, tasks_sentence, text_name
 
 
@@ -94,16 +95,15 @@ def _is_number(cell: Any) -> bool:
     return True
 
 
-def report_table(report: Mapping[str, Any]) -> Table:
+def report_table(report: RunReport) -> Table:
     """Dense and compressed side by side."""
-    before, after = report["model"], report["compressed"]
-    ratio = report["achieved"]["ratio"]
+    before, after = report.model, report.compressed
+    ratio = report.achieved.ratio if report.achieved else report.removed_share
     rows: list[list[str]] = [
-        ["parameters", f"{before['parameters']:,}", f"{after['parameters']:,}", f"-{ratio:.1%}"],
-        ["layers", str(before["layers"]), str(after["layers"]), str(after["layers"] - before["layers"])],
+        ["parameters", f"{before.parameters:,}", f"{after.parameters:,}", f"-{ratio:.1%}"],
+        ["layers", str(before.layers), str(after.layers), str(after.layers - before.layers)],
+        *_perplexity(report),
     ]
-    if "perplexity" in report:
-        rows += _perplexity(report)
     for row in task_rows(report):
         scale = row.scale
         cells = [shown(row.dense, scale), shown(row.compressed, scale), shown(row.difference, scale, "+")]
@@ -111,7 +111,7 @@ def report_table(report: Mapping[str, Any]) -> Table:
     return table("", ["", "dense", "compressed", "change"], rows)
 
 
-def _perplexity(report: Mapping[str, Any]) -> list[list[str]]:
+def _perplexity(report: RunReport) -> list[list[str]]:
     row = perplexity_row(report)
     if row is None or row.dense is None or row.compressed is None or row.ratio is None:
         return []
@@ -152,17 +152,19 @@ def speed_table(speed: Mapping[str, Any]) -> Table:
 def show_measured(console: Console, found: Mapping[str, Any]) -> None:
     """What `swm evaluate` found of one model, each number with its protocol."""
     if "perplexity" in found:
-        measured, protocol = Measured.of(found["perplexity"]), found["perplexity"]["protocol"]
+        perplexity = Perplexity.model_validate(found["perplexity"])
+        measured, protocol = Measured.of(perplexity), perplexity.protocol
         spread = "" if measured.error is None else f" ± {number(measured.error, 2)}"
         where = f"on {text_name(protocol)}: {protocol_sentence(protocol)}"
         told(console, f"perplexity {number(measured.value, 3)}{spread} {where}")
     if "tasks" in found:
-        report = {"tasks": {"dense": found["tasks"]}}
+        tasks = TaskScores.model_validate(found["tasks"])
         rows = [
-            [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")] for row in task_rows(report)
+            [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")]
+            for row in task_rows(Measures(tasks={"dense": tasks}))
         ]
         console.print(table("", ["task", "metric", "score", "items"], rows))
-        told(console, tasks_sentence(found["tasks"]["protocol"]))
+        told(console, tasks_sentence(tasks.protocol))
     if "speed" in found:
         console.print(speed_table(found["speed"]))
 

@@ -26,7 +26,7 @@ from swm.commands.options import (
 
 if TYPE_CHECKING:
     from swm.plan.plan import Plan
-    from swm.run.pipeline import RunResult
+    from swm.run.result import RunResult
 
 
 class Layout(StrEnum):
@@ -150,6 +150,7 @@ def diff(
 
 def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
     from swm.commands.console import report_table, speed_table, told
+    from swm.report.record import RunReport
 
     if not result.report:
         return  # one of several processes, and not the one that tells
@@ -157,20 +158,19 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
         print_json(result.report)
         return
     if not quiet:
-        console = out()
+        console, report = out(), RunReport.model_validate(result.report)
         for line in result.plan.lines():
             told(console, line)
-        console.print(report_table(result.report))
-        asked = result.report.get("answers", {})
-        for i, prompt in enumerate(asked.get("prompts", [])):
-            told(console, f"\n{prompt}", "bold")
+        console.print(report_table(report))
+        for answer in report.given_answers():
+            told(console, f"\n{answer['prompt']}", "bold")
             for which in ("dense", "compressed"):
-                told(console, f"  {which}: {asked[which][i]}")
+                told(console, f"  {which}: {answer[which]}")
         if result.speed:
             console.print(speed_table(result.speed))
-        for note in [*result.report.get("notes", []), *result.speed.get("warnings", [])]:
+        for note in [*report.notes, *result.speed.get("warnings", [])]:
             told(console, f"note: {note}", "yellow")
-        check = result.report.get("verification")
+        check = report.verification
         if check:
             told(
                 console,

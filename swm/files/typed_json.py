@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +21,9 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
+R = TypeVar("R", bound=Record)
+
+
 def read_json(file: Path, what: str, error: type[SwmError]) -> Any:
     """What a JSON file holds, with numbers that JSON has no form for. Raises `error` that names the file."""
     try:
@@ -31,10 +34,10 @@ def read_json(file: Path, what: str, error: type[SwmError]) -> Any:
         raise error(f"{what} {file} cannot be read: it is no JSON ({found})") from None
 
 
-def check(kind: type[Record], data: Any, where: str, error: type[SwmError]) -> None:
-    """Raise `error` that says where, what was found and what is right, if the data is not of that kind."""
+def check(kind: type[R], data: Any, where: str, error: type[SwmError]) -> R:
+    """The record of that kind. Raises `error` that says where, what was found and what is right."""
     try:
-        kind.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as found:
         first = found.errors()[0]
         path = ".".join(map(str, first["loc"]))

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from swm.escapes import code, markdown
 from swm.files import yaml_file as yamlfile
 from swm.plan.plan import Plan
+from swm.report.record import RunReport
 from swm.report.summary import (
     Measured,
     Row,
     error_sentence,
-    perplexity_protocol,
     perplexity_row,
     protocol_sentence,
-    task_protocol,
+    shared_protocol,
     task_rows,
     tasks_sentence,
     text_name,
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 TASK: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text Generation"}
 
 
-def model_card(report: dict[str, Any], plan: Plan) -> str:
+def model_card(report: RunReport, plan: Plan) -> str:
     """Front matter for the hub with the measured results, then what was done and what it cost."""
-    source = report["model"]["source"]
-    before, after = report["model"], report["compressed"]
-    title = f"{Path(source).name}, {1 - after['parameters'] / before['parameters']:.1%} smaller"
+    source, before, after = report.model.source, report.model, report.compressed
+    title = f"{Path(source).name}, {report.removed_share:.1%} smaller"
     lines = [
         "---",
         yamlfile.dump(front_matter(report)).rstrip(),
@@ -43,16 +42,16 @@ def model_card(report: dict[str, Any], plan: Plan) -> str:
         f"# {markdown(title)}",
         "",
         f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
-        f"{report['swm']}. It is an ordinary Transformers model: load it with `AutoModelForCausalLM.from_pretrained`.",
+        f"{report.swm}. It is an ordinary Transformers model: load it with `AutoModelForCausalLM.from_pretrained`.",
         "",
         "| | original | this model |",
         "|---|---|---|",
-        f"| parameters | {before['parameters']:,} | {after['parameters']:,} |",
-        f"| layers | {before['layers']} | {after['layers']} |",
+        f"| parameters | {before.parameters:,} | {after.parameters:,} |",
+        f"| layers | {before.layers} | {after.layers} |",
     ]
     row = perplexity_row(report)
     if row is not None:
-        protocol = perplexity_protocol(report)
+        protocol = shared_protocol(report.perplexity)
         lines += [
             f"| perplexity | {_shown(row.dense, 3)} | {_shown(row.compressed, 3)} |",
             "",
@@ -69,14 +68,12 @@ def model_card(report: dict[str, Any], plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def front_matter(report: Mapping[str, Any]) -> dict[str, Any]:
+def front_matter(report: RunReport) -> dict[str, Any]:
     """What the hub reads: the base model, tags, and the compressed model's results as a `model-index`."""
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
-    source = report["model"]["source"]
-    methods = sorted(
-        {stage["settings"]["pruner"]["name"] for stage in report["stages"] if "pruner" in stage["settings"]}
-    )
+    source = report.model.source
+    methods = sorted({stage.settings["pruner"]["name"] for stage in report.stages if "pruner" in stage.settings})
     front: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -91,12 +88,12 @@ def front_matter(report: Mapping[str, Any]) -> dict[str, Any]:
     return front
 
 
-def _results(report: Mapping[str, Any]) -> list[EvalResult]:
+def _results(report: RunReport) -> list[EvalResult]:
     """The compressed model's numbers with their protocols, as the hub wants them."""
     from huggingface_hub import EvalResult
 
     found = []
-    row, protocol = perplexity_row(report), perplexity_protocol(report)
+    row, protocol = perplexity_row(report), shared_protocol(report.perplexity)
     if row is not None and row.compressed is not None and math.isfinite(row.compressed.value):
         name, text = text_name(protocol), protocol["text"]
         found.append(
@@ -112,7 +109,7 @@ def _results(report: Mapping[str, Any]) -> list[EvalResult]:
                 metric_args=_args(row.compressed, protocol),
             )
         )
-    tasks = task_protocol(report)
+    tasks = shared_protocol(report.tasks)
     for task in task_rows(report):
         # The average is none of a data set; the body of the card has it.
         if task.compressed is not None and task.metric and math.isfinite(task.compressed.value):
@@ -141,7 +138,7 @@ def _identifier(name: str) -> str:
     return re.sub(r"[^\w/.-]+", "-", name) if name.count("/") <= 1 else re.sub(r"[^\w.-]+", "-", name)
 
 
-def _tasks(report: Mapping[str, Any]) -> list[str]:
+def _tasks(report: RunReport) -> list[str]:
     rows = task_rows(report)
     if not rows:
         return []
@@ -153,7 +150,7 @@ def _tasks(report: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|",
         *(_task(row) for row in rows),
         "",
-        markdown(f"Scores ± standard error; {tasks_sentence(task_protocol(report))}. {error_sentence(rows)}"),
+        markdown(f"Scores ± standard error; {tasks_sentence(shared_protocol(report.tasks))}. {error_sentence(rows)}"),
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from swm.report.html_format import MINUS, fixed, measured, short, size
+from swm.report.record import RunReport
 from swm.report.summary import Row, perplexity_row, task_rows
 
 Tone = Literal["gain", "cost", "same"]
@@ -24,17 +25,16 @@ class Tile:
     unit: str = ""
 
 
-def headline(report: Mapping[str, Any], speed: Mapping[str, Any]) -> list[Tile]:
+def headline(report: RunReport, speed: Mapping[str, Any]) -> list[Tile]:
     """Parameters, layers, perplexity, the tasks' average, speed and memory, as far as they are known."""
-    before, after = report["model"], report["compressed"]
-    share = 1 - after["parameters"] / before["parameters"]
-    removed = before["layers"] - after["layers"]
+    before, after = report.model, report.compressed
+    removed = before.layers - after.layers
     tiles = [
-        Tile("parameters", short(after["parameters"]), short(before["parameters"]), _percent(-share), "gain"),
+        Tile("parameters", short(after.parameters), short(before.parameters), _percent(-report.removed_share), "gain"),
         Tile(
             "layers",
-            str(after["layers"]),
-            str(before["layers"]),
+            str(after.layers),
+            str(before.layers),
             f"{MINUS}{removed}" if removed else "all kept",
             "gain" if removed else "same",
         ),

@@ -16,13 +16,13 @@ from swm.plan.plan import Plan
 from swm.report.flatten import rows
 from swm.report.headline import headline
 from swm.report.html_format import FILTERS, seen
+from swm.report.record import RunReport, StageReport
 from swm.report.summary import (
     WHICH,
     error_sentence,
-    perplexity_protocol,
     perplexity_row,
     protocol_sentence,
-    task_protocol,
+    shared_protocol,
     task_rows,
     tasks_sentence,
     text_name,
@@ -45,7 +45,7 @@ class Figures(Protocol):
 
 
 def html_report(
-    report: Mapping[str, Any],
+    report: RunReport,
     plan: Plan,
     timing: Mapping[str, Any],
     recipe: Mapping[str, Any] | None = None,
@@ -63,34 +63,34 @@ def html_report(
     perplexity, tasks = perplexity_row(report), task_rows(report)
     return _template().render(
         report=report,
-        name=Path(report["model"]["source"]).name,
-        share=1 - report["compressed"]["parameters"] / report["model"]["parameters"],
+        name=Path(report.model.source).name,
+        share=report.removed_share,
         tiles=headline(report, speed),
-        notes=[*report.get("notes", ()), *speed.get("warnings", ())],
+        notes=[*report.notes, *speed.get("warnings", ())],
         plan_lines=plan.lines(),
         merges=_merges(plan, figures),
         widths=_widths(report, figures),
         perplexity=perplexity,
-        perplexity_text=perplexity and text_name(perplexity_protocol(report)),
-        perplexity_protocol=perplexity and protocol_sentence(perplexity_protocol(report)),
+        perplexity_text=perplexity and text_name(shared_protocol(report.perplexity)),
+        perplexity_protocol=perplexity and protocol_sentence(shared_protocol(report.perplexity)),
         tasks=tasks,
-        tasks_protocol=tasks and tasks_sentence(task_protocol(report)),
+        tasks_protocol=tasks and tasks_sentence(shared_protocol(report.tasks)),
         tasks_errors=error_sentence(tasks),
-        answers=_answers(report),
+        answers=report.given_answers(),
         recoveries=list(_recoveries(report, figures)),
         speed=speed,
         memory=list(_memory(speed)),
         seconds={name: value for name, value in timing.items() if isinstance(value, int | float)},
         recipe=None if recipe is None else yamlfile.dump(dict(recipe)),
-        stages=[_stage(stage) for stage in report.get("stages", ())],
+        stages=[_stage(stage) for stage in report.stages],
         tables={
-            title: rows(report[key])
-            for title, key in (
-                ("Calibration", "calibration"),
-                ("Verification", "verification"),
-                ("Environment", "environment"),
+            title: rows(values)
+            for title, values in (
+                ("Calibration", report.calibration),
+                ("Verification", report.verification),
+                ("Environment", report.environment),
             )
-            if key in report
+            if values is not None
         },
     )
 
@@ -124,27 +124,18 @@ def _merges(plan: Plan, figures: Figures) -> Markup | None:
     return Markup(figures.merge_drawing(plan.model["layers"], windows)) if windows else None
 
 
-def _widths(report: Mapping[str, Any], figures: Figures) -> Markup | None:
-    dense, compressed = report["model"].get("widths"), report["compressed"].get("widths")
+def _widths(report: RunReport, figures: Figures) -> Markup | None:
+    dense, compressed = report.model.widths, report.compressed.widths
     return Markup(figures.width_bars(dense, compressed)) if dense and compressed else None
 
 
-def _answers(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Prompts with the answers of the models that were asked."""
-    found = report.get("answers", {})
-    return [
-        {"prompt": prompt, **{which: found[which][i] for which in WHICH if which in found}}
-        for i, prompt in enumerate(found.get("prompts", ()))
-    ]
-
-
-def _recoveries(report: Mapping[str, Any], figures: Figures) -> Iterator[dict[str, Any]]:
+def _recoveries(report: RunReport, figures: Figures) -> Iterator[dict[str, Any]]:
     """The losses of the stages that trained, as curves."""
-    for index, stage in enumerate(report.get("stages", ())):
-        for key, points in _curves(stage["facts"]).items():
+    for index, stage in enumerate(report.stages):
+        for key, points in _curves(stage.facts).items():
             title, curve = CURVES[key], figures.loss_curve(points)
             if curve:
-                yield {"title": f"{title}, stage {index} {stage['stage']}", "curve": Markup(curve)}
+                yield {"title": f"{title}, stage {index} {stage.stage}", "curve": Markup(curve)}
 
 
 def _curves(facts: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
@@ -162,9 +153,9 @@ def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
             yield label, dense[key], small[key]
 
 
-def _stage(stage: Mapping[str, Any]) -> dict[str, Any]:
+def _stage(stage: StageReport) -> dict[str, Any]:
     """A stage with its settings and facts in rows; the losses are drawn, not listed."""
-    settings = rows(stage["settings"])
-    facts = {key: value for key, value in stage["facts"].items() if key not in _curves(stage["facts"])}
+    settings = rows(stage.settings)
+    facts = {key: value for key, value in stage.facts.items() if key not in _curves(stage.facts)}
     methods = [value for key, value in settings.items() if key.endswith(".name") and key.count(".") == 1]
-    return {"stage": stage["stage"], "methods": methods, "settings": settings, "facts": rows(facts)}
+    return {"stage": stage.stage, "methods": methods, "settings": settings, "facts": rows(facts)}

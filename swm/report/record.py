@@ -1,10 +1,13 @@
-"""What is read of a report, or of what `swm evaluate --json` printed."""
+"""The report as typed records: what `report.json` and `swm evaluate --json` hold, for those who read it.
+
+Keys that no record names are left alone. Measures stand by model: `dense` is the original one, `compressed` the result.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from swm.files.typed_json import Record
 
@@ -25,46 +28,131 @@ class Perplexity(Score):
     window_nats: list[float] | None = None
 
 
-class Task(Score):
+class TaskScore(Score):
     """The score of one task. `hits` has a digit for each document."""
 
     metric: str = ""
+    higher_is_better: bool | None = None
     items: Count | None = None
     hits: Annotated[str, Field(pattern="^[0-9]*$")] | None = None
 
 
-class Tasks(Record):
-    """The scores of one model."""
+class TaskScores(Record):
+    """The scores of one model, by task."""
 
-    tasks: dict[str, Task]
+    tasks: dict[str, TaskScore]
     protocol: dict[str, Any]
     average: Score | None = None
 
 
-class Shape(Record):
-    """How large a model is."""
+class ModelScores(Record):
+    """What was measured of one model."""
+
+    perplexity: Perplexity | None = None
+    tasks: TaskScores | None = None
+
+
+class DenseReport(ModelScores):
+    """What a study keeps of the original model."""
+
+    fingerprint: str
+
+
+class Measures(Record):
+    """What was measured of each model: `dense`, `compressed` or both."""
+
+    perplexity: dict[str, Perplexity] = Field(default_factory=dict)
+    tasks: dict[str, TaskScores] = Field(default_factory=dict)
+
+    @field_validator("perplexity", "tasks", mode="before")
+    @classmethod
+    def _null_is_empty(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    def of(self, which: str) -> ModelScores:
+        """What was measured of one model."""
+        return ModelScores(perplexity=self.perplexity.get(which), tasks=self.tasks.get(which))
+
+
+class Answers(Record):
+    """The answers of the models that were asked, one a prompt."""
+
+    prompts: list[str] = Field(default_factory=list)
+    dense: list[str] | None = None
+    compressed: list[str] | None = None
+
+
+class ModelSize(Record):
+    """How large a model is. `widths` holds one number a kind of unit, or one a layer where layers differ."""
+
+    parameters: int
+    layers: int
+    widths: dict[str, int | list[int]] | None = None
+
+
+class OriginalModel(ModelSize):
+    """The model that was compressed; `source` is its name or its folder."""
+
+    source: str
+
+
+class StageReport(Record):
+    """What one stage was told, and what it says of its choice."""
+
+    stage: str
+    settings: dict[Any, Any]
+    facts: dict[Any, Any]
+
+
+class Removed(Record):
+    """What is gone, in every unit that a target can have."""
+
+    layers: int
+    params: int
+    ratio: float
+
+
+class RunReport(Measures):
+    """The report of a run, or of a replay, which measures nothing."""
+
+    swm: str
+    model: OriginalModel
+    seed: int
+    compressed: ModelSize
+    calibration: dict[str, Any] | None = None
+    environment: dict[str, Any] | None = None
+    notes: list[str] = Field(default_factory=list)
+    answers: Answers | None = None
+    stages: list[StageReport] = Field(default_factory=list)
+    achieved: Removed | None = None
+    verification: dict[str, Any] | None = None
+
+    @property
+    def removed_share(self) -> float:
+        """The share of the original model's parameters that is gone."""
+        return 1 - self.compressed.parameters / self.model.parameters
+
+    def given_answers(self) -> list[dict[str, str]]:
+        """A mapping a prompt: `prompt`, and the answer of each model that was asked, by model."""
+        if self.answers is None:
+            return []
+        by_model = {"dense": self.answers.dense, "compressed": self.answers.compressed}
+        given = {which: answers for which, answers in by_model.items() if answers is not None}
+        return [
+            {"prompt": prompt, **{which: answers[i] for which, answers in given.items()}}
+            for i, prompt in enumerate(self.answers.prompts)
+        ]
+
+
+class ComparedSize(Record):
+    """As much of a compressed model's size as a comparison reads."""
 
     parameters: Count
     layers: Count | None = None
 
 
-class RunReport(Record):
-    """The report of a run: measures by model, `dense` and `compressed`."""
+class ComparedRun(Measures):
+    """As much of a run's report as a comparison reads, whatever version of swm wrote it."""
 
-    compressed: Shape
+    compressed: ComparedSize
     model: dict[str, Any] | None = None
-    perplexity: dict[str, Perplexity] | None = None
-    tasks: dict[str, Tasks] | None = None
-
-
-class ModelReport(Record):
-    """The measures of one model alone."""
-
-    perplexity: Perplexity | None = None
-    tasks: Tasks | None = None
-
-
-class DenseReport(ModelReport):
-    """What a study keeps of the original model."""
-
-    fingerprint: str

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, Metric, average, metric_of, number
+from swm.report.record import Measures, Perplexity, Score, TaskScore, TaskScores
 
 WHICH = ("dense", "compressed")
 
@@ -21,9 +22,8 @@ class Measured:
     error: float | None = None
 
     @classmethod
-    def of(cls, result: Mapping[str, Any]) -> Measured:
-        error = result.get("standard_error")
-        return cls(float(result["value"]), None if error is None else float(error))
+    def of(cls, score: Score) -> Measured:
+        return cls(score.value, score.standard_error)
 
     def times(self, factor: float) -> Measured:
         return Measured(self.value * factor, None if self.error is None else self.error * factor)
@@ -68,46 +68,29 @@ class Row:
         return self.compressed.value / self.dense.value if self.dense.value else math.nan
 
 
-@dataclass(frozen=True)
-class TaskResults:
-    """What the report holds of one model's tasks."""
-
-    tasks: Mapping[str, Mapping[str, Any]]
-    average: Mapping[str, Any] | None = None
-    protocol: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, result: Mapping[str, Any]) -> TaskResults:
-        return cls(**{each.name: result[each.name] for each in fields(cls) if each.name in result})
-
-
-def task_results(report: Mapping[str, Any]) -> dict[str, TaskResults]:
-    """The results of the tasks by model; empty when none were measured."""
-    return {which: TaskResults.of(result) for which, result in report.get("tasks", {}).items()}
-
-
-def task_rows(report: Mapping[str, Any]) -> list[Row]:
+def task_rows(measures: Measures) -> list[Row]:
     """One row a task, shares in percent, and last the average of the tasks that have one kind of score, if several."""
-    results = task_results(report)
-    names = dict.fromkeys(name for which in WHICH if which in results for name in results[which].tasks)
-    rows = [_task_row(name, {which: found.tasks.get(name) for which, found in results.items()}) for name in names]
+    scores = measures.tasks
+    names = dict.fromkeys(name for which in WHICH if which in scores for name in scores[which].tasks)
+    rows = [_task_row(name, [_task_of(scores.get(which), name) for which in WHICH]) for name in names]
     alike = [row for row in rows if row.scale.averaged]
     if len(alike) < 2:
         return rows
-    kept = {row.name for row in alike}
-    means = {which: mean_of(found, kept) for which, found in results.items()}
-    dense, compressed = (_scaled(means.get(which), alike[0].scale) for which in WHICH)
+    averaged = {row.name for row in alike}
+    means = {which: mean_of(of_model, averaged) for which, of_model in scores.items()}
+    dense, compressed = (scaled(means.get(which), alike[0].scale) for which in WHICH)
     paired = [row.paired for row in alike if row.paired is not None]
     error = math.hypot(*paired) / len(alike) if len(paired) == len(alike) else None
     mean = Row(mean_name(len(alike), len(rows)), "", dense, compressed, None, error, replace(alike[0].scale, name=""))
     return [*rows, mean] if dense or compressed else rows
 
 
-def mean_of(found: TaskResults, names: Collection[str]) -> Mapping[str, Any] | None:
+def mean_of(scores: TaskScores, names: Collection[str]) -> Score | None:
     """The average over these tasks: as recorded, unless tasks of other kinds are in the record's average."""
-    if found.average is not None and all(name in names for name in found.tasks):
-        return found.average
-    return average({name: task for name, task in found.tasks.items() if name in names})
+    if scores.average is not None and all(name in names for name in scores.tasks):
+        return scores.average
+    mean = average({name: _plain(task) for name, task in scores.tasks.items() if name in names})
+    return None if mean is None else Score.model_validate(mean)
 
 
 def mean_name(alike: int, tasks: int) -> str:
@@ -115,24 +98,17 @@ def mean_name(alike: int, tasks: int) -> str:
     return f"average of {alike} tasks" if alike == tasks else f"average of the {alike} tasks in %"
 
 
-def task_protocol(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How the tasks were measured, the same for both models."""
-    return next((found.protocol for found in task_results(report).values()), {})
-
-
-def perplexity_row(report: Mapping[str, Any]) -> Row | None:
-    """The perplexity of both models."""
-    found = report.get("perplexity")
-    if not found:
+def perplexity_row(measures: Measures) -> Row | None:
+    """The perplexity of both models; None when neither has one."""
+    if not measures.perplexity:
         return None
-    dense, compressed = (Measured.of(found[which]) if which in found else None for which in WHICH)
+    dense, compressed = (scaled(measures.perplexity.get(which), PERPLEXITY) for which in WHICH)
     return Row("perplexity", "", dense, compressed, scale=PERPLEXITY)
 
 
-def perplexity_protocol(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How the perplexity was measured, the same for both models."""
-    protocol: Mapping[str, Any] = next((found["protocol"] for found in report.get("perplexity", {}).values()), {})
-    return protocol
+def shared_protocol(by_model: Mapping[str, Perplexity] | Mapping[str, TaskScores]) -> Mapping[str, Any]:
+    """How this was measured, the same for both models; empty when nothing was."""
+    return next((scores.protocol for scores in by_model.values()), {})
 
 
 def text_name(protocol: Mapping[str, Any]) -> str:
@@ -175,19 +151,33 @@ def error_sentence(rows: Collection[Row]) -> str:
     )
 
 
-def _task_row(name: str, found: Mapping[str, Mapping[str, Any] | None]) -> Row:
-    results = [found.get(which) for which in WHICH]
-    known = [result for result in results if result]
-    scale = metric_of(known)
-    dense, compressed = (_scaled(result, scale) for result in results)
-    hits = [result.get("hits") if result else None for result in results]
+def metric_of_scores(scores: Iterable[TaskScore]) -> Metric:
+    """The metric of the scores that models have for one task."""
+    return metric_of(map(_plain, scores))
+
+
+def scaled(score: Score | None, scale: Metric) -> Measured | None:
+    """The score as it is shown: shares in percent."""
+    return None if score is None else Measured.of(score).times(scale.factor)
+
+
+def _plain(score: TaskScore) -> dict[str, Any]:
+    return score.model_dump(exclude={"hits"})
+
+
+def _task_of(scores: TaskScores | None, name: str) -> TaskScore | None:
+    return None if scores is None else scores.tasks.get(name)
+
+
+def _task_row(name: str, scores: Sequence[TaskScore | None]) -> Row:
+    """The row of one task, from the score of the dense model and that of the compressed one."""
+    known = [score for score in scores if score is not None]
+    scale = metric_of_scores(known)
+    dense, compressed = (scaled(score, scale) for score in scores)
+    hits = [score.hits if score else None for score in scores]
     paired = None if hits[0] is None or hits[1] is None else _paired_error(hits[0], hits[1])
     error = None if paired is None else paired * scale.factor
-    return Row(name, scale.name, dense, compressed, next((r.get("items") for r in known), None), error, scale)
-
-
-def _scaled(result: Mapping[str, Any] | None, scale: Metric) -> Measured | None:
-    return Measured.of(result).times(scale.factor) if result else None
+    return Row(name, scale.name, dense, compressed, next((score.items for score in known), None), error, scale)
 
 
 def _paired_error(one: str, other: str) -> float | None:

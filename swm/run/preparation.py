@@ -9,7 +9,7 @@ from typing import Any
 
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
-from swm.errors import RecipeError, at
+from swm.errors import RecipeError, TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
@@ -41,6 +41,12 @@ class Prepared:
     evaluator: Evaluator
     output: Path | None
     original: Original
+
+    def drawn_calibration(self) -> Calibration:
+        """The calibration text as tokens. Raises TextError while the model still has to write it."""
+        if self.calibration is None:
+            raise TextError("the model has not written the calibration text yet; load the model first")
+        return self.calibration
 
 
 def prepare(

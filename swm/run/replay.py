@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
-from swm.checkpoint.export import check_layout, export
+from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import Layout
 from swm.errors import ModelError, PlanError
 from swm.files.outputs import check_apart, check_inputs
-from swm.files.published import published
-from swm.files.writing import write_json
 from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
 from swm.model.families import find_family
-from swm.model.shape import achieved, shape_now, widths
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
-from swm.report.card import model_card
-from swm.report.environment import environment
-from swm.run.pipeline import PROBE_SAMPLES, PROBE_TOKENS, RunResult
-from swm.version import __version__
+from swm.report.builder import ReportBuilder
+from swm.run.result import RunResult
+from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder
 
 
 def replay(
@@ -90,32 +86,14 @@ def replay(
             f"the plan was made for {plan.model['fingerprint'][:12]}"
         )
     apply_plan(plan, view)
-    after = shape_now(view)
-    report: dict[str, Any] = {
-        "swm": __version__,
-        "model": dict(plan.model),
-        "seed": plan.seed,
-        "calibration": dict(plan.calibration),
-        "environment": environment(),
-        "stages": [{"stage": s.stage, "settings": s.settings, "facts": s.facts} for s in plan.stages],
-        "compressed": {"parameters": after.parameters, "layers": after.layers, "widths": widths(view)},
-        "achieved": achieved(before, before, after),
-        "notes": [*plan.notes, *models.corrections(source, config)],
-    }
-
-    def extras(folder: Path, verification: dict[str, Any]) -> None:
-        report["verification"] = verification
-        report["notes"] += verification.pop("left_out", [])
-        known = [str(source.folder.absolute())]
-        told, shown = plan.published(known), published(report, known)
-        told.write(folder / "plan.yaml")
-        write_json(folder / "report.json", shown)
-        (folder / "README.md").write_text(model_card(shown, told), encoding="utf-8")
-
+    report = ReportBuilder.begin(plan.model, plan.seed, plan.calibration)
+    report.add_stages(plan.stages, count_steps=False)
+    report.add_compressed(view, before)
+    report.add_notes([*plan.notes, *models.corrections(source, config)])
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
-    checkpoint.save(view.model, source.folder, target, ids, extras, overwrite, export(view, layout), trust_remote_code)
-    return RunResult(view.model, tokenizer, plan, report, target)
+    OutputFolder(target, source.folder, layout, overwrite, trust_remote_code).save(view, ids, plan, report)
+    return RunResult(view.model, tokenizer, plan, report.data, target)
 
 
 def _original(plan: Plan, model: str | None, plugins: Plugins, progress: Progress) -> models.ModelSource:

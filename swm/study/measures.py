@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
+from swm.report.record import Measures, ModelScores, ModelSize
 from swm.report.summary import Row, task_rows
 
 MEAN = "accuracy"
@@ -46,43 +47,56 @@ def measure_label(measure: str, scale: Metric) -> str:
     return LABELS.get(measure) or ", ".join(filter(None, [measure, scale.unit or scale.name]))
 
 
-def metrics_of(report: Mapping[str, Any], which: str) -> dict[str, dict[str, Any]]:
+def metrics_of(scores: ModelScores) -> dict[str, dict[str, Any]]:
     """What `scale_of` reads: the metric of every task of one model."""
-    return {row.name: asdict(row.scale) for row in _rows(report, which) if row.metric}
+    return {row.name: asdict(row.scale) for row in _rows(scores) if row.metric}
 
 
-def _rows(report: Mapping[str, Any], which: str) -> list[Row]:
-    return task_rows({"tasks": {which: report["tasks"][which]}}) if which in report.get("tasks", {}) else []
+def _rows(scores: ModelScores) -> list[Row]:
+    return task_rows(Measures(tasks={"dense": scores.tasks})) if scores.tasks else []
 
 
-def items_of(report: Mapping[str, Any], which: str) -> dict[str, Any]:
+def items_of(scores: ModelScores) -> dict[str, Any]:
     """What was measured of one model item by item: nats of each window, and a digit for each document of a task."""
     items: dict[str, Any] = {}
-    perplexity = report.get("perplexity", {}).get(which, {})
-    if "window_nats" in perplexity:
-        items["perplexity"] = perplexity["window_nats"]
-    tasks = report.get("tasks", {}).get(which, {}).get("tasks", {})
-    return items | {name: task["hits"] for name, task in tasks.items() if "hits" in task}
+    if scores.perplexity is not None and scores.perplexity.window_nats is not None:
+        items["perplexity"] = scores.perplexity.window_nats
+    tasks = scores.tasks.tasks if scores.tasks else {}
+    return items | {name: task.hits for name, task in tasks.items() if task.hits is not None}
 
 
-def measures_of(report: Mapping[str, Any], which: str, speed: Mapping[str, Any]) -> dict[str, list[float | None]]:
-    """Every measure of one model in a report as `[value, standard error]`; shares in percent.
+def protocols_of(scores: ModelScores) -> dict[str, dict[str, Any]]:
+    """How one model was measured, by kind of measurement."""
+    measured = {"perplexity": scores.perplexity, "tasks": scores.tasks}
+    return {kind: of_kind.protocol for kind, of_kind in measured.items() if of_kind is not None}
+
+
+def measures_of(
+    size: ModelSize, original: ModelSize, scores: ModelScores, speed: Mapping[str, Any]
+) -> dict[str, list[float | None]]:
+    """Every measure of one model as `[value, standard error]`; shares in percent.
 
     Speed is that of the compressed model in dense ones, its error that of the median's 95 % interval.
+
+    Args:
+        size: The size of the model.
+        original: The size of the original model.
+        scores: What was measured of the model.
+        speed: The measured speed of both models, as plain data; empty when there is none.
+
+    Returns:
+        The measures by name.
     """
-    shape, original = report[which], report["model"]
     measures: dict[str, list[float | None]] = {
-        "parameters": [shape["parameters"], None],
-        "ratio": [100 * (1 - shape["parameters"] / original["parameters"]), None],
-        "layers": [shape["layers"], None],
+        "parameters": [size.parameters, None],
+        "ratio": [100 * (1 - size.parameters / original.parameters), None],
+        "layers": [size.layers, None],
     }
-    perplexity = report.get("perplexity", {}).get(which)
-    if perplexity:
-        measures["perplexity"] = [perplexity["value"], perplexity.get("standard_error")]
-    for row in _rows(report, which):
-        measured = row.dense if which == "dense" else row.compressed
-        if measured is not None:
-            measures[row.name if row.metric else MEAN] = [measured.value, measured.error]
+    if scores.perplexity is not None:
+        measures["perplexity"] = [scores.perplexity.value, scores.perplexity.standard_error]
+    for row in _rows(scores):
+        if row.dense is not None:
+            measures[row.name if row.metric else MEAN] = [row.dense.value, row.dense.error]
     for kind in ("prefill", "decode"):
         ratio = next((row["ratio"] for row in speed.get(kind, ()) if "ratio" in row), None)
         if ratio is not None:

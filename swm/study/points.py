@@ -10,6 +10,7 @@ from typing import Any
 
 from swm.errors import StudyError
 from swm.interfaces.executor import Row
+from swm.measure.comparable import check_one_protocol
 from swm.measure.metrics import Metric
 from swm.study.columns import finished, measured
 from swm.study.measures import scale_of
@@ -115,11 +116,5 @@ def estimate(values: Sequence[float], errors: Sequence[float | None]) -> Estimat
 def check_protocols(rows: Sequence[Row]) -> None:
     """Raise StudyError that names the difference when two rows were not measured by one protocol."""
     for kind in ("perplexity", "tasks"):
-        have = [(row["name"], row["protocols"][kind]) for row in rows if kind in row["protocols"]]
-        for name, protocol in have[1:]:
-            for key in dict.fromkeys([*have[0][1], *protocol]):
-                mine, theirs = have[0][1].get(key), protocol.get(key)
-                if mine != theirs:
-                    raise StudyError(
-                        f"{kind} of '{have[0][0]}' and '{name}' cannot be compared: {key} is {mine!r} and {theirs!r}"
-                    )
+        protocols = [(row["name"], row["protocols"][kind]) for row in rows if kind in row["protocols"]]
+        check_one_protocol(kind, protocols, StudyError)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.cache.observations import GIB, ObservationCache
+from swm.checkpoint.saving import REPORT
 from swm.errors import StudyError, SwmError, at
 from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead, scratch
@@ -23,11 +24,12 @@ from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import Recipe, build_recipe
-from swm.report.record import DenseReport
+from swm.report.builder import write_report
+from swm.report.record import DenseReport, ModelScores, ModelSize, RunReport
 from swm.run.pipeline import CompressionPipeline
 from swm.run.preparation import prepare
 from swm.study.journal_row import JournalRow
-from swm.study.measures import items_of, measures_of, metrics_of
+from swm.study.measures import items_of, measures_of, metrics_of, protocols_of
 from swm.study.runs import IDENTITY
 
 ROW = "row.json"
@@ -87,7 +89,7 @@ def cache() -> ObservationCache:
 
 def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, Any]:
     pipeline = CompressionPipeline(recipe, plugins, observations=cache() if job["cache"] else None)
-    dense = Path(job["folder"]) / "runs" / job["dense"] / "report.json"
+    dense = Path(job["folder"]) / "runs" / job["dense"] / REPORT
     if dense.is_file():
         pipeline.dense = read_json(dense, "report", StudyError)
         check(DenseReport, pipeline.dense, str(dense), StudyError)
@@ -96,16 +98,12 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
         # Without the tensors of a fit, which are as large as the model.
         write_yaml(folder / "plan.yaml", result.plan.to_data())
         write_yaml(folder / "recipe.yaml", recipe.resolved())
-        write_json(folder / "report.json", result.report)
-    removed = [stage["facts"].get("achieved", {}).get("layers", 0) for stage in result.report["stages"]]
+        write_report(result.report, folder)
+    report = RunReport.model_validate(result.report)
     return {
-        "state": "done",
-        "measures": measures_of(result.report, "compressed", result.speed),
-        "metrics": metrics_of(result.report, "compressed"),
-        "items": items_of(result.report, "compressed"),
-        "protocols": _protocols(result.report, "compressed"),
-        "removed_layers": removed,
-        "notes": result.report["notes"],
+        **_measured(report.compressed, report.model, report.of("compressed"), result.speed),
+        "removed_layers": [stage.facts.get("achieved", {}).get("layers", 0) for stage in report.stages],
+        "notes": report.notes,
         "took": {name: round(value, 2) for name, value in pipeline.seconds.items()},
     }
 
@@ -118,20 +116,22 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, Silent())
     measured = dict(evaluator.measure(view.model, "dense"))
-    write_json(folder / "report.json", {"fingerprint": view.fingerprint(), **measured})
-    shape = {"parameters": ready.shape.parameters, "layers": ready.shape.layers}
-    report = {"model": shape, "dense": shape, **{name: {"dense": value} for name, value in measured.items()}}
+    write_report({"fingerprint": view.fingerprint(), **measured}, folder)
+    size = ModelSize(parameters=ready.shape.parameters, layers=ready.shape.layers)
     return {
-        "state": "done",
-        "measures": measures_of(report, "dense", {}),
-        "metrics": metrics_of(report, "dense"),
-        "items": items_of(report, "dense"),
-        "protocols": _protocols(report, "dense"),
+        **_measured(size, size, ModelScores.model_validate(measured), {}),
         "removed_layers": [],
         "notes": [],
         "took": {},
     }
 
 
-def _protocols(report: Mapping[str, Any], which: str) -> dict[str, Any]:
-    return {kind: report[kind][which]["protocol"] for kind in ("perplexity", "tasks") if which in report.get(kind, {})}
+def _measured(size: ModelSize, original: ModelSize, scores: ModelScores, speed: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row of a finished run says of its measurements; see `measures_of`."""
+    return {
+        "state": "done",
+        "measures": measures_of(size, original, scores, speed),
+        "metrics": metrics_of(scores),
+        "items": items_of(scores),
+        "protocols": protocols_of(scores),
+    }

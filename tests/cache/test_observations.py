@@ -17,7 +17,8 @@ from swm.cache.observations import Observation, ObservationCache
 from swm.interfaces.stage import StageContext
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.run.pipeline import CompressionPipeline, RunResult
+from swm.run.pipeline import CompressionPipeline
+from swm.run.result import RunResult
 
 ABOUT = {"what": "numbers", "model": "m"}
 

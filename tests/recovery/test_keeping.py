@@ -20,6 +20,7 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.processes.signals import Stopped
 from swm.recovery.full import Full
 from swm.run.pipeline import CompressionPipeline
+from swm.run.planning import StagePlanner
 from swm.training.folder import claimed, forget
 from swm.training.state import states
 
@@ -30,14 +31,14 @@ STEPS = 6
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps that were done."""
     done: list[int] = []
-    real = CompressionPipeline._recovery
+    real = StagePlanner._recovery
 
-    def watched(self: Any, original: Any, view: Any, index: int, recovery: Any) -> RecoveryContext:
-        context = real(self, original, view, index, recovery)
+    def watched(self: Any, index: int, recovery: Any) -> RecoveryContext:
+        context = real(self, index, recovery)
         context.step_done = lambda step, loss: done.append(step)
         return context
 
-    monkeypatch.setattr(CompressionPipeline, "_recovery", watched)
+    monkeypatch.setattr(StagePlanner, "_recovery", watched)
     return done
 
 
@@ -64,8 +65,8 @@ def kept(cache: Path) -> list[Path]:
     ("culprit", "error"),
     [
         ("swm.measure.evaluator.Evaluator.measure", KeyboardInterrupt()),
-        ("swm.run.pipeline.checkpoint.save", CheckpointError("the saved model is not the one in memory")),
-        ("swm.run.pipeline.checkpoint.verify", OSError(28, "No space left on device")),
+        ("swm.checkpoint.saving.save", CheckpointError("the saved model is not the one in memory")),
+        ("swm.checkpoint.saving.verify", OSError(28, "No space left on device")),
         ("swm.checkpoint.saving.into_place", Stopped("SIGTERM")),
     ],
 )

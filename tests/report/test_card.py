@@ -11,11 +11,16 @@ from huggingface_hub import ModelCard
 from sample_report import SOURCE, sample_plan, sample_report
 
 from swm.report.card import model_card
+from swm.report.record import RunReport
 
 
 @pytest.fixture
 def report() -> dict[str, Any]:
     return sample_report()
+
+
+def _card(report: dict[str, Any]) -> str:
+    return model_card(RunReport.model_validate(report), sample_plan())
 
 
 def _front(card: str) -> dict[str, Any]:
@@ -24,7 +29,7 @@ def _front(card: str) -> dict[str, Any]:
 
 
 def test_the_hub_reads_the_results_of_the_compressed_model(report: dict[str, Any]) -> None:
-    data = ModelCard(model_card(report, sample_plan())).data
+    data = ModelCard(_card(report)).data
     assert data.base_model == SOURCE
     assert data.tags == ["pruned", "structured-pruning", "swm", "sliding-window"]
     assert data.metrics == ["accuracy", "perplexity"]
@@ -38,7 +43,7 @@ def test_the_hub_reads_the_results_of_the_compressed_model(report: dict[str, Any
 
 
 def test_every_result_names_its_protocol(report: dict[str, Any]) -> None:
-    perplexity, boolq, *_ = ModelCard(model_card(report, sample_plan())).data.eval_results
+    perplexity, boolq, *_ = ModelCard(_card(report)).data.eval_results
     assert perplexity.metric_name == "perplexity (16352 tokens scored in non-overlapping windows of 512, BOS: none)"
     assert perplexity.metric_args["sha256"] == "e4906b397ac1"
     assert perplexity.metric_args["standard_error"] == 0.79
@@ -55,7 +60,7 @@ def test_a_data_set_of_the_hub_is_named_as_the_hub_names_it(report: dict[str, An
     text = {"name": "hub", "dataset": "Salesforce/wikitext", "config": "wikitext-2-raw-v1", "split": "test"}
     for result in report["perplexity"].values():
         result["protocol"] = {**result["protocol"], "text": text}
-    [result] = [r for r in ModelCard(model_card(report, sample_plan())).data.eval_results if "perp" in r.metric_type]
+    [result] = [r for r in ModelCard(_card(report)).data.eval_results if "perp" in r.metric_type]
     found = (result.dataset_type, result.dataset_config, result.dataset_split)
     assert found == ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
 
@@ -64,26 +69,26 @@ def test_names_that_the_hub_refuses_are_spelled_with_its_letters(report: dict[st
     tasks = {"my task: nice/and/long": report["tasks"]["compressed"]["tasks"]["boolq"]}
     for result in report["tasks"].values():
         result["tasks"] = tasks
-    result = ModelCard(model_card(report, sample_plan())).data.eval_results[-1]
+    result = ModelCard(_card(report)).data.eval_results[-1]
     assert (result.dataset_type, result.dataset_name) == ("my-task-nice-and-long", "my task: nice/and/long")
 
 
 def test_without_measurements_there_is_no_index(report: dict[str, Any]) -> None:
     del report["perplexity"], report["tasks"]
-    front = _front(model_card(report, sample_plan()))
+    front = _front(_card(report))
     assert not front.keys() & {"model-index", "metrics"}
 
 
 def test_an_infinite_perplexity_stays_out_of_the_index(report: dict[str, Any]) -> None:
     report["perplexity"]["compressed"]["value"] = float("inf")
-    front = _front(model_card(report, sample_plan()))
+    front = _front(_card(report))
     assert front["metrics"] == ["accuracy"]
 
 
 @pytest.mark.parametrize("source", ["smollm2-135m", "/models/llama", "../a/b", "x/y/z"])
 def test_only_a_model_of_the_hub_is_a_base_model(report: dict[str, Any], source: str) -> None:
     report["model"]["source"] = source
-    assert "base_model" not in _front(model_card(report, sample_plan()))
+    assert "base_model" not in _front(_card(report))
 
 
 def test_a_folder_that_looks_like_a_hub_id_is_no_base_model(
@@ -91,11 +96,11 @@ def test_a_folder_that_looks_like_a_hub_id_is_no_base_model(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(SOURCE).mkdir(parents=True)
-    assert "base_model" not in _front(model_card(report, sample_plan()))
+    assert "base_model" not in _front(_card(report))
 
 
 def test_the_body_sets_the_models_side_by_side(report: dict[str, Any]) -> None:
-    card = model_card(report, sample_plan())
+    card = _card(report)
     assert "# SmolLM2-135M, 30.0% smaller\n" in card
     for line in (
         "| parameters | 134,515,008 | 94,160,000 |",
@@ -107,7 +112,7 @@ def test_the_body_sets_the_models_side_by_side(report: dict[str, Any]) -> None:
 
 
 def test_the_same_report_gives_the_same_card(report: dict[str, Any]) -> None:
-    assert model_card(report, sample_plan()) == model_card(sample_report(), sample_plan())
+    assert _card(report) == _card(sample_report())
 
 
 def test_nothing_in_the_card_is_markup_of_others(report: dict[str, Any]) -> None:
@@ -116,7 +121,7 @@ def test_nothing_in_the_card_is_markup_of_others(report: dict[str, Any]) -> None
         result["protocol"] = {**result["protocol"], "text": {"name": "a`b\n\n<b>"}, "bos": "<script>"}
     for result in report["tasks"].values():
         result["tasks"] = {"a | b\n<i>": result["tasks"]["boolq"]}
-    card = model_card(report, sample_plan())
+    card = _card(report)
     body = card.split("---\n", 2)[2]
     assert [line for line in body.splitlines() if line.startswith("# ")] == [
         "# &lt;img src=x&gt;\\\\n# \\`heading\\`, 30.0% smaller"
@@ -130,7 +135,7 @@ def test_nothing_in_the_card_is_markup_of_others(report: dict[str, Any]) -> None
 def test_scores_that_are_no_numbers_are_shown_and_stay_out_of_the_index(report: dict[str, Any]) -> None:
     report["perplexity"]["compressed"] |= {"value": math.inf, "standard_error": math.nan}
     report["tasks"]["compressed"]["tasks"]["boolq"] |= {"value": math.nan, "standard_error": math.inf}
-    card = model_card(report, sample_plan())
+    card = _card(report)
     assert "| perplexity | 14.120 ± 0.510 | ∞ ± not a number |" in card
     assert "| boolq | acc, % | 61.0 ± 3.4 | not a number ± ∞ | not a number ± ∞ |" in card
     assert [result.dataset_name for result in ModelCard(card).data.eval_results] == ["piqa", "arc_easy"]

@@ -15,6 +15,7 @@ from sample_report import StandIns, sample_plan, sample_recipe, sample_report, s
 
 from swm.model.windows import Window
 from swm.report.html_report import html_report, merged_windows
+from swm.report.record import RunReport
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -55,7 +56,9 @@ class Page(HTMLParser):
 
 def page_of(report: dict[str, Any], timing: dict[str, Any] | None = None, **options: Any) -> str:
     timing = sample_timing() if timing is None else timing
-    return html_report(report, options.pop("plan", sample_plan()), timing, figures=StandIns(), **options)
+    return html_report(
+        RunReport.model_validate(report), options.pop("plan", sample_plan()), timing, figures=StandIns(), **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +238,7 @@ def test_numbers_that_are_none_are_told(value: float, words: str) -> None:
     report["stages"][0]["facts"]["similarity"] = value
     timing["load"] = value
     timing["speed"]["prefill"][0]["ratio"]["median"] = value
-    text = Page(html_report(report, sample_plan(), timing, sample_recipe())).text
+    text = Page(html_report(RunReport.model_validate(report), sample_plan(), timing, sample_recipe())).text
     assert f"perplexity 14.12 ± 0.51 {words} ± {words} × {words}" in text
     assert f"boolq acc, % 61.0 ± 3.4 {words} ± {words} {words}" in text
     assert f"similarity {words}" in text
@@ -245,4 +248,4 @@ def test_numbers_that_are_none_are_told(value: float, words: str) -> None:
 def test_characters_that_act_are_seen_instead() -> None:
     report = sample_report()
     report["answers"]["compressed"][0] = "\x1b[2J\u202ereversed"
-    assert "\\x1b[2J\\u202ereversed" in html_report(report, sample_plan(), sample_timing())
+    assert "\\x1b[2J\\u202ereversed" in html_report(RunReport.model_validate(report), sample_plan(), sample_timing())

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from swm.report.record import Measures, Perplexity
 from swm.report.summary import Measured, Row, error_sentence, perplexity_row, task_rows, tasks_sentence
 
 
@@ -12,32 +13,36 @@ def _result(**values: float) -> dict[str, Any]:
     return {"tasks": tasks, "average": {"value": 0.5, "standard_error": 0.02}, "protocol": {}}
 
 
+def _rows(measures: dict[str, Any]) -> list[Row]:
+    return task_rows(Measures.model_validate(measures))
+
+
 def test_accuracies_are_percents_and_the_average_comes_last() -> None:
-    rows = task_rows({"tasks": {"dense": _result(a=0.5, b=0.25), "compressed": _result(a=0.4, b=0.25)}})
+    rows = _rows({"tasks": {"dense": _result(a=0.5, b=0.25), "compressed": _result(a=0.4, b=0.25)}})
     assert [row.name for row in rows] == ["a", "b", "average of 2 tasks"]
     assert rows[0].dense == Measured(50.0, 3.0)
     assert rows[2].compressed == Measured(50.0, 2.0)
 
 
 def test_one_task_has_no_average() -> None:
-    assert [row.name for row in task_rows({"tasks": {"dense": _result(a=0.5)}})] == ["a"]
+    assert [row.name for row in _rows({"tasks": {"dense": _result(a=0.5)}})] == ["a"]
 
 
 def test_a_metric_that_is_no_accuracy_keeps_its_unit() -> None:
-    result = {"tasks": {"w": {"metric": "word_perplexity", "value": 12.0}}}
-    assert task_rows({"tasks": {"dense": result}}) == [Row("w", "word_perplexity", Measured(12.0), None)]
+    result = {"tasks": {"w": {"metric": "word_perplexity", "value": 12.0}}, "protocol": {}}
+    assert _rows({"tasks": {"dense": result}}) == [Row("w", "word_perplexity", Measured(12.0), None)]
 
 
 def test_accuracies_and_perplexities_have_no_average_whatever_an_old_report_says() -> None:
     result = _result(a=0.5)
     result["tasks"]["w"] = {"metric": "word_perplexity", "value": 12.0}
-    assert [row.name for row in task_rows({"tasks": {"dense": result}})] == ["a", "w"]
+    assert [row.name for row in _rows({"tasks": {"dense": result}})] == ["a", "w"]
 
 
 def test_the_average_is_over_the_tasks_of_one_kind() -> None:
     result = _result(a=0.5, b=0.25)
     result["tasks"]["w"] = {"metric": "word_perplexity", "value": 12.0}
-    mean = task_rows({"tasks": {"dense": result}})[-1]
+    mean = _rows({"tasks": {"dense": result}})[-1]
     assert (mean.name, mean.scale.unit) == ("average of the 2 tasks in %", "%")
     assert mean.dense == Measured(37.5, pytest.approx(3 / 2**0.5))
 
@@ -57,7 +62,7 @@ def test_what_is_said_of_the_error_of_a_difference_is_what_was_computed(
     for task, hits in zip(tasks["tasks"].values(), paired, strict=True):
         if hits:
             task["hits"] = hits
-    assert error_sentence(task_rows({"tasks": {"dense": tasks, "compressed": tasks}})[:2]).startswith(words)
+    assert error_sentence(_rows({"tasks": {"dense": tasks, "compressed": tasks}})[:2]).startswith(words)
 
 
 def test_the_error_of_a_difference_is_the_root_of_the_sum_of_squares() -> None:
@@ -67,10 +72,10 @@ def test_the_error_of_a_difference_is_the_root_of_the_sum_of_squares() -> None:
 
 
 def test_what_was_measured_on_one_model_has_neither_difference_nor_ratio() -> None:
-    row = perplexity_row({"perplexity": {"compressed": {"value": 9.0}}})
+    row = perplexity_row(Measures(perplexity={"compressed": Perplexity(value=9.0, protocol={})}))
     assert row is not None
     assert (row.dense, row.compressed, row.difference, row.ratio) == (None, Measured(9.0), None, None)
-    assert perplexity_row({}) is None
+    assert perplexity_row(Measures()) is None
 
 
 @pytest.mark.parametrize(
@@ -88,10 +93,12 @@ def test_a_difference_is_taken_item_by_item_where_the_items_are_known() -> None:
     def task(hits: str) -> dict[str, Any]:
         return {"metric": "acc", "value": hits.count("1") / 4, "standard_error": 0.25, "items": 4, "hits": hits}
 
-    dense, small = ({"tasks": {"a": task(a), "b": task(b)}} for a, b in (("1110", "1100"), ("1100", "1100")))
+    dense, small = (
+        {"tasks": {"a": task(a), "b": task(b)}, "protocol": {}} for a, b in (("1110", "1100"), ("1100", "1100"))
+    )
     for record in (dense, small):
         record["average"] = {"value": 0.5, "standard_error": 0.2}
-    first, second, mean = task_rows({"tasks": {"dense": dense, "compressed": small}})
+    first, second, mean = _rows({"tasks": {"dense": dense, "compressed": small}})
     # One of four items differs: a standard deviation of one half over the root of four, in percent.
     assert first.difference == Measured(-25.0, pytest.approx(25.0))
     assert second.difference == Measured(0.0, 0.0)

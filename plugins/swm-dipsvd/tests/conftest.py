@@ -18,7 +18,8 @@ from torch import Tensor
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
-from swm.run.pipeline import RunResult, compress
+from swm.run.pipeline import compress
+from swm.run.result import RunResult
 from swm.testing import tiny_model, tiny_tokenizer
 
 INSTALLED = any(entry.value == "swm_dipsvd" for entry in importlib.metadata.entry_points(group="swm"))

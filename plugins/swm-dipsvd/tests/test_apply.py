@@ -11,8 +11,8 @@ from swm.errors import CheckpointError
 from swm.loading import models
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
-from swm.run.pipeline import RunResult
 from swm.run.replay import replay
+from swm.run.result import RunResult
 
 
 def test_a_layout_that_cannot_hold_factors_is_told_before_weights_are_loaded(

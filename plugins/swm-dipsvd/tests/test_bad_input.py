@@ -9,7 +9,7 @@ import pytest
 
 from swm.errors import RecipeError, SwmError
 from swm.loading import models
-from swm.run.pipeline import RunResult
+from swm.run.result import RunResult
 
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "unknown whitening": ({"whitening": "cholesk"}, {}, r"unknown whitening 'cholesk'.*Did you mean 'cholesky'"),

@@ -22,8 +22,9 @@ from swm.model.view import ModelView
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.run.pipeline import CompressionPipeline, RunResult
+from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay
+from swm.run.result import RunResult
 from swm_dipsvd.factoriser import Factoriser
 from swm_dipsvd.ranks import ranks_of, sizes
 from swm_dipsvd.whitenings.cholesky import Cholesky

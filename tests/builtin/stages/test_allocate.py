@@ -16,8 +16,9 @@ from swm.errors import BudgetError, RecipeError
 from swm.model.windows import Window
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
-from swm.run.pipeline import CompressionPipeline, RunResult
+from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay
+from swm.run.result import RunResult
 
 
 def window(first: int, last: int, removed: int, cost: float) -> Spending:

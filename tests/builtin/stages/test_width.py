@@ -21,8 +21,9 @@ from swm.errors import BudgetError, SwmError
 from swm.interfaces.progress import Silent
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
-from swm.run.pipeline import RunResult, compress
+from swm.run.pipeline import compress
 from swm.run.replay import replay
+from swm.run.result import RunResult
 
 EXAMPLES = house.ROOT / "examples"
 CALIBRATION = {"text": "python-docs", "samples": 4, "seq_len": 16}

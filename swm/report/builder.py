@@ -1,0 +1,99 @@
+"""Building a report, piece by piece, and writing it: the same way for runs and for replays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swm.checkpoint.saving import REPORT
+from swm.files.published import published
+from swm.files.writing import write_json
+from swm.model.shape import ModelShape, achieved, shape_now, widths
+from swm.model.view import ModelView
+from swm.plan.plan import PlannedStage
+from swm.report.environment import environment
+from swm.report.record import RunReport
+from swm.version import __version__
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write `report.json` into the folder. Raises OSError."""
+    write_json(folder / REPORT, report)
+
+
+@dataclass(frozen=True)
+class ReportBuilder:
+    """A report in the making. `data` is its plain data: the keys of `report.json`, in the order they were added."""
+
+    data: dict[str, Any]
+
+    @classmethod
+    def begin(cls, model: Mapping[str, Any], seed: int, calibration: Mapping[str, Any]) -> ReportBuilder:
+        """A report with what is known before the model is changed; `model` describes the original one."""
+        return cls(
+            {
+                "swm": __version__,
+                "model": dict(model),
+                "seed": seed,
+                "calibration": dict(calibration),
+                "environment": environment(),
+            }
+        )
+
+    def add_notes(self, notes: list[str]) -> None:
+        """Make this very list the report's notes, so that the report has what is added to the list later too."""
+        self.data["notes"] = notes
+
+    def add_measurement(self, kind: str, which: str, result: Any, shared: Mapping[str, Any] | None = None) -> None:
+        """Add one measurement of one model.
+
+        Args:
+            kind: `perplexity`, `tasks` or `answers`.
+            which: The model, `dense` or `compressed`.
+            result: What was measured, as plain data.
+            shared: What both models have in common, such as the prompts of the answers.
+        """
+        self.data.setdefault(kind, dict(shared or {}))[which] = result
+
+    def add_fingerprint(self, fingerprint: str) -> None:
+        """Add the fingerprint of the original model."""
+        self.data["model"]["fingerprint"] = fingerprint
+
+    def add_stages(self, stages: Sequence[PlannedStage], count_steps: bool = True) -> None:
+        """Add the settings and facts of the stages, and how many steps each has."""
+        self.data["stages"] = [
+            {
+                "stage": stage.stage,
+                "settings": stage.settings,
+                "facts": stage.facts,
+                **({"steps": len(stage.steps)} if count_steps else {}),
+            }
+            for stage in stages
+        ]
+
+    def add_compressed(self, view: ModelView, original: ModelShape, target: float | None = None) -> None:
+        """Add the size of the compressed model, and what was removed; `target` is the number of parameters asked for.
+
+        `target` is None for a run without a budget.
+        """
+        shape = shape_now(view)
+        self.data["compressed"] = {"parameters": shape.parameters, "layers": shape.layers, "widths": widths(view)}
+        if target is not None:
+            self.data["target"] = {"params": round(target), "ratio": round(target / original.parameters, 6)}
+        self.data["achieved"] = achieved(original, original, shape)
+
+    def add_verification(self, verification: dict[str, Any]) -> None:
+        """Add what the comparison with the saved model gave; what could not be saved becomes notes."""
+        self.data["notes"] += verification.pop("left_out", [])
+        self.data["verification"] = verification
+
+    def write(self, folder: Path, known: Collection[str]) -> RunReport:
+        """Write `report.json` without the paths of this machine, the `known` ones among them; returns what it holds.
+
+        Raises OSError.
+        """
+        shown = published(self.data, known)
+        write_report(shown, folder)
+        return RunReport.model_validate(shown)

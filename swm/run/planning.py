@@ -1,0 +1,128 @@
+"""Planning the stages of a recipe, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from swm.cache.observations import Observation, ObservationCache, Observed
+from swm.errors import at
+from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.interfaces.target import Target
+from swm.interfaces.text import Calibration
+from swm.model.shape import achieved, shape_now
+from swm.model.view import ModelView
+from swm.plan.plan import Plan, PlannedStage
+from swm.plugins.loading import Plugins
+from swm.provenance.dependencies import about_model, code_of, machine
+from swm.recipe.recipe import Recipe
+from swm.run.preparation import Prepared, share
+from swm.run.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class StagePlanner:
+    """Plans each stage on the model as the earlier stages left it, and changes the model.
+
+    `cache` holds what earlier runs observed; None where nothing is kept.
+    """
+
+    recipe: Recipe
+    plugins: Plugins
+    prepared: Prepared
+    calibration: Calibration
+    view: ModelView
+    stopwatch: Stopwatch
+    cache: ObservationCache | None = None
+
+    def plan(self, apply_last: bool) -> Plan:
+        """The plan of all stages; without `apply_last` the last one does not change the model."""
+        original, stages = self.prepared.original, self.recipe.stages
+        identity = {
+            "source": self.prepared.source.name,
+            "fingerprint": original.fingerprint,
+            "model_type": self.view.config.model_type,
+            "dtype": str(next(self.view.model.parameters()).dtype).removeprefix("torch."),
+            "layers": self.prepared.shape.layers,
+            "parameters": self.prepared.shape.parameters,
+        }
+        context = self._context()
+        fingerprint = original.fingerprint
+        planned: list[PlannedStage] = []
+        for i, stage in enumerate(stages):
+            context.recovery = partial(self._recovery, i)
+            if i and self.cache is not None:
+                fingerprint = self.view.fingerprint()
+            context.observed = self._observed(stage, fingerprint)
+            planned.append(self._stage(i, stage, context, apply=apply_last or i < len(stages) - 1))
+        return Plan(identity, planned, self.calibration.record(), self.recipe.seed)
+
+    def _context(self) -> StageContext:
+        """What all stages work with, before the first one."""
+        original = self.prepared.original
+        context = StageContext(
+            self.view, self.calibration, self.prepared.shape, self.recipe.seed, self.stopwatch.progress
+        )
+        context.dense = original.view
+        context.observed = self._observed(None, original.fingerprint)
+        if len(self.recipe.stages) > 1:
+            # Later stages compare with the model as it was before the first one.
+            context.reference = self._last_hidden(context)
+        return context
+
+    def _observed(self, stage: Stage | None, fingerprint: str) -> Observed | None:
+        """What is kept of this model and text for a stage, whose own code counts; None where nothing can be."""
+        if self.cache is None:
+            return None
+        model, code = about_model(self.view), code_of([] if stage is None else [stage])
+        if model is None or code is None:
+            return None
+        about = {
+            "model": fingerprint,
+            "original": self.prepared.original.fingerprint,
+            "text": self.calibration.fingerprint,
+            "seed": self.recipe.seed,
+            "code": code,
+            **model,
+            **machine(),
+        }
+        return Observed(self.cache, about)
+
+    def _last_hidden(self, context: StageContext) -> Tensor:
+        def record() -> Observation:
+            return Observation({"states": context.view.record(context.calibration.ids).states[-1]})
+
+        return context.observation({"what": "last hidden states"}, record).tensors["states"].to(context.view.device)
+
+    def _recovery(self, index: int, recovery: Recovery) -> RecoveryContext:
+        hook = self.plugins.manager.hook.swm_training_step
+        return self.prepared.original.recovery(
+            self.view,
+            recovery,
+            self.recipe.seed,
+            lambda step, loss: hook(stage_index=index, step=step, loss=loss),
+            keeps=True,
+        )
+
+    def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
+        """Plan one stage, and change the model when `apply` is given."""
+        hooks, original = self.plugins.manager.hook, self.prepared.shape
+        goal = share(self.recipe, index, original, original.parameters - self.view.parameters())
+        hooks.swm_stage_started(index=index, stage=stage)
+        before = shape_now(self.view)
+        with at("stages", index, stage.name), self.stopwatch.timed(f"stage {index} {stage.name}"):
+            if goal is not None:
+                stage = stage.with_target(Target(params=goal))
+            idle = goal is not None and not stage.worth_while(context)
+            planned = StagePlan([], {"skipped": "no budget left"}) if idle else stage.plan(context)
+        spec, facts = stage.spec(), dict(planned.facts)
+        result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
+        if apply:
+            with at("stages", index, stage.name), self.stopwatch.timed(f"perform {index} {stage.name}"):
+                facts.update(stage.perform(planned, context))
+            facts["achieved"] = achieved(context.original, before, shape_now(self.view))
+        hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
+        return result

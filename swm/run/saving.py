@@ -1,0 +1,96 @@
+"""Saving what a run or a replay leaves: the weights, and beside them the plan, the report and the pages about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.export import export
+from swm.checkpoint.layout import Layout
+from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
+from swm.files.writing import write_json, write_text, write_yaml
+from swm.model.view import ModelView
+from swm.plan.plan import Plan
+from swm.report.builder import ReportBuilder
+from swm.report.card import model_card
+from swm.report.environment import machine_name
+from swm.report.html_report import html_report
+from swm.report.record import RunReport
+
+# Of the text that the saved and the reloaded model are compared on.
+PROBE_SAMPLES, PROBE_TOKENS = 2, 32
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of a run and not of a replay: the resolved recipe, the seconds of its parts, the measured speed."""
+
+    recipe: Mapping[str, Any]
+    seconds: Mapping[str, float]
+    speed: Mapping[str, Any]
+
+    def inputs(self) -> dict[str, str]:
+        """Where the output and the inputs lie on this machine, by their dotted keys."""
+        return absolute_paths(self.recipe)
+
+    def write(self, folder: Path, plan: Plan, report: RunReport, known: list[str]) -> None:
+        """Write the recipe, the times and the HTML page; `known` are paths that only the times may hold.
+
+        Raises OSError.
+        """
+        recipe = published(self.recipe, known)
+        write_yaml(folder / "recipe.yaml", recipe)
+        # Apart from the report, so that the same recipe gives the same bytes in every other file.
+        timing = {**{name: round(value, 3) for name, value in self.seconds.items()}, **self._measured_speed()}
+        write_json(folder / PRIVATE, {**timing, INPUTS: self.inputs(), "machine": machine_name()})
+        write_text(folder / "report.html", html_report(report, plan, timing, recipe))
+
+    def _measured_speed(self) -> dict[str, Any]:
+        return {"speed": self.speed} if self.speed else {}
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """The folder that a run or a replay leaves. `source` is the folder of the original model."""
+
+    path: Path
+    source: Path
+    layout: Layout
+    overwrite: bool
+    trust_remote_code: bool
+
+    def save(
+        self, view: ModelView, ids: Tensor, plan: Plan, report: ReportBuilder, run: RunRecord | None = None
+    ) -> None:
+        """Save the model, reload it in a fresh process, compare, and add the files that describe it.
+
+        Args:
+            view: The compressed model.
+            ids: Tokens that the saved and the reloaded model are compared on, `[samples, seq_len]`, int64.
+            plan: What was changed.
+            report: The report, which gets the result of the comparison.
+            run: What else is known of a run; None for a replay.
+
+        Raises:
+            CheckpointError: When the reloaded model differs, or the folder cannot be written.
+        """
+        absolute = [] if run is None else list(run.inputs().values())
+        known = [*absolute, str(self.source.absolute())]
+
+        def describe(folder: Path, verification: dict[str, Any]) -> None:
+            report.add_verification(verification)
+            shown_plan, shown = plan.published(known), report.write(folder, known)
+            shown_plan.write(folder / "plan.yaml")
+            if run is not None:
+                run.write(folder, shown_plan, shown, known)
+            write_text(folder / "README.md", model_card(shown, shown_plan))
+
+        exported = export(view, self.layout)
+        checkpoint.save(
+            view.model, self.source, self.path, ids, describe, self.overwrite, exported, self.trust_remote_code
+        )
