@@ -59,14 +59,25 @@ def code_of_model(view: ModelView) -> list[str] | None:
 
 def code_of_classes(classes: Iterable[type[Any]], told: Container[str] = ()) -> list[str] | None:
     """As `code_of`, of these classes and those that they inherit from."""
+    hashes = set(_code_by_module(classes, told).values())
+    return None if None in hashes else sorted(code for code in hashes if code)
+
+
+def code_by_module(things: Iterable[Any], told: Container[str] = ()) -> dict[str, str]:
+    """The hashes of `code_of` by the names of the modules; modules without a source file are left out."""
+    classes = {type(inner) for thing in things for inner in _inside(thing)}
+    return {name: code for name, code in sorted(_code_by_module(classes, told).items()) if code}
+
+
+def _code_by_module(classes: Iterable[type[Any]], told: Container[str]) -> dict[str, str | None]:
     names = {base.__module__ for cls in classes for base in cls.__mro__ if _foreign(base.__module__)}
     modules = {name: sys.modules.get(name) for name in names}
-    found = {
-        None if module is None else code_hash(module)
-        for module in modules.values()
+    hashes = {
+        name: None if module is None else code_hash(module)
+        for name, module in modules.items()
         if getattr(module, "__file__", None) not in told
     }
-    return None if None in found else sorted(code[:16] for code in found if code)
+    return {name: code and code[:16] for name, code in hashes.items()}
 
 
 def about_model(view: ModelView) -> dict[str, Any] | None:

@@ -16,12 +16,26 @@ WHOLE = 64 * 2**20
 END = 2**20
 
 
-def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[str] = ()) -> dict[str, str]:
-    """A hash of every file and folder that a plain recipe names, by the name it has there, and of the plugin files.
+# Before the name of a module whose code a run used.
+CODE = "code of module "
 
-    With a plugin file counts what it imports or names beside it.
-    Of a folder the files count that lie in it or one level below. What cannot be read is left out, and so is the folder
-    of the `study` with all that is in it or around it: the study itself changes these, but no plugin.
+
+def input_hashes(
+    recipe: Mapping[str, Any], study: Path, plugins: Iterable[str] = (), code: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The content of everything that a run reads.
+
+    Of a folder the files count that lie in it or one level below. What cannot be read is left out, and so is the
+    folder of the study with all that is in it or around it: the study itself changes these, but no plugin.
+
+    Args:
+        recipe: Plain data that names files and folders.
+        study: The folder of the study.
+        plugins: Plugin files; what they import or name beside them counts too.
+        code: Hashes of installed plugins by the names of their modules.
+
+    Returns:
+        Hashes by the names that the files have in the recipe, and by `code of module NAME`.
     """
     hashes = {}
     own = study.resolve()
@@ -37,7 +51,26 @@ def content_of_inputs(recipe: Mapping[str, Any], study: Path, plugins: Iterable[
     for name in plugins:
         with suppress(OSError):
             hashes[name] = _plugin(Path(name))
-    return hashes
+    return hashes | {f"{CODE}{module}": digest for module, digest in (code or {}).items()}
+
+
+def is_current(row: Mapping[str, Any], now: Mapping[str, str], study: Path) -> bool:
+    """Whether a row was measured on what its run reads now.
+
+    Rows of earlier versions may lack inputs altogether, or those that are code; then nothing contradicts them. Those
+    of the original model may name files that it does not read: these too must be as they were, or what is shown of
+    the study would contradict the row.
+
+    Args:
+        row: A row of the journal.
+        now: The inputs of its run, as `input_hashes` gives them.
+        study: The folder of the study.
+    """
+    then = row.get("inputs")
+    if then is None:
+        return True
+    now = {**input_hashes({"others": sorted(then.keys() - now.keys())}, study), **now}
+    return then.items() <= now.items() and all(name in then or name.startswith(CODE) for name in now)
 
 
 def _plugin(file: Path) -> str:

@@ -63,8 +63,8 @@ def plan_runs(loaded: LoadedStudy) -> PlannedRuns:
     impossible = check_runs(runs, loaded)
     planned.left_out = [f"{run.name}: {error}" for run, error in impossible]
     runs = [run for run in runs if not any(run is other for other, _ in impossible)]
-    dense = {run.dense: builder.dense(run) for run in runs}
-    planned.runs = [*dense.values(), *runs]
+    measured = {run.dense: run for run in runs}
+    planned.runs = [*map(builder.dense, measured.values()), *runs]
     return planned
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock
 from swm.errors import SwmError
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Progress, Task
-from swm.study.inputs import content_of_inputs
+from swm.study.inputs import input_hashes, is_current
 from swm.study.journal import Journal
 from swm.study.loading import LoadedStudy
 from swm.study.planning import PlannedRuns
@@ -78,7 +78,7 @@ class StudyRunner:
 
     def _begin(self, run: StudyRun, task: Task) -> None:
         known = self._known.get(run.id)
-        if known is not None and self._is_fresh(run, known):
+        if known is not None and self._is_current(run, known):
             self._note(run, known, task)
             return
         lock = self.journal.claim(run.id)
@@ -96,19 +96,18 @@ class StudyRunner:
     def _new_row(self, run: StudyRun) -> Row | None:
         """A run's row as the journal has it by now; None where the run is still to do."""
         row = {row["id"]: row for row in self.journal.rows()}.get(run.id)
-        if row is None or (row["state"] != "done" and self.retry_failed) or not self._is_fresh(run, row):
+        if row is None or (row["state"] != "done" and self.retry_failed) or not self._is_current(run, row):
             return None
         return row
 
-    def _is_fresh(self, run: StudyRun, row: Row) -> bool:
-        """Whether the files that the run read are still those of now; rows of before do not say what they were."""
-        return row.get("inputs") in (None, self._inputs(run))
+    def _is_current(self, run: StudyRun, row: Row) -> bool:
+        return is_current(row, self._inputs(run), self.journal.folder)
 
     def _inputs(self, run: StudyRun) -> dict[str, str]:
         """The content of what a run reads, looked at once in a call: a study is of one state of its files."""
         if run.id not in self._inputs_of:
             plugins = self.loaded.plugin_files
-            self._inputs_of[run.id] = content_of_inputs(run.recipe, self.journal.folder, plugins)
+            self._inputs_of[run.id] = input_hashes(run.read_keys, self.journal.folder, plugins, run.code)
         return self._inputs_of[run.id]
 
     def _job(self, run: StudyRun) -> Job:

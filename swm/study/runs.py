@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from swm.plugins.loading import Plugins
-from swm.provenance.dependencies import code_of
+from swm.provenance.dependencies import code_by_module, code_of
 from swm.provenance.source_code import file_hash
 from swm.recipe.recipe import Recipe, build_recipe
 from swm.study.loading import LoadedStudy
@@ -44,6 +44,13 @@ class StudyRun:
     group: str = ""
     dense: str = ""
     follows: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Hashes of the installed plugins that it uses, by the names of their modules."""
+
+    @property
+    def read_keys(self) -> Mapping[str, Any]:
+        """The part of the recipe that its results depend on: of the original model only what is measured."""
+        return _dense_part(self.recipe) if self.kind == "dense" else self.recipe
 
     def identity(self) -> dict[str, Any]:
         """What a row says of its run besides the results."""
@@ -83,7 +90,15 @@ class RunBuilder:
         dense = self._digest(_dense_part(plain), recipe.evaluate)
         group = self._digest({key: value for key, value in plain.items() if key != "seed"}, recipe)
         return StudyRun(
-            self._digest(plain, recipe), kind, name, plain, dict(axes), recipe.seed, group, f"dense-{dense}"
+            self._digest(plain, recipe),
+            kind,
+            name,
+            plain,
+            dict(axes),
+            recipe.seed,
+            group,
+            dense=f"dense-{dense}",
+            code=code_by_module([recipe], told=self._plugin_files),
         )
 
     def build(self, data: Mapping[str, Any]) -> Recipe:
@@ -92,7 +107,8 @@ class RunBuilder:
 
     def dense(self, run: StudyRun) -> StudyRun:
         """The measurement of the original model that a run is compared with."""
-        return StudyRun(run.dense, "dense", "dense", run.recipe, {}, run.seed, run.dense)
+        code = code_by_module([self.build(run.recipe).evaluate], told=self._plugin_files)
+        return StudyRun(run.dense, "dense", "dense", run.recipe, {}, run.seed, group=run.dense, code=code)
 
     def _digest(self, data: Mapping[str, Any], strategies: Any) -> str:
         """A name for this recipe with the code of its plugins, so that an edit makes another run."""

@@ -28,6 +28,7 @@ from swm.report.builder import write_report
 from swm.report.record import DenseReport, ModelScores, ModelSize, RunReport
 from swm.run.pipeline import CompressionPipeline
 from swm.run.preparation import prepare
+from swm.study.inputs import is_current
 from swm.study.journal_row import JournalRow
 from swm.study.measures import items_of, measures_of, metrics_of, protocols_of
 from swm.study.runs import IDENTITY
@@ -75,7 +76,7 @@ def _finished_row(folder: Path, job: Job) -> Row | None:
         return None
     row: Row = read_json(folder / ROW, "row", StudyError)
     check(JournalRow, row, str(folder / ROW), StudyError)
-    return row if row.get("inputs") in (None, job["inputs"]) else None
+    return row if is_current(row, job["inputs"], Path(job["folder"])) else None
 
 
 def cache() -> ObservationCache:

@@ -18,7 +18,7 @@ from swm.interfaces.progress import Silent
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
 from swm.provenance import dependencies as provenance
-from swm.provenance.dependencies import code_of, code_of_classes, machine, tokenizer_hash
+from swm.provenance.dependencies import code_by_module, code_of, code_of_classes, machine, tokenizer_hash
 from swm.provenance.source_code import code_hash, file_hash, package_hash
 from swm.recipe.recipe import build_recipe
 from swm.run.original import Original
@@ -159,6 +159,8 @@ def test_strategies_inside_others_count_and_those_of_swm_are_told_by_its_own_cod
     assert own == code_of_classes([Holder])
     assert own is not None
     assert len(own) == 1
+    assert code_by_module([Holder(merger, None)]) == {__name__: own[0]}
+    assert code_by_module([merger]) == {}
 
 
 def test_code_without_a_file_is_not_believed_to_be_the_same(plugins: Plugins) -> None:
