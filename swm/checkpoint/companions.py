@@ -112,7 +112,17 @@ def _settle_code(parent: Path, folder: Path, trust_remote_code: bool) -> list[st
 
 
 def _has_code(value: Any, parent: Path, folder: Path, trust_remote_code: bool) -> bool:
-    """Whether all classes of an entry are in the folder, once their files were copied there."""
+    """Copy the files of the classes that an entry of `auto_map` names, where the user allowed that.
+
+    Args:
+        value: The entry: a reference `module.Class`, or a list of them.
+        parent: The folder that the files come from.
+        folder: The saved folder.
+        trust_remote_code: Whether the user allowed code of the parent's folder.
+
+    Returns:
+        Whether all files are in the saved folder now.
+    """
     from transformers.dynamic_module_utils import get_relative_import_files
 
     references = [each for each in (value if isinstance(value, list) else [value]) if each is not None]

@@ -39,14 +39,25 @@ def save(
     exported: Export | None = None,
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
-    """Save a Hugging Face folder at `output` and return what the verification found.
+    """Save a Hugging Face folder and verify it. Until the last rename nothing stands at `output`.
 
-    `model` is the one in memory, `exported` the form in which it is saved if that is another. `parent` is the folder
-    whose tokenizer files are copied byte for byte, `ids` the tokens that are compared, and `write_extras(folder,
-    verification)` adds the files that describe the run. What of the parent was not taken over stands in `left_out` of
-    the verification, a sentence each; `multiplied` tells how far weights that were multiplied together are from the
-    model in memory, and the rest then compares with them. Until the last rename nothing stands at `output`. Raises
-    CheckpointError when the reloaded model or tokenizer differs.
+    Args:
+        model: The model in memory, which the saved one is compared with.
+        parent: The folder whose tokenizer files are copied byte for byte.
+        output: Where the folder goes.
+        ids: Token ids `[samples, seq]` on which both are compared.
+        write_extras: Called with the new folder and the verification; adds the files that describe the run.
+        overwrite: Whether a folder of an earlier run may be replaced.
+        exported: The form in which the model is saved, if that is not the one in memory.
+        trust_remote_code: Whether code in the parent's folder may run.
+
+    Returns:
+        What the verification found. `left_out` lists in sentences what of the parent was not taken over. `multiplied`
+        says how far weights that were multiplied together are from the model in memory; the rest then compares with
+        them.
+
+    Raises:
+        CheckpointError: When the reloaded model or tokenizer differs, or when the folder cannot be written.
     """
     before = probe(model, ids)
     exported = exported or Export(model)
@@ -95,7 +106,17 @@ def _drop_broken(folder: Path, rest: dict[str, Any]) -> list[str]:
 
 
 def into_place(place: Scratch, fresh: Path, output: Path, overwrite: bool) -> None:
-    """Rename a finished folder; an old one goes only once the new one stands. Raises CheckpointError."""
+    """Rename a finished folder; an old one is removed only once the new one is in place.
+
+    Args:
+        place: The scratch folder that the new folder lies in.
+        fresh: The new folder.
+        output: Where it goes.
+        overwrite: Whether a folder of an earlier run may be replaced.
+
+    Raises:
+        CheckpointError: For a folder that appeared during the run, or that is not one of ours.
+    """
     if not output.exists():
         output.parent.mkdir(parents=True, exist_ok=True)
         fresh.rename(output)

@@ -79,9 +79,19 @@ def check_multiplied(before: Probe, multiplied: Probe) -> dict[str, Any]:
 
 
 def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: bool = False) -> dict[str, Any]:
-    """Load the folder's model in a fresh process and compare. Raises CheckpointError when anything differs.
+    """Load a saved folder in a fresh process and compare it with the model in memory.
 
-    The result also tells what `verify_rest` compares.
+    Args:
+        folder: The saved folder.
+        before: Logits and tokens of the model in memory.
+        model: The model in the form in which it was saved.
+        trust_remote_code: Whether code in the folder may run.
+
+    Returns:
+        What was compared, with the `tolerance`; under `rest` what `verify_rest` compares.
+
+    Raises:
+        CheckpointError: When the folder cannot be loaded or anything differs.
     """
     # Inside the folder, so that what a killed run leaves is cleared with it.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary:
@@ -119,9 +129,16 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
 
 
 def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_code: bool = False) -> None:
-    """Compare what the fresh process read besides the model with what it comes from. Raises CheckpointError.
+    """Compare generation config and tokenizer, as the fresh process read them, with what they come from.
 
-    `rest` is what it read; `parent` is the folder whose tokenizer was copied.
+    Args:
+        rest: What the fresh process read besides the model.
+        model: The model in memory.
+        parent: The folder whose tokenizer was copied.
+        trust_remote_code: Whether code in the parent's folder may run.
+
+    Raises:
+        CheckpointError: When anything differs.
     """
     config = getattr(model, "generation_config", None)
     if config is not None and rest["generation"] is not None:

@@ -28,9 +28,19 @@ TABLES = ("attn_rot_embd", "rope_freqs")
 
 
 def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progress: Progress) -> Path:
-    """A Hugging Face folder below `cache` with the dequantised float32 weights of a GGUF file, made once.
+    """Dequantise a GGUF file to float32 weights, once.
 
-    Raises ModelError when the file is damaged, or when it holds more or less than the weights of its model.
+    Args:
+        file: The GGUF file.
+        cache: The cache folder; the result lies in its folder `gguf`.
+        families: The known model families.
+        progress: Shows that a conversion is going on.
+
+    Returns:
+        A Hugging Face folder.
+
+    Raises:
+        ModelError: When the file is damaged, or when it holds more or less than the weights of its model.
     """
     stat = file.stat()
     identity = f"{VERSION}|{file.name}|{stat.st_size}|{_head_and_tail(file)}"
@@ -111,7 +121,17 @@ def _readable(file: Path) -> Iterator[None]:
 
 
 def _check_left(file: Path, architecture: str, names: list[str], model: Any) -> None:
-    """Raise ModelError for tensors that the model has no place for."""
+    """Check that the model has a place for every tensor of the file.
+
+    Args:
+        file: The GGUF file.
+        architecture: The architecture that it names.
+        names: The names of its tensors.
+        model: The model that transformers made of it.
+
+    Raises:
+        ModelError: For tensors that would be lost.
+    """
     left = [name for name in names if not name.startswith(TABLES) and not _known(architecture, name, model)]
     if left:
         raise ModelError(

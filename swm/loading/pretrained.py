@@ -23,9 +23,20 @@ def load_model(
     device_map: str | None = None,
     trust_remote_code: bool = False,
 ) -> nn.Module:
-    """The model in evaluation mode.
+    """Load all weights of a model and nothing else.
 
-    Raises ModelError when weights cannot be read, are missing, left over, have another shape, or are not finite.
+    Args:
+        source: The folder of the model.
+        dtype: The type of the weights, such as `bfloat16`; `auto` for that in which they are stored.
+        device: Where the model goes, such as `cuda:1`; `auto` for the fastest there is.
+        device_map: How transformers spreads the model over several devices, in place of `device`.
+        trust_remote_code: Whether code in the model's folder may run.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        ModelError: When weights cannot be read, are missing, left over, have another shape, or are not finite.
     """
     from transformers import AutoModelForCausalLM, GenerationConfig
 

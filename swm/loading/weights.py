@@ -122,10 +122,19 @@ class StoredWeights:
 
 
 def check_taken(name: str, model: Any, report: Mapping[str, Any], architectures: Sequence[str] | None = None) -> None:
-    """Raise ModelError for weights that are missing, left over or of another shape.
+    """Check that a loaded model took all stored weights, and that none of its weights are missing.
 
     What is missing would be random numbers, what is left over belongs to another model. transformers itself leaves out
     what a class names as superfluous.
+
+    Args:
+        name: What the user calls the model.
+        model: The loaded model.
+        report: The loading info of transformers.
+        architectures: The architectures that config.json names.
+
+    Raises:
+        ModelError: For weights that are missing, left over or of another shape.
     """
     for key, *shapes in sorted(report["mismatched_keys"]):
         stored, expected = (tuple(shape) for shape in shapes)

@@ -37,7 +37,20 @@ def _in_chat(tokenizer: Any, prompt: str) -> list[int]:
 
 @torch.no_grad()
 def answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
-    """The greedy answer to each prompt, up to the EOS token. Raises ModelError for scores that are no numbers."""
+    """Answer each prompt greedily, up to the EOS token.
+
+    Args:
+        model: A causal language model.
+        tokenizer: The model's tokenizer.
+        prompts: The prompts as a user writes them.
+        max_new_tokens: The most tokens of one answer.
+
+    Returns:
+        The answers in the order of the prompts.
+
+    Raises:
+        ModelError: For scores that are not finite.
+    """
     replies = []
     for prompt in prompts:
         ids = torch.tensor([prompt_ids(tokenizer, prompt)], device=model.device)

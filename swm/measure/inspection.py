@@ -79,9 +79,16 @@ class Inspection:
 
 
 def check_metric(metric: SimilarityMetric, samples: int, seq_len: int, others: Sequence[str] = ()) -> None:
-    """Raise RecipeError for a metric that cannot compare the outputs of layers on that many samples and tokens.
+    """Check that a metric can compare the outputs of layers on that many samples and tokens.
 
-    `others` are the names of metrics that can.
+    Args:
+        metric: The similarity metric.
+        samples: The number of samples.
+        seq_len: The number of tokens of each.
+        others: The names of metrics that can, for the message.
+
+    Raises:
+        RecipeError: At `similarity`, where the metric cannot.
     """
     if metric.space == "logits":
         instead = f": {listed(others)}" if others else ""
@@ -108,8 +115,20 @@ def inspect_model(
 ) -> Inspection:
     """Run the model once over the calibration text and compare the outputs of all pairs of layers.
 
-    `name` is what figures call the model. Without a `patch_threshold` it is `usual_threshold`.
-    Raises RecipeError for a metric that cannot compare layers, ModelError where numbers are not finite.
+    Args:
+        view: The model.
+        calibration: The token ids `[samples, seq]`.
+        similarity: The metric that compares hidden states.
+        progress: Shows how many batches are done.
+        name: What figures call the model.
+        patch_threshold: How alike the layers of a patch are; None for `usual_threshold`.
+
+    Returns:
+        Similarities, influence and norms of all layers, and the patches among them.
+
+    Raises:
+        RecipeError: For a metric that cannot compare layers.
+        ModelError: Where numbers are not finite.
     """
     samples, seq_len = calibration.ids.shape
     check_metric(similarity, samples, seq_len)

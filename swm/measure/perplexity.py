@@ -118,9 +118,20 @@ def perplexity(
 ) -> dict[str, Any]:
     """`exp` of the mean negative log-likelihood a token in nats, with the protocol and a standard error.
 
-    The standard error is that of the mean over windows, carried to the perplexity by the delta method.
-    Above e^700 the value is infinite, and has no standard error. Raises ModelError when the model's scores are not
-    finite.
+    The standard error is that of the mean over windows, carried to the perplexity by the delta method. Above e^700 the
+    value is infinite, and has no standard error.
+
+    Args:
+        model: A causal language model.
+        windows: The token windows that are scored.
+        progress: Shows how many windows are done.
+        label: What the progress calls the measurement.
+
+    Returns:
+        `value`, `nats_per_token`, `standard_error`, the sum of nats of every window, and the protocol.
+
+    Raises:
+        ModelError: When the model's scores are not finite.
     """
     device = next(model.parameters()).device
     size = max(1, TOKENS_PER_BATCH // len(windows.rows[0]))

@@ -31,9 +31,21 @@ def measure_speed(
 ) -> dict[str, Any]:
     """Seconds and tokens a second of every model, and of two models how many times as fast the second one is.
 
-    Prompts are random token ids below `vocabulary`, or the protocol's own text, for which the `tokenizer` is needed.
-    Each run measures all models one after the other, every second run in reverse order; a ratio
-    is the median over runs of the quotient of one run's two times, with its quartiles.
+    Each run measures all models one after the other, every second run in reverse order; a ratio is the median over
+    runs of the quotient of one run's two times, with its quartiles.
+
+    Args:
+        models: The models by name, all on their devices.
+        vocabulary: Random prompts consist of token ids below this number.
+        protocol: Batch sizes, prompt, number of tokens, number of runs.
+        progress: Shows how many runs are done.
+        seed: The seed of random prompts.
+        clock: Gives the time in seconds.
+        tokenizer: Needed where the protocol has a prompt of its own.
+
+    Returns:
+        `prefill` and `decode` with a row for each batch size, the memory of the models, the bytes of their KV caches
+        for a token, warnings, and the protocol.
     """
     generator = torch.Generator().manual_seed(seed)
     given = protocol.given(tokenizer)
@@ -58,7 +70,7 @@ def measure_speed(
 
 
 def speed_of(results: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The part of `measure_speed`'s findings that tells of one model, by measurement and batch size."""
+    """The part of `measure_speed`'s results that is about one model, by measurement and batch size."""
     own: dict[str, Any] = {
         kind: {f"batch {row['batch']}": dict(row[name]) for row in results[kind]} for kind in ("prefill", "decode")
     }
@@ -71,8 +83,18 @@ def _times(
     ids: Tensor,
     protocol: SpeedProtocol,
     clock: Clock,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, list[float]]:
+    """Seconds of every run that counts, by model.
+
+    Args:
+        models: The models by name.
+        work: What is timed: it takes a model and token ids.
+        ids: Token ids `[batch, seq]`.
+        protocol: The number of runs, and how many of them are for warm-up.
+        clock: Gives the time in seconds.
+        report: Is called with a note after each run.
+    """
     times: dict[str, list[float]] = {name: [] for name in models}
     for run in range(protocol.runs):
         order = list(models)[:: 1 if run % 2 == 0 else -1]
@@ -85,7 +107,7 @@ def _times(
             _wait(model)
             if run >= protocol.warm_up:
                 times[name].append(clock() - start)
-        tell(f"batch {len(ids)}")
+        report(f"batch {len(ids)}")
     return times
 
 
@@ -111,6 +133,14 @@ def _prefill(model: Any, ids: Tensor) -> None:
 
 @torch.no_grad()
 def _decode(model: Any, ids: Tensor, tokens: int, how: Mapping[str, Any] = GREEDY) -> None:
+    """Generate text.
+
+    Args:
+        model: A causal language model.
+        ids: Token ids `[batch, seq]`.
+        tokens: How many tokens are generated after them.
+        how: How each token is chosen, in the words of `generate`.
+    """
     # What is drawn here must not change what is drawn elsewhere.
     with quiet_transformers(), torch.random.fork_rng(enabled=bool(how["do_sample"])):
         generate(model, ids, min_new_tokens=tokens, max_new_tokens=tokens, **how)

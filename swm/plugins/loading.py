@@ -109,9 +109,16 @@ class Plugins:
         self.files.append(file)
 
     def _add(self, module: ModuleType, name: str, origin: str, rivals: Container[str] = ()) -> None:
-        """Register a module and what it brings, or nothing of it. Raises PluginError with the origin and the cause.
+        """Register a module and what it brings, or nothing of it.
 
-        `rivals` are the origins whose names it may contest.
+        Args:
+            module: The plugin.
+            name: Its name for pluggy.
+            origin: What messages call it.
+            rivals: The origins whose names it may contest.
+
+        Raises:
+            PluginError: With the origin and the cause.
         """
         try:
             api = _api(module, origin)

@@ -50,10 +50,16 @@ def checks_for(
 
         TestMine = checks_for(MyMetric, {}, {"power": 1.5})
 
-    `variants` are parameters as in a recipe (none: the defaults). The first ones are tried on tiny random models of
-    all `families` (`config.model_type`), the others on the first family. `also` are further classes to register, such
-    as a stage's steps; what an installed plugin registers is known already. Without `fresh_process` the result is
-    loaded again in the same process only. Raises PluginError for a class of another kind.
+    Args:
+        strategy: The class.
+        variants: Parameters as in a recipe (none: the defaults). The first ones are tried on all `families`, the others
+            on the first family.
+        families: Tiny random models by `config.model_type`.
+        also: Further classes to register, such as a stage's steps; what an installed plugin registers is known already.
+        fresh_process: Whether results are loaded again in a fresh process, or in this one.
+
+    Raises:
+        PluginError: For a class of another kind.
     """
     kind = next((kind for kind in _CHECKS if isinstance(strategy, type) and issubclass(strategy, kind)), None)
     if kind is None or not dataclasses.is_dataclass(strategy):

@@ -47,7 +47,22 @@ def draw(
     with a document of more than 2,000,000 characters is not tokenised as a whole: the windows are those of parts of
     it, drawn with the seed. `documents` are what the Sliding-Window Merging, LLM-Pruner and Shortened LLaMA codes draw:
     a document that holds so many tokens, and a crop of it anywhere, so that BOS is there only if the crop begins the
-    document. Raises TextError, with the number there is, when the text is too short.
+    document.
+
+    Args:
+        tokenizer: Makes ids of the text.
+        source: The text.
+        samples: The number of rows.
+        seq_len: The tokens of each row, BOS included.
+        seed: The seed of all draws.
+        bos: Whether each row begins with the BOS token; `auto` does what the tokenizer itself does.
+        sampling: `windows` or `documents`.
+
+    Returns:
+        Token ids `[samples, seq_len]` with the parameters of their source and the seed.
+
+    Raises:
+        TextError: When the text is too short, with the number there is.
     """
     first = wants_bos(tokenizer, bos)
     text = read_text(source.documents("calibration"), source.title())
@@ -70,7 +85,23 @@ def draw(
 
 
 def _crops(tokenizer: Any, text: Text, title: str, samples: int, seq_len: int, seed: int, bos: Bos) -> Tensor:
-    """Crops of documents by the draws of the released codes: Python's `randint` of a document, then of a place."""
+    """Crop documents by the draws of the released codes: Python's `randint` of a document, then of a place.
+
+    Args:
+        tokenizer: Makes ids of a document.
+        text: The documents.
+        title: What messages call the text.
+        samples: The number of crops, each of another document.
+        seq_len: The tokens of a crop.
+        seed: The seed of all draws.
+        bos: Whether a document begins with the BOS token.
+
+    Returns:
+        Token ids `[samples, seq_len]`.
+
+    Raises:
+        TextError: When too few documents have so many tokens.
+    """
     numbers, documents = random.Random(seed), text.documents
     used: list[int] = []
     short: set[int] = set()

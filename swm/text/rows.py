@@ -20,10 +20,21 @@ ROW_SUFFIXES = (*JSON_SUFFIXES, *DELIMITERS, ".parquet")
 def rows(
     path: str, what: str = "text file", *, columns: Sequence[str] | None = None, plain: bool = True
 ) -> Rows | None:
-    """The rows of a file; None for one that holds `plain` text, if that is meant to be.
+    """Read a file of rows.
 
-    What the file holds decides, and its name where that may be several things. Of a Parquet file, which is read by
-    column, only `columns` are read if there are any. Raises TextError.
+    What the file holds decides what it is, and its name where that may be several things.
+
+    Args:
+        path: The file.
+        what: What messages call it.
+        columns: The fields that are needed. Of a Parquet file, which is stored by column, only these are read.
+        plain: Whether the file may hold plain text instead.
+
+    Returns:
+        The rows, each with its place; None for a file of plain text.
+
+    Raises:
+        TextError: For a file that cannot be read, or for a row that is none.
     """
     suffix = inner_suffix(path)
     with unpacked(path, what) as stream, readable(path, what):
@@ -46,6 +57,14 @@ def rows(
 
 def _table(text: Iterable[str], path: str, delimiter: str, columns: Sequence[str] | None) -> Rows:
     # The default is 128 KiB, which a document may well have.
+    """The rows of delimited text as mappings, with the places of their ends. Raises TextError.
+
+    Args:
+        text: The file in blocks.
+        path: The file, for places and messages.
+        delimiter: What stands between two cells.
+        columns: The fields that are needed, whose names must be unique.
+    """
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(lines(text), delimiter=delimiter, strict=True)
     try:

@@ -121,6 +121,15 @@ def blocks(path: str, what: str = "text file") -> Iterator[str]:
 
 
 def _undecodable(path: str, what: str, encoding: str, begin: int, error: UnicodeDecodeError) -> str:
+    """The message for a byte that its encoding does not know.
+
+    Args:
+        path: The file.
+        what: What messages call it.
+        encoding: The encoding of the file.
+        begin: The position in the file of what was decoded.
+        error: Says where in it the byte is.
+    """
     byte = " ".join(f"{value:#04x}" for value in error.object[error.start : error.start + 1])
     name = encoding.removesuffix("-sig")
     return (

@@ -131,9 +131,18 @@ def stream_of(tokenizer: Any, text: Text) -> Tensor:
 
 
 def windows_of(tokenizer: Any, text: Text, width: int, wanted: int, generator: torch.Generator) -> Tensor:
-    """Windows `[count, width]` of the text, which do not overlap: all there are.
+    """Cut a text into windows that do not overlap.
 
-    Of a text with a huge document they are those of parts that are drawn, as many parts as windows are `wanted`.
+    Args:
+        tokenizer: Makes ids of the text.
+        text: The text.
+        width: The tokens of each window.
+        wanted: How many windows are needed. A text with a huge document is cut into parts, which are drawn until there
+            are as many parts as windows, and enough windows.
+        generator: Draws the parts.
+
+    Returns:
+        Token ids `[windows, width]`: all windows of the text, or of the parts.
     """
     if not text.is_huge:
         return _whole_windows(stream_of(tokenizer, text), width)
@@ -162,9 +171,19 @@ class TokenStream:
 def token_stream(
     tokenizer: Any, documents: Callable[[], Iterable[str]], title: str, enough: int | None = None
 ) -> TokenStream:
-    """The stream of all documents, or of so many that they hold `enough` tokens if all of them do.
+    """Join all documents, or so many that they hold `enough` tokens if all of them do.
 
-    Raises TextError for what is no text.
+    Args:
+        tokenizer: Makes ids of the text.
+        documents: Gives the documents; is called again where the first part was too short.
+        title: What messages call the text.
+        enough: How many tokens are needed; None for all there are.
+
+    Returns:
+        The token ids without special tokens, and what was read.
+
+    Raises:
+        TextError: For what is no text.
     """
     limit = MAX_CHARACTERS if enough is None else min(MAX_CHARACTERS, enough * 16)
     while True:

@@ -13,10 +13,19 @@ INSTRUCTION_FIELDS = ("instruction", "output")
 
 
 def text_of(where: str, row: Any, field: str, instructions: str) -> str:
-    """What `row` holds in `field`: its text, or `NO_TEXT` for null.
+    """The text in a field of a row.
 
-    Raises TextError, with the fields there are, for everything else; `instructions` says how rows of instructions are
-    read.
+    Args:
+        where: The place of the row, for messages.
+        row: The row.
+        field: The name of the field.
+        instructions: The source that reads rows of instructions, for messages.
+
+    Returns:
+        The text, or `NO_TEXT` for null.
+
+    Raises:
+        TextError: For everything else, with the fields there are.
     """
     if not isinstance(row, Mapping):
         raise TextError(f"{where}: no text in field '{field}'; found: {type(row).__name__}")

@@ -105,6 +105,14 @@ class Generated(TextSource):
         return pieces
 
     def _beginnings(self, tokenizer: Any, size: int, vocabulary: int, generator: torch.Generator) -> torch.Tensor:
+        """The first token of each document, `[size, 1]`: BOS, or where there is none a token drawn from the vocabulary.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            size: The number of documents.
+            vocabulary: The model's number of embeddings.
+            generator: Draws the tokens.
+        """
         first = bos_id(tokenizer)
         if first is not None:
             return torch.full((size, 1), first)
