@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import Window
 
 
@@ -42,12 +42,11 @@ class BestWindows(DepthPruner):
         return len(self._windows(layers, target or 0)) + 1 + self.candidates
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
-        windows = self._windows(context.layers, context.target)
-        before = self._badness(context, [])
-        costs = {window: self._badness(context, [window]) - before for window in windows}
-        sets = worth_measuring(costs, context.layers, context.target, self.candidates)
-        together = {chosen: self._badness(context, chosen) - before for chosen in sets}
+        windows = self._windows(context.layers, required_target(context))
+        before = self._cost(context, [])
+        costs = {window: self._cost(context, [window]) - before for window in windows}
+        sets = worth_measuring(costs, context.layers, required_target(context), self.candidates)
+        together = {chosen: self._cost(context, chosen) - before for chosen in sets}
         best = min(sets, key=lambda chosen: (not math.isfinite(together[chosen]), together[chosen]))
         facts = {
             "costs": {str(window): round(costs[window], 6) for window in best},
@@ -64,56 +63,64 @@ class BestWindows(DepthPruner):
             for removed in range(1, min(self.longest, target, stop - 1 - first) + 1)
         ]
 
-    def _badness(self, context: DepthContext, windows: Sequence[Window]) -> float:
+    def _cost(self, context: DepthContext, windows: Sequence[Window]) -> float:
         return context.loss(windows) if self.criterion == "loss" else -context.trial(windows)
 
 
 def _fill(layers: int, longest: int) -> list[Window]:
     """As many windows of the greatest length as fit."""
-    found, first = [], 0
+    windows: list[Window] = []
+    first = 0
     while first + 1 < layers:
-        found.append(Window(first, min(first + longest, layers - 1)))
-        first = found[-1].last + 1
-    return found
+        windows.append(Window(first, min(first + longest, layers - 1)))
+        first = windows[-1].last + 1
+    return windows
 
 
-Ways = list[tuple[float, tuple[Window, ...]]]
+WindowSets = list[tuple[float, tuple[Window, ...]]]
+"""Sets of disjoint windows, each with the sum of its costs."""
 
 
 def cheapest(costs: Mapping[Window, float], layers: int, target: int, count: int = 1) -> list[tuple[Window, ...]]:
-    """The `count` sets of disjoint windows that remove `target` layers for the least sums of costs, the least first.
+    """The sets of disjoint windows that remove `target` layers for the least sums of costs, the least first.
 
-    Of equal sums the lower layers come first; a cost that is not a number counts as infinite.
+    Of equal sums the lower layers come first.
+
+    Args:
+        costs: The cost of each window; one that is not a number counts as infinite.
+        layers: How many layers the model has.
+        target: How many layers go.
+        count: How many sets to return.
     """
-    ways = [way for found in _by_number(costs, layers, target, count) for way in found]
-    return [windows for _, windows in sorted(ways)[:count]]
+    sets = [one for of_number in _by_number(costs, layers, target, count) for one in of_number]
+    return [windows for _, windows in sorted(sets)[:count]]
 
 
 def worth_measuring(costs: Mapping[Window, float], layers: int, target: int, count: int) -> list[tuple[Window, ...]]:
-    """`count` sets worth measuring, by the sums of their costs: the best of every number of windows, then the cheapest.
+    """The sets worth measuring, by the sums of their costs: the best of every number of windows, then the cheapest.
 
     The more windows, the more a sum leaves out of what they cost together; so the cheapest sums alone would all be sets
-    of many windows.
+    of many windows. See `cheapest` for the Args.
     """
     by_number = _by_number(costs, layers, target, count)
-    ways = sorted(found[0] for found in by_number if found)[:count]
-    others = sorted(way for found in by_number for way in found[1:])
-    return [windows for _, windows in sorted([*ways, *others[: count - len(ways)]])]
+    best = sorted(sets[0] for sets in by_number if sets)[:count]
+    others = sorted(one for sets in by_number for one in sets[1:])
+    return [windows for _, windows in sorted([*best, *others[: count - len(best)]])]
 
 
-def _by_number(costs: Mapping[Window, float], layers: int, target: int, count: int) -> list[Ways]:
-    """The `count` cheapest sets of no window, of one, of two and so on."""
-    # best[end][n, m] holds the cheapest ways to remove n layers below layer `end` with m windows.
-    best: list[dict[tuple[int, int], Ways]] = [{(0, 0): [(0.0, ())]}]
+def _by_number(costs: Mapping[Window, float], layers: int, target: int, count: int) -> list[WindowSets]:
+    """The `count` cheapest sets of no window, of one, of two and so on. See `cheapest` for the Args."""
+    # best[end][n, m] holds the cheapest sets of m windows that remove n layers below layer `end`.
+    best: list[dict[tuple[int, int], WindowSets]] = [{(0, 0): [(0.0, ())]}]
     ending: dict[int, list[tuple[Window, float]]] = {}
     for window, cost in costs.items():
         ending.setdefault(window.last + 1, []).append((window, math.inf if math.isnan(cost) else cost))
     for end in range(1, layers + 1):
-        found = {key: list(ways) for key, ways in best[-1].items()}
+        extended = {key: list(sets) for key, sets in best[-1].items()}
         for window, cost in ending.get(end, ()):
-            for (n, m), ways in best[window.first].items():
+            for (n, m), sets in best[window.first].items():
                 if n + window.removed <= target:
-                    fresh = [(total + cost, (*windows, window)) for total, windows in ways]
-                    found.setdefault((n + window.removed, m + 1), []).extend(fresh)
-        best.append({key: sorted(ways)[:count] for key, ways in found.items()})
+                    fresh = [(total + cost, (*windows, window)) for total, windows in sets]
+                    extended.setdefault((n + window.removed, m + 1), []).extend(fresh)
+        best.append({key: sorted(sets)[:count] for key, sets in extended.items()})
     return [best[layers].get((target, m), []) for m in range(target + 1)]

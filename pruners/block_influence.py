@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-from swm.pruners.ranking import candidates, lowest, removal
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
+from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
 
 
 @final
@@ -29,7 +29,6 @@ class BlockInfluence(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 0
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
-        layers = candidates(context.layers, self.protect_first, self.protect_last)
+        layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
         scores = {i: 1 - context.compare(i, i + 1) for i in layers}
-        return removal(context.layers, lowest(scores, context.target), scores)
+        return removal_proposal(context.layers, lowest_scored(scores, required_target(context)), scores)

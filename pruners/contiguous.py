@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-from swm.pruners.ranking import candidates, lowest, removal
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
+from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
 
 
 @final
@@ -30,9 +30,8 @@ class Contiguous(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 0
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
-        count = context.target
-        starts = candidates(context.layers, self.protect_first, self.protect_last + count - 1)
+        count = required_target(context)
+        starts = unprotected_layers(context.layers, self.protect_first, self.protect_last + count - 1)
         scores = {i: 1 - context.compare(i, i + count) for i in starts}
-        [start] = lowest(scores, 1)
-        return removal(context.layers, range(start, start + count), scores)
+        [start] = lowest_scored(scores, 1)
+        return removal_proposal(context.layers, range(start, start + count), scores)

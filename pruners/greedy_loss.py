@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import windows_without
-from swm.pruners.ranking import candidates, lowest, removal
+from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
 
 
 @final
@@ -27,20 +27,19 @@ class GreedyLoss(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 1
 
     def effort(self, layers: int, target: int | None) -> int | None:
-        alive = len(candidates(layers, self.protect_first, self.protect_last))
+        alive = len(unprotected_layers(layers, self.protect_first, self.protect_last))
         return sum(alive - i for i in range(target or 0))
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
         removed: list[int] = []
         losses: list[float] = []
-        for _ in range(context.target):
-            alive = candidates(context.layers, self.protect_first, self.protect_last)
+        for _ in range(required_target(context)):
+            alive = unprotected_layers(context.layers, self.protect_first, self.protect_last)
             scores = {
                 i: context.loss(windows_without([*removed, i], context.layers)) for i in alive if i not in removed
             }
-            removed += lowest(scores, 1)
+            removed += lowest_scored(scores, 1)
             losses.append(scores[removed[-1]])
             context.commit(windows_without(removed, context.layers))
-        proposal = removal(context.layers, removed)
+        proposal = removal_proposal(context.layers, removed)
         return DepthProposal(proposal.windows, {**proposal.facts, "losses": losses})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import Window
 from swm.pruners.threshold import Walk, search_threshold
 
@@ -50,8 +50,7 @@ class LaCo(DepthPruner):
 
         if self.threshold is not None:
             return DepthProposal(walk(self.threshold, None).windows, {"threshold": self.threshold})
-        assert context.target is not None
-        return search_threshold(walk, context.target)
+        return search_threshold(walk, required_target(context))
 
     def _walk(self, context: DepthContext, threshold: float, limit: int | None) -> Walk:
         walk = Walk(threshold)

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-from swm.pruners.ranking import removal
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
+from swm.pruners.ranking import removal_proposal
 
 
 @final
@@ -26,6 +26,5 @@ class Last(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 1
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
         end = context.layers - self.protect_last
-        return removal(context.layers, range(end - context.target, end))
+        return removal_proposal(context.layers, range(end - required_target(context), end))

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-from swm.pruners.ranking import candidates, removal
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
+from swm.pruners.ranking import removal_proposal, unprotected_layers
 
 
 @final
@@ -25,7 +25,6 @@ class Random(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 1
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
         chooser = random.Random(context.seed if self.seed is None else self.seed)
-        layers = candidates(context.layers, self.protect_first, self.protect_last)
-        return removal(context.layers, sorted(chooser.sample(layers, context.target)))
+        layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
+        return removal_proposal(context.layers, sorted(chooser.sample(layers, required_target(context))))

@@ -9,18 +9,18 @@ from swm.interfaces.depth import DepthProposal
 from swm.model.windows import windows_without
 
 
-def candidates(layers: int, protect_first: int, protect_last: int) -> range:
+def unprotected_layers(layers: int, protect_first: int, protect_last: int) -> range:
     """The layers that may go."""
     return range(protect_first, layers - protect_last)
 
 
-def lowest(scores: Mapping[int, float], count: int) -> list[int]:
+def lowest_scored(scores: Mapping[int, float], count: int) -> list[int]:
     """The `count` layers with the lowest scores; of equal ones the higher layer goes first. NaN never goes first."""
     # As keys, NaNs would have no order among each other.
     return sorted(scores, key=lambda i: (math.isnan(scores[i]), 0 if math.isnan(scores[i]) else scores[i], -i))[:count]
 
 
-def removal(layers: int, removed: Iterable[int], scores: Mapping[int, float] | None = None) -> DepthProposal:
+def removal_proposal(layers: int, removed: Iterable[int], scores: Mapping[int, float] | None = None) -> DepthProposal:
     """The proposal that removes exactly these layers, in the order given."""
     order: Sequence[int] = list(removed)
     facts: dict[str, object] = {"order": order}

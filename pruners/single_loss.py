@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import windows_without
-from swm.pruners.ranking import candidates, lowest, removal
+from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
 
 
 @final
@@ -28,10 +28,9 @@ class SingleLoss(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 2
 
     def effort(self, layers: int, target: int | None) -> int | None:
-        return len(candidates(layers, self.protect_first, self.protect_last))
+        return len(unprotected_layers(layers, self.protect_first, self.protect_last))
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        assert context.target is not None
-        layers = candidates(context.layers, self.protect_first, self.protect_last)
+        layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
         scores = {i: context.loss(windows_without([i], context.layers)) for i in layers}
-        return removal(context.layers, lowest(scores, context.target), scores)
+        return removal_proposal(context.layers, lowest_scored(scores, required_target(context)), scores)

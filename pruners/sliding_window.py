@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
-from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
+from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import Window
-from swm.pruners.foresight import Foresight
+from swm.pruners.loss_predictor import LossPredictor
 from swm.pruners.threshold import Trial, Walk, search_threshold
+from swm.pruners.window_growth import Bisection, Growth, grow_by_one
 
 
 @final
@@ -63,8 +64,8 @@ class SlidingWindow(DepthPruner):
         return None if target is not None else layers - 2
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        grow: Growth = grow_by_one if self.search == "linear" else Bisection(Foresight(context))
-        # What a search for a threshold or a foresight learns from must be exact.
+        grow: Growth = grow_by_one if self.search == "linear" else Bisection(LossPredictor(context))
+        # What a search for a threshold or a predictor learns from must be exact.
         above = self.threshold if self.search == "linear" else None
 
         def trial(windows: Sequence[Window]) -> float:
@@ -78,50 +79,7 @@ class SlidingWindow(DepthPruner):
 
         if self.threshold is not None:
             return DepthProposal(walk(self.threshold, None).windows, {"threshold": self.threshold})
-        assert context.target is not None
-        return search_threshold(walk, context.target)
-
-
-def grow_by_one(walk: Walk, trial: Trial, high: int, floor: int) -> int:
-    """The lowest layer of the window below `high` that passes, a layer at a time; `high` where not even two pass."""
-    low = high
-    while low > floor and walk.passes(trial, Window(low - 1, high)):
-        low -= 1
-    return low
-
-
-@dataclass
-class Bisection:
-    """As `grow_by_one`, where every window passes that a passing one contains and what is foretold comes true."""
-
-    foresight: Foresight
-
-    def __call__(self, walk: Walk, trial: Trial, high: int, floor: int) -> int:
-        good, step = high, 1
-        while good > floor:
-            low = max(floor, good - step)
-            if not self._passes(walk, trial, Window(low, high)):
-                break
-            good, step = low, 2 * step
-        else:
-            return good
-        while good - low > 1:
-            middle = (good + low) // 2
-            if self._passes(walk, trial, Window(middle, high)):
-                good = middle
-            else:
-                low = middle
-        return good
-
-    def _passes(self, walk: Walk, trial: Trial, window: Window) -> bool:
-        if self.foresight.hopeless(walk, window):
-            return False
-        passed = walk.passes(trial, window)
-        self.foresight.learn(walk, window, walk.latest)
-        return passed
-
-
-Growth = Callable[[Walk, Trial, int, int], int]
+        return search_threshold(walk, required_target(context))
 
 
 def walk_released(trial: Trial, layers: int, threshold: float, grow: Growth = grow_by_one) -> Walk:
@@ -129,6 +87,12 @@ def walk_released(trial: Trial, layers: int, threshold: float, grow: Growth = gr
 
     That trial looks at a window of one layer, which is the model just accepted; with a similarity that is not
     deterministic the released loop may then never end.
+
+    Args:
+        trial: Gives the similarity of the model with some windows merged.
+        layers: How many layers the model has.
+        threshold: A window passes when the similarity is above it.
+        grow: Finds how far down a window grows.
     """
     walk = Walk(threshold)
     high = layers - 2
@@ -152,7 +116,17 @@ def walk_fixed(
     protect_last: int = 1,
     grow: Growth = grow_by_one,
 ) -> Walk:
-    """The loop with the pending window merged at the end, ended early once `limit` layers are removed."""
+    """The loop with the pending window merged at the end, ended early once `limit` layers are removed.
+
+    Args:
+        trial: Gives the similarity of the model with some windows merged.
+        layers: How many layers the model has.
+        threshold: A window passes when the similarity is above it.
+        limit: The number of layers to remove, None for as many as pass.
+        protect_first: So many layers at the bottom are never touched.
+        protect_last: So many layers at the top are never touched.
+        grow: Finds how far down a window grows.
+    """
     walk = Walk(threshold)
     high = layers - 1 - protect_last
     while high > protect_first:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from swm.errors import BudgetError
 from swm.interfaces.strategy import Strategy
 from swm.model.windows import Window
 
@@ -43,6 +44,13 @@ class DepthContext(Protocol):
 
     def commit(self, windows: Sequence[Window]) -> None:
         """Tell that the following trials build on these windows, so that their activations are kept."""
+
+
+def required_target(context: DepthContext) -> int:
+    """How many layers to remove. Raises BudgetError where the pruner was given no target."""
+    if context.target is None:
+        raise BudgetError("this depth pruner removes as many layers as its target says, and it was given none")
+    return context.target
 
 
 @dataclass(frozen=True)

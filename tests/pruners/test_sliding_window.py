@@ -287,7 +287,7 @@ def test_bisection_may_skip_what_does_not_pass() -> None:
 
 
 @every_quirk
-def test_what_is_foretold_saves_trials_and_changes_nothing_where_it_comes_true(quirks: Quirks) -> None:
+def test_what_is_predicted_saves_trials_and_changes_nothing_where_it_comes_true(quirks: Quirks) -> None:
     asked = []
     for seed in range(200):
         layers, threshold = random.Random(seed).randint(12, 40), random.Random(seed).uniform(0.7, 0.95)
@@ -300,7 +300,7 @@ def test_what_is_foretold_saves_trials_and_changes_nothing_where_it_comes_true(q
     assert of_seeing < 0.75 * min(of_linear, of_blind)
 
 
-def test_a_window_that_is_better_than_foretold_may_be_passed_over() -> None:
+def test_a_window_that_is_better_than_predicted_may_be_passed_over() -> None:
     # Layers 7 to 9 cost as much at the end as where they are, the others next to nothing at the end.
     def similarity(model: Model) -> float:
         return 1 - sum(0.2 if i in (7, 8, 9) else 0.01 for group in model for i in group[1:])
