@@ -6,11 +6,12 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
 from swm.cache.observations import Observation, Observed
+from swm.errors import RecipeError
 from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
@@ -104,6 +105,15 @@ class StagePlan:
 
 
 Build = Callable[[str, Any], Strategy]
+
+Value = TypeVar("Value")
+
+
+def required(value: Value | None, name: str) -> Value:
+    """The value of a stage's field that must have been filled in by now. Raises RecipeError where it was not."""
+    if value is None:
+        raise RecipeError("a value is needed here", (name,))
+    return value
 
 
 class Stage(Strategy):

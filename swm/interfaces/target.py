@@ -34,8 +34,7 @@ class Target:
             return self.layers * mean(original.layer_parameters)
         if self.params is not None:
             return self.params
-        assert self.ratio is not None
-        return self.ratio * original.parameters
+        return (self.ratio or 0.0) * original.parameters
 
     def whole_layers(self, original: ModelShape, current: ModelShape, capacity: int, who: str) -> int:
         """The nearest number of whole layers, at least one.

@@ -9,20 +9,21 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
-from torch import Tensor
 
-from swm.builtin.stages.allocation_search import Spending, cheapest_spendings
+from swm.builtin.stages.allocation_trials import choose_removal
+from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
 from swm.builtin.steps.keep import KeepStep
 from swm.builtin.steps.merge import MergeStep
 from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
 from swm.depth.engine import DepthEngine
+from swm.depth.program import ChannelCut
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers, state_without_channels
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step, required
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model.ranges import format_ranges
@@ -31,11 +32,13 @@ from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units
-from swm.width.limits import default_rounding, round_units
 from swm.width.scoring import Scored, score_units
 
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2
+
+KeptUnits = Mapping[ChannelCut, list[int]]
+"""The channels that stay, ascending, by cut."""
 
 
 @final
@@ -101,110 +104,77 @@ class AllocateStage(Stage):
         """About what can go: all that windows take, or the channels of the highest level."""
         layers = view.layer_parameters()
         windows = sum(layers) * self.longest // (self.longest + 1)
-        highest = max(self.levels)
-        cuts = [cut.removed for (_, level), cut in self._cuts(view).items() if level == highest]
-        return max(windows, sum(cuts))
-
-    def _cuts(self, view: ModelView) -> dict[tuple[int, float], _Cut]:
-        """How many channels stay in each layer at each level, and how many parameters go."""
-        found: dict[tuple[int, float], _Cut] = {}
-        for position in range(len(view.layers)):
-            channels = view.layer(position).geometry.mlp
-            each = sum(
-                value.numel() // channels
-                for key, value in view.state(position).items()
-                if key.startswith("mlp.") and key != f"{READERS['mlp']}.bias"
-            )
-            for level in self.levels:
-                rounding = self.round_mlp or default_rounding(channels)
-                kept = round_units(int(channels * (1 - level)), channels, rounding)
-                if kept < channels:
-                    found[position, level] = _Cut(kept, (channels - kept) * each)
-        return found
+        highest = channel_cuts(view, [max(self.levels)], self.round_mlp)
+        return max(windows, sum(size.parameters for size in highest.values()))
 
     def plan(self, context: StageContext) -> StagePlan:
-        assert self.target is not None
-        view = context.view
-        if any(replaced for replaced in view.replaced):
+        view, target, merger = context.view, required(self.target, "target"), required(self.merger, "merger")
+        if any(view.replaced):
             raise RecipeError("projections were replaced already; put this stage first")
-        goal = self.target.parameters(context.original)
-        cuts = self._cuts(view)
-        scored = self._scored(context)
-        kept = {key: best_units(scored.scores[key[0], "mlp"], cut.kept) for key, cut in cuts.items()}
-        windows = [
-            Window(first, first + removed)
-            for first in range(len(view.layers))
-            for removed in range(1, min(self.longest, len(view.layers) - 1 - first) + 1)
-        ]
+        cuts = channel_cuts(view, self.levels, self.round_mlp)
+        units = self._kept_units(context, cuts)
+        windows = self._windows(len(view.layers))
         with context.progress.task("allocate", len(windows) + len(cuts) + 1 + self.candidates) as task:
-            return self._decided(context, goal, windows, cuts, kept, task)
+            engine = self._engine(context, units, task)
+            choice = choose_removal(engine, windows, cuts, target.parameters(context.original), self.candidates)
+            removal = choice.removal
+            states, similarity = engine.fitted(removal.windows) if merger.needs_activations else ({}, None)
+            facts = {
+                "windows": [str(window) for window in removal.windows],
+                "channels_gone": {str(view.numbers[position]): level for position, level in removal.cuts},
+                "sum_of_costs": round(removal.cost, 6),
+                "cost_together": round(choice.cost, 6),
+                "candidate": choice.rank,
+                "planned_params": removal.parameters,
+                "trials": engine.trials,
+            }
+            if similarity is not None:
+                facts["similarity_of_windows"] = similarity
+            steps = [*self._merges(view, removal.windows, states), *self._cuts(context, removal.cuts, units)]
+        tensors = {i: fitted for i, (_, fitted) in enumerate(steps) if fitted}
+        return StagePlan([step for step, _ in steps], facts, tensors)
 
-    def _decided(
-        self,
-        context: StageContext,
-        goal: float,
-        windows: Sequence[Window],
-        cuts: Mapping[tuple[int, float], _Cut],
-        kept: Mapping[tuple[int, float], list[int]],
-        task: Task,
-    ) -> StagePlan:
-        assert self.similarity is not None
-        assert self.merger is not None
-        view = context.view
-        engine = DepthEngine(context, self.similarity, self.merger, None, task, self.search_samples)
-        for key, units in kept.items():
-            told = json.dumps({"pruner": self.pruner.spec(), "seed": context.seed, "kept": len(units), "ridge": RIDGE})
-            engine.offer(key, partial(state_without_channels, view.layer(key[0]), units, RIDGE), told)
-        before = engine.loss([])
-        layers = view.layer_parameters()
-        options = [
-            Spending((w,), (), sum(layers[w.first + 1 : w.last + 1]), engine.loss([w]) - before) for w in windows
+    def _windows(self, layers: int) -> list[Window]:
+        """All windows that may be merged."""
+        return [
+            Window(first, first + removed)
+            for first in range(layers)
+            for removed in range(1, min(self.longest, layers - 1 - first) + 1)
         ]
-        options += [Spending((), (key,), cut.removed, engine.loss([], [key]) - before) for key, cut in cuts.items()]
-        found = cheapest_spendings(options, len(layers), goal, self.candidates)
-        if not found:
-            raise BudgetError(f"no set of windows and channels removes about {goal:,.0f} parameters")
-        together = [engine.loss(each.windows, each.cuts) - before for each in found]
-        best = min(range(len(found)), key=lambda i: together[i])
-        chosen = found[best]
-        states, similarity = engine.fitted(chosen.windows) if self.merger.needs_activations else ({}, None)
-        facts = {
-            "windows": [str(window) for window in chosen.windows],
-            "channels_gone": {str(view.numbers[p]): level for p, level in chosen.cuts},
-            "sum_of_costs": round(chosen.cost, 6),
-            "cost_together": round(together[best], 6),
-            "candidate": best,
-            "planned_params": chosen.removed,
-            "trials": engine.trials,
-        }
-        if similarity is not None:
-            facts["similarity_of_windows"] = similarity
-        return self._steps(view, context, chosen, kept, states, facts)
 
-    def _steps(
-        self,
-        view: ModelView,
-        context: StageContext,
-        chosen: Spending,
-        kept: Mapping[tuple[int, float], list[int]],
-        states: Mapping[Window, State],
-        facts: Mapping[str, Any],
-    ) -> StagePlan:
-        assert self.merger is not None
-        steps: list[Step] = []
-        tensors: dict[int, Mapping[str, Tensor]] = {}
-        for window in chosen.windows:
-            if window in states:
-                tensors[len(steps)] = states[window]
-            steps.append(MergeStep.of(view, window, self.merger))
-        channels: dict[tuple[int, Part], list[int]] = {(key[0], "mlp"): kept[key] for key in chosen.cuts}
-        weights = refitted_readers(view, context.calibration.ids, channels, RIDGE)
-        for key in chosen.cuts:
-            number, units = view.numbers[key[0]], kept[key]
-            steps.append(KeepStep(number, "mlp", format_ranges(units), view.layer(key[0]).geometry.mlp))
-            tensors[len(steps)] = weights[key[0], "mlp"]
-            steps.append(RefitStep(number, READERS["mlp"]))
-        return StagePlan(steps, facts, tensors)
+    def _engine(self, context: StageContext, units: KeptUnits, task: Task) -> DepthEngine:
+        """Measures windows, and the cuts that keep these units."""
+        similarity, merger = required(self.similarity, "similarity"), required(self.merger, "merger")
+        engine = DepthEngine(context, similarity, merger, None, task, self.search_samples)
+        for cut, kept in units.items():
+            settings = {"pruner": self.pruner.spec(), "seed": context.seed, "kept": len(kept), "ridge": RIDGE}
+            layer = context.view.layer(cut[0])
+            engine.offer(cut, partial(state_without_channels, layer, kept, RIDGE), json.dumps(settings))
+        return engine
+
+    def _merges(
+        self, view: ModelView, windows: Sequence[Window], states: Mapping[Window, State]
+    ) -> list[tuple[Step, State]]:
+        """The steps that merge the windows, each with what was fitted for it."""
+        merger = required(self.merger, "merger")
+        return [(MergeStep.of(view, window, merger), states.get(window, {})) for window in windows]
+
+    def _cuts(self, context: StageContext, cuts: Sequence[ChannelCut], units: KeptUnits) -> list[tuple[Step, State]]:
+        """The steps that cut channels and refit the projections that read them, each with what was fitted for it."""
+        view = context.view
+        kept: dict[tuple[int, Part], list[int]] = {(cut[0], "mlp"): units[cut] for cut in cuts}
+        refitted = refitted_readers(view, context.calibration.ids, kept, RIDGE)
+        steps: list[tuple[Step, State]] = []
+        for (position, part), channels in kept.items():
+            layer = view.layer(position)
+            steps.append((KeepStep(layer.number, part, format_ranges(channels), layer.units(part)), {}))
+            steps.append((RefitStep(layer.number, READERS[part]), refitted[position, part]))
+        return steps
+
+    def _kept_units(self, context: StageContext, cuts: Mapping[ChannelCut, CutSize]) -> KeptUnits:
+        """The channels that each cut keeps: those to which the pruner gives the highest scores."""
+        scored = self._scored(context)
+        return {cut: best_units(scored.scores[cut[0], "mlp"], size.kept) for cut, size in cuts.items()}
 
     def _scored(self, context: StageContext) -> Scored:
         view = context.view
@@ -217,11 +187,3 @@ class AllocateStage(Stage):
         what = {"what": "unit scores", "pruner": self.pruner.spec(), "seed": context.seed}
         place = {"positions": positions, "layers": view.numbers, "parts": ["mlp"]}
         return Scored.of(context.observation({**what, **place}, score))
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """So many channels stay, so many parameters go."""
-
-    kept: int
-    removed: int

@@ -1,4 +1,4 @@
-"""Spending a budget on windows of layers and on channels of layers, so that the sum of costs is least."""
+"""The sets of windows and channel cuts that remove enough parameters for the least sum of costs."""
 
 from __future__ import annotations
 
@@ -16,61 +16,71 @@ SLACK = 0.01
 
 
 @dataclass(frozen=True)
-class Spending:
-    """Windows that are merged, layers that lose channels, the parameters that go, and what it costs in nats."""
+class Removal:
+    """Windows that are merged and channel cuts: `parameters` go, and the next-token loss rises by `cost`, in nats."""
 
     windows: tuple[Window, ...]
     cuts: tuple[ChannelCut, ...]
-    removed: int
+    parameters: int
     cost: float
 
+    def __add__(self, other: Removal) -> Removal:
+        """Both, with the sum of their costs."""
+        return Removal(
+            (*self.windows, *other.windows),
+            (*self.cuts, *other.cuts),
+            self.parameters + other.parameters,
+            self.cost + other.cost,
+        )
 
-def cheapest_spendings(options: Sequence[Spending], layers: int, goal: float, count: int) -> list[Spending]:
-    """The `count` sets of options that remove about `goal` parameters for the least sums of costs, the least first.
 
-    Each option is one window or one cut; no layer is touched twice. Costs that are not a number are infinite. Empty
-    when no set comes near the goal.
+def cheapest_removals(options: Sequence[Removal], layers: int, goal: float, count: int) -> list[Removal]:
+    """The sets of options with the least sums of costs, found by dynamic programming over layers and parameters.
+
+    Args:
+        options: One window or one cut each. Those whose cost is not finite are left out.
+        layers: The number of layers of the model; no set touches one of them twice.
+        goal: About how many parameters a set removes.
+        count: How many sets are wanted.
+
+    Returns:
+        The sets, the cheapest first; none where no set comes near the goal.
     """
     cell = goal * (1 + SLACK) / CELLS
-    # best[end][n]: the cheapest ways to free about n cells below layer `end`.
-    best: list[dict[int, list[Spending]]] = [{0: [Spending((), (), 0, 0.0)]}]
-    ending: dict[int, list[Spending]] = {}
+    by_end: dict[int, list[Removal]] = {}
     for option in options:
-        ending.setdefault(_end(option), []).append(option)
-    for end in range(1, layers + 1):
-        found: dict[int, list[Spending]] = {n: list(ways) for n, ways in best[end - 1].items()}
-        for option in ending.get(end, ()):
-            if not math.isfinite(option.cost):
-                continue
-            for ways in best[_start(option)].values():
-                for way in ways:
-                    removed = way.removed + option.removed
-                    if removed <= goal * (1 + SLACK):
-                        found.setdefault(int(removed / cell), []).append(_joined(way, option))
-        best.append({n: sorted(ways, key=_order)[:count] for n, ways in found.items()})
-    near = [way for ways in best[layers].values() for way in ways if way.removed >= goal * (1 - SLACK)]
+        if math.isfinite(option.cost):
+            by_end.setdefault(_last(option), []).append(option)
+    # best[end][n]: the cheapest sets that remove about n cells from the layers below `end`.
+    best: list[dict[int, list[Removal]]] = [{0: [Removal((), (), 0, 0.0)]}]
+    for last in range(layers):
+        cells: dict[int, list[Removal]] = {n: list(sets) for n, sets in best[last].items()}
+        for option in by_end.get(last, ()):
+            for sets in best[_first(option)].values():
+                for below in sets:
+                    parameters = below.parameters + option.parameters
+                    if parameters <= goal * (1 + SLACK):
+                        cells.setdefault(int(parameters / cell), []).append(below + option)
+        best.append({n: sorted(sets, key=_order)[:count] for n, sets in cells.items()})
+    found = [removal for sets in best[layers].values() for removal in sets]
+    near = [removal for removal in found if removal.parameters >= goal * (1 - SLACK)]
     if not near:
-        most = max((way.removed for ways in best[layers].values() for way in ways), default=0)
-        near = [way for ways in best[layers].values() for way in ways if way.removed == most and most > goal / 2]
+        most = max((removal.parameters for removal in found), default=0)
+        near = [removal for removal in found if removal.parameters == most and most > goal / 2]
     return sorted(near, key=_order)[:count]
 
 
-def _end(option: Spending) -> int:
-    return (option.windows[0].last if option.windows else option.cuts[0][0]) + 1
-
-
-def _start(option: Spending) -> int:
+def _first(option: Removal) -> int:
+    """The lowest layer that an option touches."""
     return option.windows[0].first if option.windows else option.cuts[0][0]
 
 
-def _joined(way: Spending, option: Spending) -> Spending:
-    return Spending(
-        (*way.windows, *option.windows),
-        (*way.cuts, *option.cuts),
-        way.removed + option.removed,
-        way.cost + option.cost,
-    )
+def _last(option: Removal) -> int:
+    """The highest layer that an option touches."""
+    return option.windows[0].last if option.windows else option.cuts[0][0]
 
 
-def _order(way: Spending) -> tuple[float, int, tuple[tuple[int, int], ...], tuple[ChannelCut, ...]]:
-    return way.cost, way.removed, tuple((window.first, window.last) for window in way.windows), way.cuts
+def _order(removal: Removal) -> tuple[float, int, tuple[tuple[int, int], ...], tuple[ChannelCut, ...]]:
+    """By cost; what costs the same in an order of its own."""
+    windows = tuple((window.first, window.last) for window in removal.windows)
+    return removal.cost, removal.parameters, windows, removal.cuts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, final
 
@@ -55,24 +55,24 @@ class RepairStage(Stage):
             raise FamilyError(f"family row '{setting.family.name}' names no projection {missing[0]}")
 
     def plan(self, context: StageContext) -> StagePlan:
-        if context.dense is None:
+        view, load_original = context.view, context.dense
+        if load_original is None:
             raise PlanError("the repair needs the original model, which is not at hand here")
-        view = context.view
         for position in range(len(view.layers)):
             check_plain(view.layer(position))
-        found = context.observation({"what": "repair", "settings": self.spec()}, lambda: self._fit(context))
-        steps = [RefitStep(layer, role) for layer, role in found.facts["steps"]]
+        what = {"what": "repair", "settings": self.spec()}
+        fitted = context.observation(what, lambda: self._fit(context, load_original))
+        steps = [RefitStep(layer, role) for layer, role in fitted.facts["steps"]]
         tensors: dict[int, dict[str, Tensor]] = {}
-        for name, value in found.tensors.items():
+        for name, value in fitted.tensors.items():
             index, _, key = name.partition(" ")
             tensors.setdefault(int(index), {})[key] = value.to(view.device)
-        return StagePlan(steps, {"refitted": found.facts["refitted"]}, tensors)
+        return StagePlan(steps, {"refitted": fitted.facts["refitted"]}, tensors)
 
-    def _fit(self, context: StageContext) -> Observation:
-        assert context.dense is not None
+    def _fit(self, context: StageContext, load_original: Callable[[], ModelView]) -> Observation:
         view = context.view
         with context.progress.task("repair", len(view.layers)) as task:
-            planned = _Repair(self, view, context.dense(), context.calibration.ids).run(task)
+            planned = _Repair(self, view, load_original(), context.calibration.ids).run(task)
         tensors = {f"{i} {key}": v for i, by in planned.tensors.items() for key, v in by.items()}
         steps = [[step.layer, step.projection] for step in planned.steps if isinstance(step, RefitStep)]
         return Observation(tensors, {**planned.facts, "steps": steps})

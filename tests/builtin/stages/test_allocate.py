@@ -2,62 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from swm.builtin.stages.allocation_search import Spending, cheapest_spendings
 from swm.cache.observations import ObservationCache
 from swm.errors import BudgetError, RecipeError
-from swm.model.windows import Window
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import build_recipe
 from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay
 from swm.run.result import RunResult
-
-
-def window(first: int, last: int, removed: int, cost: float) -> Spending:
-    return Spending((Window(first, last),), (), removed, cost)
-
-
-def cut(position: int, share: float, removed: int, cost: float) -> Spending:
-    return Spending((), ((position, share),), removed, cost)
-
-
-def test_the_cheapest_set_is_found_among_all_sets() -> None:
-    generator = torch.Generator().manual_seed(0)
-    cost = lambda: float(torch.rand((), generator=generator))  # noqa: E731
-    options = [cut(i, share, round(40 * share), cost() * share) for i in range(6) for share in (0.25, 0.5)]
-    options += [window(i, i + n, 100 * n, cost() * 2 * n) for i in range(5) for n in (1, 2) if i + n < 6]
-    for goal in (60.0, 150.0, 240.0):
-        found = cheapest_spendings(options, 6, goal, 3)
-
-        def spans(chosen: tuple[Spending, ...]) -> list[int]:
-            windows = [range(w.first, w.last + 1) for option in chosen for w in option.windows]
-            return [*itertools.chain(*windows), *(position for option in chosen for position, _ in option.cuts)]
-
-        able = [
-            sum(option.cost for option in chosen)
-            for size in range(1, 7)
-            for chosen in itertools.combinations(options, size)
-            if abs(sum(option.removed for option in chosen) - goal) <= 0.01 * goal
-            and len(set(spans(chosen))) == len(spans(chosen))
-        ]
-        assert found[0].cost == pytest.approx(min(able))
-        assert [each.cost for each in found] == sorted(each.cost for each in found)
-        assert all(abs(each.removed - goal) <= 0.01 * goal for each in found)
-
-
-def test_no_set_is_found_for_what_cannot_be_reached() -> None:
-    assert cheapest_spendings([cut(0, 0.5, 10, 1.0)], 3, 100.0, 2) == []
-    assert cheapest_spendings([cut(0, 0.5, 100, math.nan)], 3, 100.0, 2) == []
-    # What comes nearest is better than nothing where the steps are large.
-    assert cheapest_spendings([cut(0, 0.5, 80, 1.0)], 3, 100.0, 2)[0].removed == 80
 
 
 def run(stories: Path, plugins: Plugins, stages: list[dict[str, Any]], **recipe: Any) -> RunResult:

@@ -1,0 +1,52 @@
+"""The trials of an allocation: each window and cut alone, then the cheapest sets of them as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from swm.builtin.stages.allocation_search import Removal, cheapest_removals
+from swm.builtin.stages.channel_cuts import CutSize
+from swm.depth.engine import DepthEngine
+from swm.depth.program import ChannelCut
+from swm.errors import BudgetError
+from swm.model.windows import Window
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The removal that was chosen, its `cost` measured as a whole, and its rank by the sum of costs, from 0."""
+
+    removal: Removal
+    cost: float
+    rank: int
+
+
+def choose_removal(
+    engine: DepthEngine,
+    windows: Sequence[Window],
+    cuts: Mapping[ChannelCut, CutSize],
+    goal: float,
+    candidates: int,
+) -> Choice:
+    """The removal that raises the next-token loss least, among the sets with the least sums of costs.
+
+    Args:
+        engine: Measures the loss; all of the `cuts` were offered to it.
+        windows: The windows that may be merged.
+        cuts: The cuts that may be made.
+        goal: About how many parameters go.
+        candidates: How many of the sets are measured as a whole.
+
+    Raises:
+        BudgetError: No set comes near the goal.
+    """
+    before, layers = engine.loss([]), engine.view.layer_parameters()
+    options = [Removal((w,), (), sum(layers[w.first + 1 : w.last + 1]), engine.loss([w]) - before) for w in windows]
+    options += [Removal((), (cut,), size.parameters, engine.loss([], [cut]) - before) for cut, size in cuts.items()]
+    cheapest = cheapest_removals(options, len(layers), goal, candidates)
+    if not cheapest:
+        raise BudgetError(f"no set of windows and channels removes about {goal:,.0f} parameters")
+    costs = [engine.loss(removal.windows, removal.cuts) - before for removal in cheapest]
+    rank = min(range(len(costs)), key=lambda i: costs[i])
+    return Choice(cheapest[rank], costs[rank], rank)
