@@ -292,6 +292,16 @@ def test_files_that_pages_name_exist() -> None:
             assert (ROOT / path).exists() or "relative_error" in path, f"{page.name}: no {path}"
 
 
+def test_each_walk_through_the_code_has_five_lines_and_passes_no_file_twice() -> None:
+    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    text = text.partition("Three walks")[2].partition("\n## ")[0]
+    walks = re.findall(r"(?:^\d\. .*\n)+", text, re.M)
+    assert [walk.count("\n") for walk in walks] == [5, 5, 5]
+    for walk in walks:
+        files = re.findall(r"`([\w/]+\.py)`", walk)
+        assert len(files) == len(set(files)) > 5
+
+
 def test_what_a_tutorial_asks_to_type_is_short() -> None:
     for page in sorted((ROOT / "docs" / "tutorials").glob("*.md")):
         for block in blocks(page):
