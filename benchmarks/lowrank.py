@@ -17,7 +17,7 @@ from results import Rows, machine, markdown_table, write_section
 from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.plugins.loading import load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 
 RATIOS = (0.2, 0.4)

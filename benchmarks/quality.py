@@ -23,7 +23,7 @@ from results import Rows, machine, markdown_table, write_section
 from swm.errors import SwmError
 from swm.plan.plan import PlannedStage
 from swm.plugins.loading import load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 from swm.study.worker import cache
 

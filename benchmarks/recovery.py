@@ -20,7 +20,7 @@ from results import Rows, machine, markdown_table, write_section
 
 import swm
 from swm.plugins.loading import load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 
 EACH = {"name": "cosine", "tokens": "each"}

@@ -21,7 +21,7 @@ from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
 from swm.model.shape import shape_now
 from swm.plugins.loading import load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 
 PRUNERS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""From a recipe file and overrides to a Recipe."""
+"""Reading a recipe file with its overrides; every mistake gets the line, or the override, that it comes from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from swm.files import yaml_file as yamlfile
 from swm.files.published import find_again
 from swm.plugins.construct import fail
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe.recipe import Recipe, build_recipe, index_or_name
+from swm.recipe.building import build_recipe
+from swm.recipe.overrides import apply_override
+from swm.recipe.recipe import Recipe
 
 Lines = dict[yamlfile.Path, int]
 
@@ -73,38 +75,3 @@ def _place(path: Path, culprit: yamlfile.Path, lines: Lines, set_by: Mapping[yam
         if culprit and key[: len(culprit)] == culprit:
             return f"{place} with {override}" if culprit in lines else override
     return place
-
-
-def apply_override(data: Any, override: str) -> yamlfile.Path:
-    """Set one `dotted.key=value` in plain data; returns the path that was set."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise RecipeError(
-            f"'{override}' is not of the form key=value, as in stages.0.depth.target.ratio=0.35", (), "--set"
-        )
-    try:
-        value, _ = yamlfile.parse(text)
-        return set_value(data, dotted, value)
-    except RecipeError as error:
-        raise RecipeError(error.message, (), f"--set {override}") from None
-
-
-def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:
-    """Set the value at a dotted key of plain data; returns its path. Raises RecipeError where nothing can be set."""
-    parts: list[str | int] = [index_or_name(part) for part in dotted.split(".")]
-    here = data
-    for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        where = ".".join(map(str, parts[:depth])) or "the recipe"
-        if isinstance(here, list):
-            if not isinstance(part, int) or part >= len(here):
-                raise RecipeError(f"{where} has {len(here)} entries, no '{part}'")
-        elif not isinstance(here, dict):
-            raise RecipeError(f"{where} is {here!r}, which has no '{part}'")
-        elif not last and part not in here:
-            here[part] = {}
-        if last:
-            here[part] = value
-        else:
-            here = here[part]
-    return tuple(parts)

@@ -13,7 +13,7 @@ from swm.measure.speed import measure_speed
 from swm.measure.tasks.task_index import check_tasks
 from swm.model.shape import ModelShape
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_evaluation
+from swm.recipe.building import build_evaluation
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

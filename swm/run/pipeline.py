@@ -24,8 +24,9 @@ from swm.plan.plan import Plan
 from swm.plugins.foreign import no_exit
 from swm.plugins.loading import Plugins, load_plugins
 from swm.processes import ranks as processes
+from swm.recipe.building import build_recipe
 from swm.recipe.loading import load_recipe
-from swm.recipe.recipe import Recipe, build_recipe
+from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
 from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swm.errors import RecipeError
-from swm.recipe.loading import set_value
-from swm.recipe.recipe import index_or_name
+from swm.recipe.overrides import index_or_name, set_value
 from swm.study.description import Study
 from swm.study.naming import ADDED
 from swm.study.space import is_number, labelled_values

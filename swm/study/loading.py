@@ -13,7 +13,7 @@ from swm.errors import RecipeError, StudyError, SwmError, at, listed, unknown
 from swm.files import yaml_file as yamlfile
 from swm.plugins.construct import construct, fail
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe.loading import apply_override
+from swm.recipe.overrides import apply_override
 from swm.study.description import Search, Study
 from swm.study.figures import read_figures
 from swm.study.space import labelled_values, range_or_values

@@ -9,7 +9,7 @@ from typing import Any
 
 from swm.errors import RecipeError, SwmError
 from swm.interfaces.progress import Silent
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.preparation import prepare
 from swm.study.baselines import add_baseline, baseline_recipes, is_baseline, with_full_name
 from swm.study.grid import combinations

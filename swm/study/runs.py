@@ -12,7 +12,8 @@ from typing import Any, Literal
 from swm.plugins.loading import Plugins
 from swm.provenance.dependencies import code_by_module, code_of
 from swm.provenance.source_code import file_hash
-from swm.recipe.recipe import Recipe, build_recipe
+from swm.recipe.building import build_recipe
+from swm.recipe.recipe import Recipe
 from swm.study.loading import LoadedStudy
 from swm.study.naming import THE_RECIPE, axes_label
 

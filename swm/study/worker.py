@@ -23,7 +23,8 @@ from swm.measure.evaluator import make_evaluator
 from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe.recipe import Recipe, build_recipe
+from swm.recipe.building import build_recipe
+from swm.recipe.recipe import Recipe
 from swm.report.builder import write_report
 from swm.report.record import DenseReport, ModelScores, ModelSize, RunReport
 from swm.run.pipeline import CompressionPipeline

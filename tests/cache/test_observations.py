@@ -16,7 +16,7 @@ from swm import version
 from swm.cache.observations import Observation, ObservationCache
 from swm.interfaces.stage import StageContext
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 from swm.run.result import RunResult
 

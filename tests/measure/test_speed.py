@@ -16,7 +16,7 @@ from swm.model.surgery import keep_layers
 from swm.plugins.construct import construct
 from swm.plugins.hookspecs import hookimpl
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 
 QUICK = SpeedProtocol(batch_sizes=(2,), prompt_tokens=5, new_tokens=3, runs=4, warm_up=1)

@@ -18,7 +18,7 @@ from swm.loading import models
 from swm.loading.source import ModelSource
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.replay import replay
 from swm.testing import tiny_tokenizer
 

@@ -20,7 +20,7 @@ from swm.plugins.loading import Plugins, load_plugins
 from swm.provenance import dependencies as provenance
 from swm.provenance.dependencies import code_by_module, code_of, code_of_classes, machine, tokenizer_hash
 from swm.provenance.source_code import code_hash, file_hash, package_hash
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.original import Original
 from swm.run.pipeline import CompressionPipeline
 from swm.testing.tiny import tiny_tokenizer

@@ -23,8 +23,9 @@ from swm.mergers.consolidate import Consolidate
 from swm.plugins.loading import Plugins
 from swm.pruners.last import Last
 from swm.pruners.sliding_window import SlidingWindow
-from swm.recipe.loading import apply_override, load_recipe
-from swm.recipe.recipe import Recipe, build_recipe
+from swm.recipe.building import build_recipe
+from swm.recipe.loading import load_recipe
+from swm.recipe.recipe import Recipe
 from swm.similarity.cka import CKA
 from swm.similarity.cosine import Cosine
 
@@ -155,34 +156,6 @@ def test_the_message_leads_to_the_line_in_a_long_recipe(tmp_path: Path) -> None:
     assert raised.value.place == f"{file}:{line}"
     assert raised.value.path == ("stages", 1, "depth", "similarity", "skip_frist")
     assert str(raised.value).startswith(f"{file}:{line}: stages.1.depth.similarity.skip_frist: ")
-
-
-def test_overrides_set_add_and_remove(tmp_path: Path) -> None:
-    file = tmp_path / "recipe.yaml"
-    file.write_text(RECIPES["several stages"])
-    recipe, _ = load_recipe(
-        file,
-        [
-            "stages.1.depth.target.layers=3",
-            "stages.0.depth.target={ratio: 1e-2}",
-            "calibration.text=[one, two]",
-            "evaluate.perplexity.text=python-docs",
-            "dtype=float16",
-            "output=null",
-            "seed=5",
-            "seed=6",
-        ],
-    )
-    assert [stage.target for stage in recipe.stages] == [Target(ratio=0.01), Target(layers=3)]
-    assert recipe.calibration.text == InlineText(("one", "two"))
-    assert recipe.evaluate.perplexity is not None
-    assert (recipe.dtype, recipe.output, recipe.seed) == ("float16", None, 6)
-
-
-def test_an_override_returns_the_path_that_it_set() -> None:
-    data: dict[str, Any] = {"stages": [{"depth": {}}]}
-    assert apply_override(data, "stages.0.depth.target.ratio=0.35") == ("stages", 0, "depth", "target", "ratio")
-    assert data == {"stages": [{"depth": {"target": {"ratio": 0.35}}}]}
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from swm import cli
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.plugins.loading import Plugins, load_plugins
+from swm.recipe.building import build_recipe
 from swm.recipe.loading import load_recipe
-from swm.recipe.recipe import build_recipe
 from swm.recipe.schema import recipe_schema, write_schema
 from swm.study.loading import load_study
 from swm.study.schema import study_schema

@@ -184,7 +184,7 @@ def test_a_plan_keeps_no_state(llama_folder: Path, quick: dict[str, Any], cache:
     recipe = {"model": str(llama_folder), "calibration": {"text": "python-docs", "samples": 2, "seq_len": 16}}
     stages = [{"recover": training.spec()}, {"depth": {"pruner": "last", "target": {"layers": 1}}}]
     from swm.plugins.loading import load_plugins
-    from swm.recipe.recipe import build_recipe
+    from swm.recipe.building import build_recipe
 
     plugins = load_plugins()
     CompressionPipeline(build_recipe({**recipe, "stages": stages}, plugins), plugins).plan()

@@ -12,7 +12,7 @@ import torch
 import swm
 from swm.errors import PluginError, RecipeError
 from swm.plugins.loading import load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 
 SCALE = """
 from dataclasses import dataclass

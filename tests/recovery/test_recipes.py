@@ -16,8 +16,9 @@ from swm.builtin.texts.inline import InlineText
 from swm.errors import RecipeError, SwmError
 from swm.files import yaml_file as yamlfile
 from swm.plugins.loading import Plugins
+from swm.recipe.building import build_recipe
 from swm.recipe.loading import load_recipe
-from swm.recipe.recipe import Recipe, build_recipe
+from swm.recipe.recipe import Recipe
 from swm.recovery.distill import Distill
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA

@@ -20,7 +20,7 @@ from swm.errors import PlanError, RecoveryError
 from swm.interfaces.stage import StagePlan
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.recovery.lora import LoRA
 from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay

@@ -18,7 +18,7 @@ from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.loading import models
 from swm.model.families import ModelFamily
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 
 TENTH = {"target": {"ratio": 0.1}}

@@ -21,7 +21,7 @@ from swm.model.shape import shape_now as shape
 from swm.model.view import ModelView
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay
 from swm.run.result import RunResult

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from swm.plugins.loading import Plugins, load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ import pytest
 from swm.cache.observations import ObservationCache
 from swm.errors import BudgetError, RecipeError
 from swm.plugins.loading import Plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay
 from swm.run.result import RunResult

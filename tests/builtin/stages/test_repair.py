@@ -24,7 +24,7 @@ from swm.model.view import ModelView
 from swm.plan.plan import Plan, PlannedStage
 from swm.plan.reading import read_plan
 from swm.plugins.loading import load_plugins
-from swm.recipe.recipe import build_recipe
+from swm.recipe.building import build_recipe
 
 
 @pytest.fixture

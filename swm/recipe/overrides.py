@@ -1,0 +1,49 @@
+"""Overrides: single values of plain data, set by a dotted key."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from swm.errors import RecipeError
+from swm.files import yaml_file as yamlfile
+
+
+def apply_override(data: Any, override: str) -> yamlfile.Path:
+    """Set one `dotted.key=value` in plain data; returns the path that was set."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise RecipeError(
+            f"'{override}' is not of the form key=value, as in stages.0.depth.target.ratio=0.35", (), "--set"
+        )
+    try:
+        value, _ = yamlfile.parse(text)
+        return set_value(data, dotted, value)
+    except RecipeError as error:
+        raise RecipeError(error.message, (), f"--set {override}") from None
+
+
+def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:
+    """Set the value at a dotted key of plain data; returns its path. Raises RecipeError where nothing can be set."""
+    parts: list[str | int] = [index_or_name(part) for part in dotted.split(".")]
+    here = data
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        where = ".".join(map(str, parts[:depth])) or "the recipe"
+        if isinstance(here, list):
+            if not isinstance(part, int) or part >= len(here):
+                raise RecipeError(f"{where} has {len(here)} entries, no '{part}'")
+        elif not isinstance(here, dict):
+            raise RecipeError(f"{where} is {here!r}, which has no '{part}'")
+        elif not last and part not in here:
+            here[part] = {}
+        if last:
+            here[part] = value
+        else:
+            here = here[part]
+    return tuple(parts)
+
+
+def index_or_name(part: str) -> int | str:
+    """A part of a dotted key: the number of an entry, or a name."""
+    return int(part) if re.fullmatch("[0-9]{1,9}", part) else part
