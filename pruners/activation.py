@@ -25,5 +25,4 @@ class Activation(WidthPruner):
         return frozenset({"inputs"})
 
     def score(self, group: UnitGroup) -> Tensor:
-        assert group.inputs is not None
-        return group.per_unit(group.inputs.mean_absolute)
+        return group.per_unit(group.required_inputs.mean_absolute)

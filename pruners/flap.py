@@ -36,9 +36,8 @@ class FLAP(WidthPruner):
         return frozenset({"inputs"})
 
     def score(self, group: UnitGroup) -> Tensor:
-        assert group.inputs is not None
         weight = group.reader.weight.float()
-        metric = group.inputs.variance.to(weight.device) * weight.square().sum(dim=1)
+        metric = group.required_inputs.variance.to(weight.device) * weight.square().sum(dim=1)
         if group.part == "mlp":
             return metric
         return group.per_unit(metric.square(), lambda channels: torch.mean(channels, dim=1))

@@ -52,14 +52,12 @@ class LLMPruner(WidthPruner):
         return group.per_unit(joined)
 
     def _channels(self, weight: CoupledWeight) -> Tensor:
-        assert weight.gradient is not None
-        w, g = weight.weight.float(), weight.gradient.float()
+        w, g = weight.weight.float(), weight.required_gradient.float()
         if self.element == "first":
             return (w * g).abs().sum(dim=1)
         if self.element == "vector":
             return (w * g).sum(dim=1).abs()
-        assert weight.squared_gradient is not None
-        curvature = w * weight.squared_gradient.float() * w
+        curvature = w * weight.required_squared_gradient.float() * w
         change = curvature if self.element == "second" else w * g - curvature / 2
         return change.abs().sum(dim=1)
 

@@ -26,6 +26,6 @@ class Wanda(WidthPruner):
         return frozenset({"inputs"})
 
     def score(self, group: UnitGroup) -> Tensor:
-        assert group.inputs is not None
-        norms = (group.inputs.mean_square * group.inputs.tokens).sqrt()
+        inputs = group.required_inputs
+        norms = (inputs.mean_square * inputs.tokens).sqrt()
         return group.per_unit(group.reader.weight.float().abs().mean(dim=1) * norms.to(group.reader.weight.device))

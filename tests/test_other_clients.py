@@ -23,9 +23,10 @@ from transformers import PreTrainedTokenizerFast
 import swm
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout
-from swm.model.surgery import keep_layers, keep_units
+from swm.model.surgery import keep_layers
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 
 CLIENT = "ctranslate2==4.8.5"
 NEW_TOKENS = 8

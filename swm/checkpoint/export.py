@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swm.checkpoint.layout import Layout, refusal, stand_in
-from swm.checkpoint.modelling import Export, custom
+from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
 from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
@@ -29,12 +29,12 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     shapes = geometries(view)
     uneven, replaced = len(set(shapes)) > 1, any(view.replaced)
     if layout in ("custom", "factored") and (uneven or replaced):
-        return custom(view, shapes)
+        return custom_export(view, shapes)
     if not shapes:
         return Export(view.model, flat_rope=view.family.flat_rope)
     if uneven:
-        return Export(padded(view, shapes), flat_rope=view.family.flat_rope)
-    return Export(_native(view), multiplied=replaced, flat_rope=view.family.flat_rope)
+        return Export(padded_model(view, shapes), flat_rope=view.family.flat_rope)
+    return Export(_native_model(view), multiplied=replaced, flat_rope=view.family.flat_rope)
 
 
 def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> None:
@@ -59,7 +59,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
         )
 
 
-def _native(view: ModelView) -> Any:
+def _native_model(view: ModelView) -> Any:
     """The model itself, or its parameters in a stock class that takes them."""
     replaced = any(view.replaced)
     why = refusal(view.config, view.family, view.layer(0).geometry)
@@ -68,15 +68,15 @@ def _native(view: ModelView) -> Any:
     other = stand_in(view.config, view.family)
     if why and other is None:
         raise CheckpointError(f"model_type '{view.config.model_type}' refuses these head counts: {why}")
-    state = merged_state(view) if replaced else view.model.state_dict()
+    state = dense_state(view) if replaced else view.model.state_dict()
     return as_model_type(view.model, other, state) if why and other else _refilled(view, state)
 
 
-def merged_state(view: ModelView) -> dict[str, Tensor]:
+def dense_state(view: ModelView) -> dict[str, Tensor]:
     """All tensors of the model, with the one matrix that does the same in place of each replaced projection."""
     state = dict(view.model.state_dict())
-    for position, told in enumerate(view.replaced):
-        for path in told:
+    for position, replaced in enumerate(view.replaced):
+        for path in replaced:
             prefix = f"{view.family.layers}.{position}.{path}."
             module: Any = view.layers[position].get_submodule(path)
             state = {key: value for key, value in state.items() if not key.startswith(prefix)}
@@ -105,7 +105,14 @@ def as_model_type(model: Any, model_type: str, state: Mapping[str, Tensor] | Non
 
 
 def _filled(auto_class: Any, config: Any, model: Any, state: Mapping[str, Tensor]) -> Any:
-    """A model of `config` that holds the given tensors themselves."""
+    """A new model that holds the given tensors themselves.
+
+    Args:
+        auto_class: The class of transformers that makes a model from a config.
+        config: The config of the new model.
+        model: The model that the tensors come from, with its generation settings and its buffers.
+        state: All tensors of the new model by name.
+    """
     with torch.device("meta"), quiet_transformers():
         result = auto_class.from_config(config, dtype=model.dtype)
     result.load_state_dict(state, strict=True, assign=True)
@@ -119,7 +126,7 @@ def _filled(auto_class: Any, config: Any, model: Any, state: Mapping[str, Tensor
     return result.eval()
 
 
-def padded(view: ModelView, shapes: list[Geometry]) -> Any:
+def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
     """A model of uniform width whose additional heads and channels are zero."""
     from transformers import AutoModelForCausalLM
 
@@ -128,7 +135,7 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
             "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
             "choose layout: custom, or remove query heads with uniform: true"
         )
-    widest = _accepted(view, widest_of(shapes))
+    widest = _accepted_geometry(view, widest_of(shapes))
     state = dict(view.model.state_dict())
     for position in range(len(shapes)):
         layer = view.layer(position)
@@ -139,7 +146,7 @@ def padded(view: ModelView, shapes: list[Geometry]) -> Any:
     return _filled(AutoModelForCausalLM, config, view.model, state)
 
 
-def _accepted(view: ModelView, widest: Geometry) -> Geometry:
+def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:
     """The geometry with as many more heads as the family's own class asks for.
 
     Raises CheckpointError when it refuses even one head a hidden channel, for then something else is wrong.

@@ -80,12 +80,12 @@ class Export:
         complete_config(folder / "config.json", self.flat_rope, self.config)
 
 
-def custom(view: ModelView, shapes: list[Geometry]) -> Export:
+def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     """The true shapes, with a modelling file that `auto_map` names."""
     model = view.model
     parent = type(model)
     model_type = f"swm_{view.config.model_type}"
-    rebuilds = {told.rebuild.name: told.rebuild for layer in view.replaced for told in layer.values()}
+    rebuilds = {one.rebuild.name: one.rebuild for layer in view.replaced for one in layer.values()}
     text = MODELLING_TEXT.format(
         module=parent.__module__,
         parent=parent.__name__,
@@ -110,10 +110,10 @@ def custom(view: ModelView, shapes: list[Geometry]) -> Export:
 
 def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict[str, Any]:
     """What the modelling file must know of a layer: its widths, and the settings of its replaced modules by rebuild."""
-    found: dict[str, Any] = {"widths": _widths(view.family, shapes[position])} if shapes else {}
-    for path, told in view.replaced[position].items():
-        found.setdefault(told.rebuild.name, {})[path] = told.settings
-    return found
+    needed: dict[str, Any] = {"widths": _widths(view.family, shapes[position])} if shapes else {}
+    for path, replaced in view.replaced[position].items():
+        needed.setdefault(replaced.rebuild.name, {})[path] = replaced.settings
+    return needed
 
 
 def _widths(family: ModelFamily, shape: Geometry) -> dict[str, int]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from torch import Tensor
 
+from swm.errors import PlanError
 from swm.interfaces.strategy import Strategy
 from swm.model.units import Part
 
 Need = Literal["gradients", "squared_gradients", "inputs"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,16 @@ class CoupledWeight:
     gradient: Tensor | None = None
     squared_gradient: Tensor | None = None
 
+    @property
+    def required_gradient(self) -> Tensor:
+        """`gradient`. Raises PlanError where the pruner's `needs` does not name gradients."""
+        return _needed(self.gradient, "gradients")
+
+    @property
+    def required_squared_gradient(self) -> Tensor:
+        """`squared_gradient`. Raises PlanError where the pruner's `needs` does not name squared gradients."""
+        return _needed(self.squared_gradient, "squared_gradients")
+
 
 @dataclass(frozen=True)
 class UnitGroup:
@@ -61,6 +73,11 @@ class UnitGroup:
     inputs: InputStatistics | None = None
 
     @property
+    def required_inputs(self) -> InputStatistics:
+        """`inputs`. Raises PlanError where the pruner's `needs` does not name inputs."""
+        return _needed(self.inputs, "inputs")
+
+    @property
     def reader(self) -> CoupledWeight:
         """The projection that reads the channels."""
         return next(weight for weight in self.weights if weight.reads)
@@ -72,7 +89,7 @@ class UnitGroup:
 
 
 class WidthPruner(Strategy):
-    """Scores units; planning, rounding, cutting, saving and verification are not its business."""
+    """Gives each unit a score; it does not plan, round, cut, save or verify."""
 
     kind: ClassVar[str] = "width"
     standardised: ClassVar[bool] = False
@@ -83,7 +100,7 @@ class WidthPruner(Strategy):
         """Importance `[units]` of the group's units, higher is kept. Finite."""
 
     def needs(self) -> frozenset[Need]:
-        """What of the calibration text the scores are made from; nothing by default."""
+        """What the scores are computed from besides the weights; nothing by default."""
         return frozenset()
 
     def compensates(self) -> bool:
@@ -91,4 +108,7 @@ class WidthPruner(Strategy):
         return False
 
 
-Scores = Mapping[tuple[int, Part], Tensor]
+def _needed(value: T | None, need: Need) -> T:
+    if value is None:
+        raise PlanError(f"a width pruner reads '{need}', which its needs() does not name")
+    return value

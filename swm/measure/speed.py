@@ -13,7 +13,7 @@ from torch import Tensor
 from swm.checkpoint.reload import generate
 from swm.interfaces.progress import Progress, Silent
 from swm.measure.speed_protocol import GREEDY, SpeedProtocol
-from swm.model.kv_cache import kept_states
+from swm.model.kv_cache import kv_cache_of
 from swm.model.lengths import fitting_length
 from swm.model.quiet import quiet_transformers
 
@@ -170,7 +170,7 @@ def kv_cache_bytes(model: Any, tokens: int = 16) -> float:
     `tokens` is short, so that no sliding window of attention caps it.
     """
     ids = torch.zeros((1, fitting_length(model.config, tokens)), dtype=torch.long, device=model.device)
-    [cache] = kept_states(model(input_ids=ids, use_cache=True)).values()
+    [cache] = kv_cache_of(model(input_ids=ids, use_cache=True)).values()
     total = 0
     for layer in cache.layers:
         for value in (layer.keys, layer.values):

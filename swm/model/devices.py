@@ -45,7 +45,17 @@ def pick_device(device: str) -> torch.device:
 
 
 def check_memory(shape: ModelShape, dtype: str, config: Any, device: str) -> None:
-    """Raise ModelError when the weights alone exceed the memory of the device."""
+    """Check that the weights fit into the memory of the device.
+
+    Args:
+        shape: The shape of the model.
+        dtype: The name of the type of the weights; `auto` is that of the config.
+        config: The config of the model.
+        device: The name of the device, or `auto`.
+
+    Raises:
+        ModelError: The weights alone exceed the memory.
+    """
     kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
     need = shape.parameters * kind.itemsize
     chosen = pick_device(device)

@@ -1,4 +1,4 @@
-"""Numbers that are none: told where they first appear, with what can be done about it."""
+"""Checks for values that are not finite: the error names where they first appear and what can be done."""
 
 from __future__ import annotations
 

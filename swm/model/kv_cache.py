@@ -8,10 +8,10 @@ from typing import Any
 NAMES = ("cache", "past_key_values")
 
 
-def kept_states(output: Any) -> dict[str, Any]:
+def kv_cache_of(output: Any) -> dict[str, Any]:
     """The keys and values in a model's output as the argument that hands them to its next pass; empty without any."""
     for name in NAMES:
-        found = output.get(name)
-        if found is not None:
-            return {name: found}
+        cache = output.get(name)
+        if cache is not None:
+            return {name: cache}
     return {}

@@ -88,7 +88,7 @@ class Layer:
         """How many parameters go with one unit of a part."""
         return sum(piece.view(self.state[piece.key]).numel() for piece in self.slices(part)) // self.units(part)
 
-    def state_of(self, part: Part, units: Sequence[int]) -> dict[str, Tensor]:
+    def state_with(self, part: Part, units: Sequence[int]) -> dict[str, Tensor]:
         """The state with only these units of a part; other parameters are returned as they are."""
         state = dict(self.state)
         by_key: dict[str, list[ChannelSlice]] = {}

@@ -95,7 +95,7 @@ class LayerRecorder:
         calls: list[LayerCall] = []
         self.calls.append(calls)
         passing = self.only_first and bool(self._plain) and all(self._plain)
-        with passed_on(self.layers) if passing else nullcontext():
+        with pass_through(self.layers) if passing else nullcontext():
             handles = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in self.layers]
             handles += [layer.register_forward_hook(self._after) for layer in self.layers]
             try:
@@ -122,7 +122,7 @@ class LayerRecorder:
 
 
 @contextmanager
-def passed_on(layers: nn.ModuleList) -> Iterator[None]:
+def pass_through(layers: nn.ModuleList) -> Iterator[None]:
     """Layers that return the hidden states that they are given."""
     # What places a model on several devices sets a forward of its own.
     own = [layer.__dict__.get("forward") for layer in layers]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,11 +12,8 @@ from swm.errors import PlanError
 from swm.model.families import cut_config_to
 from swm.model.layer import Layer
 from swm.model.replacement import Replaced, Replacement
-from swm.model.units import READERS, Part, block, check_units, features
+from swm.model.units import features
 from swm.model.view import ModelView
-from swm.model.width_fields import module_widths, set_widths
-
-Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
 
 
 def positions(view: ModelView, numbers: Sequence[int]) -> list[int]:
@@ -32,9 +28,16 @@ def same_memory(one: Tensor, other: Tensor) -> bool:
 
 @torch.no_grad()
 def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: Mapping[str, Tensor]) -> None:
-    """Put `state` (canonical names) into the layer at position `survivor` and drop the other members."""
+    """Put one state in place of several adjacent layers.
+
+    Args:
+        view: The model.
+        members: Where the layers stand now, ascending.
+        survivor: The member whose module stays.
+        state: What is written into it, by canonical name.
+    """
     for member in members:
-        check_plain(view.layer(member))
+        check_not_replaced(view.layer(member))
     own = view.state(survivor)
     # A result may consist of tensors of these very layers, so all is read before any is written.
     fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
@@ -64,9 +67,17 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
 
 
 def replace_projection(view: ModelView, position: int, role: str, module: Any, told: Replaced) -> None:
-    """Put a module in place of the projection with this canonical name (`attention.q`, `mlp.down`, ...).
+    """Put a module in place of a projection.
 
-    `told` says how the code in a saved folder makes it again. Raises PlanError when it does not fit.
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        role: The canonical name of the projection (`attention.q`, `mlp.down`, ...).
+        module: The module, a `Replacement`.
+        told: How the code in a saved folder makes the module again.
+
+    Raises:
+        PlanError: The module does not fit.
     """
     family, layer = view.family, view.layer(position)
     if role not in family.projections:
@@ -84,7 +95,7 @@ def replace_projection(view: ModelView, position: int, role: str, module: Any, t
     view.replaced[position][path] = told
 
 
-def check_plain(layer: Layer) -> None:
+def check_not_replaced(layer: Layer) -> None:
     """Raise PlanError for a layer with replaced projections, whose units and whose sums with others are undefined."""
     if layer.replaced:
         names = ", ".join(layer.replaced)
@@ -108,7 +119,7 @@ def refit_projection(view: ModelView, position: int, role: str, fitted: Mapping[
         PlanError: They are those of another projection, or have other shapes than the model's.
     """
     layer = view.layer(position)
-    check_plain(layer)
+    check_not_replaced(layer)
     own = layer.state
     foreign = [key for key in fitted if key.rpartition(".")[0] != role]
     if foreign:
@@ -118,84 +129,6 @@ def refit_projection(view: ModelView, position: int, role: str, fitted: Mapping[
             shape = tuple(own[key].shape) if key in own else "none"
             raise PlanError(f"layer {layer.number}: {key} fitted as {tuple(value.shape)}; the model has {shape}")
         own[key].copy_(value)
-
-
-@torch.no_grad()
-def keep_units(
-    view: ModelView,
-    position: int,
-    part: Part,
-    units: Sequence[int],
-    biases: Mapping[str, Tensor] | None = None,
-    cut: Cutter | None = None,
-) -> None:
-    """Keep these units of a part of a layer.
-
-    Args:
-        view: The model.
-        position: Where the layer stands now.
-        part: The part of the layer.
-        units: The units that stay, ascending.
-        biases: Biases (canonical names) that replace those of the layer, or are added.
-        cut: Changes the weights in place of `cut_units`.
-
-    Raises:
-        PlanError: The shapes did not change as they must.
-    """
-    layer = view.layer(position)
-    check_plain(layer)
-    check_units(layer.geometry, part, units)
-    _check_biases(layer, part, biases or {})
-    added = [key for key in biases or {} if key not in layer.state]
-    if added:
-        # The config switch gives these biases to every layer.
-        setattr(view.config, view.family.bias_switch[block(part)], True)
-        for other in range(len(view.layers)):
-            _add_biases(view.layer(other), added)
-    (cut or cut_units)(view, position, part, units)
-    for key, value in (biases or {}).items():
-        set_parameter(layer.module, view.family.native(key), value)
-    settle_widths(view)
-    after = view.layer(position)
-    if after.units(part) != len(units) or not _fits(after, part):
-        raise PlanError(f"layer {layer.number}: the {part} cut did not give {len(units)} units everywhere")
-
-
-def _check_biases(layer: Layer, part: Part, biases: Mapping[str, Tensor]) -> None:
-    """Raise PlanError for what is no bias of the part's block, or of another width than its projection writes."""
-    for key, value in biases.items():
-        role, _, kind = key.rpartition(".")
-        if kind != "bias" or role not in layer.family.projections or not role.startswith(f"{block(part)}."):
-            raise PlanError(f"layer {layer.number}: '{key}' is no bias of its {block(part)} projections")
-        written = features(layer.projection(role))[1]
-        if value.dim() != 1 or (role in READERS.values() and len(value) != written):
-            raise PlanError(
-                f"layer {layer.number}: {key} is {tuple(value.shape)}; its projection writes {written} values"
-            )
-
-
-def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:
-    """Put the kept rows and columns in place of the whole projections."""
-    layer = view.layer(position)
-    for key, value in layer.state_of(part, units).items():
-        if value is not layer.state[key]:
-            set_parameter(layer.module, layer.family.native(key), value)
-
-
-def _fits(layer: Layer, part: Part) -> bool:
-    """Whether every projection of the part's block has just the channels of the layer's geometry."""
-    slices = layer.slices(block(part))
-    left = {(piece.key, piece.dim): layer.state[piece.key].shape[piece.dim] for piece in slices}
-    for piece in slices:
-        left[piece.key, piece.dim] -= piece.channels
-    return not any(left.values())
-
-
-def _add_biases(layer: Layer, keys: Sequence[str]) -> None:
-    """Zero biases under these canonical names, as long as the projections are wide."""
-    for key in keys:
-        weight = layer.state[key.removesuffix("bias") + "weight"]
-        set_parameter(layer.module, layer.family.native(key), weight.new_zeros(len(weight)))
 
 
 def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
@@ -212,23 +145,3 @@ def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
         module.out_features, module.in_features = value.shape
     elif name == "weight":
         vars(module).update(nx=value.shape[0], nf=value.shape[1])
-
-
-def settle_widths(view: ModelView) -> None:
-    """Bring every width field of the modules and the config into line with the weights.
-
-    Layers that are all alike share the model's config; otherwise each has a copy of it with its own widths.
-    """
-    shapes = [view.layer(i).geometry for i in range(len(view.layers))]
-    config = view.config
-    uniform = len(set(shapes)) == 1
-    if uniform:
-        set_widths(config, view.family, shapes[0])
-    for layer, shape in zip(view.layers, shapes, strict=True):
-        own = config if uniform else set_widths(copy.copy(config), view.family, shape)
-        for module in layer.modules():
-            if hasattr(module, "config"):
-                setattr(module, "config", own)  # noqa: B010  a plain attribute, not a submodule
-            for name, value in module_widths(shape).items():
-                if name in vars(module):
-                    setattr(module, name, value)

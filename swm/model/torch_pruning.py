@@ -49,9 +49,16 @@ def check_traced(view: ModelView, position: int, part: Part) -> None:
 
 @torch.no_grad()
 def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:
-    """Keep these units of a part of the layer at `position`.
+    """As `surgery.cut_units`, by torch-pruning.
 
-    Raises FamilyError, and changes nothing, when torch-pruning would cut something else or takes too long.
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        part: The part of the layer.
+        units: The units that stay, ascending.
+
+    Raises:
+        FamilyError: torch-pruning would cut something else or takes too long; nothing was changed.
     """
     if len(units) == view.layer(position).units(part):
         return
@@ -62,7 +69,17 @@ def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) 
 
 
 def _group(view: ModelView, position: int, part: Part, units: Sequence[int]) -> Any:
-    """torch-pruning's group for this cut, proven to be the planned one."""
+    """torch-pruning's group for a cut, proven to be the planned one.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        part: The part of the layer.
+        units: The units that stay, ascending.
+
+    Raises:
+        FamilyError: torch-pruning would cut something else or takes too long.
+    """
     import torch_pruning
 
     check_backend(view.family, part)

@@ -26,8 +26,8 @@ class ModelView:
     """A model and its family row. It owns no copy of anything.
 
     `numbers[i]` is the number that layer i had in the original model, `ends[i]` the original layer whose output its
-    own stands for: the last one of what was merged into it. `replaced[i]` tells of the modules in layer i, by their
-    path, that stand in place of a projection.
+    own stands for: the last one of what was merged into it. `replaced[i]` holds, by path, the modules in layer i that
+    stand in place of a projection.
     """
 
     def __init__(self, model: nn.Module, family: ModelFamily) -> None:
@@ -122,7 +122,17 @@ class ModelView:
     def run_layer(
         self, recording: Recording, position: int, hidden: Tensor, state: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Run the layer at `position` on all samples, with its own parameters or with `state` (canonical names)."""
+        """Run a layer on all samples of a recording.
+
+        Args:
+            recording: A run of the model, whose arguments the layer is given.
+            position: Where the layer stands now.
+            hidden: The hidden states that enter it, `[samples, seq, hidden]`.
+            state: Parameters (canonical names) in place of the layer's own.
+
+        Returns:
+            The hidden states that leave it, `[samples, seq, hidden]`.
+        """
         outputs = [
             self.run_batch(recording, batch, position, hidden[rows], state) for batch, rows in enumerate(recording.rows)
         ]
@@ -137,7 +147,18 @@ class ModelView:
         role: str,
         state: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As `run_layer`, with what enters the projection of that canonical name, `[samples, seq, channels]`."""
+        """As `run_layer`, with what enters a projection.
+
+        Args:
+            recording: A run of the model, whose arguments the layer is given.
+            position: Where the layer stands now.
+            hidden: The hidden states that enter it, `[samples, seq, hidden]`.
+            role: The canonical name of the projection.
+            state: Parameters (canonical names) in place of the layer's own.
+
+        Returns:
+            The hidden states that leave the layer, and the input of the projection `[samples, seq, channels]`.
+        """
         parts = [
             self.watch_batch(recording, batch, position, hidden[rows], role, state)
             for batch, rows in enumerate(recording.rows)
@@ -154,7 +175,16 @@ class ModelView:
         role: str,
         state: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """As `run_watched`, on one batch of the recording."""
+        """As `run_watched`, on one batch of the recording.
+
+        Args:
+            recording: A run of the model, whose arguments the layer is given.
+            batch: The number of the batch.
+            position: Where the layer stands now.
+            hidden: The hidden states of the batch, `[samples, seq, hidden]`.
+            role: The canonical name of the projection.
+            state: Parameters (canonical names) in place of the layer's own.
+        """
         return self.layer(position).run_watched(recording.calls[batch][position], hidden, role, state)
 
     def run_batch(
@@ -165,7 +195,15 @@ class ModelView:
         hidden: Tensor,
         state: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """As `run_layer`, on one batch of the recording, with gradients where they are enabled."""
+        """As `run_layer`, on one batch of the recording, with gradients where they are enabled.
+
+        Args:
+            recording: A run of the model, whose arguments the layer is given.
+            batch: The number of the batch.
+            position: Where the layer stands now.
+            hidden: The hidden states of the batch, `[samples, seq, hidden]`.
+            state: Parameters (canonical names) in place of the layer's own.
+        """
         return self.layer(position).run(recording.calls[batch][position], hidden, state)
 
     @torch.no_grad()

@@ -65,8 +65,7 @@ class WidthChecks(Aftermath):
     def _scores(self, given: Parameters) -> list[tuple[UnitGroup, Tensor]]:
         """Groups of a tiny model with what the pruner says it needs, and nothing else, and its scores."""
         pruner = self.build(given)
-        found: list[tuple[UnitGroup, Tensor]] = []
-        spy = Spy(pruner, found)
+        spy = RecordingPruner(pruner)
         model = tiny_model(self.families[0])
         view = ModelView(model, find_family(model.config, self.registry.families))
         positions = range(len(view.layers))
@@ -77,21 +76,22 @@ class WidthChecks(Aftermath):
             if "NoneType" in str(error):
                 wrong(f"{self.who(given)} reads what its needs() does not name: {error}")
             raise
-        return found
+        return spy.scores
 
 
-class Spy:
-    """A pruner that keeps what it saw and what it said; what it says itself passes every later test."""
+class RecordingPruner:
+    """Keeps the groups that a pruner is given and the scores that it returns; returns zeros itself, always valid."""
 
-    def __init__(self, pruner: WidthPruner, found: list[tuple[UnitGroup, Tensor]]) -> None:
-        self.pruner, self.found = pruner, found
+    def __init__(self, pruner: WidthPruner) -> None:
+        self.pruner = pruner
+        self.scores: list[tuple[UnitGroup, Tensor]] = []
         self.name, self.needs, self.compensates = pruner.name, pruner.needs, pruner.compensates
 
     def score(self, group: UnitGroup) -> Tensor:
         # Gradients of a layer are gone once the next one is scored.
         weights = [_copied(weight) for weight in group.weights]
         group = replace(group, weights=weights)
-        self.found.append((group, self.pruner.score(group)))
+        self.scores.append((group, self.pruner.score(group)))
         return torch.zeros(group.units)
 
 
@@ -120,5 +120,5 @@ def _copied(weight: CoupledWeight) -> CoupledWeight:
 
 
 def _parts(weight: CoupledWeight) -> dict[str, Tensor]:
-    found = {part: getattr(weight, part) for part in ("weight", "gradient", "squared_gradient")}
-    return {part: value for part, value in found.items() if value is not None}
+    values = {part: getattr(weight, part) for part in ("weight", "gradient", "squared_gradient")}
+    return {part: value for part, value in values.items() if value is not None}

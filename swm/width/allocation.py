@@ -51,10 +51,11 @@ def allocate_locally(limits: CutLimits, goal: float) -> Allocation:
 def _kept_locally(limits: CutLimits, attention: float, mlp: float) -> dict[Key, int]:
     """The units that stay when these shares of the heads and of the channels of each layer go."""
     shares: dict[Part, float] = {"attention": attention, "queries": attention, "mlp": mlp}
-    return {
-        (position, part): limits.possible(keep_of_share(limits.shapes[position], part, shares[part]), (position, part))
-        for position, part in limits.sizes
-    }
+    kept = {}
+    for position, part in limits.sizes:
+        asked = kept_after_share(limits.shapes[position], part, shares[part])
+        kept[position, part] = limits.possible(asked, (position, part))
+    return kept
 
 
 def _bisect(removed: Callable[[float], int], goal: float) -> tuple[float, float]:
@@ -66,7 +67,7 @@ def _bisect(removed: Callable[[float], int], goal: float) -> tuple[float, float]
     return low, high
 
 
-def keep_of_share(shape: Geometry, part: Part, share: float) -> int:
+def kept_after_share(shape: Geometry, part: Part, share: float) -> int:
     """How many units stay when `share` of a layer goes, before rounding.
 
     The released LLM-Pruner counts channels, `n = C - int(C (1 - share))`, and removes `n // head_dim` whole heads.
@@ -91,7 +92,7 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
         BudgetError: As `check_goal`.
     """
     limits.check_goal(goal)
-    values = {key: in_deviations(score) if standardised else score for key, score in scores.items()}
+    values = {key: z_scores(score) if standardised else score for key, score in scores.items()}
     flat = torch.cat([values[key] for key in limits.sizes])
     owner = torch.cat([torch.full((limits.units(key),), i) for i, key in enumerate(limits.sizes)])
     order = torch.sort(flat, stable=True).indices
@@ -110,7 +111,7 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
     return Allocation(kept(count), {"planned_params": limits.removed(kept(count))})
 
 
-def in_deviations(score: Tensor) -> Tensor:
+def z_scores(score: Tensor) -> Tensor:
     """How many deviations each score `[units]` lies above their mean: none where all are equal, or there is one."""
     spread = score.std() if len(score) > 1 else score.new_zeros(())
     # What rounding makes of equal scores is no difference.

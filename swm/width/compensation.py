@@ -30,7 +30,7 @@ def check_bias(family: ModelFamily, config: Any, part: Part) -> None:
     )
 
 
-def added_biases(view: ModelView, kept: Mapping[tuple[int, Part], int], part: Part) -> int:
+def added_bias_parameters(view: ModelView, kept: Mapping[tuple[int, Part], int], part: Part) -> int:
     """How many parameters come with the compensation of a part: biases that its projections have not, in every layer.
 
     `kept` are the units that stay by (position, part); layers that it does not name stay as they are.

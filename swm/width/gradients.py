@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from swm.model.finite import check_finite, not_finite
 from swm.model.recording import Recording
+from swm.model.state import is_norm
 from swm.model.view import ModelView
 from swm.training.master_weights import first_scale
 
@@ -25,11 +26,23 @@ Gradients = dict[str, Tensor]
 def layer_gradients(
     view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False
 ) -> Generator[tuple[int, Gradients, Gradients]]:
-    """For each wanted layer, from the top down: gradients of the mean next-token loss by canonical weight name.
+    """Gradients of the mean next-token loss, layer by layer from the top down.
 
-    They are of the projections' weights and, with `biases`, of their biases. With `per_sample`, also the mean over
-    samples of the squared gradient of each sample's own mean loss. Those of float16 weights are in float32, all others
-    in the weight's own type. Raises ModelError where they are not finite.
+    Those of float16 weights are in float32, all others in the weight's own type.
+
+    Args:
+        view: The model.
+        ids: The tokens, `[samples, seq]`.
+        wanted: The positions of the layers to give gradients of.
+        per_sample: Give also the mean over samples of the squared gradient of each sample's own mean loss.
+        biases: Give the gradients of the projections' biases too.
+
+    Yields:
+        The position of a layer, its gradients by canonical name, and its mean squared gradients, empty without
+        `per_sample`.
+
+    Raises:
+        ModelError: A gradient is not finite.
     """
     recording = view.record(ids, batch_size=1 if per_sample else None)
     with frozen(view.model):
@@ -40,7 +53,7 @@ def layer_gradients(
             for weight in own.values():
                 weight.requires_grad_(True)
             while True:
-                layer = _Layer(own, upstream, scale, per_sample)
+                layer = _LayerBackward(own, upstream, scale, per_sample)
                 if layer.run(view, recording, position):
                     break
                 # Only the scale was too large for float16.
@@ -53,13 +66,22 @@ def layer_gradients(
                 yield position, layer.gradients, layer.squares
 
 
-class _Layer:
-    """The backward pass through one layer: `upstream` and `below` are gradients of the loss times `scale`."""
+class _LayerBackward:
+    """The backward pass through one layer.
+
+    Args:
+        own: The layer's parameters whose gradients are wanted, by canonical name.
+        upstream: The gradient of `scale` times the loss by the layer's output, `[samples, seq, hidden]`.
+        scale: What the loss is multiplied with, so that gradients in float16 do not underflow.
+        per_sample: Keep the mean squared gradients of single samples too.
+
+    `below` becomes the gradient of `scale` times the loss by the layer's input.
+    """
 
     def __init__(self, own: Mapping[str, nn.Parameter], upstream: Tensor, scale: float, per_sample: bool) -> None:
         self.own, self.upstream, self.scale = own, upstream, scale
         self.below = torch.empty_like(upstream)
-        self.gradients = {key: torch.zeros_like(weight, dtype=_wide(weight)) for key, weight in own.items()}
+        self.gradients = {key: torch.zeros_like(weight, dtype=_gradient_dtype(weight)) for key, weight in own.items()}
         self.squares = {key: torch.zeros_like(g) for key, g in self.gradients.items()} if per_sample else {}
 
     def run(self, view: ModelView, recording: Recording, position: int) -> bool:
@@ -68,13 +90,13 @@ class _Layer:
         for batch, rows in enumerate(recording.rows):
             hidden = recording.states[position][rows].detach().requires_grad_(True)
             output = view.run_batch(recording, batch, position, hidden)
-            found = torch.autograd.grad(output, [hidden, *self.own.values()], self.upstream[rows])
-            self.below[rows] = found[0]
-            if self.scale > 1 and not all(torch.isfinite(gradient).all() for gradient in found):
+            below, *own = torch.autograd.grad(output, [hidden, *self.own.values()], self.upstream[rows])
+            self.below[rows] = below
+            if self.scale > 1 and not all(torch.isfinite(gradient).all() for gradient in (below, *own)):
                 return False
-            check_finite(found[0], f"the gradient behind layer {view.numbers[position]} has", self.below.dtype)
-            for name, scaled in zip(self.own, found[1:], strict=True):
-                gradient = scaled.to(_wide(scaled)) / self.scale
+            check_finite(below, f"the gradient behind layer {view.numbers[position]} has", self.below.dtype)
+            for name, scaled in zip(self.own, own, strict=True):
+                gradient = scaled.to(_gradient_dtype(scaled)) / self.scale
                 self.gradients[name] += gradient
                 if self.squares:
                     # The loss is a mean over all samples; one sample's own is that many times larger.
@@ -82,26 +104,36 @@ class _Layer:
         return True
 
 
-def _wide(values: Tensor) -> torch.dtype:
-    """Where their gradients do not underflow once they are scaled no more."""
+def _gradient_dtype(values: Tensor) -> torch.dtype:
+    """The type in which the gradients of such values do not underflow without a scale."""
     return torch.float32 if values.dtype is torch.float16 else values.dtype
 
 
 def _parameters(view: ModelView, position: int, biases: bool) -> dict[str, nn.Parameter]:
-    """Those of the layer's projections, by canonical name."""
-    layer = view.layers[position]
+    """The weights of the layer's projections, and their biases if asked for, by canonical name."""
+    layer = view.layer(position)
     kinds = (".weight", ".bias") if biases else (".weight",)
     return {
         view.family.canonical(key): p
-        for key, p in layer.named_parameters()
-        if key.endswith(kinds) and not view.family.canonical(key).startswith("norms.")
+        for key, p in layer.module.named_parameters()
+        if key.endswith(kinds) and not is_norm(view.family.canonical(key))
     }
 
 
 def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: float = 1.0) -> Tensor:
-    """The gradient `[samples, seq, hidden]` of the mean next-token cross entropy by the last layer's output.
+    """The gradient of the mean next-token cross entropy by the last layer's output.
 
-    It is that of `scale` times the loss. Raises ModelError when the loss is not finite.
+    Args:
+        view: The model.
+        recording: A run over the text.
+        ids: The tokens of the text, `[samples, seq]`.
+        scale: What the loss is multiplied with.
+
+    Returns:
+        The gradient of `scale` times the loss, `[samples, seq, hidden]`.
+
+    Raises:
+        ModelError: The loss is not finite.
     """
     end = recording.states[-1]
     result = torch.empty_like(end)
@@ -120,11 +152,18 @@ def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: flo
 
 
 def _scaled_loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: float) -> tuple[Tensor, float]:
-    """`loss_gradient` times the first scale, halved again and again, at which it is finite."""
+    """`loss_gradient` at the largest scale at which it is finite, and that scale.
+
+    Args:
+        view: The model.
+        recording: A run over the text.
+        ids: The tokens of the text, `[samples, seq]`.
+        scale: The scale to begin with; it is halved again and again.
+    """
     while True:
-        found = loss_gradient(view, recording, ids, scale)
-        if scale <= 1 or torch.isfinite(found).all():
-            return found, scale
+        gradient = loss_gradient(view, recording, ids, scale)
+        if scale <= 1 or torch.isfinite(gradient).all():
+            return gradient, scale
         scale /= 2
 
 

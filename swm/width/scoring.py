@@ -15,12 +15,13 @@ from swm.interfaces.progress import Task
 from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup, WidthPruner
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
+from swm.model.recording import batch_rows
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.width.gradients import layer_gradients
 
 
-class Scored:
+class UnitScores:
     """Scores by (position, part), and the mean input of each reading projection where it was observed."""
 
     def __init__(self) -> None:
@@ -29,14 +30,14 @@ class Scored:
 
     def observation(self) -> Observation:
         """All of it by name."""
-        found = {"score": self.scores, "mean": self.means}
-        return Observation({f"{kind} {i} {part}": v for kind, by in found.items() for (i, part), v in by.items()})
+        kinds = {"score": self.scores, "mean": self.means}
+        return Observation({f"{kind} {i} {part}": v for kind, by in kinds.items() for (i, part), v in by.items()})
 
     @classmethod
-    def of(cls, found: Observation) -> Scored:
+    def of(cls, observation: Observation) -> UnitScores:
         """What `observation` was made of."""
         scored = cls()
-        for name, value in found.tensors.items():
+        for name, value in observation.tensors.items():
             kind, position, part = name.split(" ")
             (scored.scores if kind == "score" else scored.means)[int(position), cast(Part, part)] = value
         return scored
@@ -44,17 +45,28 @@ class Scored:
 
 def score_units(
     view: ModelView, ids: Tensor, pruner: WidthPruner, positions: Sequence[int], parts: Sequence[Part], task: Task
-) -> Scored:
+) -> UnitScores:
     """Ask the pruner for the importance of every unit of these layers and parts.
 
-    `ids` are the calibration tokens `[samples, seq]`. Raises PlanError when the pruner returns something else than one
-    finite number a unit.
+    Args:
+        view: The model.
+        ids: The calibration tokens, `[samples, seq]`.
+        pruner: The width pruner.
+        positions: Where the layers stand now.
+        parts: The parts of each layer.
+        task: Advances with every layer.
+
+    Returns:
+        The scores, with the means of what the reading projections were given where the pruner needs them.
+
+    Raises:
+        PlanError: The pruner returns something else than one finite number a unit.
     """
-    scored = Scored()
+    scored = UnitScores()
     statistics: dict[tuple[int, Part], InputStatistics] = {}
     if "inputs" in pruner.needs() or pruner.compensates():
         statistics = input_statistics(view, ids, positions, parts)
-        scored.means = {key: found.mean for key, found in statistics.items()}
+        scored.means = {key: inputs.mean for key, inputs in statistics.items()}
     wanted = set(positions)
     per_sample = "squared_gradients" in pruner.needs()
     if pruner.needs() & {"gradients", "squared_gradients"}:
@@ -117,14 +129,27 @@ def checked(pruner: WidthPruner, group: UnitGroup, score: Tensor) -> Tensor:
 def input_statistics(
     view: ModelView, ids: Tensor, positions: Sequence[int], parts: Sequence[Part]
 ) -> dict[tuple[int, Part], InputStatistics]:
-    """Statistics of what enters the reading projections, from one forward pass; sums in float64."""
+    """Statistics of what enters the reading projections, from one forward pass; sums in float64.
+
+    Args:
+        view: The model.
+        ids: The tokens, `[samples, seq]`.
+        positions: Where the layers stand now.
+        parts: The parts of each layer.
+
+    Returns:
+        The statistics by position and part.
+
+    Raises:
+        ModelError: What enters a projection is not finite.
+    """
     sums: dict[tuple[int, Part], list[Tensor]] = {}
 
     def watch(key: tuple[int, Part]) -> Any:
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
             x = args[0].detach().flatten(0, -2).double()
-            found = [x.sum(dim=0), x.abs().sum(dim=0), x.square().sum(dim=0)]
-            sums[key] = [a + b for a, b in zip(sums[key], found, strict=True)] if key in sums else found
+            batch = [x.sum(dim=0), x.abs().sum(dim=0), x.square().sum(dim=0)]
+            sums[key] = [a + b for a, b in zip(sums[key], batch, strict=True)] if key in sums else batch
 
         return before
 
@@ -134,22 +159,16 @@ def input_statistics(
         for part in parts
     ]
     try:
-        for rows in pieces(ids):
+        for rows in batch_rows(*ids.shape):
             view.body(input_ids=ids[rows].to(view.device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
     tokens = ids.numel()
     result = {}
-    for key, found in sums.items():
-        for value in found:
+    for key, totals in sums.items():
+        for value in totals:
             check_finite(value, f"what enters the {key[1]} projection of layer {view.numbers[key[0]]} has", view.dtype)
-        mean, mean_absolute, mean_square = ((value / tokens).float() for value in found)
+        mean, mean_absolute, mean_square = ((value / tokens).float() for value in totals)
         result[key] = InputStatistics(mean, mean_absolute, mean_square, tokens)
     return result
-
-
-def pieces(ids: Tensor, tokens: int = 4096) -> list[slice]:
-    """Rows of at most about that many tokens."""
-    size = max(1, tokens // ids.shape[1])
-    return [slice(i, i + size) for i in range(0, len(ids), size)]

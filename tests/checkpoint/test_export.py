@@ -19,9 +19,9 @@ from swm.checkpoint.layout import Layout, head_counts, refusal, stand_in
 from swm.checkpoint.modelling import MODELLING
 from swm.errors import CheckpointError, ModelError
 from swm.loading.models import ModelSource, load_config
-from swm.model.surgery import keep_units
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 TEN_HEADS = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}

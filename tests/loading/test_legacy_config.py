@@ -19,8 +19,8 @@ from swm.checkpoint.export import export
 from swm.checkpoint.modelling import Export
 from swm.loading.legacy_config import flat_keys
 from swm.model.families import find_family
-from swm.model.surgery import keep_units
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 from swm.testing import tiny_ids, tiny_model
 
 CLIENT = "transformers==4.57.6"

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.model.surgery import keep_layers, keep_units
+from swm.model.surgery import keep_layers
 from swm.model.units import READERS
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 
 
 def test_it_names_its_place_and_its_original_number(llama: ModelView) -> None:

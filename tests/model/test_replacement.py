@@ -15,9 +15,10 @@ from swm.checkpoint.export import export
 from swm.checkpoint.verification import check_multiplied
 from swm.errors import CheckpointError, PlanError
 from swm.model.replacement import Rebuild, Replaced
-from swm.model.surgery import keep_layers, keep_units, replace_projection
+from swm.model.surgery import keep_layers, replace_projection
 from swm.model.units import features
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 
 SOURCE = """
 def split_in_two(layer, ranks):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -24,10 +26,10 @@ from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.shape import ModelShape
-from swm.model.surgery import keep_units
 from swm.model.torch_pruning import cut_units
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 from swm.plan.plan import Plan, PlannedStage
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
@@ -287,3 +289,34 @@ def test_a_stage_refuses_before_it_scores(llama: ModelView, ids: Tensor, monkeyp
     monkeypatch.setattr("swm.builtin.stages.width.score_units", lambda *_: pytest.fail("scored"))
     with pytest.raises(FamilyError, match="did not finish"):
         WidthStage(Wanda(), layer_ratio=0.5, backend="torch-pruning").plan(context(llama, ids))
+
+
+ASKED_FOR = """
+import sys
+
+sys.argv = ["swm", "strategies"]
+from swm.cli import main
+
+try:
+    main()
+except SystemExit as end:
+    print(end.code, "torch_pruning" in sys.modules, file=sys.stderr)
+
+from swm.builtin.families import BUILTIN_FAMILIES
+from swm.builtin.steps.keep import KeepStep
+from swm.model.families import find_family
+from swm.model.view import ModelView
+from swm.testing import tiny_model
+
+model = tiny_model("llama")
+view = ModelView(model, find_family(model.config, BUILTIN_FAMILIES))
+channels = view.layer(0).units("mlp")
+for layer, backend in enumerate(["native", "torch-pruning"]):
+    KeepStep(layer, "mlp", "0-2", channels, backend).apply(view, {})
+    print(view.layer(layer).units("mlp"), "torch_pruning" in sys.modules, file=sys.stderr)
+"""
+
+
+def test_torch_pruning_is_imported_by_nothing_but_its_own_backend() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", ASKED_FOR], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-3:] == ["0 False", "3 False", "3 True"]

@@ -65,7 +65,7 @@ def test_channels_are_counted_unit_by_unit() -> None:
 def test_a_fused_projection_loses_the_same_heads_in_its_three_blocks(tiny, view_of) -> None:
     view = view_of(tiny("phi3"))
     whole = view.state(0)["attention.qkv.weight"]
-    cut = view.layer(0).state_of("attention", [1])["attention.qkv.weight"]
+    cut = view.layer(0).state_with("attention", [1])["attention.qkv.weight"]
     # 4 query heads and 2 KV heads of 8: query rows 16-31 belong to KV head 1, whose rows are 40-47 and 56-63.
     assert torch.equal(cut, whole[[*range(16, 32), *range(40, 48), *range(56, 64)]])
 
@@ -73,7 +73,7 @@ def test_a_fused_projection_loses_the_same_heads_in_its_three_blocks(tiny, view_
 def test_single_query_heads_leave_keys_and_values_alone(tiny, view_of) -> None:
     view = view_of(tiny("phi3"))
     whole = view.state(0)["attention.qkv.weight"]
-    cut = view.layer(0).state_of("queries", [1, 2])["attention.qkv.weight"]
+    cut = view.layer(0).state_with("queries", [1, 2])["attention.qkv.weight"]
     # Of 4 query heads of 8 rows, 1 and 2; all rows of keys and values, which begin at 32.
     assert torch.equal(cut, torch.cat([whole[8:24], whole[32:]]))
 
@@ -81,7 +81,7 @@ def test_single_query_heads_leave_keys_and_values_alone(tiny, view_of) -> None:
 def test_stored_the_other_way_round_columns_are_written_and_rows_read(tiny, view_of) -> None:
     layer = view_of(tiny("gpt2")).layer(0)
     whole = layer.state
-    cut = layer.state_of("mlp", [2, 100])
+    cut = layer.state_with("mlp", [2, 100])
     assert torch.equal(cut["mlp.up.weight"], whole["mlp.up.weight"][:, [2, 100]])
     assert torch.equal(cut["mlp.up.bias"], whole["mlp.up.bias"][[2, 100]])
     assert torch.equal(cut["mlp.down.weight"], whole["mlp.down.weight"][[2, 100]])

@@ -16,9 +16,10 @@ from swm.builtin.steps.keep import KeepStep
 from swm.errors import FamilyError, PlanError
 from swm.model.layer import Layer
 from swm.model.ranges import format_ranges
-from swm.model.surgery import keep_layers, keep_units
+from swm.model.surgery import keep_layers
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3")
@@ -247,20 +248,20 @@ def test_layers_and_widths_go_in_any_order(tiny, view_of, ids: Tensor, first: st
 
 
 def test_a_cut_that_changes_no_shape_raises(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swm.model.layer.Layer.state_of", lambda layer, part, units: layer.state)
+    monkeypatch.setattr("swm.model.layer.Layer.state_with", lambda layer, part, units: layer.state)
     with pytest.raises(PlanError, match="layer 0: the mlp cut did not give 3 units everywhere"):
         keep_units(llama, 0, "mlp", [0, 1, 2])
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_cut_that_misses_a_projection_raises(llama: ModelView, part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
-    state_of = Layer.state_of
+    state_with = Layer.state_with
 
     def careless(layer: Layer, *args: Any) -> dict[str, Tensor]:
         missed = "attention.k.weight" if part == "attention" else "mlp.up.weight"
-        return {**state_of(layer, *args), missed: layer.state[missed]}
+        return {**state_with(layer, *args), missed: layer.state[missed]}
 
-    monkeypatch.setattr("swm.model.layer.Layer.state_of", careless)
+    monkeypatch.setattr("swm.model.layer.Layer.state_with", careless)
     with pytest.raises(PlanError, match=f"layer 2: the {part} cut did not give 1 units everywhere"):
         keep_units(llama, 2, part, [0])
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from unit_groups import mlp, statistics
 
 from swm.errors import FamilyError
-from swm.model.surgery import keep_units
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 from swm.pruners.flap import FLAP
-from swm.width.compensation import added_biases, bias_compensation, check_bias
+from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.scoring import input_statistics
 
 # Variances over the tokens (divisor 2): 1, 4 and 0.
@@ -70,7 +70,9 @@ def test_the_mean_output_of_the_reader_stays(tiny, view_of, ids: Tensor, name: s
     mean = input_statistics(view, ids, [0], [part])[0, part].mean
     before = view.parameters()
     biases = bias_compensation(view.layer(0), part, units, mean)
-    added = added_biases(view, {(i, part): len(units) if i == 0 else view.layer(1).units(part) for i in range(6)}, part)
+    added = added_bias_parameters(
+        view, {(i, part): len(units) if i == 0 else view.layer(1).units(part) for i in range(6)}, part
+    )
     keep_units(view, 0, part, units, biases)
     keep_units(plain, 0, part, units)
     torch.testing.assert_close(reader_mean(view, ids, part), expected, rtol=0, atol=1e-5)

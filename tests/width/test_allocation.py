@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from swm.errors import BudgetError
-from swm.model.surgery import keep_units
 from swm.model.units import Geometry, Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 from swm.width.allocation import (
     Allocation,
     allocate_globally,
     allocate_locally,
     allocate_share,
-    in_deviations,
-    keep_of_share,
+    kept_after_share,
+    z_scores,
 )
 from swm.width.limits import CutLimits, Key
 
@@ -52,12 +52,12 @@ def removed_by(view: ModelView, chosen: Allocation) -> int:
 )
 def test_heads_are_floored_as_in_the_released_code(channels: int, ratio: float, gone: int) -> None:
     heads = channels // 128
-    assert heads - keep_of_share(Geometry(heads, heads, 128, 1), "attention", ratio) == gone
+    assert heads - kept_after_share(Geometry(heads, heads, 128, 1), "attention", ratio) == gone
 
 
 @pytest.mark.parametrize(("channels", "ratio", "gone"), [(11008, 0.24, 2642), (14336, 0.43, 6165), (100, 0.005, 1)])
 def test_channels_are_counted_as_in_the_released_code(channels: int, ratio: float, gone: int) -> None:
-    assert channels - keep_of_share(Geometry(1, 1, 1, channels), "mlp", ratio) == gone
+    assert channels - kept_after_share(Geometry(1, 1, 1, channels), "mlp", ratio) == gone
 
 
 @pytest.mark.parametrize("ratio", [0.05, 0.1, 0.2, 0.35, 0.5])
@@ -178,13 +178,13 @@ def test_more_than_half_a_step_is_a_step(llama: ModelView) -> None:
 
 
 def test_scores_in_deviations_by_hand() -> None:
-    assert in_deviations(torch.tensor([1.0, 2.0, 3.0])).tolist() == [-1, 0, 1]
-    assert in_deviations(torch.tensor([1e-20, 2e-20, 3e-20])).tolist() == pytest.approx([-1, 0, 1])
+    assert z_scores(torch.tensor([1.0, 2.0, 3.0])).tolist() == [-1, 0, 1]
+    assert z_scores(torch.tensor([1e-20, 2e-20, 3e-20])).tolist() == pytest.approx([-1, 0, 1])
 
 
 @pytest.mark.parametrize("score", [[3.0], [5.0, 5.0, 5.0], [0.1] * 7, [1e6 / 3] * 11, [0.0, 0.0]])
 def test_scores_that_are_all_alike_are_no_deviation_from_their_mean(score: list[float]) -> None:
-    assert in_deviations(torch.tensor(score)).tolist() == [0.0] * len(score)
+    assert z_scores(torch.tensor(score)).tolist() == [0.0] * len(score)
 
 
 def test_a_lone_unit_competes_like_an_average_one(tiny, view_of) -> None:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swm.errors import BudgetError
-from swm.model.surgery import keep_units
 from swm.model.units import Geometry
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 from swm.width.limits import CutLimits, Key, default_rounding, part_rounding, round_units, saved_head_counts
 
 quick = settings(max_examples=200, deadline=None, derandomize=True)

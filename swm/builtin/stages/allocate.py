@@ -32,7 +32,7 @@ from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units
-from swm.width.scoring import Scored, score_units
+from swm.width.scoring import UnitScores, score_units
 
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2
@@ -176,7 +176,7 @@ class AllocateStage(Stage):
         scored = self._scored(context)
         return {cut: best_units(scored.scores[cut[0], "mlp"], size.kept) for cut, size in cuts.items()}
 
-    def _scored(self, context: StageContext) -> Scored:
+    def _scored(self, context: StageContext) -> UnitScores:
         view = context.view
         positions = list(range(len(view.layers)))
 
@@ -186,4 +186,4 @@ class AllocateStage(Stage):
 
         what = {"what": "unit scores", "pruner": self.pruner.spec(), "seed": context.seed}
         place = {"positions": positions, "layers": view.numbers, "parts": ["mlp"]}
-        return Scored.of(context.observation({**what, **place}, score))
+        return UnitScores.of(context.observation({**what, **place}, score))

@@ -19,7 +19,7 @@ from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.model.finite import check_finite
 from swm.model.state import State
-from swm.model.surgery import check_plain
+from swm.model.surgery import check_not_replaced
 from swm.model.view import ModelView
 
 Role = Literal["attention.o", "mlp.down"]
@@ -59,7 +59,7 @@ class RepairStage(Stage):
         if load_original is None:
             raise PlanError("the repair needs the original model, which is not at hand here")
         for position in range(len(view.layers)):
-            check_plain(view.layer(position))
+            check_not_replaced(view.layer(position))
         what = {"what": "repair", "settings": self.spec()}
         fitted = context.observation(what, lambda: self._fit(context, load_original))
         steps = [RefitStep(layer, role) for layer, role in fitted.facts["steps"]]

@@ -22,9 +22,9 @@ from swm.model.ranges import format_ranges
 from swm.model.units import READERS, UNIT_NAMES, Part
 from swm.model.view import ModelView
 from swm.width.allocation import Allocation, allocate_globally, allocate_locally, allocate_share, best_units
-from swm.width.compensation import added_biases, bias_compensation, check_bias
+from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.limits import CutLimits, part_rounding, saved_head_counts
-from swm.width.scoring import Scored, score_units
+from swm.width.scoring import UnitScores, score_units
 
 
 @final
@@ -172,9 +172,10 @@ class WidthStage(Stage):
             chosen = allocate_locally(limits, goal)
         else:
             chosen = allocate_globally(limits, scored.scores, goal, self.pruner.standardised)
-        return self._steps(context, scored, chosen, limits.rounding["mlp"])
+        facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": limits.rounding["mlp"]}
+        return self._steps(context, scored, Allocation(chosen.kept, facts))
 
-    def _scored(self, context: StageContext, positions: Sequence[int]) -> Scored:
+    def _scored(self, context: StageContext, positions: Sequence[int]) -> UnitScores:
         def score() -> Observation:
             with context.progress.task(f"{self.pruner.name} · {' + '.join(self.units)}", len(positions)) as task:
                 ids = context.calibration.ids
@@ -182,9 +183,10 @@ class WidthStage(Stage):
 
         what = {"what": "unit scores", "pruner": self.pruner.spec(), "seed": context.seed}
         place = {"positions": list(positions), "layers": context.view.numbers, "parts": list(self.units)}
-        return Scored.of(context.observation({**what, **place}, score))
+        return UnitScores.of(context.observation({**what, **place}, score))
 
-    def _steps(self, context: StageContext, scored: Scored, chosen: Allocation, round_mlp: int) -> StagePlan:
+    def _steps(self, context: StageContext, scored: UnitScores, chosen: Allocation) -> StagePlan:
+        """What cuts the model as allocated, with what makes up for it."""
         view = context.view
         units: dict[tuple[int, Part], Sequence[int]] = {}
         for (position, part), score in sorted(scored.scores.items()):
@@ -204,10 +206,10 @@ class WidthStage(Stage):
             if (position, part) in refitted:
                 tensors[len(steps)] = refitted[position, part]
                 steps.append(RefitStep(view.numbers[position], READERS[part]))
-        facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": round_mlp}
+        facts = dict(chosen.facts)
         if self.pruner.compensates():
             cut: set[Part] = {part for _, part in units}
-            facts["added_biases"] = sum(added_biases(view, chosen.kept, part) for part in sorted(cut))
+            facts["added_biases"] = sum(added_bias_parameters(view, chosen.kept, part) for part in sorted(cut))
         return StagePlan(steps, facts, tensors)
 
     def _refitted(

@@ -12,9 +12,9 @@ from swm.errors import PlanError
 from swm.interfaces.stage import Step
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges, parse_ranges
-from swm.model.surgery import cut_units, keep_units
 from swm.model.units import UNIT_NAMES, Part
 from swm.model.view import ModelView
+from swm.model.width_surgery import cut_units, keep_units
 
 Backend = Literal["native", "torch-pruning"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from swm.measure.tasks.packed_rows import PackedRow
 from swm.measure.tasks.prefix_groups import PrefixBatch
 from swm.measure.tasks.scores import RequestScores, ScoredToken
-from swm.model.kv_cache import kept_states
+from swm.model.kv_cache import kv_cache_of
 
 
 def run_batch(model: Any, batch: PrefixBatch, scores: RequestScores) -> None:
@@ -103,7 +103,7 @@ def _score(
     if needed:
         logits = output.logits[0] if picked else output.logits[at[0], at[1]]
         scores.add(logits, [places[scored.row, scored.column] for scored in needed], needed)
-    return kept_states(output)
+    return kv_cache_of(output)
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:

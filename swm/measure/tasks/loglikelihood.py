@@ -17,7 +17,7 @@ from swm.measure.tasks.packed_rows import PackedRow, is_worth_packing, pack_rows
 from swm.measure.tasks.prefix_groups import PrefixGroup, Tokens, cheapest_batches, group_by_prefix, make_batches
 from swm.measure.tasks.scores import Continuation, RequestScores
 from swm.model.finite import not_finite
-from swm.model.kv_cache import kept_states
+from swm.model.kv_cache import kv_cache_of
 
 # Scores over the vocabulary are what takes memory: 512 MiB of them in float32.
 SCORES_PER_BATCH = 2**27
@@ -123,7 +123,7 @@ class LogLikelihood:
     def _keeps_states(self) -> bool:
         """Whether the model returns keys and values that can be handed to several rows."""
         ids = torch.zeros((1, 1), dtype=torch.long, device=next(self.model.parameters()).device)
-        kept = kept_states(self.model(input_ids=ids, use_cache=True))
+        kept = kv_cache_of(self.model(input_ids=ids, use_cache=True))
         return all(hasattr(states, "reorder_cache") for states in kept.values()) and bool(kept)
 
 

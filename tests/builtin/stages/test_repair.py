@@ -19,8 +19,9 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.text import Calibration
 from swm.model.shape import ModelShape
-from swm.model.surgery import keep_units, merge_layers
+from swm.model.surgery import merge_layers
 from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
 from swm.plan.plan import Plan, PlannedStage
 from swm.plan.reading import read_plan
 from swm.plugins.loading import load_plugins
