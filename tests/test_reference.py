@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -88,3 +89,40 @@ def test_every_hook_and_every_public_name_is_told_of(page: dict[str, ModuleType]
         assert not name.startswith("swm_") or section(hooks, name)
     for name in swm.__all__:
         assert section(api, name).strip(), name
+
+
+def test_sections_of_docstrings_become_lists(page: dict[str, ModuleType]) -> None:
+    docstring = inspect.cleandoc("""Draw rows.
+
+        Args:
+            seed: The seed
+                of all draws.
+            limit: The most
+                rows.
+
+        Returns:
+            Token ids, or: nothing,
+            where there are none.
+
+        Raises:
+            TextError: When the text is too short.
+
+        What follows is text.""")
+    assert page["words"].as_markdown(docstring).splitlines() == [
+        "Draw rows.",
+        "",
+        "**Args**",
+        "",
+        "- `seed`: The seed of all draws.",
+        "- `limit`: The most rows.",
+        "",
+        "**Returns**",
+        "",
+        "- Token ids, or: nothing, where there are none.",
+        "",
+        "**Raises**",
+        "",
+        "- `TextError`: When the text is too short.",
+        "",
+        "What follows is text.",
+    ]

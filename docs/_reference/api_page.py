@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from words import docstring
+from words import as_markdown, docstring
 
 import swm
 
@@ -58,7 +58,7 @@ def _methods(cls: type[Any]) -> Iterator[str]:
 
 
 def _item(head: str, text: str) -> str:
-    body = textwrap.indent(inspect.cleandoc(text), "    ")
+    body = textwrap.indent(as_markdown(inspect.cleandoc(text)), "    ")
     return f"- {head}\n\n{body}\n" if text else f"- {head}\n"
 
 

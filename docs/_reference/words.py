@@ -14,6 +14,8 @@ BOUNDS = {
     "maximum": "at most {}",
     "exclusiveMaximum": "less than {}",
 }
+SECTIONS = ("Args:", "Returns:", "Raises:")
+INDENT, DEEP = " " * 4, " " * 8
 PRUNER = {"depth": " pruner", "width": " pruner"}
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 
@@ -76,4 +78,24 @@ def docstring(thing: Any) -> str:
     text = inspect.getdoc(thing)
     if not text:
         raise ValueError(f"{thing!r} has no docstring")
-    return text
+    return as_markdown(text)
+
+
+def as_markdown(text: str) -> str:
+    """A docstring with its Args, Returns and Raises as lists; lines that continue an item are joined to it."""
+    lines: list[str] = []
+    section = ""
+    for line in text.splitlines():
+        begun = section == "Returns:" and line.startswith(INDENT) and lines[-1].startswith("- ")
+        if line in SECTIONS:
+            section = line
+            lines += [f"**{line.removesuffix(':')}**", ""]
+        elif begun or (section and line.startswith(DEEP)):
+            lines[-1] += f" {line.strip()}"
+        elif section and line.startswith(INDENT):
+            name, colon, meaning = line.strip().partition(": ")
+            lines.append(f"- `{name}`: {meaning}" if colon and section != "Returns:" else f"- {line.strip()}")
+        else:
+            section = section if not line else ""
+            lines.append(line)
+    return "\n".join(lines)
