@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
-import sys
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pluggy
 
@@ -21,6 +17,7 @@ from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file
 from swm.paths import is_file
 from swm.plugins import hookspecs
 from swm.plugins.foreign import guarded
+from swm.plugins.modules import api_version, import_file
 from swm.plugins.registry import Registry
 from swm.provenance.source_code import code_hash
 
@@ -41,15 +38,8 @@ BUILTIN = (
 )
 
 
-class _AsWritten(SourceFileLoader):
-    """Compiles the file as it is: the compiled one beside it is out of date after an edit within a second."""
-
-    def get_code(self, fullname: str) -> Any:
-        return self.source_to_code(self.get_data(self.path), self.path)
-
-
 @dataclass(frozen=True)
-class Broken:
+class BrokenPlugin:
     """An installed plugin that could not be used, and why."""
 
     origin: str
@@ -60,7 +50,7 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedPlugin:
     """A plugin that is in use. `api` is the version of the plugin interface that it says it was written for."""
 
     origin: str
@@ -73,8 +63,8 @@ class Plugins:
 
     registry: Registry
     manager: pluggy.PluginManager
-    loaded: list[Loaded] = field(default_factory=list)
-    broken: list[Broken] = field(default_factory=list)
+    loaded: list[LoadedPlugin] = field(default_factory=list)
+    broken: list[BrokenPlugin] = field(default_factory=list)
 
     files: list[Path] = field(default_factory=list)
     """The plugin files that were named."""
@@ -92,20 +82,7 @@ class Plugins:
         name = f"swm_plugin_{file.stem}_{abs(hash(file)):x}"
         if self.manager.has_plugin(name):
             return
-        spec = importlib.util.spec_from_file_location(name, file, loader=_AsWritten(name, str(file)))
-        if spec is None or spec.loader is None or not file.suffix == ".py":
-            raise PluginError(f"plugin file {path} is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        # Dataclasses with postponed annotations look their module up while it runs.
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException as error:
-            del sys.modules[name]
-            if isinstance(error, KeyboardInterrupt):
-                raise
-            raise PluginError(f"plugin file {path}: {type(error).__name__}: {error}") from error
-        self._add(module, name, str(path))
+        self._add(import_file(file, name, str(path)), name, str(path))
         self.files.append(file)
 
     def _add(self, module: ModuleType, name: str, origin: str, rivals: Container[str] = ()) -> None:
@@ -121,7 +98,7 @@ class Plugins:
             PluginError: With the origin and the cause.
         """
         try:
-            api = _api(module, origin)
+            api = api_version(module, origin, BUILTIN)
             self.manager.register(module, name)
             self._check_hooks(module, origin)
             self._guard_hooks(module, origin)
@@ -142,7 +119,7 @@ class Plugins:
             lines = str(error).splitlines() or [""]
             what = "" if isinstance(error, pluggy.PluginValidationError) else f"{type(error).__name__}: "
             raise PluginError(f"plugin {origin}: {what}{' '.join(lines[1:] or lines)}") from error
-        self.loaded.append(Loaded(origin, api))
+        self.loaded.append(LoadedPlugin(origin, api))
 
     def _check_hooks(self, module: ModuleType, origin: str) -> None:
         """Raise PluginError for a hook that is not ours, and for a plugin without any."""
@@ -161,23 +138,6 @@ class Plugins:
                 if hook.plugin is module and not (hook.hookwrapper or hook.wrapper):
                     # pluggy has no place where an error is known together with its plugin.
                     hook.function = guarded(hook.function, origin, caller.name)  # type: ignore[misc,unused-ignore]
-
-
-def _api(module: ModuleType, origin: str) -> int | None:
-    """The plugin API that the module says it is for, if any. Raises PluginError for one that this swm does not have."""
-    api = getattr(module, "swm_api", None)
-    if api is None and module.__name__ in BUILTIN:
-        return hookspecs.API_VERSION
-    if api is None:
-        return None
-    if not isinstance(api, int) or isinstance(api, bool) or api < 1:
-        raise PluginError(f"plugin {origin}: found swm_api = {api!r}; it is a number, as in swm_api = 1")
-    oldest, newest = hookspecs.OLDEST_API, hookspecs.API_VERSION
-    if not oldest <= api <= newest:
-        takes = f"{oldest} to {newest}" if oldest < newest else str(newest)
-        remedy = "upgrade swm" if api > newest else "upgrade the plugin"
-        raise PluginError(f"plugin {origin}: it is written for plugin API {api}; this swm has {takes}; {remedy}")
-    return api
 
 
 def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
@@ -225,10 +185,10 @@ def _load_entry(plugins: Plugins, entry: importlib.metadata.EntryPoint) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        plugins.broken.append(Broken(origin, f"{type(error).__name__}: {error}"))
+        plugins.broken.append(BrokenPlugin(origin, f"{type(error).__name__}: {error}"))
         return
     try:
         # Two distributions may have given their entry points one name.
         plugins._add(module, origin, origin, rivals=installed)
     except PluginError as error:
-        plugins.broken.append(Broken(origin, str(error).removeprefix(f"plugin {origin}: ")))
+        plugins.broken.append(BrokenPlugin(origin, str(error).removeprefix(f"plugin {origin}: ")))

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed, quoted
 from swm.interfaces.strategy import Strategy
 from swm.model.families import ModelFamily
-from swm.plugins.construct import check_fields, construct, fail
+from swm.plugins.construct import construct
+from swm.plugins.validation import check_fields, fail
 
 S = TypeVar("S", bound=Strategy)
 

@@ -9,9 +9,10 @@ from swm.errors import did_you_mean, listed, quoted
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.measure.protocol import EvaluationRecipe
-from swm.plugins.construct import construct, fail
+from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.plugins.registry import require_interface
+from swm.plugins.validation import fail
 from swm.recipe.recipe import Recipe
 
 

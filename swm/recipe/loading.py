@@ -10,8 +10,8 @@ from typing import Any
 from swm.errors import RecipeError, SwmError, at, listed, quoted
 from swm.files import yaml_file as yamlfile
 from swm.files.published import find_again
-from swm.plugins.construct import fail
 from swm.plugins.loading import Plugins, load_plugins
+from swm.plugins.validation import fail
 from swm.recipe.building import build_recipe
 from swm.recipe.overrides import apply_override
 from swm.recipe.recipe import Recipe

@@ -14,8 +14,8 @@ from swm.files.outputs import output_file
 from swm.files.writing import write_json
 from swm.interfaces.strategy import Strategy, plain
 from swm.measure.protocol import EvaluationRecipe
-from swm.plugins.construct import plain_dataclass, plain_schema, strategy_kind
 from swm.plugins.registry import Entry, Registry
+from swm.plugins.validation import plain_dataclass, plain_schema, strategy_kind
 from swm.recipe.recipe import CalibrationRecipe, Recipe
 
 Schema = dict[str, Any]

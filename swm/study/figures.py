@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from swm.errors import listed, quoted
-from swm.plugins.construct import construct, fail
+from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
+from swm.plugins.validation import fail
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 from swm.errors import RecipeError, StudyError, SwmError, at, listed, unknown
 from swm.files import yaml_file as yamlfile
-from swm.plugins.construct import construct, fail
+from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins, load_plugins
+from swm.plugins.validation import fail
 from swm.recipe.overrides import apply_override
 from swm.study.description import Search, Study
 from swm.study.figures import read_figures

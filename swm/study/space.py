@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from swm.files import yaml_file as yamlfile
-from swm.plugins.construct import construct, fail
+from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
+from swm.plugins.validation import fail
 from swm.study.naming import label
 
 
