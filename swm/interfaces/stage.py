@@ -123,7 +123,10 @@ class Stage(Strategy):
     holds: ClassVar[str] = ""
     """The kind of the one strategy that stands below the stage's name, for a stage without parameters of its own."""
     removes: ClassVar[str | frozenset[str]] = frozenset()
-    """What the stage takes away: `layers`, `widths` or other words, one or a set of them. See `removed_kinds`."""
+    """The names of what the stage takes away: `frozenset({"layers"})`, `{"widths"}`, both, or names of your own.
+
+    A string still counts, see `removed_kinds`.
+    """
     replaces: ClassVar[bool] = False
     """Whether the stage puts other modules in place of projections; layers and widths cannot be removed after it."""
     needs_plain: ClassVar[bool] = False
@@ -132,10 +135,10 @@ class Stage(Strategy):
     def removed_kinds(self) -> frozenset[str]:
         """What the stage takes away: decides which stages it may follow, and its share of the recipe's budget.
 
-        A string in `removes` is one word, or several with `and` between them.
+        A string in `removes` is one name, or several with `and` between them.
         """
-        words = self.removes
-        return frozenset(words.split(" and ")) - {""} if isinstance(words, str) else words
+        names = self.removes
+        return frozenset(names.split(" and ")) - {""} if isinstance(names, str) else names
 
     def replaced_projections(self, family: ModelFamily) -> Sequence[str]:
         """The projections (canonical names) in whose place a stage that `replaces` puts other modules.

@@ -119,7 +119,7 @@ def test_a_layout_that_cannot_hold_uneven_layers_is_refused_first(
         prepared(stories, plugins, [ALLOCATE], layout=layout, output=str(tmp_path / "out"))
 
 
-def test_what_a_stage_removes_is_a_set_of_words(plugins: Plugins) -> None:
+def test_what_a_stage_removes_is_a_set_of_names_also_where_it_was_a_string(plugins: Plugins) -> None:
     built = build_recipe({"model": "any", "stages": [DEPTH, WIDTH, ALLOCATE, CHANNELS, {"repair": {}}]}, plugins).stages
     kinds = [set(stage.removed_kinds()) for stage in (*built, Swap(), Both())]
     both = {"layers", "widths"}
