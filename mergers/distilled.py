@@ -16,7 +16,7 @@ from swm.fitting.refitting import by_length
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.strategy import Strategy
 from swm.model.state import State
-from swm.training.master_weights import first_scale, scaled_gradients
+from swm.training.master_weights import first_loss_scale, scaled_gradients
 
 WARM_UP, MAX_NORM = 0.05, 1.0
 
@@ -58,7 +58,7 @@ class Distilled(LayerMerger):
         steps = len(wanted) // size
         total = self.epochs * steps
         generator = torch.Generator().manual_seed(self.seed)
-        step, scale = 0, first_scale(begun.values())
+        step, scale = 0, first_loss_scale(begun.values())
         for _ in range(self.epochs):
             order = torch.randperm(len(wanted), generator=generator)[: steps * size].to(wanted.device)
             for samples in torch.split(order, size):

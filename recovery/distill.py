@@ -16,8 +16,9 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.model.recording import first_tensor
 from swm.model.view import ModelView
 from swm.recovery.adapters import adapters
-from swm.training.training import TrainedRecovery, train
-from swm.training.training_set import IGNORED, Batch
+from swm.training.loop import train
+from swm.training.trained_recovery import TrainedRecovery
+from swm.training.training_set import IGNORED, TokenBatch
 
 
 @final
@@ -51,25 +52,27 @@ class Distill(TrainedRecovery):
                 trained = stack.enter_context(adapters(model, self.rank, self.alpha, dropout=0.0))
             else:
                 trained = dict(model.named_parameters())
-            pair = _Pair(self, context.view, teacher)
-            facts = train(context, self, data, trained, pair.loss)
+            loss = DistillationLoss(self, context.view, teacher)
+            facts = train(context, self, data, trained, loss)
         return {**facts, "layer_map": context.view.ends} if self.hidden else facts
 
 
 @dataclass
-class _Pair:
+class DistillationLoss:
+    """The loss of a student against its teacher."""
+
     settings: Distill
     student: ModelView
     teacher: ModelView
 
-    def loss(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: TokenBatch) -> Tensor:
         """The summed loss of a batch over its predicted tokens."""
         settings = self.settings
         predicted = batch.labels[:, 1:] != IGNORED
         ends = self.student.ends if settings.hidden else []
         with torch.no_grad(), _outputs(self.teacher, ends) as wanted:
             target = _logits(self.teacher.model, batch)[predicted].float()
-        with _outputs(self.student, range(len(ends))) as found:
+        with _outputs(self.student, range(len(ends))) as given:
             logits = _logits(self.student.model, batch)[predicted].float()
         heat = settings.temperature
         total = heat**2 * F.kl_div(
@@ -80,32 +83,32 @@ class _Pair:
             total = total + settings.next_token * F.cross_entropy(logits, labels, reduction="sum")
         if settings.hidden:
             seen = batch.mask.bool()
-            parts = [_relative(a[seen].float(), b[seen].float()) for a, b in zip(found, wanted, strict=True)]
+            parts = [_relative(a[seen].float(), b[seen].float()) for a, b in zip(given, wanted, strict=True)]
             total = total + settings.hidden * predicted.sum() * torch.stack(parts).mean()
         return total
 
 
-def _logits(model: Any, batch: Batch) -> Tensor:
+def _logits(model: Any, batch: TokenBatch) -> Tensor:
     logits: Tensor = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
     return logits[:, :-1]
 
 
-def _relative(found: Tensor, wanted: Tensor) -> Tensor:
+def _relative(given: Tensor, wanted: Tensor) -> Tensor:
     """The squared difference of two `[tokens, hidden]` relative to the square of the wanted one, mean over tokens."""
-    return ((found - wanted).square().sum(dim=-1) / wanted.square().sum(dim=-1).clamp_min(1e-12)).mean()
+    return ((given - wanted).square().sum(dim=-1) / wanted.square().sum(dim=-1).clamp_min(1e-12)).mean()
 
 
 @contextmanager
 def _outputs(view: ModelView, positions: Any) -> Iterator[list[Tensor]]:
     """Fills the list with the outputs of these layers, in order, as the model is run."""
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
-        found.append(first_tensor(output))
+        outputs.append(first_tensor(output))
 
     handles = [view.layers[position].register_forward_hook(keep) for position in positions]
     try:
-        yield found
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()

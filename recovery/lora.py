@@ -14,8 +14,9 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.measure.presets import fill_in
 from swm.recovery.adapters import adapters
+from swm.training.loop import train
 from swm.training.next_token import next_token_loss
-from swm.training.training import TrainedRecovery, train
+from swm.training.trained_recovery import TrainedRecovery
 
 PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
+from swm.training.loop import train
 from swm.training.next_token import next_token_loss
-from swm.training.training import TrainedRecovery, train
+from swm.training.trained_recovery import TrainedRecovery
 
 
 @final

@@ -61,8 +61,9 @@ if TYPE_CHECKING:
     from swm.run.replay import replay
     from swm.run.result import RunResult
     from swm.study.studies import run_study
+    from swm.training.loop import train
     from swm.training.next_token import next_token_loss
-    from swm.training.training import TrainedRecovery, train
+    from swm.training.trained_recovery import TrainedRecovery
     from swm.width.gradients import layer_gradients
 
 _HOME = {
@@ -129,8 +130,8 @@ _HOME = {
     "positions": "swm.model.surgery",
     "replace_projection": "swm.model.surgery",
     "set_parameter": "swm.model.surgery",
-    "TrainedRecovery": "swm.training.training",
-    "train": "swm.training.training",
+    "TrainedRecovery": "swm.training.trained_recovery",
+    "train": "swm.training.loop",
     "features": "swm.model.units",
     "ModelView": "swm.model.view",
     "Recording": "swm.model.recording",

@@ -29,9 +29,13 @@ def fit_change(
 ) -> Change:
     """`argmin sum_t ||s_t (x_t D + d - m_t)||^2 + ridge c ||D||^2`, c the mean of the diagonal of `sum s^2 x'x`.
 
-    `inputs` x are `[samples, seq, channels]`, `missing` m `[samples, seq, outputs]`, `scale` s `[samples, seq, 1]`;
-    `bias` allows d. Without `ridge`, the best of a grid is taken on every `fold`-th sample, which is left out for that;
-    of a single sample, on its last tokens.
+    Args:
+        inputs: x, what enters the projection, `[samples, seq, channels]`.
+        missing: m, what its output lacks, `[samples, seq, outputs]`.
+        scale: s, the factor of each token, `[samples, seq, 1]`; 1 by default.
+        bias: Whether d may be other than 0.
+        ridge: Without one, the best of a grid on samples that are left out to choose it.
+        fold: One of so many samples is left out; of a single sample, its last tokens.
     """
     if bias:
         inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
@@ -47,8 +51,8 @@ def fit_change(
         sums = training + left_out
     else:
         sums = Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1))
-    found = solve(sums, ridge)
-    return Change(found[:-1], found[-1], ridge, error) if bias else Change(found, None, ridge, error)
+    change = solve(sums, ridge)
+    return Change(change[:-1], change[-1], ridge, error) if bias else Change(change, None, ridge, error)
 
 
 def left_out_of(inputs: Tensor, fold: int) -> Tensor:
@@ -62,12 +66,17 @@ def left_out_of(inputs: Tensor, fold: int) -> Tensor:
     return held
 
 
-def fit_without(inputs: Tensor, weight: Tensor, gone: Tensor, *, bias: bool, ridge: float | None = None) -> Change:
-    """The change of the rows of `weight` `[channels, outputs]` that stay, so that they give what all of them gave.
+def fit_without(inputs: Tensor, weight: Tensor, removed: Tensor, *, bias: bool, ridge: float | None = None) -> Change:
+    """The change of the rows of a weight that stay, so that they give what all of them gave.
 
-    `gone` `[channels]` is true for the others; `inputs` `[samples, seq, channels]` are of all. See `fit_change`.
+    Args:
+        inputs: Of all channels, `[samples, seq, channels]`.
+        weight: `[channels, outputs]`.
+        removed: Which channels go, `[channels]`, bool.
+        bias: See `fit_change`.
+        ridge: See `fit_change`.
     """
-    return fit_change(inputs[..., ~gone], inputs[..., gone] @ weight[gone], bias=bias, ridge=ridge, fold=5)
+    return fit_change(inputs[..., ~removed], inputs[..., removed] @ weight[removed], bias=bias, ridge=ridge, fold=5)
 
 
 def by_length(hidden: Tensor) -> Tensor:

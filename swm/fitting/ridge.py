@@ -30,10 +30,10 @@ class Sums:
     @classmethod
     def of(cls, x: Tensor, y: Tensor, chunk: int = 4096) -> Sums:
         """Of tokens x `[tokens, inputs]` and y `[tokens, outputs]`, so many at a time."""
-        found = cls.zeros(x.shape[1], y.shape[1], x.device)
+        sums = cls.zeros(x.shape[1], y.shape[1], x.device)
         for part, other in zip(torch.split(x, chunk), torch.split(y, chunk), strict=True):
-            found.add(part.double(), other.double())
-        return found
+            sums.add(part.double(), other.double())
+        return sums
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add tokens; the products over these are of their own precision."""
@@ -75,8 +75,8 @@ class Ridge:
         """B `[inputs, outputs]`; directions that x does not have stay 0."""
         least = torch.finfo(torch.float64).eps * self._values[-1].clamp_min(0) * len(self._values)
         weights = torch.where(self._values > least, self._values + ridge * self._scale, math.inf)
-        found: Tensor = self._vectors @ (self._right / weights[:, None])
-        return found
+        solution: Tensor = self._vectors @ (self._right / weights[:, None])
+        return solution
 
     def best(self, held_out: Sums, grid: Sequence[float] = GRID) -> float:
         """The ridge of the grid with the least error on tokens that were left out."""

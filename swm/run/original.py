@@ -17,7 +17,7 @@ from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
 from swm.provenance.dependencies import about_model, code_of, key_of, machine, own_code, tokenizer_hash
-from swm.training.folder import forget
+from swm.training.state_folder import remove_training
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Original:
     def forget_trainings(self) -> None:
         """Remove the states of trainings: what came of them is where it belongs."""
         while self.trainings:
-            forget(self.trainings.pop())
+            remove_training(self.trainings.pop())
 
     @staticmethod
     def _code(strategy: Strategy, view: ModelView) -> dict[str, Any]:

@@ -43,19 +43,19 @@ class MasterWeights:
                 handle.remove()
 
     @torch.no_grad()
-    def put(self) -> None:
+    def copy_to_model(self) -> None:
         """Put the weights in the model, rounded to its precision."""
         for parameter, master in self._pairs:
             parameter.copy_(master)
 
     @torch.no_grad()
-    def take(self) -> None:
+    def copy_from_model(self) -> None:
         """Take the weights as the model has them."""
         for parameter, master in self._pairs:
             master.copy_(parameter)
 
 
-def first_scale(weights: Iterable[Tensor]) -> float:
+def first_loss_scale(weights: Iterable[Tensor]) -> float:
     """What a loss is multiplied with before its gradients are taken, so that float16 can hold these.
 
     Where they overflow, half of it is tried.
@@ -68,14 +68,14 @@ def scaled_gradients(loss: Tensor, weights: Sequence[Tensor], scale: float) -> t
     while True:
         with torch.enable_grad():
             scaled = loss * scale
-        found = torch.autograd.grad(scaled, weights, retain_graph=scale > 1, allow_unused=True)
-        if scale <= 1 or all(gradient is None or torch.isfinite(gradient).all() for gradient in found):
-            return [None if gradient is None else gradient / scale for gradient in found], scale
+        gradients = torch.autograd.grad(scaled, weights, retain_graph=scale > 1, allow_unused=True)
+        if scale <= 1 or all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients):
+            return [None if gradient is None else gradient / scale for gradient in gradients], scale
         scale /= 2
 
 
 def _collect(master: nn.Parameter, parameter: Tensor) -> None:
-    assert parameter.grad is not None
-    found = parameter.grad.float()
-    master.grad = found if master.grad is None else master.grad.add_(found)
-    parameter.grad = None
+    if parameter.grad is not None:
+        gradient = parameter.grad.float()
+        master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+        parameter.grad = None

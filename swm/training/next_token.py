@@ -7,10 +7,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.training.training_set import IGNORED, Batch
+from swm.training.training_set import IGNORED, TokenBatch
 
 
-def next_token_loss(model: Any, batch: Batch) -> Tensor:
+def next_token_loss(model: Any, batch: TokenBatch) -> Tensor:
     """The summed cross entropy, in nats and float32, of the labelled tokens of a batch."""
     logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[:, :-1]
     labels = batch.labels[:, 1:]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from swm.processes.ranks import PATIENCE, local_device
 
 
-class Together:
+class ProcessGroup:
     """The processes that train together. Made in all of them, it waits for the last one."""
 
     def __init__(self, device: torch.device) -> None:

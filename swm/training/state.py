@@ -25,12 +25,12 @@ VERSION = 2
 
 
 class DamagedStateError(ValueError):
-    """A state that cannot be gone on from, and why."""
+    """A state that no training can continue from, and why."""
 
 
 @dataclass
 class TrainingState:
-    """How far a run is. Losses are `[step, loss]`; `best` are the weights of the lowest held-out loss by name.
+    """How far a training is. Losses are `[step, loss]`; `best` are the weights of the lowest held-out loss by name.
 
     `scale` is what losses are multiplied with before their gradients are taken. `finished` tells that the weights are
     those of the end.
@@ -45,7 +45,7 @@ class TrainingState:
     finished: bool = False
 
 
-class _About(BaseModel):
+class _StateRecord(BaseModel):
     """`state.json`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -60,21 +60,28 @@ class _About(BaseModel):
     finished: bool
 
 
-def states(folder: Path) -> list[Path]:
+def saved_states(folder: Path) -> list[Path]:
     """The states in a folder, the last one first."""
-    found = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
+    folders = [p for p in folder.glob("step-*") if p.name.removeprefix("step-").isdigit()]
+    return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
 
 
 def newest_state(folder: Path) -> Path | None:
     """The last state in a folder, if there is one."""
-    return next(iter(states(folder)), None)
+    return next(iter(saved_states(folder)), None)
 
 
 def write_state(
     folder: Path, state: TrainingState, trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write the state as `step-N`, whole or not at all; of earlier ones only the first stays."""
+    """Write the state as `step-N`, completely or not at all; of the earlier states only the first is kept.
+
+    Args:
+        folder: Where the states of the training lie.
+        state: The state.
+        trained: The weights, by name.
+        optimizer: Its moments are written too.
+    """
     fresh, target = folder / f".step-{state.step}", folder / f"step-{state.step}"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -110,7 +117,7 @@ def write_state(
 
 
 def remove_states(folder: Path) -> None:
-    """Remove a folder of states at once, so that no half of one is found again; a killed run's rest is scratch."""
+    """Remove a folder of states at once, so that no half of one stays; what a killed run leaves is scratch."""
     if folder.is_dir():
         with scratch(folder.parent) as aside:
             os.replace(folder, aside.new / folder.name)
@@ -144,7 +151,7 @@ def read_state(
 
 def _load(folder: Path, trained: Mapping[str, nn.Parameter]) -> tuple[TrainingState, dict[str, Tensor]]:
     try:
-        about = _About.model_validate_json((folder / "state.json").read_bytes())
+        about = _StateRecord.model_validate_json((folder / "state.json").read_bytes())
         content = (folder / "state.safetensors").read_bytes()
         if hashlib.sha256(content).hexdigest() != about.sha256:
             raise DamagedStateError("other bytes than were written")
@@ -156,8 +163,8 @@ def _load(folder: Path, trained: Mapping[str, nn.Parameter]) -> tuple[TrainingSt
     except (OSError, SafetensorError) as error:
         raise DamagedStateError(str(error)) from None
     for name, parameter in trained.items():
-        found = tensors.get(f"weight/{name}")
-        if found is None or found.shape != parameter.shape:
+        weight = tensors.get(f"weight/{name}")
+        if weight is None or weight.shape != parameter.shape:
             raise DamagedStateError(f"no weight {name} of shape {list(parameter.shape)}")
     values: dict[str, Any] = about.model_dump(exclude={"version", "sha256"})
     state = TrainingState(**values)

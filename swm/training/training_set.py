@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Sequences padded at their end: `ids`, `mask` (1 for tokens) and `labels` (-100 where none), `[samples, seq]`."""
 
     ids: Tensor
@@ -51,15 +52,20 @@ class TrainingSet:
     source: dict[str, Any]
     pad: int
     read: Mapping[str, int] = field(default_factory=dict)
-    """What there is to say of the reading: rows without a text, a text that was not read to its end."""
+    """Notes for the report: the number of rows without a text, whether the text was read to its end."""
 
-    def record(self) -> dict[str, Any]:
-        """What the report says of it."""
+    @cached_property
+    def sha256(self) -> str:
+        """A digest over all pieces."""
         digest = hashlib.sha256()
         for piece in (*self.pieces, *self.held_out):
             digest.update(repr((piece.ids, piece.start)).encode())
-        found = {"text": self.source, "pieces": len(self.pieces), "sha256": digest.hexdigest(), **self.read}
-        return {**found, "held_out": len(self.held_out)} if self.held_out else found
+        return digest.hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """What the report says of it."""
+        record = {"text": self.source, "pieces": len(self.pieces), "sha256": self.sha256, **self.read}
+        return {**record, "held_out": len(self.held_out)} if self.held_out else record
 
     def batches(self, size: int, seed: int, first: int = 0) -> Iterator[list[Piece]]:
         """Batches without end from the one numbered `first` on, every epoch in an order of its own."""
@@ -73,7 +79,7 @@ class TrainingSet:
                 yield [self.pieces[k] for k in order[i * size : (i + 1) * size]]
             epoch, skip = epoch + 1, 0
 
-    def collate(self, pieces: Sequence[Piece]) -> Batch:
+    def collate(self, pieces: Sequence[Piece]) -> TokenBatch:
         """One padded batch."""
         longest = max(len(piece.ids) for piece in pieces)
         ids = torch.full((len(pieces), longest), self.pad)
@@ -84,7 +90,7 @@ class TrainingSet:
             ids[row, :end] = torch.tensor(piece.ids)
             labels[row, start:end] = torch.tensor(piece.ids[start:])
             mask[row, :end] = 1
-        return Batch(ids, mask, labels)
+        return TokenBatch(ids, mask, labels)
 
 
 def training_set(
@@ -92,9 +98,19 @@ def training_set(
 ) -> TrainingSet:
     """Pieces of at most `cutoff` tokens: one for each example, or plain text cut into blocks of just that length.
 
-    Prompts are not learned. At most `limit` pieces are drawn with the seed, besides `held_out` others; of a text with a
-    document of more than 2,000,000 characters, no more is tokenised than they need. Raises RecoveryError when there are
-    too few.
+    Prompts are not learned. Of a text with a document of more than 2,000,000 characters, no more is tokenised than the
+    pieces need.
+
+    Args:
+        tokenizer: The tokenizer of the model.
+        source: The text.
+        cutoff: The most tokens of a piece.
+        seed: Draws the pieces.
+        limit: The most pieces to train on, all by default.
+        held_out: How many other pieces are held out.
+
+    Raises:
+        RecoveryError: There are too few pieces.
     """
     generator = torch.Generator().manual_seed(seed)
     read: Mapping[str, int] = {}
@@ -113,10 +129,19 @@ def training_set(
     return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in held], source.spec(), pad_id(tokenizer), read)
 
 
-def check_text(tokenizer: Any, source: TextSource, *, cutoff: int, held_out: int = 0) -> None:
+def check_training_text(tokenizer: Any, source: TextSource, *, cutoff: int, held_out: int = 0) -> None:
     """Raise what `training_set` would for a text with too few pieces; reads no more than that takes.
 
-    Where the tokenizer has tokens without an embedding, all of the text is read in search of one.
+    Where the tokenizer has tokens without an embedding, all of the text is read to find one.
+
+    Args:
+        tokenizer: The tokenizer of the model.
+        source: The text.
+        cutoff: The most tokens of a piece.
+        held_out: How many pieces are held out.
+
+    Raises:
+        RecoveryError: There are too few pieces.
     """
     enough = held_out + 1
     examples = source.examples()

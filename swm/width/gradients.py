@@ -18,7 +18,7 @@ from swm.model.finite import check_finite, not_finite
 from swm.model.recording import Recording
 from swm.model.state import is_norm
 from swm.model.view import ModelView
-from swm.training.master_weights import first_scale
+from swm.training.master_weights import first_loss_scale
 
 Gradients = dict[str, Tensor]
 
@@ -46,7 +46,7 @@ def layer_gradients(
     """
     recording = view.record(ids, batch_size=1 if per_sample else None)
     with frozen(view.model):
-        scale = first_scale(view.model.parameters())
+        scale = first_loss_scale(view.model.parameters())
         upstream, scale = _scaled_loss_gradient(view, recording, ids, scale)
         for position in range(len(view.layers) - 1, min(wanted, default=0) - 1, -1):
             own = _parameters(view, position, biases) if position in wanted else {}

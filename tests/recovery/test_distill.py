@@ -14,14 +14,14 @@ from swm.mergers.average import Average
 from swm.mergers.delete import Delete
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
-from swm.recovery.distill import Distill, _Pair
-from swm.training.training_set import IGNORED, Batch
+from swm.recovery.distill import Distill, DistillationLoss
+from swm.training.training_set import IGNORED, TokenBatch
 
 # Two sequences: the second has two tokens less and a prompt of two, so 6 + 3 tokens are predicted.
 IDS = torch.tensor([[5, 9, 6, 7, 8, 5, 4], [9, 8, 7, 6, 5, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]])
 LABELS = torch.tensor([[-100, 9, 6, 7, 8, 5, 4], [-100, -100, 7, 6, 5, -100, -100]])
-BATCH = Batch(IDS, MASK, LABELS)
+BATCH = TokenBatch(IDS, MASK, LABELS)
 
 
 def merge(view: ModelView, layers: str, survivor: int, keep: Any = "bottom") -> None:
@@ -67,9 +67,9 @@ def test_the_loss_is_the_divergence_of_the_predicted_tokens(tiny, view_of) -> No
         for heat in (1.0, 2.0):
             found, wanted = ((each / heat).softmax(dim=-1) for each in logits)
             divergence = heat**2 * (wanted * (wanted.log() - found.log())).sum()
-            torch.testing.assert_close(_Pair(Distill(temperature=heat), student, teacher).loss(BATCH), divergence)
+            torch.testing.assert_close(DistillationLoss(Distill(temperature=heat), student, teacher)(BATCH), divergence)
         usual = F.cross_entropy(logits[0], LABELS[:, 1:][predicted], reduction="sum")
-        mixed = _Pair(Distill(temperature=2.0, next_token=0.25), student, teacher).loss(BATCH)
+        mixed = DistillationLoss(Distill(temperature=2.0, next_token=0.25), student, teacher)(BATCH)
     torch.testing.assert_close(mixed, divergence + 0.25 * usual)
 
 
@@ -84,8 +84,8 @@ def test_hidden_states_are_compared_by_the_layer_map_on_all_real_tokens(tiny, vi
         parts.append(((one - other).square().sum(dim=1) / other.square().sum(dim=1)).mean())
     assert parts[0] == 0
     with torch.no_grad():
-        without = _Pair(Distill(), student, teacher).loss(BATCH)
-        with_hidden = _Pair(Distill(hidden=0.5), student, teacher).loss(BATCH)
+        without = DistillationLoss(Distill(), student, teacher)(BATCH)
+        with_hidden = DistillationLoss(Distill(hidden=0.5), student, teacher)(BATCH)
     torch.testing.assert_close(with_hidden - without, 0.5 * 9 * sum(parts) / 4, rtol=1e-5, atol=1e-4)
 
 
@@ -106,10 +106,10 @@ def test_an_unpruned_model_has_nothing_to_learn_from_itself(tiny, view_of, quick
 def test_hidden_states_come_nearer_and_the_report_has_the_map(tiny, view_of, quick, recover) -> None:
     student, teacher = view_of(tiny("llama")), view_of(tiny("llama"))
     merge(student, "2-4", 2)
-    distance = _Pair(Distill(hidden=1.0), student, teacher).loss(BATCH).item()
+    distance = DistillationLoss(Distill(hidden=1.0), student, teacher)(BATCH).item()
     facts = recover(Distill(**quick, hidden=1.0), student, lambda: tiny("llama"))
     assert facts["layer_map"] == [0, 1, 4, 5]
-    assert _Pair(Distill(hidden=1.0), student, teacher).loss(BATCH).item() < distance
+    assert DistillationLoss(Distill(hidden=1.0), student, teacher)(BATCH).item() < distance
     assert "layer_map" not in recover(Distill(**quick), student, lambda: tiny("llama"))
 
 

@@ -21,8 +21,8 @@ from swm.processes.signals import Stopped
 from swm.recovery.full import Full
 from swm.run.pipeline import CompressionPipeline
 from swm.run.planning import StagePlanner
-from swm.training.folder import claimed, forget
-from swm.training.state import states
+from swm.training.state import saved_states
+from swm.training.state_folder import locked_folder, remove_training
 
 STEPS = 6
 
@@ -58,7 +58,7 @@ def go(run, quick: dict[str, Any], steps: list[int], tmp_path: Path) -> Callable
 
 
 def kept(cache: Path) -> list[Path]:
-    return [state for folder in (cache / "recovery").glob("*/*") for state in states(folder)]
+    return [state for folder in (cache / "recovery").glob("*/*") for state in saved_states(folder)]
 
 
 @pytest.mark.parametrize(
@@ -160,22 +160,22 @@ def test_a_second_run_of_one_training_waits_and_says_so(tmp_path: Path) -> None:
     folder, labels, order = tmp_path / "recovery" / "key", Labels(), []
 
     def second() -> None:
-        with claimed(folder, labels):
+        with locked_folder(folder, labels):
             order.append("second")
 
-    with claimed(folder, Silent()):
+    with locked_folder(folder, Silent()):
         folder.mkdir()
         waiting = threading.Thread(target=second)
         waiting.start()
         assert labels.told.wait(20)
         # What the other one needs is not removed.
-        forget(folder)
+        remove_training(folder)
         assert folder.is_dir()
         order.append("first")
     waiting.join(20)
     assert order == ["first", "second"]
     assert labels.found == ["another run does this very training; wait for it"]
-    forget(folder)
+    remove_training(folder)
     assert list(folder.parent.iterdir()) == []
 
 
@@ -199,12 +199,12 @@ def test_states_whose_removal_was_killed_do_not_stay(
     (tmp_path / "recovery" / "abc" / "step-3").mkdir(parents=True)
     with monkeypatch.context() as killed:
         killed.setattr("swm.files.scratch.settle", lambda folder: None)
-        forget(tmp_path / "recovery" / "abc")
+        remove_training(tmp_path / "recovery" / "abc")
     assert not (tmp_path / "recovery" / "abc").exists()
     assert [alive for _, alive in everywhere()] == [False]
     if where == "swm cache clear":
         clear_all_dead()
     else:
-        with claimed(tmp_path / "recovery" / "other", Silent()):
+        with locked_folder(tmp_path / "recovery" / "other", Silent()):
             pass
     assert not list((tmp_path / "recovery").iterdir())

@@ -85,7 +85,7 @@ def test_distill_has_the_unpruned_model_and_the_layer_map(run, quick) -> None:
 
 
 def test_a_plan_is_made_without_the_last_training(run, lora, llama_folder: Path, plugins: Plugins, monkeypatch) -> None:
-    monkeypatch.setattr("swm.training.training.train", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("swm.training.loop.train", lambda *a, **k: pytest.fail("trained"))
     monkeypatch.setattr("swm.recovery.lora.train", lambda *a, **k: pytest.fail("trained"))
     data = {"model": str(llama_folder), "stages": [DEPTH, lora], "calibration": {"samples": 2, "seq_len": 16}}
     plan = CompressionPipeline(build_recipe(data, plugins), plugins).plan()

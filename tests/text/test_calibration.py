@@ -14,7 +14,7 @@ from swm.interfaces.text import NO_TEXT
 from swm.text import tokens
 from swm.text.calibration import draw
 from swm.text.tokens import HUGE, first_ids, parts_of, token_stream
-from swm.training.training_set import check_text, training_set
+from swm.training.training_set import check_training_text, training_set
 
 
 class Letters:
@@ -113,7 +113,7 @@ def test_of_a_huge_document_no_more_is_tokenised_than_is_drawn() -> None:
     assert tokenizer.seen <= 16_000
     assert stream.ids[:1000].tolist() == [ord(letter) for letter in texts[0][:1000]]
     tokenizer = Letters()
-    check_text(tokenizer, InlineText(texts), cutoff=64)
+    check_training_text(tokenizer, InlineText(texts), cutoff=64)
     data = training_set(tokenizer, InlineText(texts), cutoff=64, seed=0, limit=10)
     assert len(data.pieces) == 10
     assert tokenizer.seen < 12 * tokens.PART

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from swm.errors import RecoveryError
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import RecoveryContext
+from swm.training.loop import train
 from swm.training.schedule import Schedule
-from swm.training.training import train
-from swm.training.training_set import IGNORED, Batch, Piece, TrainingSet
+from swm.training.training_set import IGNORED, Piece, TokenBatch, TrainingSet
 
 
 class OneWeight(nn.Module):
@@ -27,7 +27,7 @@ class OneWeight(nn.Module):
         self.weight = nn.Parameter(torch.tensor([1.0]))
         self.eval()
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: TokenBatch) -> Tensor:
         """Summed over the targets; in evaluation, the squared distance of the weight from a half."""
         value = self.weight if self.training else (self.weight - 0.5).square()
         return value.sum() * (batch.labels[:, 1:] != IGNORED).sum()
@@ -43,7 +43,7 @@ def run(model: OneWeight, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Trains the one weight on four pieces with 1, 2, 3 and 4 targets; keywords are those of the schedule."""
 
     def go(
-        loss: Callable[[Batch], Tensor] = model.loss,
+        loss: Callable[[TokenBatch], Tensor] = model.loss,
         step_done: Callable[[int, float], None] = lambda step, loss: None,
         held_out: Sequence[Piece] = (),
         **schedule: Any,
@@ -124,7 +124,7 @@ def test_the_state_folder_is_gone_at_the_end_and_the_model_answers_again(run, mo
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 9])
 def test_every_target_counts_the_same_however_the_batch_is_cut(run, model: OneWeight, micro_batch: int) -> None:
-    def loss(batch: Batch) -> Tensor:
+    def loss(batch: TokenBatch) -> Tensor:
         return (batch.labels[:, 1:] != IGNORED).sum(dim=1).square().sum() * model.weight.sum()
 
     # Ten targets; a piece with n of them says n for each: (1 + 4 + 9 + 16) / 10.
@@ -143,7 +143,7 @@ def test_the_weights_with_the_lowest_held_out_loss_are_kept(run, model, every: i
 def test_the_clock_ends_a_training_early(run, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(1000))
     # It is read before and after a step, so that every step takes a second.
-    monkeypatch.setattr("swm.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr("swm.training.training_run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     facts = run(steps=100, seconds=3.5)
     assert (facts["steps"], facts["planned_steps"]) == (4, 100)
     falls = [0.1 * (1 - second / 3.5) for second in range(3)]
@@ -154,7 +154,7 @@ def test_where_the_clock_ends_it_the_last_weights_are_held_against_the_best_ones
     run, model: OneWeight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(1000))
-    monkeypatch.setattr("swm.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr("swm.training.training_run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     facts = run(steps=100, seconds=3.5, held_out=[Piece((1, 2))])
     end = 1 - 0.1 * (4 - 6 / 3.5)
     assert facts["held_out_losses"] == [[4, pytest.approx((end - 0.5) ** 2, abs=1e-5)]]
@@ -162,7 +162,7 @@ def test_where_the_clock_ends_it_the_last_weights_are_held_against_the_best_ones
 
 
 def test_a_held_out_loss_that_is_no_number_ends_the_training_too(run, model: OneWeight) -> None:
-    def loss(batch: Batch) -> Tensor:
+    def loss(batch: TokenBatch) -> Tensor:
         return model.loss(batch) * (1 if model.training else torch.nan)
 
     with pytest.raises(RecoveryError, match="the loss was nan"):
@@ -177,7 +177,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_brings_the_weights_back(
 ) -> None:
     calls = []
 
-    def loss(batch: Batch) -> Tensor:
+    def loss(batch: TokenBatch) -> Tensor:
         calls.append(1)
         if len(calls) < 4:
             return model.loss(batch)
@@ -231,7 +231,7 @@ def test_mixed_precision_multiplies_in_bfloat16_and_keeps_the_weights(
 ) -> None:
     seen: list[torch.dtype] = []
 
-    def loss(batch: Batch) -> Tensor:
+    def loss(batch: TokenBatch) -> Tensor:
         product = model.weight[None] @ model.weight[:, None]
         seen.append(product.dtype)
         return product.float().sum() * (batch.labels[:, 1:] != IGNORED).sum()

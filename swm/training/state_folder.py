@@ -1,4 +1,4 @@
-"""Where a training keeps its states while it runs, and what is found there when it is begun again."""
+"""The folder in which a training keeps its states: locked while it runs, and read when it is started again."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import nn
 from swm.errors import RecoveryError
 from swm.files.scratch import clear_dead
 from swm.interfaces.progress import Progress
-from swm.training.state import DamagedStateError, TrainingState, read_state, remove_states, states, write_state
+from swm.training.state import DamagedStateError, TrainingState, read_state, remove_states, saved_states, write_state
 
 
 @contextmanager
-def claimed(folder: Path, progress: Progress) -> Iterator[None]:
+def locked_folder(folder: Path, progress: Progress) -> Iterator[None]:
     """Inside the block no other process trains here. Waits for one that does."""
     lock = _lock(folder)
     while True:
@@ -39,7 +39,7 @@ def claimed(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def forget(folder: Path) -> None:
+def remove_training(folder: Path) -> None:
     """Remove the states of a training that is not needed any more; another run that uses them keeps them."""
     lock = _lock(folder)
     try:
@@ -58,38 +58,56 @@ def _lock(folder: Path) -> FileLock:
     return FileLock(folder.with_name(f".{folder.name}.lock"), thread_local=False)
 
 
-def go_on(
+def resume_last_state(
     folder: Path,
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     note: Callable[[str], None],
 ) -> TrainingState:
-    """Put the last state that is whole in place. `note` is told of those that are not."""
-    for candidate in states(folder):
+    """Put the last state that can be read in place.
+
+    Args:
+        folder: Where the states of the training lie.
+        weights: The weights that get those of the state, by name.
+        optimizer: Gets the moments of the state.
+        note: Is called with a sentence on each state that is damaged.
+
+    Raises:
+        RecoveryError: No state can be read.
+    """
+    for candidate in saved_states(folder):
         try:
             return read_state(candidate, weights, optimizer)
         except DamagedStateError as error:
-            note(_told(candidate, error))
+            note(_damaged(candidate, error))
     raise RecoveryError(f"no state of the training is left in {folder}; it was removed while the training began")
 
 
-def first_state(
+def ensure_first_state(
     folder: Path,
     state: TrainingState,
     weights: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     note: Callable[[str], None],
 ) -> None:
-    """See that the weights from before the first step, which are those of now, are on the disk."""
+    """Write the state before the first step, unless it lies in the folder already.
+
+    Args:
+        folder: Where the states of the training lie.
+        state: The state before the first step.
+        weights: The weights as they are now, by name.
+        optimizer: The optimizer of the training.
+        note: Is called with a sentence when the state in the folder is damaged.
+    """
     first = folder / "step-0"
     try:
         read_state(first, weights, None)
     except DamagedStateError as error:
         if first.exists():
-            note(_told(first, error))
+            note(_damaged(first, error))
         write_state(folder, state, weights, optimizer)
 
 
-def _told(state: Path, error: DamagedStateError) -> str:
+def _damaged(state: Path, error: DamagedStateError) -> str:
     step = state.name.removeprefix("step-")
     return f"the saved state of step {step} of the training was damaged and is not used ({error})"

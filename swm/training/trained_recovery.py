@@ -1,0 +1,54 @@
+"""TrainedRecovery: what recoveries that train on text have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from swm.errors import RecoveryError
+from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.strategy import Strategy
+from swm.interfaces.text import TextSource
+from swm.training.schedule import Schedule
+from swm.training.training_set import TrainingSet, check_training_text, training_set
+
+
+@dataclass(frozen=True)
+class TrainedRecovery(Schedule, Recovery):
+    """A recovery by training on text: `data` is any text source, and the other fields say how long and how fast."""
+
+    default_text: ClassVar[str] = ""
+    """The text source that is meant where the recipe names none."""
+
+    data: TextSource | None = None
+
+    @classmethod
+    def complete(cls, values: dict[str, Any], build: Callable[[str, Any], Strategy]) -> dict[str, Any]:
+        """Fill in the default text."""
+        if values.get("data") is None and cls.default_text:
+            values["data"] = build("text", cls.default_text)
+        return values
+
+    def texts(self) -> Sequence[TextSource]:
+        return () if self.data is None else (self.data,)
+
+    def longest(self) -> int:
+        return self.cutoff
+
+    def check(self, tokenizer: Any) -> None:
+        if self.data is not None and not self.data.from_model:
+            check_training_text(tokenizer, self.data, cutoff=self.cutoff, held_out=self.held_out)
+
+    def training_set(self, context: RecoveryContext) -> TrainingSet:
+        """The tokenised text. Raises RecoveryError when there is too little."""
+        if self.data is None:
+            raise RecoveryError(f"recovery '{self.name}' needs data: a text source")
+        return training_set(
+            context.tokenizer,
+            context.text(self.data),
+            cutoff=self.cutoff,
+            seed=context.seed,
+            limit=self.pieces,
+            held_out=self.held_out,
+        )
