@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from swm.interfaces.merger import LayerMerger, LayerWindow
-from swm.mergers.parts import Norms, mean, merge_parts
+from swm.mergers.formula import Norms, mean, merge_by_formula
 from swm.model.state import State
 
 
@@ -23,4 +23,4 @@ class Average(LayerMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, mean, self.norms)
+        return merge_by_formula(window, mean, self.norms)

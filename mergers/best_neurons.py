@@ -13,9 +13,9 @@ from torch import Tensor
 from swm.fitting.refitting import by_length, left_out_of
 from swm.fitting.ridge import Sums
 from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.mergers.down_projection import BIAS, DOWN, ROLE, down_projection_fit
 from swm.mergers.least_squares import OUT, LeastSquares
 from swm.mergers.neurons import Neurons, read_as_before
-from swm.mergers.refit import BIAS, DOWN, fit_of
 from swm.model.state import State
 
 # A neuron's share of the output is told well by far fewer tokens than a fit takes.
@@ -52,11 +52,11 @@ class BestNeurons(LayerMerger):
 
     @torch.no_grad()
     def merge(self, window: LayerWindow) -> State:
-        fit = fit_of(window)
-        start = LeastSquares(None, self.relative, self.skip_first, self.fold, (OUT, "mlp.down")).attention(window, fit)
-        layers = read_as_before(window, start, fit.transposed, self.fold)
-        neurons = Neurons.of(start, layers, fit.transposed)
-        tokens = _Tokens(window, start, self)
+        fit = down_projection_fit(window)
+        start = LeastSquares(None, self.relative, self.skip_first, self.fold, (OUT, ROLE)).attention(window, fit)
+        layers = read_as_before(window, start, fit.projection.transposed, self.fold)
+        neurons = Neurons.of(start, layers, fit.projection.transposed)
+        tokens = _FitTokens(window, start, self)
         if len(window.states) > self.candidates:
             neurons = neurons.chosen(self._ranked(neurons, tokens))
         training, left_out = tokens.sums(neurons)
@@ -70,7 +70,7 @@ class BestNeurons(LayerMerger):
         kept, solution = self._narrowed(training + left_out, neurons, ridge)
         return neurons.layer(kept, solution)
 
-    def _ranked(self, neurons: Neurons, tokens: _Tokens) -> Tensor:
+    def _ranked(self, neurons: Neurons, tokens: _FitTokens) -> Tensor:
         """The neurons with the largest output, in the order of their layers."""
         energy = torch.zeros(neurons.count, dtype=torch.float64, device=neurons.writes.device)
         seen = 0
@@ -101,7 +101,7 @@ class BestNeurons(LayerMerger):
             kept = torch.cat([kept[cost[:count].topk(stay).indices.sort().values], always])
 
 
-class _Tokens:
+class _FitTokens:
     """What neurons give and what is missing, token by token, as the fit counts it."""
 
     def __init__(self, window: LayerWindow, start: State, settings: BestNeurons) -> None:
@@ -117,7 +117,7 @@ class _Tokens:
     def batch(self, batch: int, neurons: Neurons) -> tuple[Tensor, Tensor, Tensor]:
         """Activations `[tokens, neurons]`, and 1 for a bias; what is missing `[tokens, hidden]`; which are left out."""
         rows = self.activations.rows[batch]
-        channels = [self.activations.inputs_of(batch, "mlp.down", state) for state in neurons.states()]
+        channels = [self.activations.inputs_of(batch, ROLE, state) for state in neurons.states()]
         if self.bias:
             channels.append(torch.ones_like(channels[0][..., :1]))
         scale, counted = self.scale[rows], self.counted[rows]

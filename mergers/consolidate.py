@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, final
 from torch import Tensor
 
 from swm.interfaces.merger import LayerWindow, WeightMerger
-from swm.mergers.parts import Norms, merge_parts, top
+from swm.mergers.formula import Norms, merge_by_formula, top
 from swm.model.state import State
 
 
@@ -33,7 +33,7 @@ class Consolidate(WeightMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, top if self.formula == "telescoped" else literal, self.norms, self.biases)
+        return merge_by_formula(window, top if self.formula == "telescoped" else literal, self.norms, self.biases)
 
 
 def literal(values: Sequence[Tensor]) -> Tensor:

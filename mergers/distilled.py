@@ -79,6 +79,17 @@ class Distilled(LayerMerger):
         gradients: Sequence[Tensor | None],
         rate: float,
     ) -> None:
+        """Take one step.
+
+        Args:
+            optimizer: Of the trained parameters.
+            trained: The parameters by canonical name, float32.
+            gradients: Theirs, in the same order.
+            rate: The learning rate of this step.
+
+        Raises:
+            PlanError: A gradient is no number.
+        """
         for parameter, gradient in zip(trained.values(), gradients, strict=True):
             parameter.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(trained.values(), MAX_NORM)

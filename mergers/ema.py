@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.interfaces.merger import LayerWindow, WeightMerger
-from swm.mergers.parts import Norms, merge_parts
+from swm.mergers.formula import Norms, merge_by_formula
 from swm.model.state import State
 
 
@@ -29,7 +29,7 @@ class EMA(WeightMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, self._moving, self.norms, self.biases)
+        return merge_by_formula(window, self._moving, self.norms, self.biases)
 
     def _moving(self, values: Sequence[Tensor]) -> Tensor:
         result = values[0].clone()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final, Literal, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.fitting.projection import Projection
 from swm.fitting.refitting import Change, by_length, fit_change
 from swm.interfaces.merger import LayerMerger, LayerWindow
-from swm.mergers.refit import BIAS, Fit, fit_of
+from swm.mergers.down_projection import BIAS, DownProjectionFit, down_projection_fit
 from swm.model.state import State
 
 OUT: Final = "attention.o"
@@ -48,17 +49,16 @@ class LeastSquares(LayerMerger):
             raise ValueError(f"projections need mlp.down, found {', '.join(self.projections)}")
 
     def merge(self, window: LayerWindow) -> State:
-        own, fit = window.states[0], fit_of(window)
+        own, fit = window.states[0], down_projection_fit(window)
         alone = self._down(window, own, fit)
         if OUT not in self.projections:
             return alone
         changed = self.attention(window, fit)
-        joint = self._down(window, changed, fit_of(window, changed))
+        joint = self._down(window, changed, down_projection_fit(window, changed))
         return min(joint, alone, key=lambda state: self._error(window, state))
 
-    def _down(self, window: LayerWindow, state: State, fit: Fit) -> State:
-        change = self._change(window, fit.inputs, fit, bias=BIAS in state)
-        return fit.changed(state, change.weight, change.bias)
+    def _down(self, window: LayerWindow, state: State, fit: DownProjectionFit) -> State:
+        return fit.changed(state, self._change(window, fit.inputs, fit, bias=BIAS in state))
 
     def _error(self, window: LayerWindow, state: State) -> float:
         activations = window.required_activations()
@@ -67,17 +67,25 @@ class LeastSquares(LayerMerger):
         missing = missing * by_length(wanted) if self.relative else missing
         return float(missing[:, self.skip_first :].double().square().sum())
 
-    def attention(self, window: LayerWindow, fit: Fit) -> State:
+    def attention(self, window: LayerWindow, fit: DownProjectionFit) -> State:
         """The bottom layer's state with the attention's part of the joint fit."""
-        own, weight = window.states[0], f"{OUT}.weight"
+        own = window.states[0]
         heads, channels = window.required_activations().inputs(OUT, None), fit.inputs.shape[-1]
         # One ridge for both: the inputs of the two are of different sizes.
         size = fit.inputs.square().mean().sqrt() / heads.square().mean().sqrt().clamp_min(1e-12)
         change = self._change(window, torch.cat([fit.inputs, heads * size], dim=-1), fit, bias=False)
-        added = change.weight[channels:] * size
-        return {**own, weight: (own[weight].double() + (added if fit.transposed else added.T)).to(own[weight].dtype)}
+        projection = Projection.of(own, OUT, fit.projection.transposed)
+        return {**own, **projection.changed(replace(change, weight=change.weight[channels:] * size)).state()}
 
-    def _change(self, window: LayerWindow, inputs: Tensor, fit: Fit, *, bias: bool) -> Change:
+    def _change(self, window: LayerWindow, inputs: Tensor, fit: DownProjectionFit, *, bias: bool) -> Change:
+        """The change of projections with these inputs that gives what is missing.
+
+        Args:
+            window: The layers.
+            inputs: What enters the projections, side by side, `[samples, seq, channels]`.
+            fit: What is missing.
+            bias: Whether the bias may change too.
+        """
         counted = slice(self.skip_first, None)
         leaving = window.required_activations().leaving()[:, counted]
         return fit_change(

@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
+from swm.fitting.refitting import Change
 from swm.fitting.ridge import Sums, solve
 from swm.interfaces.merger import LayerMerger, LayerWindow
-from swm.mergers.refit import BIAS, fit_of
+from swm.mergers.down_projection import down_projection_fit
 from swm.model.state import State
 
 
@@ -32,9 +33,9 @@ class Linear(LayerMerger):
 
     def merge(self, window: LayerWindow) -> State:
         own = window.states[0]
-        fit = fit_of(window)
-        output = fit.inputs.flatten(0, 1) @ fit.weight
-        if BIAS in own:
-            output += own[BIAS]
+        fit = down_projection_fit(window)
+        weight, bias = fit.projection.weight, fit.projection.bias
+        output = fit.projection.output(fit.inputs.flatten(0, 1))
         change = solve(Sums.of(output, fit.missing.flatten(0, 1)), self.ridge)
-        return fit.changed(own, fit.weight.double() @ change, own[BIAS].double() @ change if BIAS in own else None)
+        added = None if bias is None else bias.double() @ change
+        return fit.changed(own, Change(weight.double() @ change, added, self.ridge, None))

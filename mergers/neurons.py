@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from swm.fitting.projection import Projection
 from swm.fitting.refitting import fit_change
 from swm.interfaces.merger import LayerWindow
-from swm.mergers.refit import BIAS, DOWN
+from swm.mergers.down_projection import BIAS, DOWN
 from swm.model.state import State
 
 
@@ -19,6 +20,12 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
 
     What it read in the original model is replaced by the linear function of that which comes nearest, folded into its
     weights, and into its biases where it has any.
+
+    Args:
+        window: The layers.
+        start: The bottom layer's state, its attention refitted.
+        transposed: Whether the family stores its weights as `[in, out]`.
+        fold: Every so many samples are left out to choose the ridge.
     """
     activations = window.required_activations()
     role = readers(start)[0]
@@ -29,12 +36,10 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
         change = fit_change(entering, original - entering, bias=bias, ridge=None, fold=fold)
         mapped = dict(own)
         for reader in readers(start):
-            key, added = f"{reader}.weight", f"{reader}.bias"
-            weight = own[key].double() if transposed else own[key].double().T
-            new = weight + change.weight @ weight
-            mapped[key] = (new if transposed else new.T).to(own[key].dtype)
-            if change.bias is not None:
-                mapped[added] = (own[added].double() + change.bias @ weight).to(own[added].dtype)
+            projection = Projection.of(own, reader, transposed)
+            weight = projection.weight.double()
+            added = None if change.bias is None else change.bias @ weight
+            mapped |= projection.changed(replace(change, weight=change.weight @ weight, bias=added)).state()
         states.append(mapped)
     return states
 

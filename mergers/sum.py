@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from swm.interfaces.merger import LayerWindow, WeightMerger
-from swm.mergers.parts import Norms, merge_parts
+from swm.mergers.formula import Norms, merge_by_formula
 from swm.model.state import State
 
 
@@ -24,7 +24,7 @@ class Sum(WeightMerger):
     norms: Norms = "bottom"
 
     def merge(self, window: LayerWindow) -> State:
-        return merge_parts(window, total, self.norms, self.biases)
+        return merge_by_formula(window, total, self.norms, self.biases)
 
 
 def total(values: Sequence[Tensor]) -> Tensor:

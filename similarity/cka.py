@@ -88,6 +88,14 @@ class CKA(SimilarityMetric):
         return gram if self.estimator == "biased" else _without_diagonal(gram, rows)
 
     def _centred(self, points: Tensor, rows: Tensor, sums: Tensor, width: float) -> Tensor:
+        """Some rows of the centred Gram matrix.
+
+        Args:
+            points: The compared points `[points, features]`.
+            rows: The numbers of the rows.
+            sums: The sum of each row of the Gram matrix, `[points]`.
+            width: The kernel's width.
+        """
         n, gram = len(points), self._gram(points, rows, width)
         if self.estimator == "biased":
             return gram - (sums[rows, None] + sums) / n + sums.sum() / n**2

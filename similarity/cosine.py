@@ -47,9 +47,20 @@ class Cosine(SampleMetric):
 def select(
     reference: Tensor, candidate: Tensor, mask: Tensor | None, skip_first: int, last_only: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The tokens to compare: without the first real `skip_first` ones, or the last real one alone.
+    """The tokens to compare: without the first real ones, or the last real one alone.
 
-    Raises ValueError when a sample has no token left.
+    Args:
+        reference: The original model's activations `[samples, seq, hidden]`.
+        candidate: The other model's.
+        mask: False for padding, `[samples, seq]`; None where there is none.
+        skip_first: So many tokens at the start of each sample are left out.
+        last_only: Whether the last token alone is compared.
+
+    Returns:
+        Both activations and the mask, of the tokens to compare.
+
+    Raises:
+        ValueError: A sample has no token left.
     """
     check_skip(skip_first, reference.shape[1] if mask is None else int(mask.sum(dim=1).min()))
     if mask is None:

@@ -37,9 +37,15 @@ class Fitted:
 
 @torch.no_grad()
 def fit_windows(view: ModelView, ids: Tensor, windows: Sequence[Window], merger: LayerMerger) -> Fitted:
-    """Fit these windows (ascending, disjoint) on `ids` `[samples, seq]`; the states share no memory with the model.
+    """Fit these windows; the states share no memory with the model.
 
     The original and the merged model run side by side: of each, the hidden states at one place are in memory.
+
+    Args:
+        view: The model, which stays as it is.
+        ids: The text, `[samples, seq]`.
+        windows: Ascending and disjoint.
+        merger: A merger that needs activations.
     """
     pair = _Pair(view, view.record(ids, only_first=True))
     states: dict[Window, State] = {}
@@ -80,12 +86,32 @@ class _Pair:
 
 
 def merged_state(view: ModelView, members: Sequence[int], merger: LayerMerger, keep: End | None) -> State:
-    """What a merger that needs no activations makes of the layers at these positions."""
+    """What a merger that needs no activations makes of adjacent layers.
+
+    Args:
+        view: The model.
+        members: The positions of the layers, ascending.
+        merger: The merger.
+        keep: The end that the depth pruner means to survive, if it has an opinion.
+
+    Raises:
+        PlanError: The result is not of the form of a layer.
+    """
     return check_state(merger, view, members[0], merger.merge(LayerWindow([view.state(i) for i in members], keep)))
 
 
 def check_state(merger: LayerMerger, view: ModelView, position: int, state: State) -> State:
-    """The state, if it has the keys, shapes and dtypes of the layer; PlanError that names the merger if not."""
+    """The state, if it has the form of a layer.
+
+    Args:
+        merger: Whose state it is; errors name it.
+        view: The model.
+        position: The layer to compare with.
+        state: What the merger returned.
+
+    Raises:
+        PlanError: Keys, shapes or dtypes are not those of the layer.
+    """
     expected = view.state(position)
     if state.keys() != expected.keys():
         different = sorted(state.keys() ^ expected.keys())

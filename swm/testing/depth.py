@@ -19,8 +19,8 @@ from swm.testing.tiny import LAYERS
 from swm.testing.trial import Trial
 
 
-class Watched(DepthEngine):
-    """Tells whether layers were compared."""
+class WatchedEngine(DepthEngine):
+    """Keeps whether layers were compared."""
 
     compared = False
 
@@ -63,7 +63,9 @@ class DepthChecks(Aftermath):
         effort = pruner.effort(LAYERS, 2)
         expect(effort is None or effort >= 0, f"{self.who(given)}: effort({LAYERS}, 2) is {effort}; a count or None")
 
-    def _windows(self, given: Parameters, pruner: DepthPruner, target: int | None) -> tuple[Watched, Sequence[Window]]:
+    def _windows(
+        self, given: Parameters, pruner: DepthPruner, target: int | None
+    ) -> tuple[WatchedEngine, Sequence[Window]]:
         trial = Trial(lambda view: self.stage(pruner), self.families[0], self.registry, self.begin)
         engine = self._engine(pruner, trial.context(trial.fresh()), target)
         with works(f"{self.who(given)} with a target of {target} layers"):
@@ -75,9 +77,9 @@ class DepthChecks(Aftermath):
         except PlanError as error:
             wrong(f"{self.who(given)} with a target of {target} layers: {error}")
 
-    def _engine(self, pruner: DepthPruner, context: StageContext, target: int | None) -> Watched:
+    def _engine(self, pruner: DepthPruner, context: StageContext, target: int | None) -> WatchedEngine:
         similarity = self.registry.build(SimilarityMetric.kind, pruner.default_similarity)
         merger = self.registry.build(LayerMerger.kind, pruner.default_merger)
-        return Watched(
+        return WatchedEngine(
             context, require_interface(SimilarityMetric, similarity), require_interface(LayerMerger, merger), target
         )

@@ -30,7 +30,7 @@ SHAPES = {
 
 
 @dataclass(frozen=True)
-class Given(DepthPruner):
+class FixedWindows(DepthPruner):
     """A window of two layers and one of three."""
 
     name: ClassVar[str] = "given"
@@ -46,7 +46,7 @@ class MergerChecks(Aftermath):
     """Checks of a layer merger."""
 
     def stage(self, strategy: LayerMerger) -> Stage:
-        return self.stage_of(DepthPruner.kind, pruner=Given(), merger=strategy)
+        return self.stage_of(DepthPruner.kind, pruner=FixedWindows(), merger=strategy)
 
     def test_it_gives_a_layer_of_the_same_form(self, given: Parameters) -> None:
         merger = self.build(given)
@@ -58,9 +58,10 @@ class MergerChecks(Aftermath):
                 form = {key: (tuple(value.shape), value.dtype) for key, value in merged.items()}
                 wanted = {key: (shape, dtype) for key, shape in SHAPES.items()}
                 odd = sorted(k for k in form.keys() | wanted.keys() if form.get(k) != wanted.get(k))
-                found = {key: form.get(key) for key in odd}
+                returned = {key: form.get(key) for key in odd}
                 expect(
-                    not odd, f"{self.who(given)} of {count} layers in {dtype} must keep keys, shapes, dtypes: {found}"
+                    not odd,
+                    f"{self.who(given)} of {count} layers in {dtype} must keep keys, shapes, dtypes: {returned}",
                 )
 
     def test_the_layers_it_reads_are_never_written(self, given: Parameters) -> None:

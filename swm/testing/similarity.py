@@ -24,7 +24,7 @@ GARBAGE = (0.0, -3.0, 1e30, math.inf, math.nan)
 
 
 @dataclass(frozen=True)
-class Asking(DepthPruner):
+class AskingEverything(DepthPruner):
     """Merges two windows, once it has asked for all similarities there are."""
 
     name: ClassVar[str] = "asking"
@@ -36,16 +36,16 @@ class Asking(DepthPruner):
 
     def propose(self, context: DepthContext) -> DepthProposal:
         windows = [Window(1, 2), Window(4, 5)]
-        found = [context.trial(windows), context.trial([])]
+        values = [context.trial(windows), context.trial([])]
         pairs = itertools.combinations(range(context.layers + 1), 2) if self.layers else ()
-        return DepthProposal(windows, {"found": [*found, *(context.compare(i, j) for i, j in pairs)]})
+        return DepthProposal(windows, {"similarities": [*values, *(context.compare(i, j) for i, j in pairs)]})
 
 
 class SimilarityChecks(Aftermath):
     """Checks of a similarity metric."""
 
     def stage(self, strategy: SimilarityMetric) -> Stage:
-        pruner = Asking(strategy.space != "logits")
+        pruner = AskingEverything(strategy.space != "logits")
         return self.stage_of(DepthPruner.kind, pruner=pruner, similarity=strategy)
 
     def test_equal_activations_give_one(self, given: Parameters) -> None:
@@ -153,9 +153,9 @@ class SimilarityChecks(Aftermath):
             expect(same, f"{self.who(given)}: pairwise [{i}, {j}] is {value}, compare gives {expected}")
 
     def test_it_is_finite_on_every_family(self, given: Parameters, family: str) -> None:
-        found = self.trial(given, family).planned.facts["found"]
-        expect(all(map(math.isfinite, found)), f"{self.who(given)} on a tiny {family} gives {found}")
-        expect(abs(found[1] - 1) <= 1e-6, f"{self.who(given)} of a tiny {family} with itself is {found[1]}")
+        values = self.trial(given, family).planned.facts["similarities"]
+        expect(all(map(math.isfinite, values)), f"{self.who(given)} on a tiny {family} gives {values}")
+        expect(abs(values[1] - 1) <= 1e-6, f"{self.who(given)} of a tiny {family} with itself is {values[1]}")
 
 
 def states(seed: int, *shape: int) -> Tensor:

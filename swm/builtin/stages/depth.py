@@ -18,7 +18,7 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.model.finite import not_finite
-from swm.model.shape import ModelShape
+from swm.model.shape import ModelShape, shape_now
 from swm.model.windows import check_windows, removed_layers
 
 
@@ -66,23 +66,23 @@ class DepthStage(Stage):
         return self.target is None or self.target.params is None or self.target.params >= context.smallest_layer() / 2
 
     def check(self, setting: Setting) -> None:
-        assert self.similarity is not None
+        similarity, merger = self._parts()
         with at("pruner" if self.target is None else "target"):
-            self._count(setting.shape, setting.shape)
+            self._target_layers(setting.shape, setting.shape)
         with at("search_samples"):
-            scored = self._scored(setting.samples)
+            scored = self._scored_samples(merger, setting.samples)
         with at("similarity"):
-            if self.pruner.compares_layers and self.similarity.space == "logits":
+            if self.pruner.compares_layers and similarity.space == "logits":
                 raise RecipeError(
-                    f"'{self.similarity.name}' compares next-token distributions, and '{self.pruner.name}' compares "
+                    f"'{similarity.name}' compares next-token distributions, and '{self.pruner.name}' compares "
                     "layers, which have none; use a similarity of hidden states"
                 )
             try:
-                self.similarity.check(scored, setting.seq_len)
+                similarity.check(scored, setting.seq_len)
             except ValueError as error:
-                raise RecipeError(f"similarity '{self.similarity.name}': {error}") from None
+                raise RecipeError(f"similarity '{similarity.name}': {error}") from None
 
-    def _count(self, original: ModelShape, current: ModelShape) -> int | None:
+    def _target_layers(self, original: ModelShape, current: ModelShape) -> int | None:
         capacity = self.pruner.capacity(current.layers)
         if self.target is None:
             if capacity < 1:
@@ -90,37 +90,41 @@ class DepthStage(Stage):
             return None
         return self.target.whole_layers(original, current, capacity, self.pruner.name)
 
-    def _scored(self, samples: int) -> int:
+    def _parts(self) -> tuple[SimilarityMetric, LayerMerger]:
+        """The similarity and the merger, which `complete` fills in where a recipe leaves them out."""
+        if self.similarity is None or self.merger is None:
+            raise RecipeError("a depth stage needs a similarity and a merger; build it from the registry, or give both")
+        return self.similarity, self.merger
+
+    def _scored_samples(self, merger: LayerMerger, samples: int) -> int:
         """How many samples a trial's similarity is taken of. Raises RecipeError where there are fewer than asked."""
-        assert self.merger is not None
-        tried = self.search_merger or self.merger
+        tried = self.search_merger or merger
         searched = samples if self.search_samples is None else self.search_samples
         if searched > samples:
             raise RecipeError(f"found {searched}; the calibration text has {samples} samples")
         return searched - seen_samples(searched) if tried.needs_activations else searched
 
     def plan(self, context: StageContext) -> StagePlan:
-        assert self.similarity is not None
-        assert self.merger is not None
+        similarity, merger = self._parts()
         view = context.view
-        count = self._count(context.original, ModelShape(view.parameters(), tuple(view.layer_parameters())))
-        label = f"{self.pruner.name} · {self.merger.name}"
+        count = self._target_layers(context.original, shape_now(view))
+        label = f"{self.pruner.name} · {merger.name}"
         with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
-            tried = self.search_merger or self.merger
-            engine = DepthEngine(context, self.similarity, tried, count, task, self.search_samples)
+            tried = self.search_merger or merger
+            engine = DepthEngine(context, similarity, tried, count, task, self.search_samples)
             proposal = self.pruner.propose(engine)
             windows = check_windows(proposal.windows, engine.layers)
-            engine.use(self.merger)
-            fits = self.merger.needs_activations
-            fitted, similarity = engine.fitted(windows) if fits else ({}, engine.trial(windows))
-        if math.isnan(similarity):
-            merged = f"with the windows {' '.join(map(str, windows))} merged by '{self.merger.name}', there are"
+            engine.use(merger)
+            fits = merger.needs_activations
+            fitted, final = engine.fitted(windows) if fits else ({}, engine.trial(windows))
+        if math.isnan(final):
+            merged = f"with the windows {' '.join(map(str, windows))} merged by '{merger.name}', there are"
             raise not_finite(merged, view.dtype, "take another merger")
-        steps = [MergeStep.of(view, window, self.merger) for window in windows]
+        steps = [MergeStep.of(view, window, merger) for window in windows]
         facts = {
             **proposal.facts,
             "removed_layers": removed_layers(windows),
-            "similarity": similarity,
+            "similarity": final,
             "trials": engine.trials,
         }
         if engine.nan_trials:

@@ -1,45 +1,42 @@
-"""What the mergers that refit a projection share: the tokens they fit on, and what the layer gives without its MLP."""
+"""The down projection of a window's bottom layer, and what it lacks so that the layer gives what the window gave."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from swm.errors import FamilyError
+from swm.fitting.projection import Projection
+from swm.fitting.refitting import Change
 from swm.interfaces.merger import LayerWindow
 from swm.model.state import State
 
-DOWN = "mlp.down.weight"
-BIAS = "mlp.down.bias"
+ROLE: Final = "mlp.down"
+DOWN, BIAS = f"{ROLE}.weight", f"{ROLE}.bias"
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What to fit on: `inputs` `[samples, seq, channels]` of the down projection, `weight` `[channels, hidden]`.
+class DownProjectionFit:
+    """What to fit the down projection to: its `inputs` `[samples, seq, channels]`, and what is `missing`.
 
-    `missing` `[samples, seq, hidden]` is what the layer lacks of what the window gave. `transposed` tells that the
-    family stores its weights as `[in, out]`.
+    `missing` `[samples, seq, hidden]` is the window's output less the layer's.
     """
 
+    projection: Projection
     inputs: Tensor
-    weight: Tensor
     missing: Tensor
-    transposed: bool
 
-    def changed(self, own: State, weight: Tensor, bias: Tensor | None) -> State:
-        """The layer's state with these changes, `[channels, hidden]` and `[hidden]`, added to the projection."""
-        new = self.weight.double() + weight
-        result = {**own, DOWN: (new if self.transposed else new.T).to(own[DOWN].dtype).contiguous()}
-        if bias is not None:
-            result[BIAS] = (own[BIAS].double() + bias).to(own[BIAS].dtype)
-        return result
+    def changed(self, own: State, change: Change) -> State:
+        """The layer's state `own` with this change added to the projection."""
+        return {**own, **self.projection.changed(change).state()}
 
 
 @torch.no_grad()
-def fit_of(window: LayerWindow, state: State | None = None) -> Fit:
+def down_projection_fit(window: LayerWindow, state: State | None = None) -> DownProjectionFit:
     """What the bottom layer's down projection sees, and what it should add so that the layer gives what the window did.
 
     `state` takes the place of the bottom layer's own parameters.
@@ -49,21 +46,21 @@ def fit_of(window: LayerWindow, state: State | None = None) -> Fit:
     activations = window.required_activations()
     own = window.states[0] if state is None else state
     silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in own.items()}
-    inputs, rest, now = activations.inputs("mlp.down", state), activations.run(silent), activations.run(own)
+    inputs, rest, now = activations.inputs(ROLE, state), activations.run(silent), activations.run(own)
     bias = own[BIAS] if BIAS in own else torch.zeros_like(rest[0, 0])
 
-    def off(transposed: bool) -> float:
+    def distance(transposed: bool) -> float:
         """How far the layer is from the sum of its MLP output and the rest, if its weights are stored this way."""
-        weight = own[DOWN] if transposed else own[DOWN].T
+        weight = Projection.of(own, ROLE, transposed).weight
         if weight.shape != (inputs.shape[-1], rest.shape[-1]):
             return math.inf
         return float((rest + inputs @ weight + bias - now).norm()) / max(float(now.norm()), 1e-12)
 
     # A square weight does not tell by its shape which way it is stored.
-    transposed = off(True) < off(False)
-    if off(transposed) > 1e-2:
+    transposed = distance(True) < distance(False)
+    if distance(transposed) > 1e-2:
         raise FamilyError(
             "layers of this family normalise what their MLP gives, so no projection of theirs can be refitted in "
             "closed form; use a merger that needs no activations"
         )
-    return Fit(inputs, own[DOWN] if transposed else own[DOWN].T, activations.leaving() - now, transposed)
+    return DownProjectionFit(Projection.of(own, ROLE, transposed), inputs, activations.leaving() - now)

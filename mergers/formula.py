@@ -1,4 +1,4 @@
-"""What the mergers share: projections by a formula, norms by a policy."""
+"""Merging by a formula for all projections, and a policy for the norms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swm.interfaces.merger import LayerWindow
 from swm.model.state import State, is_norm
 
 Norms = Literal["bottom", "top", "mean"]
-Combine = Callable[[Sequence[Tensor]], Tensor]
+Formula = Callable[[Sequence[Tensor]], Tensor]
 
 
 def bottom(values: Sequence[Tensor]) -> Tensor:
@@ -30,20 +30,26 @@ def mean(values: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(values)).mean(dim=0)
 
 
-_NORMS: dict[Norms, Combine] = {"bottom": bottom, "top": top, "mean": mean}
+_NORMS: dict[Norms, Formula] = {"bottom": bottom, "top": top, "mean": mean}
 
 
-def merge_parts(
-    window: LayerWindow, projection: Combine, norms: Norms, biases: Literal["merged", "bottom"] | None = None
+def merge_by_formula(
+    window: LayerWindow, projection: Formula, norms: Norms, biases: Literal["merged", "bottom"] | None = None
 ) -> State:
-    """Apply `projection` to the weights and biases of all projections, bottom first, and the policies to the others.
+    """Apply a formula to the weights and biases of all projections, and the policy to the norms.
 
     Arithmetic is in float32 at least; results keep the dtype. A function that picks a tensor returns that very
     tensor, so that nothing is copied.
+
+    Args:
+        window: The layers to merge.
+        projection: Makes one tensor of those of all layers, bottom first.
+        norms: Which layer's norms stay, or their mean.
+        biases: `bottom` keeps the bottom layer's biases, anything else applies the formula to them.
     """
     states = window.states
 
-    def formula(key: str) -> Combine:
+    def formula(key: str) -> Formula:
         if is_norm(key):
             return _NORMS[norms]
         return bottom if biases == "bottom" and key.endswith(".bias") else projection
@@ -51,7 +57,7 @@ def merge_parts(
     return {key: _combine([state[key] for state in states], formula(key)) for key in states[0]}
 
 
-def _combine(values: Sequence[Tensor], formula: Combine) -> Tensor:
+def _combine(values: Sequence[Tensor], formula: Formula) -> Tensor:
     if formula in (bottom, top):
         return formula(values)
     kind = torch.promote_types(values[0].dtype, torch.float32)
