@@ -27,13 +27,13 @@ class Kept:
 
 def kept() -> list[Kept]:
     """Trainings that could go on, converted models, texts that a model wrote: by kind, the longest unchanged first."""
-    found = []
+    entries = []
     for folder in cache_folder().glob("*"):
         if folder.is_dir() and folder.name not in ELSEWHERE:
             for path in _within(folder):
                 size = size_of(path) if path.is_dir() else path.stat().st_size
-                found.append(Kept(path, folder.name, size, path.stat().st_mtime))
-    return sorted(found, key=lambda entry: (entry.what, entry.changed, entry.path.name))
+                entries.append(Kept(path, folder.name, size, path.stat().st_mtime))
+    return sorted(entries, key=lambda entry: (entry.what, entry.changed, entry.path.name))
 
 
 def remove_kept() -> int:

@@ -82,13 +82,13 @@ class ObservationCache:
     def observation(self, about: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
         """What `compute` gives; from the disk when it was computed before."""
         file = self._file(about, ".safetensors")
-        found = _read(file)
-        if found is None:
-            found = compute()
+        observation = _read(file)
+        if observation is None:
+            observation = compute()
             with contextlib.suppress(OSError, SafetensorError):
-                self._write(file, about, found)
+                self._write(file, about, observation)
                 self.shrink()
-        return found
+        return observation
 
     def values(self, about: Mapping[str, Any]) -> Values:
         """The numbers that were kept about this, to read and to add to."""
@@ -117,21 +117,21 @@ class ObservationCache:
 
     def _files(self) -> list[tuple[float, int, Path]]:
         """When each file was last used, its size and its path, the least recently used first; none is opened."""
-        found = []
+        files = []
         for file in [*self.folder.glob("*.safetensors"), *self.folder.glob("*.jsonl")]:
             with contextlib.suppress(OSError):
                 status = file.stat()
-                found.append((status.st_mtime, status.st_size, file))
-        return sorted(found)
+                files.append((status.st_mtime, status.st_size, file))
+        return sorted(files)
 
     def _file(self, about: Mapping[str, Any], suffix: str) -> Path:
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:40]
         return self.folder / f"{key}{suffix}"
 
-    def _write(self, file: Path, about: Mapping[str, Any], found: Observation) -> None:
+    def _write(self, file: Path, about: Mapping[str, Any], observation: Observation) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: value.detach().cpu().contiguous() for key, value in found.tensors.items()}
-        metadata = {"about": json.dumps(about), "facts": json.dumps(found.facts)}
+        tensors = {key: value.detach().cpu().contiguous() for key, value in observation.tensors.items()}
+        metadata = {"about": json.dumps(about), "facts": json.dumps(observation.facts)}
         with whole(file) as made:
             # safetensors refuses tensors that share memory, and a file without any.
             save_file({k: v.clone() for k, v in tensors.items()} or {"": torch.empty(0)}, made, metadata)
@@ -176,7 +176,7 @@ def _about(file: Path) -> Mapping[str, Any]:
         else:
             with safe_open(file, framework="pt") as opened:
                 text = (opened.metadata() or {}).get("about", "{}")
-        found = json.loads(text)
-        return found if isinstance(found, dict) else {}
+        about = json.loads(text)
+        return about if isinstance(about, dict) else {}
     except (OSError, SafetensorError, ValueError):
         return {}

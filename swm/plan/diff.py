@@ -19,7 +19,7 @@ def diff_plans(old: Plan, new: Plan) -> list[str]:
 
 
 def _flat(plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
 
     def walk(value: Any, path: str) -> None:
         if isinstance(value, dict):
@@ -29,7 +29,7 @@ def _flat(plan: Plan) -> dict[str, Any]:
             for i, item in enumerate(value):
                 walk(item, f"{path}.{i}")
         else:
-            found[path] = value
+            values[path] = value
 
     walk(plan.to_data(), "")
-    return found
+    return values

@@ -52,13 +52,23 @@ def read_fitted(file: Path) -> Fitted:
 
 
 def check_fitted(fitted: Fitted, steps: Collection[tuple[int, int]], wanted: str | None, file: Path) -> list[str]:
-    """Raise PlanError for tensors that are not the plan's own; notes for those of which it does not say.
+    """Check that fitted tensors belong to a plan.
 
-    `steps` are those of the plan, `wanted` is the hash that it names; None in plans of earlier versions.
+    Args:
+        fitted: The tensors, by stage, step and parameter.
+        steps: The steps of the plan, as pairs of stage and step.
+        wanted: The hash that the plan names; None in plans of earlier versions.
+        file: The file of the tensors, for messages.
+
+    Returns:
+        Notes on what could not be checked.
+
+    Raises:
+        PlanError: For tensors of another plan, and without a hash for values that are not finite.
     """
     if not fitted:
         return []
-    foreign = [(s, i) for s, found in fitted.items() for i in found if (s, i) not in steps]
+    foreign = [(s, i) for s, of_stage in fitted.items() for i in of_stage if (s, i) not in steps]
     if foreign:
         stage, step = foreign[0]
         raise PlanError(f"the plan's tensors {file} are for step {step} of stage {stage}, and there is none")

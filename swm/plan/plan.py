@@ -74,17 +74,17 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What the plan does, one line a step, or a line for all layers that are treated alike."""
-        found: list[str] = []
+        lines: list[str] = []
         for stage in self.stages:
-            told: dict[str, list[int]] = {}
+            by_text: dict[str, list[int]] = {}
             for step in stage.steps:
                 alike = step.alike()
                 if alike is None:
-                    found.append(f"{stage.stage}: {step.describe()}")
+                    lines.append(f"{stage.stage}: {step.describe()}")
                 else:
-                    told.setdefault(alike[1], []).append(alike[0])
-            found += [f"{stage.stage}: layers {format_ranges(layers)}: {text}" for text, layers in told.items()]
-        return found
+                    by_text.setdefault(alike[1], []).append(alike[0])
+            lines += [f"{stage.stage}: layers {format_ranges(layers)}: {text}" for text, layers in by_text.items()]
+        return lines
 
     def fitted(self) -> dict[str, Tensor]:
         """Fitted tensors by `stage.step.parameter`; empty for plans that need none."""

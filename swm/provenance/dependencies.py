@@ -69,19 +69,19 @@ def code_by_module(things: Iterable[Any], told: Container[str] = ()) -> dict[str
     return {name: code for name, code in sorted(_code_by_module(classes, told).items()) if code}
 
 
-def _code_by_module(classes: Iterable[type[Any]], told: Container[str]) -> dict[str, str | None]:
+def _code_by_module(classes: Iterable[type[Any]], left_out: Container[str]) -> dict[str, str | None]:
     names = {base.__module__ for cls in classes for base in cls.__mro__ if _foreign(base.__module__)}
     modules = {name: sys.modules.get(name) for name in names}
     hashes = {
         name: None if module is None else code_hash(module)
         for name, module in modules.items()
-        if getattr(module, "__file__", None) not in told
+        if getattr(module, "__file__", None) not in left_out
     }
     return {name: code and code[:16] for name, code in hashes.items()}
 
 
 def about_model(view: ModelView) -> dict[str, Any] | None:
-    """What a model's answers depend on besides its weights; None where its code cannot be told."""
+    """What a model's answers depend on besides its weights; None where some of its code has no source file."""
     code = code_of_model(view)
     if code is None:
         return None
@@ -92,8 +92,8 @@ def about_model(view: ModelView) -> dict[str, Any] | None:
         "device": str(view.device),
         "model_code": code,
     }
-    found: dict[str, Any] = json.loads(json.dumps(about, default=str))
-    return found
+    plain: dict[str, Any] = json.loads(json.dumps(about, default=str))
+    return plain
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
@@ -114,10 +114,10 @@ def _foreign(module: str) -> bool:
 
 
 def _inside(thing: Any) -> Iterator[Any]:
-    for _, found in leaves(thing):
-        if dataclasses.is_dataclass(found) and not isinstance(found, type):
-            yield found
-            for field in dataclasses.fields(found):
-                yield from _inside(getattr(found, field.name))
-        elif isinstance(found, Strategy):
-            yield found
+    for _, leaf in leaves(thing):
+        if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            yield leaf
+            for field in dataclasses.fields(leaf):
+                yield from _inside(getattr(leaf, field.name))
+        elif isinstance(leaf, Strategy):
+            yield leaf

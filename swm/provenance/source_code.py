@@ -40,9 +40,9 @@ def code_hash(module: ModuleType) -> str | None:
     loaded = {str(vars(m).get("__file__")): m for m in tuple(sys.modules.values()) if hasattr(m, "__dict__")}
     loaded[str(file)] = module
     digest = hashlib.sha256(_distribution(parts[0]).encode())
-    for found in sorted(_files(file, root, parts[0])):
-        content = _as_loaded(loaded[str(found)]) if str(found) in loaded else _content(found)
-        digest.update(f"{found.relative_to(root).as_posix()} {content}\n".encode())
+    for file_of_code in sorted(_files(file, root, parts[0])):
+        content = _as_loaded(loaded[str(file_of_code)]) if str(file_of_code) in loaded else _content(file_of_code)
+        digest.update(f"{file_of_code.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()
 
 
@@ -66,16 +66,16 @@ def package_hash(folder: Path) -> str:
 
 
 def _files(file: Path, root: Path, top: str) -> set[Path]:
-    found = {file}
+    files = {file}
     if file.parent != root and top != SHARED_PACKAGE:
-        found.update(_python_files(root / top))
-    unread = [path for path in found if path.suffix == ".py"]
+        files.update(_python_files(root / top))
+    unread = [path for path in files if path.suffix == ".py"]
     while unread:
         path = unread.pop()
-        fresh = {near for near in _named(path, root) if near not in found and near.is_relative_to(root)}
-        found |= fresh
+        fresh = {near for near in _named(path, root) if near not in files and near.is_relative_to(root)}
+        files |= fresh
         unread += [near for near in fresh if near.suffix == ".py"]
-    return found
+    return files
 
 
 def _python_files(folder: Path) -> Iterator[Path]:

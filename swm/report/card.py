@@ -92,11 +92,11 @@ def _results(report: RunReport) -> list[EvalResult]:
     """The compressed model's numbers with their protocols, as the hub wants them."""
     from huggingface_hub import EvalResult
 
-    found = []
+    results = []
     row, protocol = perplexity_row(report), shared_protocol(report.perplexity)
     if row is not None and row.compressed is not None and math.isfinite(row.compressed.value):
         name, text = text_name(protocol), protocol["text"]
-        found.append(
+        results.append(
             EvalResult(
                 **TASK,
                 dataset_type=_identifier(name),
@@ -113,7 +113,7 @@ def _results(report: RunReport) -> list[EvalResult]:
     for task in task_rows(report):
         # The average is none of a data set; the body of the card has it.
         if task.compressed is not None and task.metric and math.isfinite(task.compressed.value):
-            found.append(
+            results.append(
                 EvalResult(
                     **TASK,
                     dataset_type=_identifier(task.name),
@@ -124,7 +124,7 @@ def _results(report: RunReport) -> list[EvalResult]:
                     metric_args=_args(task.compressed, {k: v for k, v in tasks.items() if k not in ("tasks", "data")}),
                 )
             )
-    return found
+    return results
 
 
 def _args(measured: Measured, protocol: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def draw_similarity(figure: Figure, inspection: Inspection) -> None:
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     bar.set_label("similarity")
-    found = ", ".join(format_ranges(layers) for layers in inspection.patch_layers()) or "none"
-    about = [_metric(inspection), f"patches (all pairs at least {inspection.patch_threshold:.3f}): {found}"]
+    patches = ", ".join(format_ranges(layers) for layers in inspection.patch_layers()) or "none"
+    about = [_metric(inspection), f"patches (all pairs at least {inspection.patch_threshold:.3f}): {patches}"]
     _title(axes, "Similarity of layers", inspection, about)
 
 

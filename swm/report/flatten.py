@@ -11,21 +11,21 @@ from swm.interfaces.tracker import Flat
 
 def flat(values: Mapping[str, Any]) -> Flat:
     """Nested settings as `dotted.key: value`; None is left out, empty lists are `[]`."""
-    found: dict[str, str | int | float | bool] = {}
+    values_by_key: dict[str, str | int | float | bool] = {}
     for path, value in leaves(values):
         if value is not None:
-            found[".".join(path)] = value if isinstance(value, str | int | float) else str(value)
-    return found
+            values_by_key[".".join(path)] = value if isinstance(value, str | int | float) else str(value)
+    return values_by_key
 
 
 def rows(values: Mapping[str, Any]) -> dict[str, Any]:
     """As `flat`, for people: a list is one row of its items."""
-    found: dict[str, Any] = {}
+    rows_by_key: dict[str, Any] = {}
     for path, value in leaves(values, lists=False):
         if value is not None:
             joined = isinstance(value, Sequence) and not isinstance(value, str)
-            found[".".join(path)] = ", ".join(map(str, value)) or "none" if joined else value
-    return found
+            rows_by_key[".".join(path)] = ", ".join(map(str, value)) or "none" if joined else value
+    return rows_by_key
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -33,9 +33,9 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
     `x/value` and `x/x` are called `x`.
     """
-    found: dict[str, float] = {}
+    numbers_by_key: dict[str, float] = {}
     for path, value in leaves(values, lists=False):
         if isinstance(value, int | float) and not isinstance(value, bool) and "protocol" not in path:
             once = [part for i, part in enumerate(path) if i == 0 or part != path[i - 1]]
-            found["/".join(once).removesuffix("/value")] = value
-    return found
+            numbers_by_key["/".join(once).removesuffix("/value")] = value
+    return numbers_by_key

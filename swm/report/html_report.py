@@ -51,9 +51,17 @@ def html_report(
     recipe: Mapping[str, Any] | None = None,
     figures: Figures | None = None,
 ) -> str:
-    """The page. What `report`, `timing` and `recipe` (with every default) do not hold is left out.
+    """The page; the same arguments give the same bytes. Sections without data are left out.
 
-    `timing` holds seconds by name, and the measured speed. The same arguments give the same bytes.
+    Args:
+        report: The report of the run.
+        plan: Its plan.
+        timing: Seconds by name, and the measured speed under `speed`.
+        recipe: The recipe with every default; None leaves it out.
+        figures: What draws; None for `swm.report.drawings`.
+
+    Returns:
+        HTML in one string.
     """
     if figures is None:
         from swm.report import drawings
@@ -140,8 +148,8 @@ def _recoveries(report: RunReport, figures: Figures) -> Iterator[dict[str, Any]]
 
 def _curves(facts: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
     """The facts that are losses by training step; other stages may call plain numbers losses."""
-    found = {key: facts.get(key) for key in CURVES}
-    return {key: points for key, points in found.items() if points and isinstance(points[0], list | tuple)}
+    curves = {key: facts.get(key) for key in CURVES}
+    return {key: points for key, points in curves.items() if points and isinstance(points[0], list | tuple)}
 
 
 def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:

@@ -28,9 +28,22 @@ def evaluate_model(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What `wanted`, the `evaluate` part of a recipe, asks for, measured on the model that `model` names.
+    """Measure one model.
 
-    Raises an SwmError before the weights are loaded for everything that can be known by then.
+    Args:
+        model: A hub id, a folder, a GGUF file or a registered name.
+        wanted: What is measured, as the `evaluate` part of a recipe.
+        plugins: The strategies that may be named.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        device: `auto`, or a device of torch.
+        trust_remote_code: Whether the model's own code may run.
+        progress: Shows what is going on; None for nothing.
+
+    Returns:
+        The measurements by kind (`perplexity`, `tasks`, `answers`, `speed`) as plain data, and `model`.
+
+    Raises:
+        SwmError: Before the weights are loaded for everything that can be known by then.
     """
     if dtype not in DTYPES:
         raise RecipeError(f"found '{dtype}'; allowed: {', '.join(DTYPES)}.{did_you_mean(dtype, DTYPES)}", ("dtype",))
@@ -48,8 +61,8 @@ def evaluate_model(
     models.check_memory(ModelShape(parameters, ()), dtype, config, device)
     evaluator = make_evaluator(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
     loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    found: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, source.folder.name))}
+    measured: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, source.folder.name))}
     if asked.speed is not None:
         about = {"progress": progress, "tokenizer": evaluator.tokenizer}
-        found["speed"] = measure_speed({"model": loaded}, config.vocab_size, asked.speed, **about)
-    return found
+        measured["speed"] = measure_speed({"model": loaded}, config.vocab_size, asked.speed, **about)
+    return measured

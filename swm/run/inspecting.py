@@ -57,9 +57,19 @@ def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRec
 def inspect_named(
     recipe: InspectionRecipe, plugins: Plugins, progress: Progress | None = None, output: Path | None = None
 ) -> Inspection:
-    """The inspection of the model that the recipe names; `output` is the folder that the caller writes it into.
+    """Inspect the model that the recipe names.
 
-    Raises an SwmError before the weights are loaded for everything that can be known by then.
+    Args:
+        recipe: What is inspected, and how.
+        plugins: The strategies and families that are known.
+        progress: Shows what is going on; None for nothing.
+        output: The folder that the caller writes the inspection into, which must hold no input; None for none.
+
+    Returns:
+        Similarities, influences and norms of the layers.
+
+    Raises:
+        SwmError: Before the weights are loaded for everything that can be known by then.
     """
     progress, wanted = progress or Silent(), recipe.calibration
     if output is not None:

@@ -69,9 +69,17 @@ class Original:
         step_done: Callable[[int, float], None],
         keeps: bool = False,
     ) -> RecoveryContext:
-        """What `recovery` works with. Its state on disk belongs to this very model, these parameters, code and seed.
+        """What a recovery works with. Its state on disk belongs to this very model, these parameters, code and seed.
 
-        With `keeps` it stays until `forget_trainings`.
+        Args:
+            view: The model to train.
+            recovery: The recovery.
+            seed: The seed of the run.
+            step_done: Called with the number of each step and its loss.
+            keeps: Whether the state on disk stays until `forget_trainings`.
+
+        Returns:
+            The context of the recovery.
         """
         about = {
             "model": view.fingerprint(),

@@ -175,7 +175,22 @@ def compress(
     plugin_files: Sequence[str] = (),
     **recipe: Any,
 ) -> RunResult:
-    """Run a recipe given in Python: `stages` and the keywords are the recipe's keys."""
+    """Run a recipe given in Python.
+
+    Args:
+        model: A hub id, a folder, a GGUF file or a registered name.
+        stages: The stages, as in a recipe or as instances.
+        overwrite: Whether an output folder of swm may be replaced.
+        progress: Shows what is going on; None for nothing.
+        plugin_files: Python files with strategies.
+        recipe: The other keys of the recipe.
+
+    Returns:
+        The compressed model, its plan and its report.
+
+    Raises:
+        SwmError: Before the weights are loaded for everything that can be known by then.
+    """
     plugins = load_plugins(plugin_files)
     built = build_recipe({"model": model, "stages": list(stages), **recipe}, plugins)
     return CompressionPipeline(built, plugins, progress or Silent(), overwrite).run()

@@ -57,10 +57,21 @@ def prepare(
     inputs: Sequence[str | Path] = (),
     written: Sequence[Path] = (),
 ) -> Prepared:
-    """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights.
+    """Check the recipe against the machine and the model's config; no weights are loaded.
 
-    `inputs` are files besides those in the recipe that must not lie in the output folder; `written` are files that
-    the caller writes, which must not lie inside the model.
+    Args:
+        recipe: The recipe.
+        plugins: The strategies and families that are known.
+        progress: Shows what takes long.
+        overwrite: Whether an output folder of swm may be replaced.
+        inputs: Files besides those in the recipe that must not lie in the output folder.
+        written: Files that the caller writes, which must not lie inside the model.
+
+    Returns:
+        What the run needs and what costs little.
+
+    Raises:
+        SwmError: For whatever is wrong, with its place in the recipe.
     """
     with at("output"):
         output = None if recipe.output is None else checkpoint.check_output(recipe.output, overwrite)
@@ -148,7 +159,17 @@ def draw_calibration(recipe: Recipe, original: Original) -> Calibration:
 
 
 def share(recipe: Recipe, index: int, original: ModelShape, removed: int) -> int | None:
-    """The stage's part of the recipe's budget, in parameters; None if it has a target of its own."""
+    """The stage's part of the recipe's budget.
+
+    Args:
+        recipe: The recipe.
+        index: The position of the stage among the recipe's stages.
+        original: The shape of the model before the first stage.
+        removed: The number of parameters that earlier stages removed.
+
+    Returns:
+        The number of parameters to remove; None for a stage with a target of its own, or without a budget.
+    """
     budget, stage = recipe.budget, recipe.stages[index]
     if budget is None or not stage.wants_target():
         return None

@@ -43,10 +43,25 @@ def replay(
 ) -> RunResult:
     """Apply a plan to the original checkpoint, without data.
 
-    Raises PlanError when `model` (by default the plan's own source) is not the model that the plan was made for, and
-    when the plan has a training, which no plan can repeat; `structure_only` leaves it out. Raises CheckpointError for a
-    layout that cannot hold the result. `inputs` are files besides, such as the plan's own, that must not lie in the
-    output folder.
+    Args:
+        plan: The plan.
+        plugins: The strategies and families that are known.
+        output: The folder to write.
+        model: The original model; None for the one that the plan names.
+        overwrite: Whether an output folder of swm may be replaced.
+        progress: Shows what takes long; None for nothing.
+        device: `auto`, or a device of torch.
+        layout: How the result is saved, as in a recipe.
+        trust_remote_code: Whether the model's own code may run.
+        structure_only: Leave out trainings, which no plan can repeat.
+        inputs: Files, such as the plan's own, that must not lie in the output folder.
+
+    Returns:
+        The model, with the plan that was applied and a report.
+
+    Raises:
+        PlanError: When the plan was made for another model, or has a training and `structure_only` is not given.
+        CheckpointError: For a layout that cannot hold the result.
     """
     progress = progress or Silent()
     trained = [i for i, stage in enumerate(plan.stages) if any(step.needs_data for step in stage.steps)]

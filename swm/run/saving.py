@@ -39,9 +39,16 @@ class RunRecord:
         return absolute_paths(self.recipe)
 
     def write(self, folder: Path, plan: Plan, report: RunReport, known: list[str]) -> None:
-        """Write the recipe, the times and the HTML page; `known` are paths that only the times may hold.
+        """Write the recipe, the times and the HTML page.
 
-        Raises OSError.
+        Args:
+            folder: The folder to write into.
+            plan: The plan as it may be shown to others.
+            report: The report as it may be shown to others.
+            known: Paths of this machine, which only the times may hold.
+
+        Raises:
+            OSError: When a file cannot be written.
         """
         recipe = published(self.recipe, known)
         write_yaml(folder / "recipe.yaml", recipe)

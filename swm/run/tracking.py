@@ -63,8 +63,8 @@ class Tracking:
     @hookimpl
     def swm_run_finished(self, report: dict[str, Any]) -> None:
         self._log(numbers({key: report[key] for key in ("compressed", "achieved") if key in report}))
-        told = published(report, self._paths)
-        self._each(lambda run: run.finish(told))
+        shown = published(report, self._paths)
+        self._each(lambda run: run.finish(shown))
         self._runs.clear()
 
     def abandon(self, error: BaseException) -> None:
