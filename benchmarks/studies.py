@@ -17,7 +17,7 @@ from results import machine, markdown_table, write_section
 from rich.console import Console
 
 from swm.commands.console import ConsoleProgress
-from swm.report.summary import protocol_sentence, tasks_sentence
+from swm.report.sentences import protocol_sentence, tasks_sentence
 from swm.study.columns import measured
 from swm.study.measures import measure_label, scale_of
 from swm.study.results import Results, read_results, write_results

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from swm.cache.recorded_numbers import RecordedNumbers
 from swm.files.scratch import clear_dead
 from swm.files.writing import whole
 
@@ -44,34 +45,6 @@ class CachedFile:
     used: float
 
 
-class Values:
-    """Numbers by name in one file that only grows."""
-
-    def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
-        self._file = file
-        self._about = about
-        self._found: dict[str, float] = {}
-        with contextlib.suppress(OSError):
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
-                with contextlib.suppress(ValueError, TypeError):
-                    name, value = json.loads(line)
-                    self._found[name] = float(value)
-            os.utime(file)
-
-    def get(self, name: str) -> float | None:
-        """The number of that name, if it is known."""
-        return self._found.get(name)
-
-    def put(self, name: str, value: float) -> None:
-        """Keep a number; what is torn off by a kill is a line that nobody can read."""
-        self._found[name] = value
-        with contextlib.suppress(OSError):
-            start = "" if self._file.exists() else json.dumps(self._about)
-            # The break first, so that a line never continues one that was torn off.
-            with self._file.open("a", encoding="utf-8") as lines:
-                lines.write(f"{start}\n{json.dumps([name, value])}")
-
-
 class ObservationCache:
     """Observations in a folder; the least recently used go when it holds more than `limit` bytes."""
 
@@ -90,11 +63,11 @@ class ObservationCache:
                 self.shrink()
         return observation
 
-    def values(self, about: Mapping[str, Any]) -> Values:
+    def values(self, about: Mapping[str, Any]) -> RecordedNumbers:
         """The numbers that were kept about this, to read and to add to."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-        return Values(self._file(about, ".jsonl"), about)
+        return RecordedNumbers(self._file(about, ".jsonl"), about)
 
     def entries(self) -> list[CachedFile]:
         """All files, the least recently used first; each of them is opened for what it is about."""
@@ -148,7 +121,7 @@ class Observed:
         """See `ObservationCache.observation`; `what` says all else that the result depends on, as plain data."""
         return self.cache.observation({**what, **self.about}, compute)
 
-    def values(self, what: Mapping[str, Any]) -> Values:
+    def values(self, what: Mapping[str, Any]) -> RecordedNumbers:
         """See `ObservationCache.values`."""
         return self.cache.values({**what, **self.about})
 

@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is
 @app.command(cls=Command)
 def list(as_json: Json = False) -> None:
     """List observations, trainings to go on with, conversions, texts, and scratch folders of living and killed runs."""
-    from swm.cache.kept import kept
+    from swm.cache.artifacts import artifacts
     from swm.commands.console import table
     from swm.files.scratch import everywhere, size_of
     from swm.report.html_format import size
@@ -30,7 +30,7 @@ def list(as_json: Json = False) -> None:
 
     found = cache()
     entries = found.entries()
-    others = kept()
+    others = artifacts()
     left = [(folder, size_of(folder), alive) for folder, alive in everywhere()]
     if as_json:
         observed = [{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries]
@@ -48,11 +48,11 @@ def list(as_json: Json = False) -> None:
 @app.command(cls=Command)
 def clear(everything: Everything = False) -> None:
     """Remove all observations and what killed runs left; a folder that one of them had moved away comes back."""
-    from swm.cache.kept import remove_kept
+    from swm.cache.artifacts import remove_artifacts
     from swm.files.scratch import clear_all_dead
     from swm.study.worker import cache
 
     dead = clear_all_dead()
     say(f"removed {cache().shrink(0)} observations and {dead} scratch folders of killed runs")
     if everything:
-        say(f"removed {remove_kept()} trainings, searches, conversions and texts")
+        say(f"removed {remove_artifacts()} trainings, searches, conversions and texts")

@@ -26,7 +26,8 @@ from swm.measure.inspection import Inspection
 from swm.measure.metrics import Metric, number
 from swm.model.ranges import format_ranges
 from swm.report.record import Measures, Perplexity, RunReport, TaskScores
-from swm.report.summary import Measured, perplexity_row, protocol_sentence, task_rows, tasks_sentence, text_name
+from swm.report.sentences import protocol_sentence, tasks_sentence, text_name
+from swm.report.summary import Measured, perplexity_row, task_rows
 
 
 class _BarTask:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from swm.cache.observations import Observation, Observed, Values
+from swm.cache.observations import Observation, Observed
+from swm.cache.recorded_numbers import RecordedNumbers
 from swm.model.state import State
 from swm.model.windows import Window
 
@@ -18,7 +19,7 @@ class Memo:
 
     def __init__(self, observed: Observed | None, about: Mapping[str, Any]) -> None:
         """`observed` is the cache, None where nothing is kept; its numbers are stored under `about`."""
-        self._kept: Values | None = None if observed is None else observed.values(about)
+        self._kept: RecordedNumbers | None = None if observed is None else observed.values(about)
         self._asked: dict[str, float] = {}
         self._bounds: dict[str, float] = {}
 

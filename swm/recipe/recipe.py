@@ -13,6 +13,7 @@ from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
 from swm.measure.protocol import EvaluationRecipe
+from swm.model.shape import ModelShape
 from swm.recipe.budget import Budget
 from swm.text.calibration import Bos, Sampling
 
@@ -60,6 +61,17 @@ class Recipe:
         data: dict[str, Any] = plain(self)
         data["stages"] = [_stage_entry(stage) for stage in self.stages]
         return data
+
+    def budget_share(self, index: int, original: ModelShape, removed: int) -> int | None:
+        """The number of parameters that the budget gives a stage to remove; None if the stage has its own target.
+
+        `original` is the shape of the model before the first stage, and `removed` parameters are gone already.
+        """
+        stage = self.stages[index]
+        if self.budget is None or not stage.wants_target():
+            return None
+        waiting = [other.removed_kinds() for other in self.stages[index:] if other.wants_target()]
+        return max(round(self.budget.for_next(waiting, original, removed)), 0)
 
 
 def _stage_entry(stage: Stage) -> dict[str, Any]:

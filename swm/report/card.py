@@ -12,17 +12,8 @@ from swm.escapes import code, markdown
 from swm.files import yaml_file as yamlfile
 from swm.plan.plan import Plan
 from swm.report.record import RunReport
-from swm.report.summary import (
-    Measured,
-    Row,
-    error_sentence,
-    perplexity_row,
-    protocol_sentence,
-    shared_protocol,
-    task_rows,
-    tasks_sentence,
-    text_name,
-)
+from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
+from swm.report.summary import Measured, MeasureRow, perplexity_row, task_rows
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -154,7 +145,7 @@ def _tasks(report: RunReport) -> list[str]:
     ]
 
 
-def _task(row: Row) -> str:
+def _task(row: MeasureRow) -> str:
     digits = row.scale.decimals
     values = [_shown(row.dense, digits), _shown(row.compressed, digits), _shown(row.difference, digits, "+")]
     cells = [row.name, row.scale.about, *values]

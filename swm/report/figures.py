@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from swm.escapes import figure_text, one_line
 from swm.measure.inspection import Inspection
 from swm.model.ranges import format_ranges
+from swm.report.sentences import text_name
 from swm.report.style import BLUE, LINE, ORANGE, SOFT, STYLE
-from swm.report.summary import text_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from swm.report.html_format import MINUS, fixed, measured, short, size
 from swm.report.record import RunReport
-from swm.report.summary import Row, perplexity_row, task_rows
+from swm.report.summary import MeasureRow, perplexity_row, task_rows
 
 Tone = Literal["gain", "cost", "same"]
 
@@ -51,7 +51,7 @@ def headline(report: RunReport, speed: Mapping[str, Any]) -> list[Tile]:
     return [*tiles, *_speed(speed)]
 
 
-def _mean(row: Row) -> list[Tile]:
+def _mean(row: MeasureRow) -> list[Tile]:
     now, change = row.compressed, row.difference
     if now is None or change is None:
         return []

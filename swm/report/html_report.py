@@ -17,16 +17,8 @@ from swm.report.flatten import rows
 from swm.report.headline import headline
 from swm.report.html_format import FILTERS, seen
 from swm.report.record import RunReport, StageReport
-from swm.report.summary import (
-    WHICH,
-    error_sentence,
-    perplexity_row,
-    protocol_sentence,
-    shared_protocol,
-    task_rows,
-    tasks_sentence,
-    text_name,
-)
+from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
+from swm.report.summary import WHICH, perplexity_row, task_rows
 
 CURVES = {"losses": "Training loss", "held_out_losses": "Loss on held-out text"}
 

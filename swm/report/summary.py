@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, Metric, average, metric_of, number
-from swm.report.record import Measures, Perplexity, Score, TaskScore, TaskScores
+from swm.report.record import Measures, Score, TaskScore, TaskScores
 
 WHICH = ("dense", "compressed")
 
@@ -35,7 +35,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasureRow:
     """One measure of both models; a model that was not measured has none."""
 
     name: str
@@ -68,7 +68,7 @@ class Row:
         return self.compressed.value / self.dense.value if self.dense.value else math.nan
 
 
-def task_rows(measures: Measures) -> list[Row]:
+def task_rows(measures: Measures) -> list[MeasureRow]:
     """One row a task, shares in percent, and last the average of the tasks that have one kind of score, if several."""
     scores = measures.tasks
     names = dict.fromkeys(name for which in WHICH if which in scores for name in scores[which].tasks)
@@ -81,7 +81,9 @@ def task_rows(measures: Measures) -> list[Row]:
     dense, compressed = (scaled(means.get(which), alike[0].scale) for which in WHICH)
     paired = [row.paired for row in alike if row.paired is not None]
     error = math.hypot(*paired) / len(alike) if len(paired) == len(alike) else None
-    mean = Row(mean_name(len(alike), len(rows)), "", dense, compressed, None, error, replace(alike[0].scale, name=""))
+    mean = MeasureRow(
+        mean_name(len(alike), len(rows)), "", dense, compressed, None, error, replace(alike[0].scale, name="")
+    )
     return [*rows, mean] if dense or compressed else rows
 
 
@@ -98,57 +100,12 @@ def mean_name(alike: int, tasks: int) -> str:
     return f"average of {alike} tasks" if alike == tasks else f"average of the {alike} tasks in %"
 
 
-def perplexity_row(measures: Measures) -> Row | None:
+def perplexity_row(measures: Measures) -> MeasureRow | None:
     """The perplexity of both models; None when neither has one."""
     if not measures.perplexity:
         return None
     dense, compressed = (scaled(measures.perplexity.get(which), PERPLEXITY) for which in WHICH)
-    return Row("perplexity", "", dense, compressed, scale=PERPLEXITY)
-
-
-def shared_protocol(by_model: Mapping[str, Perplexity] | Mapping[str, TaskScores]) -> Mapping[str, Any]:
-    """How this was measured, the same for both models; empty when nothing was."""
-    return next((scores.protocol for scores in by_model.values()), {})
-
-
-def text_name(protocol: Mapping[str, Any]) -> str:
-    """The name of the text that a perplexity was measured on: that of the data set, or of the source."""
-    text = protocol["text"]
-    return str(text.get("dataset", text["name"]))
-
-
-def protocol_sentence(protocol: Mapping[str, Any]) -> str:
-    """The protocol of a perplexity in words, without the name of its text."""
-    return (
-        f"{protocol['scored_tokens']} tokens scored in non-overlapping windows of {protocol['seq_len']}, "
-        f"BOS: {protocol['bos']}"
-    )
-
-
-def tasks_sentence(protocol: Mapping[str, Any]) -> str:
-    """The protocol of the tasks in words."""
-    limit = protocol.get("limit")
-    parts = [
-        str(protocol.get("harness", "")),
-        "" if protocol.get("num_fewshot") is None else f"{protocol['num_fewshot']}-shot",
-        "all items" if limit is None else f"the first {limit} items of each task",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
-def error_sentence(rows: Collection[Row]) -> str:
-    """What the errors of the differences take for granted."""
-    with_error = [row for row in rows if row.difference is not None and row.difference.error is not None]
-    apart = [row.name for row in with_error if row.paired is None]
-    if not with_error:
-        return ""
-    if not apart:
-        return "The error of a difference is that of the items' own differences: both models answered the same ones."
-    whose = "a difference" if len(apart) == len(with_error) else f"the difference of {', '.join(apart)}"
-    return (
-        f"The error of {whose} takes the two models for independent. They answered the same items, so the real one is "
-        "smaller."
-    )
+    return MeasureRow("perplexity", "", dense, compressed, scale=PERPLEXITY)
 
 
 def metric_of_scores(scores: Iterable[TaskScore]) -> Metric:
@@ -169,7 +126,7 @@ def _task_of(scores: TaskScores | None, name: str) -> TaskScore | None:
     return None if scores is None else scores.tasks.get(name)
 
 
-def _task_row(name: str, scores: Sequence[TaskScore | None]) -> Row:
+def _task_row(name: str, scores: Sequence[TaskScore | None]) -> MeasureRow:
     """The row of one task, from the score of the dense model and that of the compressed one."""
     known = [score for score in scores if score is not None]
     scale = metric_of_scores(known)
@@ -177,7 +134,7 @@ def _task_row(name: str, scores: Sequence[TaskScore | None]) -> Row:
     hits = [score.hits if score else None for score in scores]
     paired = None if hits[0] is None or hits[1] is None else _paired_error(hits[0], hits[1])
     error = None if paired is None else paired * scale.factor
-    return Row(name, scale.name, dense, compressed, next((score.items for score in known), None), error, scale)
+    return MeasureRow(name, scale.name, dense, compressed, next((score.items for score in known), None), error, scale)
 
 
 def _paired_error(one: str, other: str) -> float | None:

@@ -19,7 +19,7 @@ from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.loading import Plugins
 from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe.recipe import Recipe
-from swm.run.preparation import Prepared, share
+from swm.run.preparation import Prepared
 from swm.run.stopwatch import Stopwatch
 
 
@@ -110,7 +110,7 @@ class StagePlanner:
     def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
         """Plan one stage, and change the model when `apply` is given."""
         hooks, original = self.plugins.manager.hook, self.prepared.shape
-        goal = share(self.recipe, index, original, original.parameters - self.view.parameters())
+        goal = self.recipe.budget_share(index, original, original.parameters - self.view.parameters())
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(self.view)
         with at("stages", index, stage.name), self.stopwatch.timed(f"stage {index} {stage.name}"):

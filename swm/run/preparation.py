@@ -9,7 +9,7 @@ from typing import Any
 
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
-from swm.errors import RecipeError, TextError, at
+from swm.errors import TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
@@ -24,6 +24,7 @@ from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 from swm.run.original import Original
+from swm.run.stage_order import check_stage_order
 from swm.text.calibration import draw
 
 
@@ -112,9 +113,9 @@ def prepare(
     first = True
     for i, stage in enumerate(recipe.stages):
         # What a later stage must remove depends on what the earlier ones remove.
-        goal = share(recipe, i, shape, 0) if first else None
+        goal = recipe.budget_share(i, shape, 0) if first else None
         with at("stages", i, stage.name):
-            _check_order(recipe, i, output, family)
+            check_stage_order(recipe, i, output, family)
             aimed = stage.with_target(Target(params=goal)) if goal else stage
             aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
         first = first and goal == 0
@@ -158,25 +159,6 @@ def draw_calibration(recipe: Recipe, original: Original) -> Calibration:
         )
 
 
-def share(recipe: Recipe, index: int, original: ModelShape, removed: int) -> int | None:
-    """The stage's part of the recipe's budget.
-
-    Args:
-        recipe: The recipe.
-        index: The position of the stage among the recipe's stages.
-        original: The shape of the model before the first stage.
-        removed: The number of parameters that earlier stages removed.
-
-    Returns:
-        The number of parameters to remove; None for a stage with a target of its own, or without a budget.
-    """
-    budget, stage = recipe.budget, recipe.stages[index]
-    if budget is None or not stage.wants_target():
-        return None
-    waiting = [s.removed_kinds() for s in recipe.stages[index:] if s.wants_target()]
-    return max(round(budget.for_next(waiting, original, removed)), 0)
-
-
 def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:
     return lambda: models.load_model(
         source,
@@ -185,39 +167,3 @@ def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:
         device_map=recipe.device_map,
         trust_remote_code=recipe.trust_remote_code,
     )
-
-
-def _check_order(recipe: Recipe, index: int, output: Path | None, family: ModelFamily) -> None:
-    """Raise RecipeError for stages that cannot follow one another, and for a result that could not be saved."""
-    stage, earlier = recipe.stages[index], recipe.stages[:index]
-    places = [f"stages.{i}.{before.name}" for i, before in enumerate(earlier)]
-    uneven = [place for place, before in zip(places, earlier, strict=True) if before.uneven()]
-    replaced = [place for place, before in zip(places, earlier, strict=True) if before.replaces]
-    removed = stage.removed_kinds()
-    if "layers" in removed and uneven:
-        again = any(stage.name == before.name for before in earlier)
-        way = f"one {stage.name} can have the whole target" if again else f"put {stage.name} before {uneven[0]}"
-        raise RecipeError(f"layers of different widths cannot be merged, and {uneven[0]} makes them so; {way}")
-    if (removed & {"layers", "widths"} or stage.needs_plain) and replaced:
-        what = "layers and widths cannot be removed" if removed else "projections cannot be refitted"
-        raise RecipeError(f"{what} once {replaced[0]} has put other modules in their place; put this stage first")
-    own = stage.replaced_projections(family)
-    for place, before in zip(places, earlier, strict=True):
-        theirs = before.replaced_projections(family)
-        twice = [role for role in own if role in theirs]
-        if twice:
-            raise RecipeError(
-                f"{place} has put other modules in place of {', '.join(twice)} already, and it can be done only once; "
-                "name other projections in one of the stages, or leave one out"
-            )
-    if stage.replaces and output is not None and recipe.layout not in ("merged", "factored", "custom"):
-        raise RecipeError(
-            f"the stage puts modules in place of projections, which layout: {recipe.layout} cannot hold; add layout: "
-            "factored (as they are, loads with trust_remote_code) or layout: merged (multiplied out, loads everywhere, "
-            "no gain in size)"
-        )
-    if stage.uneven() and output is not None and recipe.layout in ("native", "merged"):
-        raise RecipeError(
-            f"the stage gives layers different widths, which layout: {recipe.layout} cannot hold; add layout: padded "
-            "(loads everywhere, no gain in size) or layout: custom (true sizes, loads with trust_remote_code)"
-        )

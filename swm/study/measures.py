@@ -8,7 +8,7 @@ from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
 from swm.report.record import Measures, ModelScores, ModelSize
-from swm.report.summary import Row, task_rows
+from swm.report.summary import MeasureRow, task_rows
 
 MEAN = "accuracy"
 # What every study has, with what it is called in tables and figures.
@@ -52,7 +52,7 @@ def metrics_of(scores: ModelScores) -> dict[str, dict[str, Any]]:
     return {row.name: asdict(row.scale) for row in _rows(scores) if row.metric}
 
 
-def _rows(scores: ModelScores) -> list[Row]:
+def _rows(scores: ModelScores) -> list[MeasureRow]:
     return task_rows(Measures(tasks={"dense": scores.tasks})) if scores.tasks else []
 
 

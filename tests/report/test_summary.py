@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from swm.report.record import Measures, Perplexity
-from swm.report.summary import Measured, Row, error_sentence, perplexity_row, task_rows, tasks_sentence
+from swm.report.summary import Measured, MeasureRow, perplexity_row, task_rows
 
 
 def _result(**values: float) -> dict[str, Any]:
@@ -13,7 +13,7 @@ def _result(**values: float) -> dict[str, Any]:
     return {"tasks": tasks, "average": {"value": 0.5, "standard_error": 0.02}, "protocol": {}}
 
 
-def _rows(measures: dict[str, Any]) -> list[Row]:
+def _rows(measures: dict[str, Any]) -> list[MeasureRow]:
     return task_rows(Measures.model_validate(measures))
 
 
@@ -30,7 +30,7 @@ def test_one_task_has_no_average() -> None:
 
 def test_a_metric_that_is_no_accuracy_keeps_its_unit() -> None:
     result = {"tasks": {"w": {"metric": "word_perplexity", "value": 12.0}}, "protocol": {}}
-    assert _rows({"tasks": {"dense": result}}) == [Row("w", "word_perplexity", Measured(12.0), None)]
+    assert _rows({"tasks": {"dense": result}}) == [MeasureRow("w", "word_perplexity", Measured(12.0), None)]
 
 
 def test_accuracies_and_perplexities_have_no_average_whatever_an_old_report_says() -> None:
@@ -47,28 +47,10 @@ def test_the_average_is_over_the_tasks_of_one_kind() -> None:
     assert mean.dense == Measured(37.5, pytest.approx(3 / 2**0.5))
 
 
-@pytest.mark.parametrize(
-    ("paired", "words"),
-    [
-        (("1100", "1000"), "The error of a difference is that of the items' own differences"),
-        ((None, None), "The error of a difference takes the two models for independent"),
-        (("1100", None), "The error of the difference of b takes the two models for independent"),
-    ],
-)
-def test_what_is_said_of_the_error_of_a_difference_is_what_was_computed(
-    paired: tuple[str | None, ...], words: str
-) -> None:
-    tasks = _result(a=0.5, b=0.5)
-    for task, hits in zip(tasks["tasks"].values(), paired, strict=True):
-        if hits:
-            task["hits"] = hits
-    assert error_sentence(_rows({"tasks": {"dense": tasks, "compressed": tasks}})[:2]).startswith(words)
-
-
 def test_the_error_of_a_difference_is_the_root_of_the_sum_of_squares() -> None:
-    difference = Row("a", "acc", Measured(60.0, 3.0), Measured(55.0, 4.0)).difference
+    difference = MeasureRow("a", "acc", Measured(60.0, 3.0), Measured(55.0, 4.0)).difference
     assert difference == Measured(-5.0, 5.0)
-    assert Row("a", "acc", Measured(60.0), Measured(55.0, 4.0)).difference == Measured(-5.0)
+    assert MeasureRow("a", "acc", Measured(60.0), Measured(55.0, 4.0)).difference == Measured(-5.0)
 
 
 def test_what_was_measured_on_one_model_has_neither_difference_nor_ratio() -> None:
@@ -76,17 +58,6 @@ def test_what_was_measured_on_one_model_has_neither_difference_nor_ratio() -> No
     assert row is not None
     assert (row.dense, row.compressed, row.difference, row.ratio) == (None, Measured(9.0), None, None)
     assert perplexity_row(Measures()) is None
-
-
-@pytest.mark.parametrize(
-    ("protocol", "words"),
-    [
-        ({"harness": "lm-eval 1", "num_fewshot": 0, "limit": None}, "lm-eval 1, 0-shot, all items"),
-        ({"limit": 50}, "the first 50 items of each task"),
-    ],
-)
-def test_the_protocol_of_tasks_is_a_sentence(protocol: dict[str, Any], words: str) -> None:
-    assert tasks_sentence(protocol) == words
 
 
 def test_a_difference_is_taken_item_by_item_where_the_items_are_known() -> None:

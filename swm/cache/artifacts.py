@@ -1,4 +1,4 @@
-"""What the cache holds besides observations and scratch folders: what took long to make and may be wanted again."""
+"""Artifacts: what took long to make and may be wanted again, such as trainings, converted models and texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ELSEWHERE = ("observations", INDEX)
 
 
 @dataclass(frozen=True)
-class Kept:
+class Artifact:
     """One file or folder of the cache: the folder it is in, its size in bytes, and when it changed (s since 1970)."""
 
     path: Path
@@ -25,20 +25,20 @@ class Kept:
     changed: float
 
 
-def kept() -> list[Kept]:
+def artifacts() -> list[Artifact]:
     """Trainings that could go on, converted models, texts that a model wrote: by kind, the longest unchanged first."""
     entries = []
     for folder in cache_folder().glob("*"):
         if folder.is_dir() and folder.name not in ELSEWHERE:
             for path in _within(folder):
                 size = size_of(path) if path.is_dir() else path.stat().st_size
-                entries.append(Kept(path, folder.name, size, path.stat().st_mtime))
+                entries.append(Artifact(path, folder.name, size, path.stat().st_mtime))
     return sorted(entries, key=lambda entry: (entry.what, entry.changed, entry.path.name))
 
 
-def remove_kept() -> int:
+def remove_artifacts() -> int:
     """Remove all of it but what a run has locked; returns how many went."""
-    return sum(_removed(entry.path) for entry in kept())
+    return sum(_removed(entry.path) for entry in artifacts())
 
 
 def _removed(path: Path) -> bool:

@@ -1,0 +1,55 @@
+"""Which stages may follow one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from swm.errors import RecipeError
+from swm.model.families import ModelFamily
+from swm.recipe.recipe import Recipe
+
+
+def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: ModelFamily) -> None:
+    """Check that a stage can follow the earlier ones, and that the result can be saved.
+
+    Args:
+        recipe: The recipe.
+        index: The position of the stage among the recipe's stages.
+        output: The folder of the result; None when none is written.
+        family: The family of the model.
+
+    Raises:
+        RecipeError: For what cannot be done, with what to do instead.
+    """
+    stage, earlier = recipe.stages[index], recipe.stages[:index]
+    places = [f"stages.{i}.{before.name}" for i, before in enumerate(earlier)]
+    uneven = [place for place, before in zip(places, earlier, strict=True) if before.uneven()]
+    replaced = [place for place, before in zip(places, earlier, strict=True) if before.replaces]
+    removed = stage.removed_kinds()
+    if "layers" in removed and uneven:
+        again = any(stage.name == before.name for before in earlier)
+        way = f"one {stage.name} can have the whole target" if again else f"put {stage.name} before {uneven[0]}"
+        raise RecipeError(f"layers of different widths cannot be merged, and {uneven[0]} makes them so; {way}")
+    if (removed & {"layers", "widths"} or stage.needs_plain) and replaced:
+        what = "layers and widths cannot be removed" if removed else "projections cannot be refitted"
+        raise RecipeError(f"{what} once {replaced[0]} has put other modules in their place; put this stage first")
+    own = stage.replaced_projections(family)
+    for place, before in zip(places, earlier, strict=True):
+        theirs = before.replaced_projections(family)
+        twice = [role for role in own if role in theirs]
+        if twice:
+            raise RecipeError(
+                f"{place} has put other modules in place of {', '.join(twice)} already, and it can be done only once; "
+                "name other projections in one of the stages, or leave one out"
+            )
+    if stage.replaces and output is not None and recipe.layout not in ("merged", "factored", "custom"):
+        raise RecipeError(
+            f"the stage puts modules in place of projections, which layout: {recipe.layout} cannot hold; add layout: "
+            "factored (as they are, loads with trust_remote_code) or layout: merged (multiplied out, loads everywhere, "
+            "no gain in size)"
+        )
+    if stage.uneven() and output is not None and recipe.layout in ("native", "merged"):
+        raise RecipeError(
+            f"the stage gives layers different widths, which layout: {recipe.layout} cannot hold; add layout: padded "
+            "(loads everywhere, no gain in size) or layout: custom (true sizes, loads with trust_remote_code)"
+        )
