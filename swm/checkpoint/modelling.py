@@ -49,7 +49,7 @@ class PrunedForCausalLM(Parent):
 class Export:
     """A model to save, text files to put beside it, changes of its config.json, and whether it needs its own code.
 
-    `multiplied` tells that weights of the model in memory were multiplied together, which rounds otherwise than there.
+    `multiplied` says that weights were multiplied together, so that logits differ by rounding from the model in memory.
     """
 
     model: Any

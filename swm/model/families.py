@@ -81,7 +81,7 @@ class ModelFamily:
     def canonical(self, key: str) -> str:
         """The canonical name of a parameter of a layer: `self_attn.q_proj.weight` to `attention.q.weight`.
 
-        What is no projection is a norm and keeps its path: `norms.input_layernorm.weight`.
+        Every other parameter belongs to a norm and keeps its path: `norms.input_layernorm.weight`.
         """
         for role, path in self.projections.items():
             if key.startswith(path + "."):

@@ -47,7 +47,7 @@ def not_finite(
 ) -> ModelError:
     """The error for `what`, such as `the output of layer 3 holds`, in a model of that dtype.
 
-    `otherwise` is said where there is no wider one.
+    `otherwise` is the advice where no wider dtype exists.
     """
     wider = WIDER.get(dtype)
     remedy = f"they may fit into dtype: {wider}" if wider else otherwise

@@ -13,7 +13,7 @@ from swm.errors import ModelError
 from swm.model.families import ModelFamily
 from swm.model.finite import check_finite
 
-# So many tokens, spread over the text, show whether a model answers at all.
+# The number of tokens, spread over the text, whose scores are checked.
 SOME_TOKENS = 16
 
 
@@ -61,7 +61,7 @@ class Head:
 
 
 class BodyOutput:
-    """The few ways in which a model reads the output of its body; of all but the hidden states there is none."""
+    """Stands in place of a body's output: the hidden states, and None for every other field."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.last_hidden_state = hidden
@@ -76,7 +76,7 @@ class BodyOutput:
 
 @contextmanager
 def body_returns(body: Any, hidden: Tensor) -> Iterator[None]:
-    """A body that returns these hidden states `[samples, seq, hidden]` whatever it reads."""
+    """Inside the block, the body returns these hidden states `[samples, seq, hidden]` for any input."""
     body.forward = lambda *args, **kwargs: BodyOutput(hidden)
     try:
         yield

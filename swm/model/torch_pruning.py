@@ -6,24 +6,21 @@ weight changes; so the result is the native one, or an error.
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from swm.errors import FamilyError
+from swm.model.dependency_graph import PACKAGE, layer_graph
 from swm.model.families import ModelFamily
 from swm.model.layer import Layer
-from swm.model.state import is_norm
+from swm.model.time_limit import time_limit
 from swm.model.units import Part, block
 from swm.model.view import ModelView
 
 SECONDS = 60.0
-TOKENS = 5
 # Channels that go, by the path of a projection and whether it reads them.
 Removed = dict[tuple[str, bool], list[int]]
 
@@ -49,7 +46,7 @@ def check_traced(view: ModelView, position: int, part: Part) -> None:
 
 @torch.no_grad()
 def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) -> None:
-    """As `surgery.cut_units`, by torch-pruning.
+    """As `width_surgery.cut_units`, by torch-pruning.
 
     Args:
         view: The model.
@@ -62,7 +59,7 @@ def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) 
     """
     if len(units) == view.layer(position).units(part):
         return
-    # Not group.prune(): on grouped queries it is told a key channel once a query head and counts it as often.
+    # Not group.prune(): with grouped queries it gets each key channel once a query head, and counts it as often.
     for dependency, channels in _group(view, position, part, units):
         if isinstance(dependency.target.module, nn.Linear):
             dependency(sorted(set(channels)))
@@ -89,8 +86,8 @@ def _group(view: ModelView, position: int, part: Part, units: Sequence[int]) -> 
     (root, _), gone = next(iter(planned.items()))
     what = f"the {part} of layer {layer.number}"
     try:
-        graph = _graph(view, position)
-        with _time_limit(SECONDS):
+        graph = layer_graph(view, position, SECONDS)
+        with time_limit(SECONDS, PACKAGE):
             group = graph.get_pruning_group(
                 layer.module.get_submodule(root), torch_pruning.prune_linear_out_channels, list(gone)
             )
@@ -133,99 +130,3 @@ def _traced(graph: Any, group: Any, layer: nn.Module) -> Removed:
 
 def _differs(one: Removed, other: Removed, path: str) -> bool:
     return any(one.get((path, reads)) != other.get((path, reads)) for reads in (False, True))
-
-
-def _graph(view: ModelView, position: int) -> Any:
-    """The dependency graph of one layer; tracing the whole model would take time with the square of its depth."""
-    import torch_pruning
-
-    layer = view.layers[position]
-
-    def forward(module: nn.Module, hidden: Tensor) -> Tensor:
-        return view.run_batch(recording, 0, position, hidden)
-
-    # Norms are as wide as a head or the hidden size, and neither changes; torch-pruning takes a norm of queries or keys
-    # for one over all heads.
-    norms = [p for path, p in layer.named_parameters() if is_norm(view.family.canonical(path))]
-    with _eager(view, layer), _traceable(layer):
-        # A recording is made without a cache; with one, torch-pruning never comes to an end.
-        recording = view.record(torch.arange(TOKENS)[None])
-        with _time_limit(SECONDS):
-            graph = torch_pruning.DependencyGraph().build_dependency(
-                layer,
-                example_inputs=recording.states[position],
-                forward_fn=forward,
-                ignored_params=norms,
-                # Defaults of torch-pruning that it fills live as long as the process: give all that it may fill.
-                unwrapped_parameters=[],
-                customized_pruners={},
-                ignored_layers=[],
-                verbose=False,
-            )
-    _free_concatenations(graph, torch_pruning.ops.OPTYPE.CONCAT)
-    return graph
-
-
-def _free_concatenations(graph: Any, concatenation: Any) -> None:
-    """Let channels pass concatenations as they are.
-
-    The only ones in a decoder layer turn the two halves of each head (rotary positions). Where there are twice as many
-    query heads as KV heads, torch-pruning takes them for a concatenation of heads, shifts the channels at every visit
-    and never comes to an end.
-    """
-    for node in graph.module2node.values():
-        for dependency in node.dependencies:
-            if concatenation in (node.type, dependency.target.type):
-                dependency.index_mapping[1] = None
-        node.enable_index_mapping = node.enable_index_mapping and node.type != concatenation
-
-
-@contextmanager
-def _eager(view: ModelView, layer: nn.Module) -> Iterator[None]:
-    """Attention written out in torch: other implementations hide that one KV head serves several query heads."""
-    configs = {id(c): c for c in [view.config, *(m.config for m in layer.modules() if hasattr(m, "config"))]}
-    before = {key: config._attn_implementation for key, config in configs.items()}
-    try:
-        for config in configs.values():
-            config._attn_implementation = "eager"
-        yield
-    finally:
-        for key, config in configs.items():
-            config._attn_implementation = before[key]
-
-
-@contextmanager
-def _traceable(layer: nn.Module) -> Iterator[None]:
-    """Gradients on, for all parameters: torch-pruning reads the graph of autograd."""
-    frozen = [p for p in layer.parameters() if not p.requires_grad]
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        with torch.enable_grad():
-            yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-
-
-@contextmanager
-def _time_limit(seconds: float, package: str = "torch_pruning") -> Iterator[None]:
-    """Raise TimeoutError in code of `package` that is still running after that time.
-
-    torch-pruning's search is Python, so the interpreter's profile hook sees every call of it. A signal would work in
-    the main thread and on Unix only, and clash with other users of the alarm; another thread cannot be ended. The
-    interpreter drops a hook that raises, and swallows what is raised in a weak reference's callback, which the garbage
-    collector may run at any call: so it is raised in the functions of `package` only.
-    """
-    end = time.monotonic() + seconds
-    before = sys.getprofile()
-
-    def look(frame: Any, event: str, argument: Any) -> None:
-        if time.monotonic() > end and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-            raise TimeoutError
-
-    sys.setprofile(look)
-    try:
-        yield
-    finally:
-        sys.setprofile(before)

@@ -114,7 +114,7 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
 def z_scores(score: Tensor) -> Tensor:
     """How many deviations each score `[units]` lies above their mean: none where all are equal, or there is one."""
     spread = score.std() if len(score) > 1 else score.new_zeros(())
-    # What rounding makes of equal scores is no difference.
+    # Equal scores may differ by rounding errors.
     equal = spread <= torch.finfo(score.dtype).eps * score.abs().max()
     return torch.zeros_like(score) if equal else (score - score.mean()) / spread
 

@@ -1,4 +1,4 @@
-"""Gradients of the loss layer by layer, whatever the model's size.
+"""Gradients of the loss layer by layer, for models of any size.
 
 The backward pass is taken by hand through the recorded layer boundaries: a layer is run again on its cached input, and
 the gradient of its output gives those of its weights and of its input. So no more than one layer's gradients and

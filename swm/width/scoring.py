@@ -1,4 +1,4 @@
-"""Scoring units layer by layer: gradients and statistics of one layer at a time, whatever the model's size."""
+"""Scoring units layer by layer: gradients and statistics of one layer at a time, for models of any size."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Setting, StageContext
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
+from swm.model import dependency_graph
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.shape import ModelShape
 from swm.model.torch_pruning import cut_units
@@ -36,7 +36,6 @@ from swm.plugins.loading import Plugins
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.wanda import Wanda
 
-HERE = __name__.partition(".")[0]
 PARTS: tuple[Part, ...] = ("attention", "mlp")
 SEPARATE = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 MLP_ONLY = ("gpt_neox", "opt", "opt without final norm", "sequential gpt_neox")
@@ -164,7 +163,7 @@ def test_refused_before_anything_is_loaded(name: str, part: Part, says: str, tin
 
 def without_care(monkeypatch: pytest.MonkeyPatch, name: str, instead: Callable[..., Any]) -> None:
     """torch-pruning as it is, without one of the measures against its traps."""
-    monkeypatch.setattr(torch_pruning_backend, name, instead)
+    monkeypatch.setattr(dependency_graph, name, instead)
 
 
 def test_a_search_without_end_is_stopped(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,47 +174,6 @@ def test_a_search_without_end_is_stopped(llama: ModelView, monkeypatch: pytest.M
         cut(llama, 2, "attention", [0])
     assert time.monotonic() - start < 5
     assert all(torch.equal(value, before[key]) for key, value in llama.model.named_parameters())
-
-
-def test_the_time_limit_holds_in_any_thread_and_cleans_up() -> None:
-    caught: list[BaseException] = []
-
-    def search() -> None:
-        try:
-            with torch_pruning_backend._time_limit(0.2, HERE):
-                while True:
-                    len([])
-        except TimeoutError as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=search, daemon=True)
-    thread.start()
-    thread.join(5)
-    assert len(caught) == 1
-    with torch_pruning_backend._time_limit(0.01, HERE):
-        pass
-    time.sleep(0.02)
-    assert len([]) == 0
-
-
-def test_the_time_limit_is_not_lost_in_a_callback_that_swallows_it() -> None:
-    elsewhere: dict[str, Any] = {"__name__": "elsewhere", "sleep": time.sleep}
-    exec("def slow(reference): sleep(0.3)", elsewhere)
-
-    class Thing:
-        pass
-
-    def search() -> None:
-        end = time.monotonic() + 5
-        thing = Thing()
-        reference = weakref.ref(thing, elsewhere["slow"])
-        del thing
-        assert reference() is None
-        while time.monotonic() < end:
-            len([])
-
-    with pytest.raises(TimeoutError), torch_pruning_backend._time_limit(0.2, HERE):
-        search()
 
 
 def test_another_cut_than_planned_is_refused(tiny: Make, view_of: See, monkeypatch: pytest.MonkeyPatch) -> None:
