@@ -20,12 +20,12 @@ import torch
 from quality_figure import draw
 from results import Rows, machine, markdown_table, write_section
 
+from swm.cache.shared import shared_observations
 from swm.errors import SwmError
 from swm.plan.plan import PlannedStage
 from swm.plugins.loading import load_plugins
 from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
-from swm.study.worker import cache
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 Settings = dict[str, Any]
@@ -233,7 +233,7 @@ class Bench:
         }
         # Rows that differ in what follows share a search; its time is that of the first of them.
         built = build_recipe({**base, **recipe}, self.plugins)
-        pipeline = CompressionPipeline(built, self.plugins, observations=cache())
+        pipeline = CompressionPipeline(built, self.plugins, observations=shared_observations())
         try:
             ready = pipeline.prepare()
             view = pipeline.load(ready)

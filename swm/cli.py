@@ -10,10 +10,10 @@ from typing import NoReturn
 import typer
 
 from swm.commands import cache, study
-from swm.commands.about import doctor, schema, strategies
-from swm.commands.author import new_plugin
 from swm.commands.command import Command
+from swm.commands.installation import doctor, schema, strategies
 from swm.commands.measure import compare, evaluate, inspect
+from swm.commands.new_plugin import new_plugin
 from swm.commands.options import say
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
@@ -47,7 +47,7 @@ def main() -> None:
         except BaseException as error:
             # Whatever others make of it on its way here.
             if stopping.number is not None:
-                _told_stop(stopping.number)
+                _say_stopped(stopping.number)
             if isinstance(error, MemoryError):
                 hint = "use smaller batches, fewer samples, or a larger machine"
                 say(f"error: there is not enough memory for this; {hint}", fg="red", err=True)
@@ -58,7 +58,7 @@ def main() -> None:
             sys.exit(2)
 
 
-def _told_stop(number: int) -> NoReturn:
+def _say_stopped(number: int) -> NoReturn:
     if os.environ.get("RANK", "0") == "0":
         name = signal.Signals(number).name
         say(f"stopped by {name}; nothing was left half-written, and what is saved is found again", fg="red", err=True)

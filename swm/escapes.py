@@ -17,7 +17,7 @@ MARKDOWN = re.compile(r"([\\`*\[\]|~])")
 
 def visible(text: object) -> str:
     """The text with every character that would act instead of being seen as its escape: `\\x1b`. Line breaks stay."""
-    return HIDDEN.sub(lambda found: _escape(found[0]), str(text).replace("\r\n", "\n"))
+    return HIDDEN.sub(lambda match: _escape(match[0]), str(text).replace("\r\n", "\n"))
 
 
 def one_line(text: object) -> str:
@@ -34,7 +34,7 @@ def markdown(text: object) -> str:
 def code(text: object) -> str:
     """A code span of Markdown; never in a table, where a pipe would end it."""
     plain = one_line(text)
-    longest = max((len(found) for found in re.findall("`+", plain)), default=0)
+    longest = max((len(ticks) for ticks in re.findall("`+", plain)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {plain} {fence}" if longest else f"{fence}{plain}{fence}"
 

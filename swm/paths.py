@@ -17,15 +17,15 @@ def expanded(path: str | Path) -> Path:
 
 def is_file(path: str | Path) -> bool:
     """Whether a file is there; for a name that no file can have, too."""
-    return _asked(os.path.isfile, path)
+    return _holds(os.path.isfile, path)
 
 
 def is_folder(path: str | Path) -> bool:
     """Whether a folder is there; for a name that no folder can have, too."""
-    return _asked(os.path.isdir, path)
+    return _holds(os.path.isdir, path)
 
 
-def _asked(question: Callable[[Path], bool], path: str | Path) -> bool:
+def _holds(question: Callable[[Path], bool], path: str | Path) -> bool:
     try:
         return question(expanded(path))
     except (OSError, ValueError):

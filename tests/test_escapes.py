@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from swm.commands.console import ConsoleProgress, table, told
+from swm.commands.console import ConsoleProgress, print_text, table
 from swm.escapes import code, figure_text, markdown, one_line, visible
 
 NASTY = "[INST] \x1b[31mred\x07 [/INST] [bold]"
@@ -69,7 +69,7 @@ def test_a_figure_takes_no_text_for_a_formula(text: str) -> None:
 def _printed(*texts: str) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="truecolor")
     for text in texts:
-        told(console, text)
+        print_text(console, text)
         console.print(table(text, ["", text], [[text, text]]))
     with ConsoleProgress(console).task(texts[0], 2) as task:
         task.advance(note=texts[0])

@@ -15,7 +15,7 @@ from swm.checkpoint.reload import PROCESSORS
 from swm.checkpoint.verification import Probe, check_multiplied, probe, verify, verify_rest
 from swm.errors import CheckpointError
 from swm.files.manifest import check_ours, write_manifest
-from swm.files.outputs import nearest, output_folder
+from swm.files.outputs import nearest_folder, output_folder
 from swm.files.scratch import Scratch, scratch
 from swm.files.writing import give_usual_permissions
 
@@ -67,7 +67,7 @@ def save(
         given, before = before, probe(exported.model, ids)
         multiplied = check_multiplied(given, before)
     try:
-        with scratch(nearest(output), indexed=True) as place:
+        with scratch(nearest_folder(output), indexed=True) as place:
             fresh = place.new / output.name
             fresh.mkdir()
             exported.write(fresh)

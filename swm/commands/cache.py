@@ -23,15 +23,15 @@ app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is
 def list(as_json: Json = False) -> None:
     """List observations, trainings to go on with, conversions, texts, and scratch folders of living and killed runs."""
     from swm.cache.artifacts import artifacts
+    from swm.cache.shared import shared_observations
     from swm.commands.console import table
-    from swm.files.scratch import everywhere, size_of
+    from swm.files.scratch import all_scratch_folders, size_of
     from swm.report.html_format import size
-    from swm.study.worker import cache
 
-    found = cache()
-    entries = found.entries()
+    observations = shared_observations()
+    entries = observations.entries()
     others = artifacts()
-    left = [(folder, size_of(folder), alive) for folder, alive in everywhere()]
+    left = [(folder, size_of(folder), alive) for folder, alive in all_scratch_folders()]
     if as_json:
         observed = [{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries]
         made = [{"path": str(e.path), "about": {"what": e.what}, "bytes": e.size, "used": e.changed} for e in others]
@@ -42,17 +42,18 @@ def list(as_json: Json = False) -> None:
     rows += [[e.what, "", size(e.size), e.path.name] for e in others]
     rows += [[SCRATCH, "in use" if alive else "of a dead run", size(n), str(f)] for f, n, alive in left]
     out().print(table("", ["what", "model", "size", "name"], rows))
-    say(f"{len(entries)} observations in {found.folder}: {size(sum(e.size for e in entries))} of {size(found.limit)}")
+    total, limit = size(sum(e.size for e in entries)), size(observations.limit)
+    say(f"{len(entries)} observations in {observations.folder}: {total} of {limit}")
 
 
 @app.command(cls=Command)
 def clear(everything: Everything = False) -> None:
     """Remove all observations and what killed runs left; a folder that one of them had moved away comes back."""
     from swm.cache.artifacts import remove_artifacts
+    from swm.cache.shared import shared_observations
     from swm.files.scratch import clear_all_dead
-    from swm.study.worker import cache
 
     dead = clear_all_dead()
-    say(f"removed {cache().shrink(0)} observations and {dead} scratch folders of killed runs")
+    say(f"removed {shared_observations().shrink(0)} observations and {dead} scratch folders of killed runs")
     if everything:
         say(f"removed {remove_artifacts()} trainings, searches, conversions and texts")

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from swm.plugins.foreign import no_exit
 
 
-class Aside:
+class ToStandardError:
     """Takes the place of standard output: what plugins and libraries print goes to standard error."""
 
     def __init__(self, real: IO[str]) -> None:
@@ -26,11 +26,11 @@ class Command(TyperCommand):
     """A command of swm."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override,unused-ignore]
-        with redirect_stdout(cast(IO[str], Aside(stdout()))), no_exit():
+        with redirect_stdout(cast(IO[str], ToStandardError(stdout()))), no_exit():
             return super().invoke(ctx)
 
 
 def stdout() -> IO[str]:
     """Standard output itself, for results."""
-    found: IO[str] = getattr(sys.stdout, "real", sys.stdout)
-    return found
+    stream: IO[str] = getattr(sys.stdout, "real", sys.stdout)
+    return stream

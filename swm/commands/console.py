@@ -55,7 +55,7 @@ class ConsoleProgress:
         if not self.console.is_terminal:
             start = time.perf_counter()
             yield _LineTask()
-            told(self.console, f"{label}: {time.perf_counter() - start:.1f} s")
+            print_text(self.console, f"{label}: {time.perf_counter() - start:.1f} s")
             return
         with Bars(
             SpinnerColumn(),
@@ -71,7 +71,7 @@ class ConsoleProgress:
             yield _BarTask(bars, label, total)
 
 
-def told(console: Console, text: str, style: str = "") -> None:
+def print_text(console: Console, text: str, style: str = "") -> None:
     """A paragraph that holds text of others: it is shown as it is, and nothing in it acts on the terminal."""
     console.print(Text(visible(text), style=style))
 
@@ -150,35 +150,35 @@ def speed_table(speed: Mapping[str, Any]) -> Table:
     return table("", ["", *names, *(["as fast"] if len(names) > 1 else [])], rows)
 
 
-def show_measured(console: Console, found: Mapping[str, Any]) -> None:
-    """What `swm evaluate` found of one model, each number with its protocol."""
-    if "perplexity" in found:
-        perplexity = Perplexity.model_validate(found["perplexity"])
+def show_measured(console: Console, results: Mapping[str, Any]) -> None:
+    """What `swm evaluate` measured of one model, each number with its protocol."""
+    if "perplexity" in results:
+        perplexity = Perplexity.model_validate(results["perplexity"])
         measured, protocol = Measured.of(perplexity), perplexity.protocol
         spread = "" if measured.error is None else f" ± {number(measured.error, 2)}"
         where = f"on {text_name(protocol)}: {protocol_sentence(protocol)}"
-        told(console, f"perplexity {number(measured.value, 3)}{spread} {where}")
-    if "tasks" in found:
-        tasks = TaskScores.model_validate(found["tasks"])
+        print_text(console, f"perplexity {number(measured.value, 3)}{spread} {where}")
+    if "tasks" in results:
+        tasks = TaskScores.model_validate(results["tasks"])
         rows = [
             [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")]
             for row in task_rows(Measures(tasks={"dense": tasks}))
         ]
         console.print(table("", ["task", "metric", "score", "items"], rows))
-        told(console, tasks_sentence(tasks.protocol))
-    if "speed" in found:
-        console.print(speed_table(found["speed"]))
+        print_text(console, tasks_sentence(tasks.protocol))
+    if "speed" in results:
+        console.print(speed_table(results["speed"]))
 
 
-def show_inspection(console: Console, found: Inspection) -> None:
+def show_inspection(console: Console, inspection: Inspection) -> None:
     """A row a layer: how alike it is to the next one, what it changes, and how large its outputs are."""
     rows = []
-    for i, layer in enumerate(found.layers):
-        norms = found.norms[i + 1]
-        following = f"{found.similarity[i][i + 1]:.4f}" if i + 1 < len(found.layers) else ""
+    for i, layer in enumerate(inspection.layers):
+        norms = inspection.norms[i + 1]
+        following = f"{inspection.similarity[i][i + 1]:.4f}" if i + 1 < len(inspection.layers) else ""
         sizes = [f"{norms.mean_rest:,.1f}", f"{norms.max:,.1f}", f"{norms.largest_share:.0%}"]
-        rows.append([str(layer), following, f"{found.influence[i]:.4f}", *sizes])
+        rows.append([str(layer), following, f"{inspection.influence[i]:.4f}", *sizes])
     columns = ["layer", "like the next", "block influence", "norm of tokens", "largest token", "its share"]
     console.print(table("", columns, rows))
-    patches = " ".join(format_ranges(layers) for layers in found.patch_layers())
-    told(console, f"patches of layers alike by {found.patch_threshold:.4f}: {patches or 'none'}")
+    patches = " ".join(format_ranges(layers) for layers in inspection.patch_layers())
+    print_text(console, f"patches of layers alike by {inspection.patch_threshold:.4f}: {patches or 'none'}")

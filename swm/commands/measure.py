@@ -65,16 +65,16 @@ def compare(
     from swm.report.comparison import compare as compared
     from swm.report.comparison import read_result
 
-    found = [read_result(path) for path in results]
-    rows = compared(found)
+    measured = [read_result(path) for path in results]
+    rows = compared(measured)
     if as_json:
-        names = [result.name for result in found]
+        names = [result.name for result in measured]
         print_json(
             {row.name: dict(zip(names, [value and vars(value) for value in row.values], strict=True)) for row in rows}
         )
         return
     cells = [[titled(row.name, row.scale), *(shown(value, row.scale) for value in row.values)] for row in rows]
-    out().print(table("", ["", *(result.name for result in found)], cells))
+    out().print(table("", ["", *(result.name for result in measured)], cells))
 
 
 def inspect(
@@ -110,14 +110,14 @@ def inspect(
     options = {"seed": seed, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
     recipe = build_inspection({"model": model, "calibration": drawn, **given, **options}, plugins)
     folder = None if out_ is None else check_folder(out_, overwrite)
-    found = inspect_named(recipe, plugins, progress_of(quiet or as_json), folder)
+    inspection = inspect_named(recipe, plugins, progress_of(quiet or as_json), folder)
     if out_ is not None:
-        write_inspection(found, out_, overwrite)
-    data = found.to_dict()
+        write_inspection(inspection, out_, overwrite)
+    data = inspection.to_dict()
     if as_json:
         print_json(data)
         return
     if not quiet:
-        show_inspection(out(), found)
+        show_inspection(out(), inspection)
     if out_ is not None:
         say(str(out_) if quiet else f"saved: {out_}")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Layout(StrEnum):
-    """The forms of `swm.checkpoint.export`, told here so that `--help` needs no heavy library."""
+    """The forms of `swm.checkpoint.export`, print_text here so that `--help` needs no heavy library."""
 
     native = "native"
     padded = "padded"
@@ -133,7 +133,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what differs between two plans; exit code 1 when something does."""
-    from swm.commands.console import told
+    from swm.commands.console import print_text
     from swm.plan.diff import diff_plans
     from swm.plan.reading import read_plan
     from swm.plugins.loading import load_plugins
@@ -144,12 +144,12 @@ def diff(
         print_json(lines)
     else:
         for line in lines:
-            told(out(), line, "red" if line.startswith("-") else "green")
+            print_text(out(), line, "red" if line.startswith("-") else "green")
     raise typer.Exit(1 if lines else 0)
 
 
 def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
-    from swm.commands.console import report_table, speed_table, told
+    from swm.commands.console import print_text, report_table, speed_table
     from swm.report.record import RunReport
 
     if not result.report:
@@ -160,34 +160,34 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
     if not quiet:
         console, report = out(), RunReport.model_validate(result.report)
         for line in result.plan.lines():
-            told(console, line)
+            print_text(console, line)
         console.print(report_table(report))
         for answer in report.given_answers():
-            told(console, f"\n{answer['prompt']}", "bold")
+            print_text(console, f"\n{answer['prompt']}", "bold")
             for which in ("dense", "compressed"):
-                told(console, f"  {which}: {answer[which]}")
+                print_text(console, f"  {which}: {answer[which]}")
         if result.speed:
             console.print(speed_table(result.speed))
         for note in [*report.notes, *result.speed.get("warnings", [])]:
-            told(console, f"note: {note}", "yellow")
+            print_text(console, f"note: {note}", "yellow")
         check = report.verification
         if check:
-            told(
+            print_text(
                 console,
                 f"\nreloaded in a fresh process as {check['class']}: "
                 f"max |difference of logits| = {check['max_abs_difference']:g}, generate() equal",
             )
             if "multiplied" in check:
-                told(console, _told_of_rounding(check["multiplied"]))
+                print_text(console, _rounding_line(check["multiplied"]))
     if result.output is not None:
         say(f"saved: {result.output}" if not quiet else str(result.output))
 
 
-def _told_of_rounding(found: Mapping[str, Any]) -> str:
-    tokens = "equal" if found["generated_equal"] else "gives other tokens"
+def _rounding_line(check: Mapping[str, Any]) -> str:
+    tokens = "equal" if check["generated_equal"] else "gives other tokens"
     return (
         "factors multiplied out, against the model in memory: max |difference of logits| = "
-        f"{found['max_abs_difference']:g} (allowed {found['tolerance']:g}), generate() {tokens}"
+        f"{check['max_abs_difference']:g} (allowed {check['tolerance']:g}), generate() {tokens}"
     )
 
 

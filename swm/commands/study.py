@@ -133,7 +133,7 @@ def _line(row: Row) -> str:
 
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
-    from swm.commands.console import table, told
+    from swm.commands.console import print_text, table
     from swm.study.columns import measured
     from swm.study.measures import measure_label, scale_of
     from swm.study.results import PAGE, ranked
@@ -153,7 +153,7 @@ def _show(results: Results, quiet: bool, as_json: bool) -> None:
         heads = [measure_label(name, scale_of(name, results.rows)) for name in columns]
         console.print(table(results.title, ["run", *heads], lines))
         for verdict in results.verdicts:
-            told(console, verdict.sentence)
+            print_text(console, verdict.sentence)
     say(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))
 
 

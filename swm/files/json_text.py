@@ -20,7 +20,7 @@ def dumps(data: Any, indent: int | None = None) -> str:
     the floats of pydantic take them back.
     """
     text = json.dumps(_strict(data), indent=indent, ensure_ascii=False, allow_nan=False)
-    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def restored(data: Any) -> Any:

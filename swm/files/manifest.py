@@ -38,7 +38,7 @@ def write_manifest(folder: Path) -> None:
 
     So the same recipe gives the same manifest.
     """
-    files = {name: None if name in TIMED else _told(file) for name, file in _files(folder).items()}
+    files = {name: None if name in TIMED else _entry(file) for name, file in _files(folder).items()}
     about = {"swm": __version__, "files": files}
     write_text(folder / MANIFEST, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
@@ -48,15 +48,15 @@ def check_ours(folder: Path) -> None:
 
     In a folder without a manifest, files of the very names that swm wrote then are swm's.
     """
-    found = _files(folder)
+    files = _files(folder)
     listed = _read(folder / MANIFEST)
     if listed is None:
-        foreign = [name for name, file in found.items() if not _is_earlier(name, file)]
+        foreign = [name for name, file in files.items() if not _is_earlier(name, file)]
     else:
         foreign = [
             name
-            for name, file in found.items()
-            if name != MANIFEST and not (name in listed and listed[name] in (None, _told(file)))
+            for name, file in files.items()
+            if name != MANIFEST and not (name in listed and listed[name] in (None, _entry(file)))
         ]
     if foreign:
         more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
@@ -73,15 +73,15 @@ def _is_earlier(name: str, file: Path) -> bool:
 
 def _files(folder: Path) -> dict[str, Path]:
     """All files and links by their path in the folder, and folders that are empty."""
-    found = sorted(file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir() or _is_empty(file))
-    return {file.relative_to(folder).as_posix(): file for file in found}
+    files = sorted(file for file in folder.rglob("*") if file.is_symlink() or not file.is_dir() or _is_empty(file))
+    return {file.relative_to(folder).as_posix(): file for file in files}
 
 
 def _is_empty(folder: Path) -> bool:
     return next(folder.iterdir(), None) is None
 
 
-def _told(file: Path) -> dict[str, Any]:
+def _entry(file: Path) -> dict[str, Any]:
     """What the manifest says of a file; nothing of a link, a folder or a pipe, which swm never writes."""
     if file.is_symlink() or not file.is_file():
         return {}
@@ -94,7 +94,7 @@ def _read(file: Path) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["files"]
+        files = json.loads(file.read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return files if isinstance(files, dict) else {}

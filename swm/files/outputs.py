@@ -1,4 +1,4 @@
-"""Where a result goes, decided before anything heavy begins: a folder or file that can be written and is ours."""
+"""Where a result goes, checked before anything heavy begins: a folder or file that can be written and is ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swm.files.scratch import clear_dead, scratch
 from swm.paths import expanded
 
 
-def place(output: str | Path, what: str = "output") -> Path:
+def output_path(output: str | Path, what: str = "output") -> Path:
     """The path that is meant: `~` expanded, a link followed. Raises CheckpointError for one that leads nowhere."""
     try:
         path = Path(output).expanduser()
@@ -33,7 +33,7 @@ def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:
 
     `mark` is the file that tells a folder of ours, which may be overwritten, from somebody else's.
     """
-    path = place(output)
+    path = output_path(output)
     if path.name in ("", "..") or Path.cwd().is_relative_to(path.resolve()):
         raise CheckpointError(f"output '{output}' holds the folder you are in; name a folder of its own, as in out/new")
     try:
@@ -44,7 +44,7 @@ def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:
             raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
         if path.exists() and any(path.iterdir()) and not (path / mark).is_file():
             raise CheckpointError(f"output {output} has no {mark}, so swm did not write it; choose another folder")
-        above = nearest(path)
+        above = nearest_folder(path)
         with scratch(above) as trial:
             # Names that the file system does not take are known now.
             (trial.new / path.absolute().relative_to(above)).mkdir(parents=True)
@@ -57,7 +57,7 @@ def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:
     return path
 
 
-def nearest(path: Path) -> Path:
+def nearest_folder(path: Path) -> Path:
     """The nearest folder above `path` that exists."""
     return next(parent for parent in path.absolute().parents if parent.exists())
 
@@ -88,8 +88,8 @@ def check_inputs(output: Path, settings: Any, files: Iterable[str | Path] = ()) 
     named = [*(text for _, text in texts(settings)), *map(str, files), str(cache_folder())]
     for text in dict.fromkeys(named):
         try:
-            found = expanded(text)
-            lies_inside = found.exists() and (found.resolve().is_relative_to(inside) or _leads_through(found, inside))
+            path = expanded(text)
+            lies_inside = path.exists() and (path.resolve().is_relative_to(inside) or _leads_through(path, inside))
         except (OSError, RuntimeError, ValueError):
             continue  # a prompt, say
         if lies_inside:
@@ -103,7 +103,7 @@ def _leads_through(path: Path, folder: Path) -> bool:
 
 def output_file(file: str | Path, what: str) -> Path:
     """The path of a file to write. Raises CheckpointError when it cannot be; leaves nothing behind."""
-    path = place(file, what)
+    path = output_path(file, what)
     if path.is_dir():
         raise CheckpointError(f"{what} {file} cannot be written: it is a folder; name a file in it")
     if not path.parent.is_dir():

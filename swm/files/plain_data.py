@@ -13,7 +13,14 @@ SAID = ("prompts", "answers")
 def leaves(data: Any, without: Collection[str] = (), lists: bool = True, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """Whatever is no mapping and no list in `data`, with the keys that lead to it; an index in a list is one too.
 
-    Nothing below a key in `without` is given. Empty lists are leaves, and with `lists=False` all lists are.
+    Args:
+        data: Plain data.
+        without: Keys below which nothing is given.
+        lists: Whether lists are walked; otherwise each is a leaf. Empty lists always are.
+        keys: The keys that lead to `data` itself.
+
+    Returns:
+        Pairs of keys and leaf, in the order of the data.
     """
     if isinstance(data, Mapping):
         for key, value in data.items():

@@ -58,9 +58,9 @@ class Scratch:
 def scratch(parent: Path, indexed: bool = False) -> Iterator[Scratch]:
     """A new scratch folder in the existing folder `parent`; it goes at the end, whatever that is.
 
-    With `indexed` it is found by `everywhere` wherever it lies. Raises OSError when it cannot be made.
+    With `indexed` it is found by `all_scratch_folders` wherever it lies. Raises OSError when it cannot be made.
     """
-    folder, lock = _made(parent)
+    folder, lock = _new_folder(parent)
     try:
         link = _link(folder) if indexed else None
         try:
@@ -73,7 +73,7 @@ def scratch(parent: Path, indexed: bool = False) -> Iterator[Scratch]:
         lock.release()
 
 
-def _made(parent: Path) -> tuple[Path, BaseFileLock]:
+def _new_folder(parent: Path) -> tuple[Path, BaseFileLock]:
     """A new folder, locked."""
     while True:
         start = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
@@ -111,21 +111,21 @@ def clear_dead(parent: Path) -> int:
 
 def clear_all_dead() -> int:
     """The same for those in the cache and those in the index; returns how many there were."""
-    return sum(_settle_if_dead(folder) for folder, _ in everywhere())
+    return sum(_settle_if_dead(folder) for folder, _ in all_scratch_folders())
 
 
-def everywhere() -> list[tuple[Path, bool]]:
+def all_scratch_folders() -> list[tuple[Path, bool]]:
     """The scratch folders in the cache and in the index, and whether their runs are alive."""
     cache = cache_folder()
-    found = [*_in(cache), *(folder for each in cache.glob("*") if each.is_dir() for folder in _in(each))]
+    folders = [*_in(cache), *(folder for each in cache.glob("*") if each.is_dir() for folder in _in(each))]
     for link in (cache / INDEX).glob(f"{PREFIX}*"):
         place = Path(os.path.realpath(link))
         if place.is_dir() and NAME.fullmatch(place.name):
-            found.append(place)
+            folders.append(place)
         else:
             with contextlib.suppress(OSError):
                 link.unlink()
-    return [(folder, _is_alive(folder)) for folder in dict.fromkeys(found)]
+    return [(folder, _is_alive(folder)) for folder in dict.fromkeys(folders)]
 
 
 def size_of(folder: Path) -> int:
@@ -138,8 +138,8 @@ def size_of(folder: Path) -> int:
 
 
 def _in(parent: Path) -> list[Path]:
-    found = sorted(parent.glob(f"{PREFIX}*"))
-    return [folder for folder in found if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()]
+    named = sorted(parent.glob(f"{PREFIX}*"))
+    return [folder for folder in named if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()]
 
 
 def _link(folder: Path) -> Path | None:

@@ -28,18 +28,31 @@ def read_json(file: Path, what: str, error: type[SwmError]) -> Any:
     """What a JSON file holds, with numbers that JSON has no form for. Raises `error` that names the file."""
     try:
         return jsontext.restored(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as found:
-        raise error(f"{what} {file} cannot be read: {found.strerror or found}.{nearest_file(file)}") from None
-    except (ValueError, RecursionError) as found:
-        raise error(f"{what} {file} cannot be read: it is no JSON ({found})") from None
+    except OSError as failure:
+        raise error(f"{what} {file} cannot be read: {failure.strerror or failure}.{nearest_file(file)}") from None
+    except (ValueError, RecursionError) as failure:
+        raise error(f"{what} {file} cannot be read: it is no JSON ({failure})") from None
 
 
 def check(kind: type[R], data: Any, where: str, error: type[SwmError]) -> R:
-    """The record of that kind. Raises `error` that says where, what was found and what is right."""
+    """The record in plain data.
+
+    Args:
+        kind: The record's class.
+        data: Plain data, as `read_json` gives it.
+        where: The file, and the line in it if there are several records.
+        error: The class of the error.
+
+    Returns:
+        The record.
+
+    Raises:
+        SwmError: An `error` that says where, what was found and what is allowed.
+    """
     try:
         return kind.model_validate(data)
-    except ValidationError as found:
-        first = found.errors()[0]
+    except ValidationError as failure:
+        first = failure.errors()[0]
         path = ".".join(map(str, first["loc"]))
         if first["type"] == "missing":
             raise error(f"{where}: {path} is missing") from None

@@ -119,7 +119,7 @@ def parse(text: str, filename: str = "<text>") -> tuple[Any, dict[Path, int]]:
         sizes: dict[int, int] = {}
         if _size(node, sizes) > max(MOST_VALUES, len(sizes)):
             raise RecipeError(f"aliases make more than {MOST_VALUES:,} values of it; write them out", place=filename)
-        _mark(node, (), lines, filename)
+        _note_lines(node, (), lines, filename)
         return _apart(loader.construct_document(node)), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -145,7 +145,7 @@ def _without_tabs(text: str) -> str:
         json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return re.sub(r'"(?:[^"\\]|\\.)*"|\t', lambda found: " " if found[0] == "\t" else found[0], text)
+    return re.sub(r'"(?:[^"\\]|\\.)*"|\t', lambda match: " " if match[0] == "\t" else match[0], text)
 
 
 def _inner(node: yaml.Node) -> Iterator[yaml.Node]:
@@ -186,7 +186,18 @@ def _check_text(node: yaml.ScalarNode, path: Path, filename: str) -> None:
         raise RecipeError(f"found {quoted(node.value)}, with a half of a character", path, place) from None
 
 
-def _mark(node: yaml.Node, path: Path, lines: dict[Path, int], filename: str) -> None:
+def _note_lines(node: yaml.Node, path: Path, lines: dict[Path, int], filename: str) -> None:
+    """Write down the line of every value.
+
+    Args:
+        node: The value.
+        path: Where it stands.
+        lines: The 1-based lines so far, by path; filled here.
+        filename: The file, for errors.
+
+    Raises:
+        RecipeError: A key is no name, or stands in a mapping twice; text holds half of a character.
+    """
     lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
         _check_text(node, path, filename)
@@ -204,11 +215,11 @@ def _mark(node: yaml.Node, path: Path, lines: dict[Path, int], filename: str) ->
                     f"{filename}:{line}",
                 )
             seen[key.value] = line
-            _mark(value, (*path, key.value), lines, filename)
+            _note_lines(value, (*path, key.value), lines, filename)
             lines[(*path, key.value)] = line
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            _mark(value, (*path, i), lines, filename)
+            _note_lines(value, (*path, i), lines, filename)
 
 
 def line_of(path: Path, lines: dict[Path, int]) -> int | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swm.errors import PlanError
 from swm.files import yaml_file as yamlfile
-from swm.files.published import published
+from swm.files.private_paths import without_private_paths
 from swm.files.writing import whole, write_text
 from swm.interfaces.stage import Step
 from swm.model.ranges import format_ranges
@@ -93,10 +93,14 @@ class Plan:
     def published(self, known: Collection[str] = ()) -> Plan:
         """The plan without absolute paths, also where the `known` ones stand inside of sentences."""
         stages = [
-            replace(stage, settings=published(stage.settings, known), facts=published(stage.facts, known))
+            replace(
+                stage,
+                settings=without_private_paths(stage.settings, known),
+                facts=without_private_paths(stage.facts, known),
+            )
             for stage in self.stages
         ]
-        model, calibration = published(self.model, known), published(self.calibration, known)
+        model, calibration = without_private_paths(self.model, known), without_private_paths(self.calibration, known)
         return replace(self, model=model, stages=stages, calibration=calibration)
 
     def write(self, file: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swm.errors import PlanError, RecipeError, listed
 from swm.files import yaml_file as yamlfile
-from swm.files.published import name_of, remembered
+from swm.files.private_paths import last_part, remembered_paths
 from swm.interfaces.stage import Step
 from swm.plan.fitted import check_fitted, read_fitted
 from swm.plan.plan import LONGEST, TENSORS, VERSION, Plan, PlannedStage
@@ -40,8 +40,8 @@ def read_plan(file: Path, registry: Registry) -> Plan:
         stages = [_read_stage(entry, registry, fitted.get(s, {}), s) for s, entry in enumerate(plan.stages)]
     except RecipeError as error:
         raise PlanError(error.message, error.path, f"{file}:{yamlfile.line_of(error.path, lines)}") from None
-    lay = remembered(file.parent).get("model", "")
-    model = plan.model if name_of(lay) != plan.model["source"] else {**plan.model, "source": lay}
+    lay = remembered_paths(file.parent).get("model", "")
+    model = plan.model if last_part(lay) != plan.model["source"] else {**plan.model, "source": lay}
     read = Plan(model, stages, plan.calibration, plan.seed)
     steps = {(s, i) for s, stage in enumerate(stages) for i in range(len(stage.steps))}
     return replace(read, notes=check_fitted(fitted, steps, plan.fitted_sha256, beside))

@@ -66,7 +66,7 @@ def stoppable(last: bool = False) -> Iterator[Stopping]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Inside the block this thread, and processes that it starts, get none of the signals."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -78,8 +78,8 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_when_told() -> None:
-    """In a process that was started so: SIGTERM ends it, at once and without a word, and nothing else.
+def end_on_sigterm() -> None:
+    """From now on SIGTERM ends this process at once and without a message. Call it where `signals_blocked` started one.
 
     What a terminal sends to all processes is for the first of them.
     """

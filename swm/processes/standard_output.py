@@ -18,7 +18,7 @@ FAILED = 1
 def written_out() -> Iterator[None]:
     """Everything that the block prints is written when it ends; where that fails, one message and no traceback.
 
-    A reader that went away ends the program as it ends any other; a full disk is told, with exit code 1.
+    A reader that went away ends the program as it ends any other; a full disk is an error with exit code 1.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:

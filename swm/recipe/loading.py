@@ -9,7 +9,7 @@ from typing import Any
 
 from swm.errors import RecipeError, SwmError, at, listed, quoted
 from swm.files import yaml_file as yamlfile
-from swm.files.published import find_again
+from swm.files.private_paths import with_remembered_paths
 from swm.plugins.loading import Plugins, load_plugins
 from swm.plugins.validation import fail
 from swm.recipe.building import build_recipe
@@ -62,7 +62,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, 
     data, lines = yamlfile.read("recipe", path)
     if not isinstance(data, dict):
         raise RecipeError(f"a recipe is a mapping with {listed(Recipe.__dataclass_fields__)}", place=f"{path}:1")
-    data = find_again(data, path)
+    data = with_remembered_paths(data, path)
     return data, lines, {apply_override(data, override): f"--set {override}" for override in overrides}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.checkpoint.saving import REPORT
-from swm.files.published import published
+from swm.files.private_paths import without_private_paths
 from swm.files.writing import write_json
 from swm.model.shape import ModelShape, achieved, shape_now, widths
 from swm.model.view import ModelView
@@ -94,6 +94,6 @@ class ReportBuilder:
 
         Raises OSError.
         """
-        shown = published(self.data, known)
+        shown = without_private_paths(self.data, known)
         write_report(shown, folder)
         return RunReport.model_validate(shown)

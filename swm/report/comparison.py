@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from swm.checkpoint.saving import REPORT
 from swm.errors import RecipeError
-from swm.files.published import name_of
+from swm.files.private_paths import last_part
 from swm.files.typed_json import check, read_json
 from swm.measure.comparable import check_one_protocol
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
@@ -83,4 +83,4 @@ def _without_folders(value: Any) -> Any:
     """The protocol with the names of files alone, as reports have them; `swm evaluate` prints whole paths."""
     if isinstance(value, Mapping):
         return {key: _without_folders(item) for key, item in value.items()}
-    return name_of(value) if isinstance(value, str) else value
+    return last_part(value) if isinstance(value, str) else value

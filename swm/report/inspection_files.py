@@ -7,8 +7,8 @@ from pathlib import Path
 from swm.checkpoint import saving as checkpoint
 from swm.errors import CheckpointError
 from swm.files.manifest import write_manifest
-from swm.files.outputs import nearest
-from swm.files.published import published
+from swm.files.outputs import nearest_folder
+from swm.files.private_paths import without_private_paths
 from swm.files.scratch import scratch
 from swm.files.writing import write_json
 from swm.measure.inspection import Inspection
@@ -31,10 +31,10 @@ def write_inspection(inspection: Inspection, folder: str | Path, overwrite: bool
     """
     path = check_folder(folder, overwrite)
     try:
-        with scratch(nearest(path), indexed=True) as place:
+        with scratch(nearest_folder(path), indexed=True) as place:
             fresh = place.new / path.name
             fresh.mkdir()
-            write_json(fresh / NUMBERS, published(inspection.to_dict()))
+            write_json(fresh / NUMBERS, without_private_paths(inspection.to_dict()))
             write_figures(inspection, fresh)
             write_manifest(fresh)
             checkpoint.into_place(place, fresh, path, overwrite or _is_empty(path))

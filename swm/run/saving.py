@@ -12,7 +12,7 @@ from torch import Tensor
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout
-from swm.files.published import INPUTS, PRIVATE, absolute_paths, published
+from swm.files.private_paths import INPUTS, PRIVATE, absolute_paths, without_private_paths
 from swm.files.writing import write_json, write_text, write_yaml
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
@@ -50,7 +50,7 @@ class RunRecord:
         Raises:
             OSError: When a file cannot be written.
         """
-        recipe = published(self.recipe, known)
+        recipe = without_private_paths(self.recipe, known)
         write_yaml(folder / "recipe.yaml", recipe)
         # Apart from the report, so that the same recipe gives the same bytes in every other file.
         timing = {**{name: round(value, 3) for name, value in self.seconds.items()}, **self._measured_speed()}

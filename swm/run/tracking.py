@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 
 from swm.errors import RecipeError, SwmError, at, brief
-from swm.files.published import absolute_paths, published
+from swm.files.private_paths import absolute_paths, without_private_paths
 from swm.interfaces.tracker import TrackedRun, Tracker
 from swm.plugins.hookspecs import hookimpl
 from swm.report.flatten import flat, numbers
@@ -33,7 +33,7 @@ class Tracking:
     @hookimpl
     def swm_run_started(self, recipe: dict[str, Any]) -> None:
         self._paths = absolute_paths(recipe).values()
-        parameters = flat(published(recipe, self._paths))
+        parameters = flat(without_private_paths(recipe, self._paths))
         for i, tracker in enumerate(self._trackers):
             try:
                 with at("trackers", i):
@@ -63,7 +63,7 @@ class Tracking:
     @hookimpl
     def swm_run_finished(self, report: dict[str, Any]) -> None:
         self._log(numbers({key: report[key] for key in ("compressed", "achieved") if key in report}))
-        shown = published(report, self._paths)
+        shown = without_private_paths(report, self._paths)
         self._each(lambda run: run.finish(shown))
         self._runs.clear()
 

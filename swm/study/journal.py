@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from swm.checkpoint.saving import check_output
 from swm.errors import StudyError, at
 from swm.files import json_text as jsontext
-from swm.files.outputs import place
+from swm.files.outputs import output_path
 from swm.files.scratch import clear_dead
 from swm.files.typed_json import check
 from swm.files.writing import write_yaml
@@ -98,7 +98,7 @@ def open_journal(output: str | Path, described: Mapping[str, Any]) -> Journal:
     Raises StudyError for a folder that holds something else, CheckpointError for one that cannot be written.
     """
     with at("output"):
-        folder = place(output)
+        folder = output_path(output)
     if folder.exists() and not (folder / STUDY).is_file():
         if not folder.is_dir() or any(folder.iterdir()):
             raise StudyError(f"output {output} has no {STUDY}, so it is no study's; choose another folder", ("output",))

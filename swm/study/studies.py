@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import at
-from swm.files.outputs import check_outside, place
+from swm.files.outputs import check_outside, output_path
 from swm.interfaces.executor import Row
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.strategy import plain
@@ -75,7 +75,7 @@ def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[...,
 def _check_folder(output: str | Path, loaded: LoadedStudy) -> None:
     """Raise CheckpointError for a new study inside a model that it reads: such a model is never seen to change."""
     with at("output"):
-        folder = place(output)
+        folder = output_path(output)
     if (folder / STUDY).is_file():
         return
     study = loaded.study

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import traceback
@@ -10,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swm.cache.observations import GIB, ObservationCache
+from swm.cache.shared import shared_observations
 from swm.checkpoint.saving import REPORT
 from swm.errors import StudyError, SwmError, at
-from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
 from swm.files.writing import write_json, write_yaml
@@ -35,7 +33,6 @@ from swm.study.measures import items_of, measures_of, metrics_of, protocols_of
 from swm.study.runs import IDENTITY
 
 ROW = "row.json"
-LIMIT = "SWM_CACHE_GIB"
 
 
 def carry_out(job: Job) -> Row:
@@ -80,17 +77,8 @@ def _finished_row(folder: Path, job: Job) -> Row | None:
     return row if is_current(row, job["inputs"], Path(job["folder"])) else None
 
 
-def cache() -> ObservationCache:
-    """The observations that all studies of this user share; `$SWM_CACHE_GIB` says how much of them is kept."""
-    try:
-        limit = float(os.environ.get(LIMIT, "10"))
-    except ValueError:
-        raise SwmError(f"{LIMIT} is {os.environ[LIMIT]!r}; it is a number of GiB, such as 10") from None
-    return ObservationCache(cache_folder() / "observations", int(limit * GIB))
-
-
 def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, Any]:
-    pipeline = CompressionPipeline(recipe, plugins, observations=cache() if job["cache"] else None)
+    pipeline = CompressionPipeline(recipe, plugins, observations=shared_observations() if job["cache"] else None)
     dense = Path(job["folder"]) / "runs" / job["dense"] / REPORT
     if dense.is_file():
         pipeline.dense = read_json(dense, "report", StudyError)

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from swm.cli import app
-from swm.files.scratch import clear_all_dead, clear_dead, everywhere, scratch
+from swm.files.scratch import all_scratch_folders, clear_all_dead, clear_dead, scratch
 from swm.files.writing import whole, write_text
 
 CHILD = """
@@ -72,11 +72,11 @@ def test_what_a_killed_run_left_is_cleared_and_what_a_living_one_makes_stays(tmp
         [left] = names(parent)
         assert left.startswith(".swm-scratch-")
         assert clear_dead(parent) == 0
-        assert everywhere() == [(parent / left, True)]
-    assert everywhere() == [(parent / left, False)]
+        assert all_scratch_folders() == [(parent / left, True)]
+    assert all_scratch_folders() == [(parent / left, False)]
     assert clear_dead(parent) == 1
     assert names(parent) == []
-    assert everywhere() == []
+    assert all_scratch_folders() == []
     assert names(cache / "scratch") == []
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2ForSequenceClassification
 
 from swm.checkpoint.modelling import Export
-from swm.commands.doctor import diagnose
+from swm.commands.diagnosis import diagnose
 from swm.errors import ModelError
 from swm.interfaces.progress import Silent
 from swm.loading import models

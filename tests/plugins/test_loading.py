@@ -477,7 +477,7 @@ def test_a_plugin_for_an_older_api_that_is_still_good_is_loaded_with_a_note(
     install: Install, swm: Callable[..., tuple[Any, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("swm.plugins.hookspecs.API_VERSION", 3)
-    monkeypatch.setattr("swm.commands.doctor.API_VERSION", 3)
+    monkeypatch.setattr("swm.commands.diagnosis.API_VERSION", 3)
     monkeypatch.setattr("swm.plugins.hookspecs.OLDEST_API", 2)
     install("far-away", f"{METRIC}\nswm_api = 2\n")
     install("near-by", METRIC.replace('"distance"', '"nearness"') + "\nswm_api = 1\n")

@@ -14,7 +14,7 @@ import torch
 import swm
 from swm.checkpoint import saving as checkpoint
 from swm.errors import CheckpointError
-from swm.files.scratch import clear_all_dead, everywhere
+from swm.files.scratch import all_scratch_folders, clear_all_dead
 from swm.interfaces.progress import Silent, Task
 from swm.interfaces.recovery import RecoveryContext
 from swm.processes.signals import Stopped
@@ -201,7 +201,7 @@ def test_states_whose_removal_was_killed_do_not_stay(
         killed.setattr("swm.files.scratch.settle", lambda folder: None)
         remove_training(tmp_path / "recovery" / "abc")
     assert not (tmp_path / "recovery" / "abc").exists()
-    assert [alive for _, alive in everywhere()] == [False]
+    assert [alive for _, alive in all_scratch_folders()] == [False]
     if where == "swm cache clear":
         clear_all_dead()
     else:

@@ -191,12 +191,6 @@ def test_mistakes_are_one_line_and_exit_code_two(
     assert "Traceback" not in err
 
 
-def test_a_limit_that_is_no_number_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWM_CACHE_GIB", "much")
-    code, _, err = swm(tmp_path, "cache", "list")
-    assert (code, "SWM_CACHE_GIB is 'much'; it is a number of GiB" in err) == (2, True)
-
-
 @pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 def test_a_browser_sorts_the_table(tmp_path: Path) -> None:

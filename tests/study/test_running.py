@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from swm.builtin.executors.local import Local
-from swm.errors import StudyError, WorkerDiedError
+from swm.errors import StudyError
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Silent
 from swm.study import worker
@@ -205,56 +205,16 @@ def test_a_run_that_kills_two_processes_has_failed_and_the_others_go_on(write: A
 
 
 def _work(job: Job) -> Row:
-    """Dies, leaves, or says which process it is."""
-    tried = Path(job["folder"]) / job["id"]
-    count = len(tried.read_text()) if tried.exists() else 0
-    tried.write_text("x" * (count + 1))
-    if count < job.get("deaths", 0):
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Leaves, or gives what cannot be sent."""
     if "leave" in job:
         sys.exit(job["leave"])
-    if "lock" in job:
-        return {"cannot be sent": threading.Lock()}
-    return {"pid": os.getpid()}
+    return {"cannot be sent": threading.Lock()}
 
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
     with Local(threads=1).open(_work) as opened:
         yield opened
-
-
-def test_a_process_that_died_between_two_runs_stops_nothing(pool: Pool, tmp_path: Path) -> None:
-    first = pool.submit({"id": "a", "folder": str(tmp_path)}).result(timeout=120)["pid"]
-    os.kill(first, signal.SIGKILL)
-    second = pool.submit({"id": "b", "folder": str(tmp_path)}).result(timeout=120)["pid"]
-    assert second != first
-    # Once the death is known, the pool itself refuses what is submitted.
-    os.kill(second, signal.SIGKILL)
-    time.sleep(0.5)
-    assert pool.submit({"id": "c", "folder": str(tmp_path)}).result(timeout=120)["pid"] != second
-
-
-def test_a_run_is_tried_once_more_after_a_death(pool: Pool, tmp_path: Path) -> None:
-    job = {"id": "a", "folder": str(tmp_path), "deaths": 1}
-    assert "pid" in pool.submit(job).result(timeout=120)
-    with pytest.raises(WorkerDiedError, match="most often the memory ran out"):
-        pool.submit({**job, "id": "b", "deaths": 9}).result(timeout=120)
-    assert (tmp_path / "b").read_text() == "xx"
-    assert "pid" in pool.submit({"id": "c", "folder": str(tmp_path)}).result(timeout=120)
-
-
-def test_a_machine_that_starts_no_process_fails_the_run_alone(
-    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*arguments: object, **named: object) -> None:
-        raise OSError(12, "Cannot allocate memory")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("swm.builtin.executors.local.ProcessPoolExecutor", full)
-        with pytest.raises(WorkerDiedError, match="no process could be started for it: Cannot allocate memory"):
-            pool.submit({"id": "a", "folder": str(tmp_path)}).result(timeout=120)
-    assert "pid" in pool.submit({"id": "b", "folder": str(tmp_path)}).result(timeout=120)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pydantic import Field
 from swm.errors import WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
 from swm.processes.children import safe_path
-from swm.processes.signals import end_when_told, exit_code, held_back, stoppable
+from swm.processes.signals import end_on_sigterm, exit_code, signals_blocked, stoppable
 
 TRIES = 2
 DIED = "its process was killed, and so was the one that tried it again; most often the memory ran out"
@@ -85,7 +85,7 @@ class _Processes:
         process = idle
         try:
             # The first job starts the process, and its locks one of Python's own that cleans up.
-            with self._starting, safe_path(), held_back():
+            with self._starting, safe_path(), signals_blocked():
                 if self._stopped:
                     result.set_exception(WorkerDiedError("the study was stopped"))
                     return
@@ -146,7 +146,7 @@ class _Processes:
 
 def _begin(parent: int, threads: int) -> None:
     """What a new process does first."""
-    end_when_told()
+    end_on_sigterm()
     # Standard output is that of the study's own process.
     sys.stdout = sys.stderr
     import torch

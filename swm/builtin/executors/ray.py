@@ -99,19 +99,19 @@ class _Cluster:
         self.slots = settings.at_most or 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / settings.cpus))
 
     def submit(self, job: Job) -> Future[Row]:
-        found: Future[Row] = Future()
+        result: Future[Row] = Future()
 
         def done(future: Future[Row]) -> None:
             error = future.exception()
             if error is None:
-                found.set_result(future.result())
+                result.set_result(future.result())
             elif isinstance(error, self._ray.exceptions.RayTaskError):
-                found.set_exception(error.cause)
+                result.set_exception(error.cause)
             else:
-                found.set_exception(WorkerDiedError(f"its worker is gone: {type(error).__name__}"))
+                result.set_exception(WorkerDiedError(f"its worker is gone: {type(error).__name__}"))
 
         self._task.remote(*self._given, job).future().add_done_callback(done)
-        return found
+        return result
 
 
 def _with_threads(work: Callable[[Job], Row], threads: int, folder: str, job: Job) -> Row:

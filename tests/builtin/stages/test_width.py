@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from swm import CompressionPipeline, load_recipe
-from swm.commands.doctor import diagnose
+from swm.commands.diagnosis import diagnose
 from swm.errors import BudgetError, SwmError
 from swm.interfaces.progress import Silent
 from swm.plan.reading import read_plan

@@ -43,34 +43,34 @@ def diagnose(plugins: Plugins, model: str | None, progress: Progress) -> dict[st
 
 
 def _installation() -> dict[str, Any]:
-    found: dict[str, Any] = {"swm": f"{__version__} (plugin API {API_VERSION})"}
+    findings: dict[str, Any] = {"swm": f"{__version__} (plugin API {API_VERSION})"}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            findings[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    found["device"] = str(models.pick_device("auto"))
-    found["threads"] = torch.get_num_threads()
-    found["cache"] = str(cache_folder())
-    return found
+            findings[name] = "not installed"
+    findings["device"] = str(models.pick_device("auto"))
+    findings["threads"] = torch.get_num_threads()
+    findings["cache"] = str(cache_folder())
+    return findings
 
 
 def _plugins(plugins: Plugins) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    findings: dict[str, Any] = {}
     for plugin in plugins.loaded:
         brought = plugins.registry.brought_by(plugin.origin)
         if plugin.origin == BUILTIN_ORIGIN:
-            found[plugin.origin] = "; ".join(f"{kind}: {len(names)}" for kind, names in sorted(brought.items()))
+            findings[plugin.origin] = "; ".join(f"{kind}: {len(names)}" for kind, names in sorted(brought.items()))
             continue
         strategies = (
             "; ".join(f"{kind} {listed(names)}" for kind, names in sorted(brought.items())) or "life-cycle hooks"
         )
         api = "" if plugin.api == API_VERSION else f" ({_api_note(plugin.api)})"
-        found[plugin.origin] = f"{strategies}{api}"
-    found.update({broken.origin: f"broken: {broken.error}" for broken in plugins.broken})
+        findings[plugin.origin] = f"{strategies}{api}"
+    findings.update({broken.origin: f"broken: {broken.error}" for broken in plugins.broken})
     if RESTRICT in os.environ:
-        found[RESTRICT] = os.environ[RESTRICT] or "(empty: no installed plugin)"
-    return found
+        findings[RESTRICT] = os.environ[RESTRICT] or "(empty: no installed plugin)"
+    return findings
 
 
 def _api_note(api: int | None) -> str:
@@ -94,29 +94,29 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     registry = plugins.registry
     source = models.locate(model, registry, progress)
     config = models.load_config(source)
-    found: dict[str, Any] = {"folder": str(source.folder), "model_type": config.model_type}
+    findings: dict[str, Any] = {"folder": str(source.folder), "model_type": config.model_type}
     try:
         family = find_family(config, registry.families)
         empty = models.empty_view(config, registry.families)
         shape = ModelShape(empty.parameters(), tuple(empty.layer_parameters()))
     except SwmError as error:
-        found["supported"] = f"no: {error}"
-        return found
-    found["family row"] = f"{family.name} (layers at {family.layers})"
-    found["parameters"] = f"{shape.parameters:,}"
-    found["layers"] = f"{shape.layers} of {shape.layer_parameters[0]:,} parameters"
-    found["projections"] = listed(family.projections)
-    found["layer types"] = _layer_types(config)
-    found["tied embeddings"] = "yes" if getattr(config, "tie_word_embeddings", False) else "no"
-    found["tokenizer"] = _tokenizer(source, config)
+        findings["supported"] = f"no: {error}"
+        return findings
+    findings["family row"] = f"{family.name} (layers at {family.layers})"
+    findings["parameters"] = f"{shape.parameters:,}"
+    findings["layers"] = f"{shape.layers} of {shape.layer_parameters[0]:,} parameters"
+    findings["projections"] = listed(family.projections)
+    findings["layer types"] = _layer_types(config)
+    findings["tied embeddings"] = "yes" if getattr(config, "tie_word_embeddings", False) else "no"
+    findings["tokenizer"] = _tokenizer(source, config)
     corrections = models.corrections(source, config)
     if corrections:
-        found["corrected"] = "; ".join(corrections)
-    found.update(_widths(empty))
+        findings["corrected"] = "; ".join(corrections)
+    findings.update(_widths(empty))
     for entry in registry.entries():
         if issubclass(entry.strategy, DepthPruner):
-            found[f"depth: {entry.strategy.name}"] = _capacity(registry, entry.strategy.name, shape.layers)
-    return found
+            findings[f"depth: {entry.strategy.name}"] = _capacity(registry, entry.strategy.name, shape.layers)
+    return findings
 
 
 def _tokenizer(source: models.ModelSource, config: Any) -> str:
@@ -136,26 +136,26 @@ def _widths(view: ModelView) -> dict[str, str]:
         shape = view.layer(0).geometry
     except FamilyError as error:
         return {"width: attention": f"no: {error}", "width: mlp": f"no: {error}"}
-    found = {
+    findings = {
         "width: attention": f"{shape.kv_heads} KV heads with {shape.queries} query heads each",
         "width: mlp": f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}",
     }
     counts = head_counts(view, with_biases=False)
     if counts is not None and len(counts) < shape.kv_heads:
-        found["width: attention"] += f"; the model class takes {', '.join(map(str, counts))}"
+        findings["width: attention"] += f"; the model class takes {', '.join(map(str, counts))}"
     parts: tuple[Part, ...] = ("attention", "mlp")
     for part in parts:
         try:
             check_bias(view.family, view.config, part)
         except FamilyError:
-            found[f"width: {part}"] += "; no bias for what flap compensates"
+            findings[f"width: {part}"] += "; no bias for what flap compensates"
     if shape.queries > 1 and view.family.prunable_heads:
-        found["width: queries"] = f"{shape.heads} query heads, {shape.queries} to a KV head, removed evenly"
+        findings["width: queries"] = f"{shape.heads} query heads, {shape.queries} to a KV head, removed evenly"
     if not view.family.prunable_heads:
-        found["width: attention"] = "no: attention is as wide as the hidden size"
+        findings["width: attention"] = "no: attention is as wide as the hidden size"
     elif shape.kv_heads == 1:
-        found["width: attention"] = "no: there is only one KV head"
-    return found
+        findings["width: attention"] = "no: there is only one KV head"
+    return findings
 
 
 def _layer_types(config: Any) -> str:

@@ -67,7 +67,7 @@ def doctor(
 ) -> None:
     """Check the installation and, given a model, what applies to it and why not."""
     from swm.commands.console import table
-    from swm.commands.doctor import diagnose
+    from swm.commands.diagnosis import diagnose
     from swm.plugins.loading import load_plugins
 
     findings = diagnose(load_plugins(plugin), model, progress_of(as_json))

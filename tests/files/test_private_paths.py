@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swm.files.published import absolute_paths, find_again, published, remembered
+from swm.files.private_paths import absolute_paths, remembered_paths, with_remembered_paths, without_private_paths
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def recipe(home: Path) -> dict[str, Any]:
 def test_absolute_paths_become_names_and_everything_else_stays(home: Path, recipe: dict[str, Any]) -> None:
     known = absolute_paths(recipe)
     assert list(known) == ["model", "calibration.text.path", "output"]
-    assert published(recipe, known.values()) == {
+    assert without_private_paths(recipe, known.values()) == {
         "model": "model",
         "calibration": {"text": {"name": "file", "path": "text.txt"}},
         "evaluate": {"prompts": [str(home)], "tasks": ["/no/path/here"]},
@@ -41,23 +41,23 @@ def test_absolute_paths_become_names_and_everything_else_stays(home: Path, recip
 
 def test_a_known_path_is_left_out_of_sentences(home: Path) -> None:
     note = f"text {home}/text.txt ended early"
-    assert published({"notes": [note]}, [f"{home}/text.txt"]) == {"notes": ["text text.txt ended early"]}
+    assert without_private_paths({"notes": [note]}, [f"{home}/text.txt"]) == {"notes": ["text text.txt ended early"]}
 
 
 def test_a_saved_recipe_finds_what_still_exists(home: Path, recipe: dict[str, Any]) -> None:
     known = absolute_paths(recipe)
     (home / "timing.json").write_text(json.dumps({"inputs": known}))
-    found = find_again(published(recipe, known.values()), home / "recipe.yaml")
+    found = with_remembered_paths(without_private_paths(recipe, known.values()), home / "recipe.yaml")
     assert found == {**recipe, "output": "yet"}
 
 
 def test_a_value_that_was_changed_is_not_replaced(home: Path) -> None:
     (home / "timing.json").write_text(json.dumps({"inputs": {"model": str(home / "model")}}))
-    assert find_again({"model": "another"}, home / "recipe.yaml") == {"model": "another"}
+    assert with_remembered_paths({"model": "another"}, home / "recipe.yaml") == {"model": "another"}
 
 
 @pytest.mark.parametrize("inputs", [3, {"model": 3}, {"model": "\x00"}, {"model": "~nobody-of-this-name/x"}])
 def test_a_damaged_record_is_no_record(tmp_path: Path, inputs: object) -> None:
     for text in (json.dumps({"inputs": inputs}), json.dumps([inputs]), ""):
         (tmp_path / "timing.json").write_text(text)
-        assert remembered(tmp_path) == {}
+        assert remembered_paths(tmp_path) == {}

@@ -17,10 +17,10 @@ PRIVATE = "timing.json"
 INPUTS = "inputs"
 
 
-def published(data: Any, known: Collection[str] = ()) -> Any:
+def without_private_paths(data: Any, known: Collection[str] = ()) -> Any:
     """The data with every absolute path as the last part of it, and the `known` ones inside of sentences too."""
     longest_first = sorted({path for path in known if len(path) > 1}, key=len, reverse=True)
-    return _published(data, longest_first)
+    return _without(data, longest_first)
 
 
 def absolute_paths(recipe: Mapping[str, Any]) -> dict[str, str]:
@@ -29,47 +29,47 @@ def absolute_paths(recipe: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in leaves if key == "output" or _exists(value)}
 
 
-def remembered(folder: Path) -> dict[str, str]:
+def remembered_paths(folder: Path) -> dict[str, str]:
     """Where the inputs of a run that left `folder` lay on this machine, by dotted key; empty where nothing is known."""
     try:
-        found = json.loads((folder / PRIVATE).read_text(encoding="utf-8"))[INPUTS]
+        paths = json.loads((folder / PRIVATE).read_text(encoding="utf-8"))[INPUTS]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    plain = found.items() if isinstance(found, dict) else ()
-    return {key: path for key, path in plain if isinstance(path, str) and _exists(path)}
+    known = paths.items() if isinstance(paths, dict) else ()
+    return {key: path for key, path in known if isinstance(path, str) and _exists(path)}
 
 
-def find_again(recipe: Any, file: Path) -> Any:
+def with_remembered_paths(recipe: Any, file: Path) -> Any:
     """A recipe read from `file` with the paths that were left out of it when swm saved it, where they still exist."""
-    known = remembered(file.parent)
-    return _found(recipe, known, ()) if known else recipe
+    known = remembered_paths(file.parent)
+    return _with_paths(recipe, known, ()) if known else recipe
 
 
-def _found(data: Any, known: Mapping[str, str], key: tuple[str, ...]) -> Any:
+def _with_paths(data: Any, known: Mapping[str, str], key: tuple[str, ...]) -> Any:
     if isinstance(data, dict):
-        return {name: _found(item, known, (*key, str(name))) for name, item in data.items()}
+        return {name: _with_paths(item, known, (*key, str(name))) for name, item in data.items()}
     if isinstance(data, list):
-        return [_found(item, known, (*key, str(i))) for i, item in enumerate(data)]
+        return [_with_paths(item, known, (*key, str(i))) for i, item in enumerate(data)]
     path = known.get(".".join(key))
-    return path if path is not None and data == name_of(path) else data
+    return path if path is not None and data == last_part(path) else data
 
 
-def name_of(path: str) -> str:
+def last_part(path: str) -> str:
     """The last part of an absolute path; other text as it is."""
     return (Path(path).name or path) if _is_absolute(path) else path
 
 
-def _published(data: Any, known: list[str]) -> Any:
+def _without(data: Any, known: list[str]) -> Any:
     if isinstance(data, Mapping):
-        return {key: value if key in SAID else _published(value, known) for key, value in data.items()}
+        return {key: value if key in SAID else _without(value, known) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_published(value, known) for value in data]
+        return [_without(value, known) for value in data]
     if not isinstance(data, str):
         return data
     if data in known or (_is_absolute(data) and _exists(data)):
-        return name_of(data)
+        return last_part(data)
     for path in known:
-        data = data.replace(path, name_of(path))
+        data = data.replace(path, last_part(path))
     return data
 
 
