@@ -29,7 +29,7 @@ class RecordedNumbers:
         return self._numbers.get(name)
 
     def put(self, name: str, value: float) -> None:
-        """Keep a number; what is torn off by a kill is a line that nobody can read."""
+        """Keep a number. A kill may leave a part of a line, which is not read."""
         self._numbers[name] = value
         with contextlib.suppress(OSError):
             start = "" if self._file.exists() else json.dumps(self._about)

@@ -27,7 +27,7 @@ class Pool(Protocol):
 
 
 class Executor(Strategy):
-    """Opens a pool of workers; which jobs there are and what becomes of their rows is not its business.
+    """Opens a pool of workers. The study chooses the jobs and keeps their rows.
 
     A job's function may be called again with the same job after a worker died: it then finds what is done.
     """
@@ -42,5 +42,5 @@ class Executor(Strategy):
         """Raise an SwmError when something that the executor needs is missing. Must be cheap."""
 
     def at_once(self) -> int | None:
-        """How many runs share one machine; None when nobody can say."""
+        """How many runs share one machine; None when that is unknown."""
         return 1

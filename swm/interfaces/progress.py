@@ -1,4 +1,4 @@
-"""Progress of long steps, told to whoever shows it. Library code never prints."""
+"""Progress: shows how far long steps have come. Library code never prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Task(Protocol):
     """One running step."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Tell that `steps` more are done."""
+        """Say that `steps` more are done, with a short `note` to show."""
 
 
 class Progress(Protocol):

@@ -1,4 +1,4 @@
-"""Tracker: tells an experiment tracker what a run does while it does it."""
+"""Tracker: passes what a run does to an experiment tracker, while it does it."""
 
 from __future__ import annotations
 
@@ -42,4 +42,4 @@ class Tracker(Strategy):
 
     @abstractmethod
     def start(self, parameters: Flat) -> TrackedRun:
-        """Begin a run with the recipe's values. What it raises ends the run, of which nothing has been done yet."""
+        """Begin a run with the recipe's values. An error ends the run before anything has been done."""

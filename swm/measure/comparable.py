@@ -10,7 +10,7 @@ from swm.errors import SwmError
 Protocol = Mapping[str, Any]
 
 
-class Difference(NamedTuple):
+class ProtocolDifference(NamedTuple):
     """One setting in which two protocols differ, with both values."""
 
     setting: str
@@ -18,11 +18,11 @@ class Difference(NamedTuple):
     other: Any
 
 
-def protocol_difference(one: Protocol, other: Protocol) -> Difference | None:
+def protocol_difference(one: Protocol, other: Protocol) -> ProtocolDifference | None:
     """The first setting in which two protocols differ; None when they are the same."""
     for setting in {**one, **other}:
         if one.get(setting) != other.get(setting):
-            return Difference(setting, one.get(setting), other.get(setting))
+            return ProtocolDifference(setting, one.get(setting), other.get(setting))
     return None
 
 

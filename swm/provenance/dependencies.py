@@ -46,7 +46,7 @@ def own_code() -> dict[str, str]:
 def code_of(things: Iterable[Any], told: Container[str] = ()) -> list[str] | None:
     """The code of these strategies and all inside them that is not swm's own, as hashes in a fixed order.
 
-    None where some of it has no source file (what was typed into a console): then nobody can tell whether it changed.
+    None where some of it has no source file, such as code typed into a console: a change of it would go unnoticed.
     Files that are `told` of elsewhere are left out.
     """
     return code_of_classes({type(inner) for thing in things for inner in _inside(thing)}, told)

@@ -67,7 +67,17 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, 
 
 
 def _place(path: Path, culprit: yamlfile.Path, lines: Lines, set_by: Mapping[yamlfile.Path, str]) -> str:
-    """Where the culprit was written: a line of the file, an override, or both when an override changed a part of it."""
+    """Where a value was written.
+
+    Args:
+        path: The recipe file.
+        culprit: The keys that lead to the value.
+        lines: The lines of all keys in the file.
+        set_by: The overrides, by the keys that they set.
+
+    Returns:
+        A line of the file, an override, or both when an override changed a part of the value.
+    """
     place = f"{path}:{yamlfile.line_of(culprit, lines)}"
     for key, override in set_by.items():
         if culprit[: len(key)] == key:

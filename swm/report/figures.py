@@ -119,7 +119,15 @@ def draw_norms(figure: Figure, inspection: Inspection) -> None:
 
 
 def _title(axes: Axes, title: str, inspection: Inspection, about: Iterable[str], rise: float = 6) -> None:
-    """What is shown, of which model, and from what text, `rise` points above the axes."""
+    """Write the title of a figure, and below it in small letters what is shown.
+
+    Args:
+        axes: The uppermost axes of the figure.
+        title: What the figure shows.
+        inspection: The inspection, which names the model and the text.
+        about: Lines about the measure.
+        rise: The distance from the axes in points.
+    """
     data = inspection.calibration
     text = f"calibration: {text_name(data)}, {data['samples']} samples of {data['seq_len']} tokens"
     lines = [line for given in (*about, text) for line in wrap(given, 96)]

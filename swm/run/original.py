@@ -31,12 +31,12 @@ class Original:
     fingerprint: str = ""
     written: dict[str, Sequence[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """What the report should say of files that were found damaged."""
+    """Notes for the report on files that were damaged."""
     trainings: list[Path] = field(default_factory=list)
     """The folders with the states of this run's trainings."""
 
-    def meet(self, view: ModelView, texts: Iterable[TextSource]) -> None:
-        """Take the fingerprint of the model, still unchanged, and let it write what sources need of it."""
+    def write_texts(self, view: ModelView, texts: Iterable[TextSource]) -> None:
+        """Take the fingerprint of the unchanged model, and let it write the texts of sources that need it."""
         self.fingerprint = view.fingerprint()
         settings: Any = getattr(view.model, "generation_config", None)
         for text in texts:
@@ -97,13 +97,13 @@ class Original:
         )
 
     def forget_trainings(self) -> None:
-        """Remove the states of trainings: what came of them is where it belongs."""
+        """Remove the states of trainings, once their results are saved."""
         while self.trainings:
             remove_training(self.trainings.pop())
 
     @staticmethod
     def _code(strategy: Strategy, view: ModelView) -> dict[str, Any]:
-        """The code of a strategy on a model; of what nobody can tell, none is the same as another."""
+        """The code of a strategy on a model; code without a source file never equals another."""
         code, model = code_of([strategy]), about_model(view)
         unknown = {"once": uuid.uuid4().hex} if code is None or model is None else {}
         return {"strategy": code, "model": model, **own_code(), **unknown}

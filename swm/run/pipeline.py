@@ -121,7 +121,7 @@ class CompressionPipeline:
             view = ModelView(ready.original.load(), ready.family)
         texts = [self.recipe.calibration.text, *(text for stage in self.recipe.stages for text in stage.texts())]
         with stopwatch.timed("meet"):
-            ready.original.meet(view, texts)
+            ready.original.write_texts(view, texts)
         if ready.calibration is None:
             ready.calibration = draw_calibration(self.recipe, ready.original)
         return view
@@ -151,7 +151,14 @@ class CompressionPipeline:
         return report
 
     def _save(self, ready: Prepared, view: ModelView, plan: Plan, report: ReportBuilder) -> None:
-        """Save everything; without an output only check that the model still gives finite scores."""
+        """Save everything; without an output only check that the model still gives finite scores.
+
+        Args:
+            ready: What was prepared for the run.
+            view: The compressed model.
+            plan: What was changed.
+            report: The report, which gets the result of the verification.
+        """
         recipe, ids = self.recipe, ready.drawn_calibration().ids[:PROBE_SAMPLES, :PROBE_TOKENS]
         if ready.output is None:
             probe(view.model, ids)

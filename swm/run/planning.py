@@ -108,7 +108,17 @@ class StagePlanner:
         )
 
     def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
-        """Plan one stage, and change the model when `apply` is given."""
+        """Plan one stage.
+
+        Args:
+            index: The position of the stage in the recipe.
+            stage: The stage.
+            context: What it works with.
+            apply: Whether the model is changed too.
+
+        Returns:
+            The steps of the stage with its settings and facts.
+        """
         hooks, original = self.plugins.manager.hook, self.prepared.shape
         goal = self.recipe.budget_share(index, original, original.parameters - self.view.parameters())
         hooks.swm_stage_started(index=index, stage=stage)

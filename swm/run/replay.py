@@ -112,7 +112,20 @@ def replay(
 
 
 def _original(plan: Plan, model: str | None, plugins: Plugins, progress: Progress) -> models.ModelSource:
-    """The original model: the given one, else the one that the plan names."""
+    """The original model.
+
+    Args:
+        plan: The plan, which names a model.
+        model: The model to use instead; None for the one that the plan names.
+        plugins: The names of models that are known.
+        progress: Shows what takes long.
+
+    Returns:
+        Where the model lies.
+
+    Raises:
+        ModelError: When it is not found.
+    """
     if model is not None:
         return models.locate(model, plugins.registry, progress)
     try:

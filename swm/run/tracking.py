@@ -1,4 +1,4 @@
-"""Tracking: tells the trackers of a recipe what the life-cycle hooks tell of its run."""
+"""Tracking: passes what the life-cycle hooks report of a run to the trackers of its recipe."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tracking:
             except SwmError:
                 raise
             except (Exception, SystemExit) as error:  # a tracker's library may raise anything
-                message = f"tracker '{tracker.name}' cannot start: {_told(error)}"
+                message = f"tracker '{tracker.name}' cannot start: {_error_text(error)}"
                 raise RecipeError(message, ("trackers", i)) from error
 
     @hookimpl
@@ -68,8 +68,8 @@ class Tracking:
         self._runs.clear()
 
     def abandon(self, error: BaseException) -> None:
-        """The run ended with an error: the trackers that still follow it are told."""
-        self._each(lambda run: run.fail(_told(error)))
+        """Report an error that ended the run to the trackers that still follow it."""
+        self._each(lambda run: run.fail(_error_text(error)))
         self._runs.clear()
 
     def _group(self, index: int) -> str:
@@ -89,7 +89,7 @@ class Tracking:
             ) as error:  # whatever a tracker raises must not lose the run
                 del self._runs[i]
                 self._notes.append(
-                    f"tracker '{self._trackers[i].name}' failed and was not called again: {_told(error)}"
+                    f"tracker '{self._trackers[i].name}' failed and was not called again: {_error_text(error)}"
                 )
 
 
@@ -97,7 +97,7 @@ def _log(run: TrackedRun, metrics: Mapping[str, float], step: int | None) -> Non
     run.log(metrics, step)
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     name, message = type(error).__name__, brief(error)
     return name if message == name else f"{name}: {message}"
 

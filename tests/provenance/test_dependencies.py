@@ -222,7 +222,7 @@ def test_what_the_model_writes_belongs_to_its_tokenizer_and_settings(
     text = plugins.registry.build("text", {"name": "generated", "count": 2, "tokens": 8})
 
     def written(tokenizer: Any) -> int:
-        Original(lambda: None, llama.family, tokenizer, Silent()).meet(llama, [text])  # type: ignore[list-item]
+        Original(lambda: None, llama.family, tokenizer, Silent()).write_texts(llama, [text])  # type: ignore[list-item]
         return len(list((tmp_path / "generated").iterdir()))
 
     assert (written(tiny_tokenizer()), written(tiny_tokenizer())) == (1, 1)
