@@ -101,13 +101,13 @@ def test_only_the_family_rows_know_module_names() -> None:
     paths = [path for row in BUILTIN_FAMILIES for path in (row.layers, *row.tail, *row.projections.values())]
     parts = {part for path in paths for part in path.split(".")}
     # Plain words such as `mlp` or `layers` are roles and fields of ours as well.
-    told = {part for part in parts if re.search(r"[_\d]", part)} | {
-        t for row in BUILTIN_FAMILIES for t in row.model_types
-    }
+    model_types = {model_type for row in BUILTIN_FAMILIES for model_type in row.model_types}
+    # One of them is also the name of a package that holds tasks.
+    told = {part for part in parts if re.search(r"[_\d]", part)} | (model_types - {"olmo"})
     assert {"q_proj", "gate_proj", "self_attn", "llama"} <= told
     wrong = []
     for module in MODULES:
-        if module.name in ("model.families", "builtin.families"):
+        if module.name.startswith(("model.families", "builtin.families")):
             continue
         words = [(literal, re.split(r"[^\w]+", literal.value)) for literal in _literals(module)]
         words += [(node, [node.attr]) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]

@@ -14,16 +14,6 @@ from torch import nn
 
 from swm.errors import FamilyError, did_you_mean, listed
 
-# Lists in a config with one entry a layer. Where they exist they must be cut together with the layers
-# (transformers refuses to save a config whose `layer_types` has another length).
-PER_LAYER_LISTS = (
-    "layer_types",
-    "mlp_layer_types",
-    "no_rope_layers",
-    "layers_block_type",
-    "attention_layers",
-)
-
 
 @dataclass(frozen=True)
 class ModelFamily:
@@ -116,18 +106,3 @@ def find_family(config: Any, families: Sequence[ModelFamily]) -> ModelFamily:
         f"no family row for model_type '{model_type}'; known: {listed(known)}.{did_you_mean(model_type, known)}"
         " A plugin adds one with register(ModelFamily(...))"
     )
-
-
-def cut_config_to(config: Any, kept: Sequence[int]) -> None:
-    """Make every depth field of a config agree with the layers that remain.
-
-    `kept` are the positions, in the model so far, of the layers whose modules remain, ascending.
-    """
-    before = config.num_hidden_layers
-    for name in PER_LAYER_LISTS:
-        values = getattr(config, name, None)
-        if values is not None and len(values) == before:
-            setattr(config, name, [values[i] for i in kept])
-    config.num_hidden_layers = len(kept)
-    if getattr(config, "max_window_layers", None) is not None:
-        config.max_window_layers = min(config.max_window_layers, len(kept))

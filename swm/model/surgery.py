@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
-from swm.model.families import cut_config_to
+from swm.model.config_depth import cut_config_to
 from swm.model.layer import Layer
 from swm.model.replacement import Replaced, Replacement
 from swm.model.units import features
 from swm.model.view import ModelView
+
+# Attributes by which a module knows the position of its layer.
+LAYER_NUMBERS = ("layer_idx", "layer_id", "layer_index")
 
 
 def positions(view: ModelView, numbers: Sequence[int]) -> list[int]:
@@ -62,8 +65,9 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
     for position, layer in enumerate(remaining):
         for module in layer.modules():
             # The key-value cache is addressed by it; a stale one raises IndexError in generate().
-            if hasattr(module, "layer_idx"):
-                setattr(module, "layer_idx", position)  # noqa: B010  a plain attribute, not a submodule
+            for name in LAYER_NUMBERS:
+                if isinstance(vars(module).get(name), int):
+                    setattr(module, name, position)
 
 
 def replace_projection(view: ModelView, position: int, role: str, module: Any, told: Replaced) -> None:

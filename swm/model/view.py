@@ -45,7 +45,8 @@ class ModelView:
 
     @property
     def config(self) -> Any:
-        return self.model.config
+        model: Any = self.model
+        return model.config.get_text_config()
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -1,30 +1,24 @@
-"""Registers the rows of `swm.model.families` the way a plugin registers its own."""
+"""Rows of dense decoders: attention and one MLP in every layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from swm.model.families import ModelFamily
-from swm.plugins.hookspecs import hookimpl
 
-_LLAMA = {
+ATTENTION = {
     "attention.q": "self_attn.q_proj",
     "attention.k": "self_attn.k_proj",
     "attention.v": "self_attn.v_proj",
     "attention.o": "self_attn.o_proj",
-    "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj",
-    "mlp.down": "mlp.down_proj",
 }
+LLAMA = {**ATTENTION, "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj"}
 
-BUILTIN_FAMILIES = (
+DENSE = (
     ModelFamily(
         name="llama",
         model_types=("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
         layers="model.layers",
         tail=("model.norm",),
-        projections=_LLAMA,
+        projections=LLAMA,
         bias_switch={"attention": "attention_bias", "mlp": "mlp_bias"},
         stand_in={"llama": "mistral"},
     ),
@@ -89,10 +83,69 @@ BUILTIN_FAMILIES = (
         own_bias=("attention", "mlp"),
         mlp_width="ffn_dim",
     ),
+    ModelFamily(
+        name="llama-like",
+        model_types=(
+            *(
+                "ministral",
+                "ministral3",
+                "olmo",
+                "olmo2",
+                "olmo3",
+                "granite",
+                "smollm3",
+                "exaone4",
+                "helium",
+                "ernie4_5",
+            ),
+            *("hunyuan_v1_dense", "vaultgemma", "bitnet", "stablelm", "cohere", "cohere2", "seed_oss"),
+        ),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+        bias_switch={"attention": "attention_bias", "mlp": "mlp_bias"},
+    ),
+    ModelFamily(
+        name="ungated",
+        model_types=("nemotron", "arcee", "apertus"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections={**ATTENTION, "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj"},
+        bias_switch={"attention": "attention_bias", "mlp": "mlp_bias"},
+    ),
+    ModelFamily(
+        name="glm",
+        model_types=("glm", "glm4"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections={**ATTENTION, "mlp.gate_up": "mlp.gate_up_proj", "mlp.down": "mlp.down_proj"},
+    ),
+    ModelFamily(
+        name="phi",
+        model_types=("phi",),
+        layers="model.layers",
+        tail=("model.final_layernorm",),
+        projections={
+            **ATTENTION,
+            "attention.o": "self_attn.dense",
+            "mlp.up": "mlp.fc1",
+            "mlp.down": "mlp.fc2",
+        },
+        own_bias=("attention", "mlp"),
+    ),
+    ModelFamily(
+        name="nanochat",
+        model_types=("nanochat",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections={**ATTENTION, "mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"},
+    ),
+    ModelFamily(
+        name="starcoder2",
+        model_types=("starcoder2",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections={**ATTENTION, "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"},
+        own_bias=("attention", "mlp"),
+    ),
 )
-
-
-@hookimpl
-def swm_register(register: Callable[[Any], None]) -> None:
-    for family in BUILTIN_FAMILIES:
-        register(family)

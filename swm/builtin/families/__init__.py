@@ -1,0 +1,20 @@
+"""Registers the rows of the model families that swm knows, the way a plugin registers its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swm.builtin.families.dense import DENSE
+from swm.builtin.families.early import EARLY
+from swm.builtin.families.experts import EXPERTS
+from swm.builtin.families.hybrid import HYBRID
+from swm.plugins.hookspecs import hookimpl
+
+BUILTIN_FAMILIES = (*DENSE, *EARLY, *EXPERTS, *HYBRID)
+
+
+@hookimpl
+def swm_register(register: Callable[[Any], None]) -> None:
+    for family in BUILTIN_FAMILIES:
+        register(family)

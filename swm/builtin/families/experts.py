@@ -1,0 +1,56 @@
+"""Rows of decoders with experts; where some layers are dense or all share an expert, the row names that MLP."""
+
+from __future__ import annotations
+
+from swm.builtin.families.dense import ATTENTION
+from swm.model.families import ModelFamily
+
+
+def shared(name: str) -> dict[str, str]:
+    """The projections of an MLP of that name that all tokens pass."""
+    return {
+        **ATTENTION,
+        "mlp.gate": f"mlp.{name}.gate_proj",
+        "mlp.up": f"mlp.{name}.up_proj",
+        "mlp.down": f"mlp.{name}.down_proj",
+    }
+
+
+# One matrix makes gate and up of the expert that all tokens pass.
+SHARED_LINEAR = {**ATTENTION, "mlp.gate_up": "shared_mlp.input_linear", "mlp.down": "shared_mlp.output_linear"}
+
+EXPERTS = (
+    ModelFamily(
+        name="experts",
+        model_types=(
+            *("mixtral", "qwen3_moe", "olmoe", "gpt_oss", "phimoe", "minimax", "minimax_m2", "flex_olmo", "granitemoe"),
+            *("deepseek_v2", "deepseek_v3", "dots1", "glm4_moe", "ernie4_5_moe", "llama4_text"),
+        ),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=ATTENTION,
+    ),
+    ModelFamily(
+        name="qwen2-moe",
+        model_types=("qwen2_moe",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=shared("shared_expert"),
+        mlp_width="shared_expert_intermediate_size",
+    ),
+    ModelFamily(
+        name="hunyuan-moe",
+        model_types=("hunyuan_v1_moe",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=shared("shared_mlp"),
+    ),
+    ModelFamily(
+        name="granite-moe-shared",
+        model_types=("granitemoeshared",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=SHARED_LINEAR,
+        mlp_width="shared_intermediate_size",
+    ),
+)

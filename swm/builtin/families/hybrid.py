@@ -1,0 +1,72 @@
+"""Rows of hybrid decoders: layers of attention beside linear attention, convolutions, or state spaces."""
+
+from __future__ import annotations
+
+from swm.builtin.families.dense import ATTENTION, LLAMA
+from swm.builtin.families.experts import SHARED_LINEAR, shared
+from swm.model.families import ModelFamily
+
+_FEED_FORWARD = {
+    **ATTENTION,
+    "mlp.gate": "feed_forward.gate_proj",
+    "mlp.up": "feed_forward.up_proj",
+    "mlp.down": "feed_forward.down_proj",
+}
+
+HYBRID = (
+    ModelFamily(
+        name="qwen3-next",
+        model_types=("qwen3_next", "qwen3_5_moe_text"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=shared("shared_expert"),
+        mlp_width="shared_expert_intermediate_size",
+    ),
+    ModelFamily(
+        name="llama-hybrid",
+        model_types=("qwen3_5_text", "olmo_hybrid", "gemma4_text"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+    ),
+    ModelFamily(
+        name="lfm2",
+        model_types=("lfm2",),
+        layers="model.layers",
+        tail=("model.embedding_norm",),
+        projections={
+            **ATTENTION,
+            "attention.o": "self_attn.out_proj",
+            "mlp.gate": "feed_forward.w1",
+            "mlp.up": "feed_forward.w3",
+            "mlp.down": "feed_forward.w2",
+        },
+    ),
+    ModelFamily(
+        name="bamba",
+        model_types=("bamba", "jamba", "falcon_h1"),
+        layers="model.layers",
+        tail=("model.final_layernorm",),
+        projections=_FEED_FORWARD,
+    ),
+    ModelFamily(
+        name="granite-hybrid",
+        model_types=("granitemoehybrid",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=SHARED_LINEAR,
+        mlp_width="shared_intermediate_size",
+    ),
+    ModelFamily(
+        name="nemotron-h",
+        model_types=("nemotron_h",),
+        layers="model.layers",
+        tail=("model.norm_f",),
+    ),
+    ModelFamily(
+        name="mamba",
+        model_types=("mamba", "mamba2"),
+        layers="backbone.layers",
+        tail=("backbone.norm_f",),
+    ),
+)

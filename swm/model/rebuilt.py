@@ -1,0 +1,53 @@
+"""Whether a model class, given nothing but a config, has the parameters that a changed model holds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from swm.errors import brief
+from swm.model.config_depth import cut_config_to
+from swm.model.families import ModelFamily
+from swm.model.quiet import quiet_transformers
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def rebuilt(model: nn.Module, config: Any) -> nn.Module:
+    """A model of the same class for another config, without memory for its weights."""
+    kind: Any = type(model)
+    with torch.device("meta"), quiet_transformers():
+        built: nn.Module = kind(config)
+    return built
+
+
+def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
+    """Why no config of the model's class says that just these layers remain; empty when one does.
+
+    Args:
+        model: The model with all its layers; it is not changed.
+        family: Its row.
+        kept: Positions of the layers that remain, ascending.
+    """
+    config = copy.deepcopy(model.config)
+    try:
+        cut_config_to(config.get_text_config(), kept)
+        layers = family.layers_of(rebuilt(model, config))
+    except Exception as error:  # each class fails in its own way on a config that makes no sense
+        return f"its class refuses the config: {type(error).__name__}: {brief(error)}"
+    if len(layers) != len(kept):
+        return f"its class makes {len(layers)} layers of the config, not {len(kept)}"
+    originals = family.layers_of(model)
+    wrong = [new for new, old in enumerate(kept) if _shapes(layers[new]) != _shapes(originals[old])]
+    if not wrong:
+        return ""
+    new, old = wrong[0], kept[wrong[0]]
+    return f"layer {old} would become layer {new}, which its class makes of another kind"
+
+
+def _shapes(layer: nn.Module) -> Shapes:
+    return {name: tuple(value.shape) for name, value in layer.named_parameters()}
