@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from swm.errors import FamilyError
+from swm.errors import FamilyError, WindowError
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import Change
 from swm.interfaces.merger import LayerWindow
@@ -41,9 +41,11 @@ def down_projection_fit(window: LayerWindow, state: State | None = None) -> Down
 
     `state` takes the place of the bottom layer's own parameters.
     Raises FamilyError for a layer that changes the projection's output before adding it (a norm behind the MLP), and
-    PlanError where there are no activations.
+    PlanError where there are no activations, WindowError where the bottom layer has no such projection.
     """
     activations = window.required_activations()
+    if DOWN not in window.states[0]:
+        raise WindowError("cannot be fitted: the lowest one has no mlp.down that the family row names")
     own = window.states[0] if state is None else state
     silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in own.items()}
     inputs, rest, now = activations.inputs(ROLE, state), activations.run(silent), activations.run(own)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from swm.errors import WindowError
 from swm.interfaces.merger import LayerWindow
 from swm.model.state import State, is_norm
 
@@ -48,6 +49,7 @@ def merge_by_formula(
         biases: `bottom` keeps the bottom layer's biases, anything else applies the formula to them.
     """
     states = window.states
+    check_combinable(window)
 
     def formula(key: str) -> Formula:
         if is_norm(key):
@@ -55,6 +57,25 @@ def merge_by_formula(
         return bottom if biases == "bottom" and key.endswith(".bias") else projection
 
     return {key: _combine([state[key] for state in states], formula(key)) for key in states[0]}
+
+
+def check_combinable(window: LayerWindow) -> None:
+    """Raise WindowError where no formula for projections gives one layer.
+
+    That is where the layers have other parameters than each other, and where they have matrices that the family row
+    does not name (experts, routers, recurrent mixers): those of one layer would stand beside the projections of others.
+    """
+    first = window.states[0]
+    for state in window.states[1:]:
+        for key in sorted(first.keys() | state.keys()):
+            if key not in first or key not in state or first[key].shape != state[key].shape:
+                name = key.removeprefix("norms.")
+                raise WindowError(f"are of different kinds ({name}), so weights cannot be combined")
+    unnamed = [key.removeprefix("norms.") for key, value in first.items() if is_norm(key) and value.dim() > 1]
+    if unnamed:
+        raise WindowError(
+            f"have matrices that the family row does not name ({unnamed[0]}), so weights cannot be combined"
+        )
 
 
 def _combine(values: Sequence[Tensor], formula: Formula) -> Tensor:

@@ -68,6 +68,10 @@ class PlanError(SwmError):
     """A plan cannot be read or does not fit the model."""
 
 
+class WindowError(PlanError):
+    """Layers that cannot become one: they are of different kinds, or no config can say what would be left."""
+
+
 class StudyError(SwmError):
     """A study's folder cannot be used, or its runs cannot be compared."""
 

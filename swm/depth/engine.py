@@ -19,11 +19,12 @@ from swm.depth.objective import EarlyStop, Objective, Reference
 from swm.depth.program import ChannelCut, OfferedCut, Program
 from swm.depth.search import Search
 from swm.depth.streams import SearchText
-from swm.errors import ModelError, RecipeError
-from swm.interfaces.merger import LayerMerger
+from swm.errors import ModelError, RecipeError, WindowError
+from swm.interfaces.merger import LayerMerger, remaining_layers
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import StageContext
+from swm.model.rebuilt import alike, check_depth
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window, check_windows, removed_layers
@@ -62,6 +63,8 @@ class DepthEngine:
         self.trials = 0
         self.nan_trials = 0
         self._context = context
+        # Where all layers are of one kind, any of them can be left out.
+        self._alike = alike(self.view.layers)
         self._task = task
         self._text = SearchText(context.calibration.ids[:samples])
         self._objective = Objective(self.view, similarity)
@@ -84,11 +87,18 @@ class DepthEngine:
             self._search = self._new_search(merger)
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
-        """See `DepthContext.trial`. Not a number when the merged model overflows."""
+        """See `DepthContext.trial`. Not a number when the merged model overflows, -inf for windows that cannot be."""
+        try:
+            return self._trial(windows, above)
+        except WindowError as error:
+            self._report(windows, str(error))
+            return -math.inf
+
+    def _trial(self, windows: Sequence[Window], above: float | None) -> float:
         search, stop = self._search, self._objective.stop(above)
         # Small batches take longer to run; they pay only where a trial can stop after some.
         self._text.decided_batches(1 if stop is None else BATCHES)
-        program = search.program(windows)
+        program = self._program(windows)
         name = search.name("similarity", program)
         known = search.memo.asked(name)
         if known is None and stop is not None:
@@ -113,9 +123,19 @@ class DepthEngine:
         self._offers[cut] = OfferedCut(make, description)
 
     def loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> float:
-        """See `DepthContext.loss`; with `cuts`, some of those that were offered, in layers outside the windows."""
+        """See `DepthContext.loss`; with `cuts`, some of those that were offered, in layers outside the windows.
+
+        Infinite for windows that cannot be.
+        """
+        try:
+            return self._loss(windows, cuts)
+        except WindowError as error:
+            self._report(windows, str(error))
+            return math.inf
+
+    def _loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut]) -> float:
         search = self._search
-        program = search.program(windows, cuts)
+        program = self._program(windows, cuts)
         name = search.name("loss", program)
         known = search.memo.asked(name)
         if known is not None:
@@ -141,7 +161,7 @@ class DepthEngine:
         if self.similarity.space == "logits":
             return math.nan
         search = self._search
-        program = search.program([*search.committed, window])
+        program = self._program([*search.committed, window])
         name = search.name(f"local {window}", program)
         return search.memo.number(name, lambda: self._local_similarity(window, program))
 
@@ -161,6 +181,19 @@ class DepthEngine:
 
     def _new_search(self, merger: LayerMerger) -> Search:
         return Search(self._context, self._text, self._objective, merger, self._offers)
+
+    def check(self, windows: Sequence[Window]) -> None:
+        """Raise WindowError where layers of a window cannot become one, or no config says what would be left."""
+        kept = remaining_layers(self.merger, check_windows(windows, self.layers), self.layers)
+        check_depth(self.view.model, self.view.family, self.view.numbers, kept)
+        self._search.program(windows)
+
+    def _program(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> Program:
+        program = self._search.program(windows, cuts)
+        if not self._alike:
+            kept = [slot.position for slot in program]
+            check_depth(self.view.model, self.view.family, self.view.numbers, kept)
+        return program
 
     def _similarity(self, program: Program) -> float:
         end = self._search.settled().end(program)

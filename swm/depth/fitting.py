@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from swm.depth.activations import RecordedActivations
-from swm.errors import PlanError
-from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.errors import PlanError, WindowError
+from swm.interfaces.merger import LayerMerger, LayerWindow, surviving_layer
 from swm.model.finite import check_finite
+from swm.model.ranges import format_ranges
 from swm.model.recording import Recording
 from swm.model.state import State
 from swm.model.view import ModelView
@@ -22,8 +24,9 @@ def fit_window(merger: LayerMerger, activations: RecordedActivations) -> State:
     """What a merger that needs activations makes of the window that these are of."""
     view, window = activations.view, activations.window
     states = [view.state(position) for position in range(window.first, window.last + 1)]
-    merged = merger.merge(LayerWindow(states, window.keep, activations))
-    return check_state(merger, view, window.first, merged)
+    with _layers_named(view, window):
+        merged = merger.merge(LayerWindow(states, window.keep, activations))
+    return check_state(merger, view, surviving_layer(merger, window), merged)
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,22 @@ def merged_state(view: ModelView, members: Sequence[int], merger: LayerMerger, k
 
     Raises:
         PlanError: The result is not of the form of a layer.
+        WindowError: The layers cannot become one.
     """
-    return check_state(merger, view, members[0], merger.merge(LayerWindow([view.state(i) for i in members], keep)))
+    window = Window(members[0], members[-1], keep)
+    with _layers_named(view, window):
+        merged = merger.merge(LayerWindow([view.state(position) for position in members], keep))
+    return check_state(merger, view, surviving_layer(merger, window), merged)
+
+
+@contextmanager
+def _layers_named(view: ModelView, window: Window) -> Iterator[None]:
+    """Begin the message of a WindowError with the numbers of the window's layers."""
+    try:
+        yield
+    except WindowError as error:
+        numbers = format_ranges(view.numbers[window.first : window.last + 1])
+        raise WindowError(f"layers {numbers} {error}") from None
 
 
 def check_state(merger: LayerMerger, view: ModelView, position: int, state: State) -> State:

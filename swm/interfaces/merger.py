@@ -120,3 +120,10 @@ class WeightMerger(LayerMerger):
 def surviving_layer(merger: LayerMerger, window: Window) -> int:
     """The layer of the window whose module carries the result."""
     return window.first if merger.survivor(window.keep) == "bottom" else window.last
+
+
+def remaining_layers(merger: LayerMerger, windows: Sequence[Window], layers: int) -> list[int]:
+    """The positions of the layers whose modules remain, out of `layers`, once these windows are merged."""
+    members = {i for window in windows for i in range(window.first, window.last + 1)}
+    gone = members - {surviving_layer(merger, window) for window in windows}
+    return [position for position in range(layers) if position not in gone]

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from swm.errors import brief
+from swm.errors import WindowError, brief
 from swm.model.config_depth import cut_config_to
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
+from swm.model.ranges import format_ranges
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -47,6 +48,22 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
         return ""
     new, old = wrong[0], kept[wrong[0]]
     return f"layer {old} would become layer {new}, which its class makes of another kind"
+
+
+def check_depth(model: Any, family: ModelFamily, numbers: Sequence[int], kept: Sequence[int]) -> None:
+    """Raise WindowError where no config says that just the layers at the positions `kept` remain.
+
+    `numbers` are the original numbers of all layers, for the message.
+    """
+    why = depth_refusal(model, family, kept)
+    if why:
+        gone = format_ranges([number for position, number in enumerate(numbers) if position not in set(kept)])
+        raise WindowError(f"layers {gone} of this {model.config.model_type} cannot be removed: {why}")
+
+
+def alike(layers: nn.ModuleList) -> bool:
+    """Whether all layers have parameters of the same names and shapes."""
+    return all(_shapes(layer) == _shapes(layers[0]) for layer in layers)
 
 
 def _shapes(layer: nn.Module) -> Shapes:

@@ -12,8 +12,8 @@ from swm.model.state import State
 
 
 def layers(count: int) -> list[State]:
-    keys = ("attention.v.weight", "attention.v.bias", "norms.a.weight")
-    return [{key: torch.randint(-64, 64, (5, 4)) / 1024 for key in keys} for _ in range(count)]
+    shapes = {"attention.v.weight": (5, 4), "attention.v.bias": (5,), "norms.a.weight": (4,)}
+    return [{key: torch.randint(-64, 64, shape) / 1024 for key, shape in shapes.items()} for _ in range(count)]
 
 
 def released(values: list[Tensor], factor: float) -> Tensor:

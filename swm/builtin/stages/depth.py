@@ -115,6 +115,7 @@ class DepthStage(Stage):
             proposal = self.pruner.propose(engine)
             windows = check_windows(proposal.windows, engine.layers)
             engine.use(merger)
+            engine.check(windows)
             fits = merger.needs_activations
             fitted, final = engine.fitted(windows) if fits else ({}, engine.trial(windows))
         if math.isnan(final):

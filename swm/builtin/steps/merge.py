@@ -62,7 +62,7 @@ class MergeStep(Step):
                 f"merger '{self.merger.name}' of layers {self.layers} needs the tensors fitted with the plan; "
                 "keep the .safetensors file beside the plan file"
             )
-        return check_state(self.merger, view, members[0], tensors)
+        return check_state(self.merger, view, view.numbers.index(self.survivor), tensors)
 
     def describe(self) -> str:
         return f"merge layers {self.layers} into one ({self.merger.name}, in place of layer {self.survivor})"
