@@ -31,10 +31,20 @@ def kinds() -> list[str]:
 
 
 def new_plugin(name: str, kind: str, registry: Registry, output: Path | None = None) -> Path:
-    """Write the package `swm-NAME` with one strategy of that kind into a folder that must not exist yet.
+    """Write the package `swm-NAME` with one strategy.
 
-    Raises PluginError for a kind without templates, a name that cannot be used or is taken, and a folder that is there
-    already or cannot be written.
+    Args:
+        name: What recipes will call the strategy.
+        kind: Its kind, such as `similarity`.
+        registry: The strategies that there are, whose names are taken.
+        output: The folder, which must not exist yet; `swm-NAME` if not given.
+
+    Returns:
+        The folder.
+
+    Raises:
+        PluginError: There are no templates of that kind, the name cannot be used or is taken, or the folder is there
+            already or cannot be written.
     """
     known = kinds()
     if kind not in known:

@@ -39,6 +39,14 @@ def _best(results: Results, group: list[Point], measure: str) -> Point | None:
 
 
 def _line(one: Point, other: Point, group: list[Point], measure: str) -> dict[str, Any]:
+    """The comparison at one budget.
+
+    Args:
+        one: The best point of the first study.
+        other: The best point of the second one.
+        group: All points of both at this budget.
+        measure: What they are compared by.
+    """
     difference = compare(one, other, measure)
     shares = [point.estimates["ratio"].value for point in group]
     if math.isnan(difference.better_by):

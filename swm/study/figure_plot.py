@@ -25,7 +25,7 @@ MARKS = "osD^vPX*"
 
 
 class FigurePlot:
-    """A figure with its keys found among those that were varied and measured."""
+    """A figure whose axes are keys that were varied or measures."""
 
     def __init__(self, figure: Figure, points: Sequence[Point]) -> None:
         self.figure = figure
@@ -45,7 +45,7 @@ class FigurePlot:
         return known[name]
 
     def draw(self, canvas: Canvas) -> None:
-        """One set of axes for all measures, or one each where lines are told apart by something else."""
+        """Draw one set of axes for all measures, or one for each measure where the lines differ in `by`."""
         plots = [[name] for name in self.y] if self.by is not None else [self.y]
         canvas.set_size_inches(max(5.2, 4.6 * len(plots)), 4.0)
         for axes, measures in zip(canvas.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
@@ -130,6 +130,14 @@ class FigurePlot:
             )
 
     def _bars(self, axes: Axes, measures: Sequence[str], shown: Sequence[Point], places: Sequence[Any]) -> None:
+        """Draw groups of bars, a place on the axis for each value of x.
+
+        Args:
+            axes: Where they are drawn.
+            measures: The measures, a bar each.
+            shown: The points.
+            places: The values of x, in the order of the axis.
+        """
         # Those that the study added have no place of their own on this axis.
         shown = [point for point in shown if point.kind != "baseline"]
         groups = [(g, m, p) for g, p in self._groups(shown).items() for m in measures]

@@ -1,4 +1,4 @@
-"""What a study's folder shows: tables, figures and a page, made anew of its journal at any time."""
+"""The results of a study: tables, figures and a page, written anew from its journal at any time."""
 
 from __future__ import annotations
 
@@ -122,6 +122,14 @@ def _inline(svg: str) -> str:
 
 
 def _line(point: Point, results: Results, columns: Sequence[str], front: set[str]) -> dict[str, Any]:
+    """A line of the page's table.
+
+    Args:
+        point: The point.
+        results: The study's results.
+        columns: The measures that have columns.
+        front: The groups of the points on the Pareto front.
+    """
     best = {verdict.winner.group for verdict in results.verdicts}
     return {
         "name": point.name,

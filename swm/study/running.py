@@ -37,7 +37,17 @@ class Tally:
 
 @dataclass
 class StudyRunner:
-    """A study under way. `tell` is called with every row that is written."""
+    """A study under way.
+
+    Args:
+        loaded: The study.
+        journal: The rows of its folder.
+        source: What says which run is next.
+        pool: Where runs are carried out.
+        progress: Where the number of runs is shown.
+        tell: Called with every row that is written.
+        retry_failed: Whether runs that failed before are run again.
+    """
 
     loaded: LoadedStudy
     journal: Journal
@@ -57,7 +67,7 @@ class StudyRunner:
         self._inputs_of: dict[str, dict[str, str]] = {}
 
     def run(self) -> Tally:
-        """Do what has not been done. A run that fails is written down and stops no other."""
+        """Carry out all runs that are not done. A run that fails gets a row with its error and stops no other."""
         with self.progress.task("study", self.source.total()) as task:
             while True:
                 self._start(task)
@@ -104,7 +114,7 @@ class StudyRunner:
         return is_current(row, self._inputs(run), self.journal.folder)
 
     def _inputs(self, run: StudyRun) -> dict[str, str]:
-        """The content of what a run reads, looked at once in a call: a study is of one state of its files."""
+        """Hashes of what a run reads, computed once, so that all runs of one call are of one state of the files."""
         if run.id not in self._inputs_of:
             plugins = self.loaded.plugin_files
             self._inputs_of[run.id] = input_hashes(run.read_keys, self.journal.folder, plugins, run.code)
@@ -131,7 +141,7 @@ class StudyRunner:
         else:  # the process is gone, or its row could not be sent
             message = str(error) if isinstance(error, SwmError) else f"{type(error).__name__}: {error}"
             row = {**run.identity(), "state": "failed", "error": message, "seconds": None}
-        # What is measured is the same for all who ask; what it is called is this study's business.
+        # Another study may have given the same run another name.
         row = {**row, **run.identity(), "inputs": self._inputs(run)}
         self.journal.add(row)
         lock.release()

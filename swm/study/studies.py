@@ -40,8 +40,22 @@ def run_study(
 ) -> tuple[Tally, Results]:
     """Run what a study's folder lacks, and write its tables, figures and page.
 
-    `tell` is told of every row as it is written, `loaded_done` of the plugins before anything is checked, `note` of
-    what is left out. Raises an SwmError before the first run for everything that can be known to be wrong by then.
+    Args:
+        file: The study file.
+        output: The study's folder; by default the one in the file, else the file's name without its suffix.
+        overrides: `dotted.key=value`, as in `recipe.seed=1`.
+        plugin_files: Python files with strategies, besides those in the recipe.
+        retry_failed: Whether runs that failed before are run again.
+        progress: Where the number of runs is shown.
+        tell: Called with every row as it is written.
+        loaded_done: Called with the plugins before anything is checked.
+        note: Called with a line for each baseline that is left out.
+
+    Returns:
+        How many runs are done, failed or under way elsewhere, and the results.
+
+    Raises:
+        SwmError: Before the first run, for everything that can be known to be wrong by then.
     """
     loaded = load_study(file, overrides, plugin_files)
     loaded_done(loaded.plugins)
@@ -62,7 +76,7 @@ def run_study(
 
 
 def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[..., Tally]:
-    """What runs the study, once all of it has been checked."""
+    """Check the whole study; returns the function that runs it."""
     if loaded.study.search is not None:
         return partial(run_search, directions=check_search(loaded))
     planned = plan_runs(loaded)

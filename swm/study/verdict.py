@@ -58,6 +58,14 @@ def verdicts(points: Sequence[Point], measure: str) -> list[Verdict]:
 
 
 def _verdict(ranked: Sequence[Point], methods: Sequence[Point], trivial: Point | None, measure: str) -> Verdict:
+    """The verdict at one budget.
+
+    Args:
+        ranked: All points, the best first.
+        methods: Those of them that are neither baselines nor the original model, the best first.
+        trivial: The best baseline, if there is one.
+        measure: What they are ranked by.
+    """
     ratios = [point.estimates["ratio"].value for point in ranked]
     low, high = min(ratios), max(ratios)
     winner = methods[0] if methods else ranked[0]

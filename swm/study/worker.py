@@ -1,4 +1,4 @@
-"""One run of a study, in whatever process it is carried out: a job in, a row out, and what it left on the disk."""
+"""One run of a study, in any process: it takes a job, gives a row, and leaves its files in the study's folder."""
 
 from __future__ import annotations
 
@@ -78,6 +78,17 @@ def _finished_row(folder: Path, job: Job) -> Row | None:
 
 
 def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, Any]:
+    """Run a recipe and measure the compressed model.
+
+    Args:
+        recipe: The recipe.
+        plugins: What its strategies come from.
+        job: The job, with the study's folder and the id of the original model's measurement.
+        folder: Where the plan, the recipe and the report are written.
+
+    Returns:
+        What the row says of the results.
+    """
     pipeline = CompressionPipeline(recipe, plugins, observations=shared_observations() if job["cache"] else None)
     dense = Path(job["folder"]) / "runs" / job["dense"] / REPORT
     if dense.is_file():
@@ -117,7 +128,14 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
 
 
 def _measured(size: ModelSize, original: ModelSize, scores: ModelScores, speed: Mapping[str, Any]) -> dict[str, Any]:
-    """What the row of a finished run says of its measurements; see `measures_of`."""
+    """What the row of a finished run says of its measurements.
+
+    Args:
+        size: Parameters and layers of the measured model.
+        original: Those of the original model.
+        scores: What was measured of the model.
+        speed: Its speed beside that of the original model; empty where it was not measured.
+    """
     return {
         "state": "done",
         "measures": measures_of(size, original, scores, speed),

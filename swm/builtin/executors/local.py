@@ -81,7 +81,14 @@ class _Processes:
         return result
 
     def _try(self, idle: ProcessPoolExecutor | None, job: Job, result: Future[Row], tries: int) -> None:
-        """Have a process do the job; with another one after its death, as long as there are `tries` left."""
+        """Have a process do the job, and another one if it dies.
+
+        Args:
+            idle: The process; None for a new one.
+            job: The job.
+            result: Where the row or the error goes.
+            tries: How many processes may still try it, this one included.
+        """
         process = idle
         try:
             # The first job starts the process, and its locks one of Python's own that cleans up.
@@ -106,6 +113,15 @@ class _Processes:
     def _ended(
         self, process: ProcessPoolExecutor, job: Job, result: Future[Row], tries: int, future: Future[Row]
     ) -> None:
+        """Take the process back, and pass on its row or its error.
+
+        Args:
+            process: The process.
+            job: The job, for another process if this one died.
+            result: Where the row or the error goes.
+            tries: How many processes may still try the job, this one included.
+            future: The process's own result.
+        """
         error = future.exception()
         if isinstance(error, BrokenProcessPool):
             self._lost(process, job, result, tries - 1, DIED)
@@ -117,6 +133,15 @@ class _Processes:
             result.set_exception(error)
 
     def _lost(self, process: ProcessPoolExecutor | None, job: Job, result: Future[Row], tries: int, why: str) -> None:
+        """Try the job again after the death of a process, or give it up.
+
+        Args:
+            process: The dead process; None where none could be started.
+            job: The job.
+            result: Where the row or the error goes.
+            tries: How many processes may still try the job.
+            why: The reason, for the error.
+        """
         if process is not None:
             process.shutdown(wait=False)
         if tries:

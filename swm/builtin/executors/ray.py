@@ -63,7 +63,7 @@ class Ray(Executor):
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise RecipeError(f"no Ray cluster at '{self.address}': {error}", ("executor", "address")) from None
             if callable(handler):
-                # Ray has put its own in the place of the one that tells of it.
+                # Ray has replaced the one that ends this process in order.
                 signal.signal(signal.SIGTERM, handler)
             try:
                 yield _Cluster(self, work)
@@ -115,6 +115,14 @@ class _Cluster:
 
 
 def _with_threads(work: Callable[[Job], Row], threads: int, folder: str, job: Job) -> Row:
+    """Carry out a job on a worker of the cluster.
+
+    Args:
+        work: The function that carries it out.
+        threads: How many threads torch may use.
+        folder: The working folder of the study, used where the worker has it too.
+        job: The job.
+    """
     import torch
 
     if os.path.isdir(folder):

@@ -19,10 +19,10 @@ class Serial(Executor):
 
     @contextmanager
     def open(self, work: Callable[[Job], Row]) -> Iterator[Pool]:
-        yield _Here(work)
+        yield _ThisProcess(work)
 
 
-class _Here:
+class _ThisProcess:
     slots = 1
 
     def __init__(self, work: Callable[[Job], Row]) -> None:
