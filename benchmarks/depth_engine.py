@@ -36,7 +36,7 @@ from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.plugins.loading import load_plugins
 from swm.pruners.sliding_window import SlidingWindow
-from swm.text.calibration import draw
+from swm.text.calibration import draw_samples
 
 VOCABULARY = 8192
 PARTS = {"reading the text once": "record", "layers of trials": "run_batch", "merged weights": "data_free"}
@@ -112,7 +112,9 @@ def prepare(options: argparse.Namespace) -> tuple[ModelView, Calibration]:
         return ModelView(model, find_family(model.config, registry.families)), Calibration(ids, {"name": "random"}, 0)
     source = models.locate(options.model, registry, Silent())
     text = registry.build("text", options.text)
-    calibration = draw(models.load_tokenizer(source), text, samples=options.samples, seq_len=options.seq_len, seed=0)
+    calibration = draw_samples(
+        models.load_tokenizer(source), text, samples=options.samples, seq_len=options.seq_len, seed=0
+    )
     model = models.load_model(source, dtype="float32", device="cpu")
     return ModelView(model, find_family(model.config, registry.families)), calibration
 

@@ -22,7 +22,7 @@ from swm.model.families import find_family
 from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.loading import load_plugins
-from swm.text.calibration import draw
+from swm.text.calibration import draw_samples
 
 EACH = {"name": "cosine", "tokens": "each"}
 RELEASED = {"name": "sliding-window", "quirks": "released"}
@@ -104,7 +104,9 @@ class Bench:
         tokenizer = models.load_tokenizer(self.source)
         text = self.registry.build("text", options.text)
         self.windows = cut_windows(tokenizer, PerplexityProtocol(text, 512, "none", options.max_tokens))
-        self.calibration = draw(tokenizer, self.registry.build("text", "python-docs"), samples=10, seq_len=128, seed=0)
+        self.calibration = draw_samples(
+            tokenizer, self.registry.build("text", "python-docs"), samples=10, seq_len=128, seed=0
+        )
 
     def row(self, key: str, stage: dict[str, Any] | None) -> dict[str, Any]:
         return self.rows.measure(key, lambda: self._measure(stage))

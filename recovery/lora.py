@@ -12,7 +12,7 @@ from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.strategy import Strategy
-from swm.measure.presets import fill_in
+from swm.measure.presets import apply_preset
 from swm.recovery.adapters import adapters
 from swm.training.loop import train
 from swm.training.next_token import next_token_loss
@@ -61,7 +61,7 @@ class LoRA(TrainedRecovery):
     @classmethod
     def complete(cls, values: dict[str, Any], build: Callable[[str, Any], Strategy]) -> dict[str, Any]:
         """Fill in what a preset says. Raises RecipeError for a value beside it that says something else."""
-        fill_in(values, PRESETS)
+        apply_preset(values, PRESETS)
         if values.get("preset") in list(PRESETS) and values.get("data") is None:
             values["data"] = build("text", dict(PRESET_TEXT))
         return super().complete(values, build)

@@ -21,7 +21,7 @@ from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
 from swm.pruners.sliding_window import SlidingWindow
-from swm.text.calibration import draw
+from swm.text.calibration import draw_samples
 
 pytestmark = [
     pytest.mark.real,
@@ -57,7 +57,7 @@ def test_the_released_walk_costs_half_the_layer_forwards_of_the_released_loop(
 ) -> None:
     config = load_config(source)
     text = plugins.registry.build("text", "python-docs")
-    calibration = draw(load_tokenizer(source), text, samples=2, seq_len=64, seed=0)
+    calibration = draw_samples(load_tokenizer(source), text, samples=2, seq_len=64, seed=0)
     view = ModelView(load_model(source, dtype="float32"), find_family(config, plugins.registry.families))
     context = StageContext(view, calibration, shape_now(view), 0, Silent())
     similarity = plugins.registry.build("similarity", "cosine")

@@ -9,7 +9,7 @@ from typing import IO, Any, cast
 import typer
 from typer.core import TyperCommand
 
-from swm.plugins.foreign import no_exit
+from swm.plugins.guarding import no_exit
 
 
 class ToStandardError:

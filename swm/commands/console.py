@@ -23,7 +23,7 @@ from rich.text import Text
 from swm.escapes import one_line, visible
 from swm.interfaces.progress import Task
 from swm.measure.inspection import Inspection
-from swm.measure.metrics import Metric, number
+from swm.measure.metrics import Metric, format_number
 from swm.model.ranges import format_ranges
 from swm.report.record import Measures, Perplexity, RunReport, TaskScores
 from swm.report.sentences import protocol_sentence, tasks_sentence, text_name
@@ -118,9 +118,9 @@ def _perplexity(report: RunReport) -> list[list[str]]:
         return []
     digits = row.scale.decimals
     values, errors = [row.dense.value, row.compressed.value], [row.dense.error, row.compressed.error]
-    lines = [["perplexity", *(number(value, digits) for value in values), f"× {number(row.ratio, 2)}"]]
+    lines = [["perplexity", *(format_number(value, digits) for value in values), f"× {format_number(row.ratio, 2)}"]]
     if None not in errors:
-        lines.append(["  standard error", *(f"± {number(e, digits)}" for e in errors if e is not None), ""])
+        lines.append(["  standard error", *(f"± {format_number(e, digits)}" for e in errors if e is not None), ""])
     return lines
 
 
@@ -155,9 +155,9 @@ def show_measured(console: Console, results: Mapping[str, Any]) -> None:
     if "perplexity" in results:
         perplexity = Perplexity.model_validate(results["perplexity"])
         measured, protocol = Measured.of(perplexity), perplexity.protocol
-        spread = "" if measured.error is None else f" ± {number(measured.error, 2)}"
+        spread = "" if measured.error is None else f" ± {format_number(measured.error, 2)}"
         where = f"on {text_name(protocol)}: {protocol_sentence(protocol)}"
-        print_text(console, f"perplexity {number(measured.value, 3)}{spread} {where}")
+        print_text(console, f"perplexity {format_number(measured.value, 3)}{spread} {where}")
     if "tasks" in results:
         tasks = TaskScores.model_validate(results["tasks"])
         rows = [

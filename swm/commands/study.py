@@ -10,7 +10,7 @@ import typer
 
 from swm.commands.command import Command
 from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, say, warn_broken
-from swm.measure.metrics import number
+from swm.measure.metrics import format_number
 
 if TYPE_CHECKING:
     from swm.interfaces.executor import Row
@@ -127,7 +127,7 @@ def _line(row: Row) -> str:
     from swm.study.measures import MEAN
 
     wanted = ("perplexity", MEAN)
-    shown = [f"{name} {number(row['measures'][name][0], 2)}" for name in wanted if name in row["measures"]]
+    shown = [f"{name} {format_number(row['measures'][name][0], 2)}" for name in wanted if name in row["measures"]]
     shown.append(f"{row['seconds']:.0f} s")
     return f"{row['name']}: {', '.join(shown)}"
 
@@ -159,5 +159,5 @@ def _show(results: Results, quiet: bool, as_json: bool) -> None:
 
 def _number(value: float, half: float | None) -> str:
     whole = math.isfinite(value) and value == int(value) and abs(value) >= 1
-    shown = number(value, 0 if whole else 2)
-    return shown if half is None else f"{shown} ± {number(half, 2)}"
+    shown = format_number(value, 0 if whole else 2)
+    return shown if half is None else f"{shown} ± {format_number(half, 2)}"

@@ -36,7 +36,7 @@ def _in_chat(tokenizer: Any, prompt: str) -> list[int]:
 
 
 @torch.no_grad()
-def answers(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+def answer_prompts(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
     """Answer each prompt greedily, up to the EOS token.
 
     Args:

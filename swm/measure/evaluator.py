@@ -8,7 +8,7 @@ from typing import Any
 
 from swm.errors import at
 from swm.interfaces.progress import Progress
-from swm.measure.answers import answers, prompt_ids
+from swm.measure.answers import answer_prompts, prompt_ids
 from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
 from swm.measure.protocol import EvaluationRecipe
 from swm.measure.tasks.run import run_tasks
@@ -34,7 +34,7 @@ class Evaluator:
             yield "tasks", run_tasks(model, self.tokenizer, self.tasks, self.progress, f"tasks, {which}")
         if self.recipe.prompts:
             with self.progress.task(f"answers, {which}"):
-                replies = answers(model, self.tokenizer, self.recipe.prompts, self.recipe.max_new_tokens)
+                replies = answer_prompts(model, self.tokenizer, self.recipe.prompts, self.recipe.max_new_tokens)
             yield "answers", replies
 
     def recall(self, results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -70,7 +70,7 @@ def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progre
     if protocol is not None:
         check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
     if speed is not None:
-        given = speed.given(tokenizer)
+        given = speed.prompt_ids(tokenizer)
         tokens = speed.prompt_tokens if given is None else len(given)
         what = "prompt_tokens" if given is None else "a prompt of tokens"
         asked = f"{what}: {tokens} and new_tokens: {speed.new_tokens}"

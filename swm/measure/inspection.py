@@ -16,7 +16,7 @@ from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.text import Calibration
 from swm.measure.layer_pairs import LayerPairs
-from swm.measure.patches import find_patches, usual_threshold
+from swm.measure.patches import find_patches, otsu_threshold
 from swm.model.view import ModelView
 from swm.model.windows import Window
 
@@ -121,7 +121,7 @@ def inspect_model(
         similarity: The metric that compares hidden states.
         progress: Shows how many batches are done.
         name: What figures call the model.
-        patch_threshold: How alike the layers of a patch are; None for `usual_threshold`.
+        patch_threshold: How alike the layers of a patch are; None for `otsu_threshold`.
 
     Returns:
         Similarities, influence and norms of all layers, and the patches among them.
@@ -143,7 +143,7 @@ def inspect_model(
             task.advance()
     table = pairs.table()
     _check_table(table, similarity, view.numbers)
-    threshold = usual_threshold(table) if patch_threshold is None else patch_threshold
+    threshold = otsu_threshold(table) if patch_threshold is None else patch_threshold
     return Inspection(
         model=name or view.config.model_type,
         layers=tuple(view.numbers),

@@ -92,7 +92,7 @@ def average(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     return mean
 
 
-def number(value: float, digits: int, sign: str = "") -> str:
+def format_number(value: float, digits: int, sign: str = "") -> str:
     """A number with so many digits after the point, words for those that have none: `1,234.5`, `∞`, `not a number`."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else f"{'-' if value < 0 else ''}∞"

@@ -8,7 +8,7 @@ from torch import Tensor
 from swm.model.windows import Window
 
 
-def usual_threshold(similarity: Tensor) -> float:
+def otsu_threshold(similarity: Tensor) -> float:
     """The similarity that best parts all pairs of layers `[layers, layers]` into alike and unlike ones.
 
     What counts as alike depends on the metric and the model (two layers of one model may have a cosine of 0.99 and a

@@ -16,7 +16,7 @@ from torch import Tensor
 from swm.errors import TextError
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.text import TextSource
-from swm.measure.presets import fill_in
+from swm.measure.presets import apply_preset
 from swm.model.finite import not_finite
 from swm.text.calibration import wants_bos
 from swm.text.tokens import token_stream
@@ -54,7 +54,7 @@ class PerplexityProtocol:
     @classmethod
     def complete(cls, values: dict[str, Any], build: Any) -> dict[str, Any]:
         """Fill in what a preset says. Raises RecipeError for a value beside it that says something else."""
-        fill_in(values, PRESETS)
+        apply_preset(values, PRESETS)
         return values
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from swm.errors import RecipeError
 
 
-def fill_in(values: dict[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> None:
+def apply_preset(values: dict[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> None:
     """Put into `values` what the preset that they name says.
 
     Raises RecipeError for a value beside it that says something else. An unknown name is left for the validation.

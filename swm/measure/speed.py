@@ -48,7 +48,7 @@ def measure_speed(
         for a token, warnings, and the protocol.
     """
     generator = torch.Generator().manual_seed(seed)
-    given = protocol.given(tokenizer)
+    given = protocol.prompt_ids(tokenizer)
     length, how = len(given or ()) or protocol.prompt_tokens, protocol.sampling()
     results: dict[str, Any] = {"protocol": protocol.record(given)}
     tasks: list[tuple[str, Callable[[Any, Tensor], None], int]] = [
@@ -69,7 +69,7 @@ def measure_speed(
     return results
 
 
-def speed_of(results: Mapping[str, Any], name: str) -> dict[str, Any]:
+def speed_of_model(results: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of `measure_speed`'s results that is about one model, by measurement and batch size."""
     own: dict[str, Any] = {
         kind: {f"batch {row['batch']}": dict(row[name]) for row in results[kind]} for kind in ("prefill", "decode")

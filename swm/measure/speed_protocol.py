@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from swm.errors import RecipeError
-from swm.measure.presets import fill_in
+from swm.measure.presets import apply_preset
 
 # Of the Sliding-Window Merging and Shortened LLaMA codes: one sentence, one sequence, tokens drawn at random.
 PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
@@ -58,10 +58,10 @@ class SpeedProtocol:
     @classmethod
     def complete(cls, values: dict[str, Any], build: Any) -> dict[str, Any]:
         """Fill in what a preset says. Raises RecipeError for a value beside it that says something else."""
-        fill_in(values, PRESETS)
+        apply_preset(values, PRESETS)
         return values
 
-    def given(self, tokenizer: Any) -> list[int] | None:
+    def prompt_ids(self, tokenizer: Any) -> list[int] | None:
         """The token ids of the prompt; None where they are random. Raises RecipeError for a prompt without a token."""
         if self.prompt is None:
             return None

@@ -16,7 +16,7 @@ import pluggy
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
 from swm.paths import is_file
 from swm.plugins import hookspecs
-from swm.plugins.foreign import guarded
+from swm.plugins.guarding import guarded
 from swm.plugins.modules import api_version, import_file
 from swm.plugins.registry import Registry
 from swm.provenance.source_code import code_hash

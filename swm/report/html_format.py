@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from swm.escapes import visible
-from swm.measure.metrics import number
+from swm.measure.metrics import format_number
 from swm.report.summary import Measured
 
 MINUS = "\N{MINUS SIGN}"
@@ -32,7 +32,7 @@ def short(value: float) -> str:
 
 def fixed(value: float, digits: int = 2, sign: str = "") -> str:
     """A number with so many digits after the point; `∞` where it is too large."""
-    return number(value, digits, sign).replace("-", MINUS)
+    return format_number(value, digits, sign).replace("-", MINUS)
 
 
 def measured(value: Measured | None, digits: int = 2, sign: str = "") -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import stdev
 from typing import Any
 
-from swm.measure.metrics import PERPLEXITY, Metric, average, metric_of, number
+from swm.measure.metrics import PERPLEXITY, Metric, average, format_number, metric_of
 from swm.report.record import Measures, Score, TaskScore, TaskScores
 
 WHICH = ("dense", "compressed")
@@ -30,8 +30,8 @@ class Measured:
 
     def text(self, digits: int, sign: str = "") -> str:
         """`61.0 ± 3.4`."""
-        error = "" if self.error is None else f" ± {number(self.error, digits)}"
-        return number(self.value, digits, sign) + error
+        error = "" if self.error is None else f" ± {format_number(self.error, digits)}"
+        return format_number(self.value, digits, sign) + error
 
 
 @dataclass(frozen=True)

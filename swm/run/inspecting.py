@@ -22,7 +22,7 @@ from swm.model.view import ModelView
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import CalibrationRecipe
-from swm.text.calibration import draw
+from swm.text.calibration import draw_samples
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def inspect_named(
     models.check_memory(shape, recipe.dtype, config, recipe.device)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     with at("calibration"):
-        calibration = draw(
+        calibration = draw_samples(
             tokenizer,
             wanted.text,
             samples=wanted.samples,

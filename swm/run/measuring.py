@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from swm.measure.speed import measure_speed, speed_of
+from swm.measure.speed import measure_speed, speed_of_model
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
@@ -59,7 +59,7 @@ class RunMeasurements:
                 pair, view.config.vocab_size, protocol, progress, seed, tokenizer=self.prepared.tokenizer
             )
         for which in pair:
-            self.plugins.manager.hook.swm_measured(which=which, metrics={"speed": speed_of(speed, which)})
+            self.plugins.manager.hook.swm_measured(which=which, metrics={"speed": speed_of_model(speed, which)})
         return speed
 
     def _known(self, which: str) -> Mapping[str, Any]:

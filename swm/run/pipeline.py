@@ -21,7 +21,7 @@ from swm.loading import models
 from swm.model.shape import widths
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
-from swm.plugins.foreign import no_exit
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import Plugins, load_plugins
 from swm.processes import ranks as processes
 from swm.recipe.building import build_recipe

@@ -25,7 +25,7 @@ from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
-from swm.text.calibration import draw
+from swm.text.calibration import draw_samples
 
 
 @dataclass
@@ -148,7 +148,7 @@ def draw_calibration(recipe: Recipe, original: Original) -> Calibration:
     """The calibration text as tokens, once the model has written it if it must."""
     wanted = recipe.calibration
     with at("calibration"):
-        return draw(
+        return draw_samples(
             original.tokenizer,
             original.text(wanted.text),
             samples=wanted.samples,

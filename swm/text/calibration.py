@@ -31,7 +31,7 @@ def wants_bos(tokenizer: Any, bos: Bos) -> bool:
     return (bos == "yes" or tokenizer("a")["input_ids"][:1] == [token]) and bos_id(tokenizer) is not None
 
 
-def draw(
+def draw_samples(
     tokenizer: Any,
     source: TextSource,
     *,

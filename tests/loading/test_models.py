@@ -240,13 +240,15 @@ class TestSettingsOfGeneration:
         self, folder: Path, plugins: Plugins, settings: dict[str, Any], tmp_path: Path
     ) -> None:
         from swm.checkpoint.saving import probe
-        from swm.measure.answers import answers
+        from swm.measure.answers import answer_prompts
 
         plain = load(folder, plugins)
         edit(folder / "generation_config.json", **settings)
         model, ids = load(folder, plugins), torch.tensor([[5, 6, 7, 8]])
         assert probe(model, ids).continued.equal(probe(plain, ids).continued)
-        assert answers(model, tiny_tokenizer(), ["abc"], 6) == answers(plain, tiny_tokenizer(), ["abc"], 6)
+        assert answer_prompts(model, tiny_tokenizer(), ["abc"], 6) == answer_prompts(
+            plain, tiny_tokenizer(), ["abc"], 6
+        )
         (tmp_path / "out").mkdir()
         Export(model).write(tmp_path / "out")
         written = json.loads((tmp_path / "out/generation_config.json").read_text())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from swm.measure.metrics import average, metric_of, number
+from swm.measure.metrics import average, format_number, metric_of
 
 
 @pytest.mark.parametrize(
@@ -51,4 +51,4 @@ def test_only_shares_of_which_more_is_better_are_averaged() -> None:
     [(1234.56, "1,234.6"), (-0.01, "0.0"), (math.inf, "∞"), (-math.inf, "-∞"), (math.nan, "not a number")],
 )
 def test_every_number_can_be_shown(value: float, text: str) -> None:
-    assert number(value, 1) == text
+    assert format_number(value, 1) == text

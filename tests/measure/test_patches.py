@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from swm.measure.patches import find_patches, usual_threshold
+from swm.measure.patches import find_patches, otsu_threshold
 
 
 def blocks(*sizes: int, inside: float = 0.9, outside: float = 0.2) -> Tensor:
@@ -58,21 +58,21 @@ def test_the_usual_threshold_parts_two_groups_where_they_part() -> None:
     # Pairs: three of 0.9, one of 0.8, six of 0.2; the least similar of the upper group is the threshold.
     table = blocks(3, 1, 1)
     table[3, 4] = table[4, 3] = 0.8
-    assert usual_threshold(table) == pytest.approx(0.8)
-    assert found(table, usual_threshold(table)) == ["0-2", "3-4"]
+    assert otsu_threshold(table) == pytest.approx(0.8)
+    assert found(table, otsu_threshold(table)) == ["0-2", "3-4"]
 
 
 def test_the_usual_threshold_does_not_depend_on_where_the_metric_lives() -> None:
     table = blocks(4, 3, 2)
     squeezed = 0.99 + 0.01 * table
-    assert found(squeezed, usual_threshold(squeezed)) == found(table, usual_threshold(table)) == ["0-3", "4-6", "7-8"]
+    assert found(squeezed, otsu_threshold(squeezed)) == found(table, otsu_threshold(table)) == ["0-3", "4-6", "7-8"]
 
 
 def test_one_two_and_equal_layers_have_a_threshold_too() -> None:
-    assert find_patches(blocks(1), usual_threshold(blocks(1))) == []
-    assert usual_threshold(blocks(2)) == pytest.approx(0.9)
+    assert find_patches(blocks(1), otsu_threshold(blocks(1))) == []
+    assert otsu_threshold(blocks(2)) == pytest.approx(0.9)
     same = torch.ones(4, 4, dtype=torch.float64)
-    assert found(same, usual_threshold(same)) == ["0-3"]
+    assert found(same, otsu_threshold(same)) == ["0-3"]
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)

@@ -20,7 +20,7 @@ from swm.errors import FamilyError, ModelError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage, StageContext
 from swm.interfaces.text import Calibration, DenseModel
-from swm.measure.answers import answers
+from swm.measure.answers import answer_prompts
 from swm.measure.perplexity import TokenWindows, perplexity
 from swm.model.families import find_family
 from swm.model.finite import check_states, checked_scores, not_finite
@@ -162,7 +162,7 @@ def test_text_that_a_model_cannot_write_is_told(llama: ModelView, tmp_path: Path
     with pytest.raises(ModelError, match=told):
         Generated(count=2, tokens=8).written_by(dense)
     with pytest.raises(ModelError, match=told):
-        answers(model, tiny_tokenizer(), ["hello"], 4)
+        answer_prompts(model, tiny_tokenizer(), ["hello"], 4)
     assert not list(tmp_path.iterdir())
 
 

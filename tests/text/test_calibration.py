@@ -12,7 +12,7 @@ from swm.builtin.texts.inline import InlineText
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
 from swm.text import tokens
-from swm.text.calibration import draw
+from swm.text.calibration import draw_samples
 from swm.text.tokens import HUGE, first_ids, parts_of, token_stream
 from swm.training.training_set import check_training_text, training_set
 
@@ -32,7 +32,7 @@ class Letters:
 
 def rows(**options: Any) -> list[list[int]]:
     texts = options.pop("texts")
-    found: list[list[int]] = draw(Letters(), InlineText(texts), **{"seed": 0, **options}).ids.tolist()
+    found: list[list[int]] = draw_samples(Letters(), InlineText(texts), **{"seed": 0, **options}).ids.tolist()
     return found
 
 
@@ -90,9 +90,11 @@ def test_too_few_documents_are_told_with_the_number_there_is() -> None:
 
 
 def test_the_record_says_how_it_was_drawn_and_what_was_left_out() -> None:
-    usual = draw(Letters(), InlineText(DOCUMENTS), samples=2, seq_len=4, seed=0).record()
+    usual = draw_samples(Letters(), InlineText(DOCUMENTS), samples=2, seq_len=4, seed=0).record()
     assert list(usual) == ["text", "samples", "seq_len", "seed", "sha256"]
-    other = draw(Letters(), InlineText((*DOCUMENTS, NO_TEXT)), samples=2, seq_len=4, seed=0, sampling="documents")
+    other = draw_samples(
+        Letters(), InlineText((*DOCUMENTS, NO_TEXT)), samples=2, seq_len=4, seed=0, sampling="documents"
+    )
     assert (other.record()["sampling"], other.record()["rows_without_text"]) == ("documents", 1)
 
 
@@ -102,12 +104,12 @@ LINE = "Once upon a time there was a little dog who liked to play. "
 def test_of_a_huge_document_no_more_is_tokenised_than_is_drawn() -> None:
     texts = (LINE * 400_000,)
     tokenizer = Letters()
-    found = draw(tokenizer, InlineText(texts), samples=4, seq_len=32, seed=0)
+    found = draw_samples(tokenizer, InlineText(texts), samples=4, seq_len=32, seed=0)
     assert tokenizer.seen < 5 * tokens.PART
     assert found.record()["sampling"] == "windows of parts"
     assert found.record()["characters_read"] == tokens.MAX_CHARACTERS
-    assert draw(Letters(), InlineText(texts), samples=4, seq_len=32, seed=0).ids.equal(found.ids)
-    assert not draw(Letters(), InlineText(texts), samples=4, seq_len=32, seed=1).ids.equal(found.ids)
+    assert draw_samples(Letters(), InlineText(texts), samples=4, seq_len=32, seed=0).ids.equal(found.ids)
+    assert not draw_samples(Letters(), InlineText(texts), samples=4, seq_len=32, seed=1).ids.equal(found.ids)
     tokenizer = Letters()
     stream = token_stream(tokenizer, lambda: texts, "list", 1000)
     assert tokenizer.seen <= 16_000

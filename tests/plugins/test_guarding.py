@@ -17,7 +17,7 @@ import swm
 from swm import cli
 from swm.commands.command import Command
 from swm.errors import PluginError
-from swm.plugins.foreign import describe, no_exit
+from swm.plugins.guarding import describe, no_exit
 from swm.plugins.loading import load_plugins
 from swm.study.studies import run_study
 
