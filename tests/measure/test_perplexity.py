@@ -19,6 +19,7 @@ from swm.measure.perplexity import PRESETS, PerplexityProtocol, TokenWindows, cu
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.report.comparison import Result, compare
+from swm.report.record import Perplexity
 
 
 class Letters:
@@ -156,7 +157,7 @@ def test_a_report_from_before_the_rows_is_no_report_of_the_same_protocol(tmp_pat
     (tmp_path / "wiki.raw").write_text(WIKITEXT, encoding="utf-8")
     file = FileText(str(tmp_path / "wiki.raw"))
     before, now = (
-        Result(name, 1, {"value": 2.0, "protocol": measured_on(file, joined=joined).record}, None)
+        Result(name, 1, Perplexity(value=2.0, protocol=measured_on(file, joined=joined).record), None)
         for name, joined in (("before", None), ("now", "rows"))
     )
     with pytest.raises(RecipeError, match=r"cannot be compared"):
