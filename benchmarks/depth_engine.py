@@ -149,12 +149,12 @@ class Uncached(DepthEngine):
     """Runs all of the text through every layer in each trial, and each trial again."""
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
-        streams = self._search.settled()
-        program = self._search.program(windows)
+        streams = self._merger_trials.settled()
+        program = self._merger_trials.program(windows)
         hidden = streams.scored.states[0]
         for slot in program:
             hidden = streams.run(slot, hidden, program, streams.scored)
-        return self._search.reference.similarity(hidden)
+        return self._merger_trials.reference.similarity(hidden)
 
 
 def engine_side(options: argparse.Namespace, engine: type[DepthEngine], **search: Any) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def engine_side(options: argparse.Namespace, engine: type[DepthEngine], **search
     context = StageContext(view, calibration, shape_now(view), 0, Silent())
     similarity, merger = registry.build("similarity", "cosine"), registry.build("merger", "consolidate")
     made = engine(context, similarity, merger, None)
-    states = made._search._states
+    states = made._merger_trials._states
     parts = {part: timed(states if hasattr(states, method) else view, method) for part, method in PARTS.items()}
     proposal = SlidingWindow(threshold=options.threshold, quirks="released", **search).propose(made)
     return {

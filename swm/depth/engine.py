@@ -15,9 +15,9 @@ from torch import Tensor
 
 from swm.depth.fitting import fit_windows
 from swm.depth.memo import fitted_windows
+from swm.depth.merger_trials import MergerTrials
 from swm.depth.objective import EarlyStop, Objective, Reference
 from swm.depth.program import ChannelCut, OfferedCut, Program
-from swm.depth.search import Search
 from swm.depth.streams import SearchText
 from swm.errors import ModelError, RecipeError, WindowError
 from swm.interfaces.merger import LayerMerger, remaining_layers
@@ -69,12 +69,12 @@ class DepthEngine:
         self._text = SearchText(context.calibration.ids[:samples])
         self._objective = Objective(self.view, similarity)
         self._offers: dict[ChannelCut, OfferedCut] = {}
-        self._search = self._new_search(merger)
+        self._merger_trials = self._trials_with(merger)
 
     @property
     def merger(self) -> LayerMerger:
         """The merger that is asked about."""
-        return self._search.merger
+        return self._merger_trials.merger
 
     @property
     def layer_forwards(self) -> int:
@@ -84,7 +84,7 @@ class DepthEngine:
     def use(self, merger: LayerMerger) -> None:
         """Ask about this merger from now on; what was committed is forgotten with the other one."""
         if merger != self.merger:
-            self._search = self._new_search(merger)
+            self._merger_trials = self._trials_with(merger)
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows, -inf for windows that cannot be."""
@@ -95,21 +95,21 @@ class DepthEngine:
             return -math.inf
 
     def _trial(self, windows: Sequence[Window], above: float | None) -> float:
-        search, stop = self._search, self._objective.stop(above)
+        trials, stop = self._merger_trials, self._objective.stop(above)
         # Small batches take longer to run; they pay only where a trial can stop after some.
         self._text.decided_batches(1 if stop is None else BATCHES)
         program = self._program(windows)
-        name = search.name("similarity", program)
-        known = search.memo.asked(name)
+        name = trials.name("similarity", program)
+        known = trials.memo.asked(name)
         if known is None and stop is not None:
-            known = search.memo.asked_bound(name, stop.above)
+            known = trials.memo.asked_bound(name, stop.above)
         if known is not None:
             return known
         self.trials += 1
         if stop is None:
-            value, exact = search.memo.number(name, lambda: self._similarity(program)), True
+            value, exact = trials.memo.number(name, lambda: self._similarity(program)), True
         else:
-            value, exact = search.memo.number_or_bound(name, stop.above, lambda: self._similarity_until(program, stop))
+            value, exact = trials.memo.number_or_bound(name, stop.above, lambda: self._similarity_until(program, stop))
         self.nan_trials += math.isnan(value)
         self._report(windows, f"similarity {value:.4f}" if exact else f"similarity at most {value:.4f}")
         return value
@@ -134,14 +134,14 @@ class DepthEngine:
             return math.inf
 
     def _loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut]) -> float:
-        search = self._search
+        trials = self._merger_trials
         program = self._program(windows, cuts)
-        name = search.name("loss", program)
-        known = search.memo.asked(name)
+        name = trials.name("loss", program)
+        known = trials.memo.asked(name)
         if known is not None:
             return known
         self.trials += 1
-        value = search.memo.number(name, lambda: self._next_token_loss(program))
+        value = trials.memo.number(name, lambda: self._next_token_loss(program))
         shares = "".join(f" {position} -{share:.0%}" for position, share in cuts)
         self._report(windows, f"loss {value:.4f}{shares}")
         return value
@@ -153,22 +153,22 @@ class DepthEngine:
                 f"similarity '{self.similarity.name}' compares next-token distributions, and this depth pruner "
                 "compares layers; use one that compares hidden states"
             )
-        search = self._search
-        return search.memo.number(search.name(f"layers {lower} {upper}"), lambda: self._layer_similarity(lower, upper))
+        trials = self._merger_trials
+        return trials.memo.number(trials.name(f"layers {lower} {upper}"), lambda: self._layer_similarity(lower, upper))
 
     def local(self, window: Window) -> float:
         """See `DepthContext.local`: after the final norm where trials compare after it."""
         if self.similarity.space == "logits":
             return math.nan
-        search = self._search
-        program = self._program([*search.committed, window])
-        name = search.name(f"local {window}", program)
-        return search.memo.number(name, lambda: self._local_similarity(window, program))
+        trials = self._merger_trials
+        program = self._program([*trials.committed, window])
+        name = trials.name(f"local {window}", program)
+        return trials.memo.number(name, lambda: self._local_similarity(window, program))
 
     def commit(self, windows: Sequence[Window]) -> None:
         """See `DepthContext.commit`: runs the layers that differ and keeps what enters each."""
         self._text.decided_batches()
-        self._search.commit(windows)
+        self._merger_trials.commit(windows)
 
     def fitted(self, windows: Sequence[Window]) -> tuple[dict[Window, State], float]:
         """For mergers that need activations: each window's state in the final model, and that model's similarity.
@@ -179,50 +179,50 @@ class DepthEngine:
         about = {"merger": self.merger.spec(), "similarity": self.similarity.spec()}
         return fitted_windows(self._context.observed, about, ordered, lambda: self._fit(ordered), self.view.device)
 
-    def _new_search(self, merger: LayerMerger) -> Search:
-        return Search(self._context, self._text, self._objective, merger, self._offers)
+    def _trials_with(self, merger: LayerMerger) -> MergerTrials:
+        return MergerTrials(self._context, self._text, self._objective, merger, self._offers)
 
     def check(self, windows: Sequence[Window]) -> None:
         """Raise WindowError where layers of a window cannot become one, or no config says what would be left."""
         kept = remaining_layers(self.merger, check_windows(windows, self.layers), self.layers)
         check_depth(self.view.model, self.view.family, self.view.numbers, kept)
-        self._search.program(windows)
+        self._merger_trials.program(windows)
 
     def _program(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> Program:
-        program = self._search.program(windows, cuts)
+        program = self._merger_trials.program(windows, cuts)
         if not self._alike:
             kept = [slot.position for slot in program]
             check_depth(self.view.model, self.view.family, self.view.numbers, kept)
         return program
 
     def _similarity(self, program: Program) -> float:
-        end = self._search.settled().end(program)
-        return self._search.reference.similarity(end)
+        end = self._merger_trials.settled().end(program)
+        return self._merger_trials.reference.similarity(end)
 
     @torch.no_grad()
     def _similarity_until(self, program: Program, stop: EarlyStop) -> tuple[float, bool]:
         """A similarity, and whether it is exact; if not, it is a bound that is not above the limit."""
-        streams, reference = self._search.settled(), self._search.reference.prepared
+        streams, reference = self._merger_trials.settled(), self._merger_trials.reference.prepared
         ends = ((rows, self._objective.prepared(end)) for rows, end in streams.end_by_batch(program))
         value, samples = stop.similarity(reference, ends)
         streams.count_part(program, samples)
         return value, samples == len(reference)
 
     def _next_token_loss(self, program: Program) -> float:
-        streams = self._search.settled()
+        streams = self._merger_trials.settled()
         return self._objective.next_token_loss(streams.end(program), streams.scored.recording.ids)
 
     def _layer_similarity(self, lower: int, upper: int) -> float:
-        streams = self._search.settled()
+        streams = self._merger_trials.settled()
         value = self.similarity.compare(streams.entering(lower), streams.entering(upper))
         if math.isnan(value):
             raise ModelError(f"similarity '{self.similarity.name}' of layers {lower} and {upper} is not a number")
         return value
 
     def _local_similarity(self, window: Window, program: Program) -> float:
-        streams = self._search.settled()
+        streams = self._merger_trials.settled()
         # A window that was committed is one slot, also where a deletion left no trace of it in the program.
-        below = window.first - removed_layers([w for w in self._search.committed if w.last < window.first])
+        below = window.first - removed_layers([w for w in self._merger_trials.committed if w.last < window.first])
         entering, leaving = (streams.scored.states[below + i] for i in (0, window.removed + 1))
         merged = streams.run(program[below], entering, program, streams.scored)
         return self.similarity.compare(self._objective.prepared(leaving), self._objective.prepared(merged))

@@ -30,7 +30,7 @@ def fit_window(merger: LayerMerger, activations: RecordedActivations) -> State:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedWindows:
     """The states of windows, and the hidden states that leave the merged and the original model's last layer."""
 
     states: dict[Window, State]
@@ -39,7 +39,7 @@ class Fitted:
 
 
 @torch.no_grad()
-def fit_windows(view: ModelView, ids: Tensor, windows: Sequence[Window], merger: LayerMerger) -> Fitted:
+def fit_windows(view: ModelView, ids: Tensor, windows: Sequence[Window], merger: LayerMerger) -> FittedWindows:
     """Fit these windows; the states share no memory with the model.
 
     The original and the merged model run side by side: of each, the hidden states at one place are in memory.
@@ -50,16 +50,16 @@ def fit_windows(view: ModelView, ids: Tensor, windows: Sequence[Window], merger:
         windows: Ascending and disjoint.
         merger: A merger that needs activations.
     """
-    pair = _Pair(view, view.record(ids, only_first=True))
+    pair = _ModelPair(view, view.record(ids, only_first=True))
     states: dict[Window, State] = {}
     for window in windows:
         pair.run_to(window.first)
         states[window] = {key: value.clone() for key, value in pair.merge(window, merger).items()}
     pair.run_to(len(view.layers))
-    return Fitted(states, pair.merged, pair.wanted)
+    return FittedWindows(states, pair.merged, pair.wanted)
 
 
-class _Pair:
+class _ModelPair:
     """What the merged model so far and the original one hold before layer `position`."""
 
     def __init__(self, view: ModelView, recording: Recording) -> None:

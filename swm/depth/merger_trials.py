@@ -1,4 +1,4 @@
-"""Search: one merger's programs, the text on its way through them, and the numbers that are known of them."""
+"""MergerTrials: the programs of one merger, the text on its way through them, and the numbers known of them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from swm.model.recording import batch_rows
 from swm.model.windows import Window, check_windows
 
 
-class Search:
-    """What trials with one merger share; another merger scores other samples, so it needs another search."""
+class MergerTrials:
+    """What trials with one merger share; another merger scores other samples, so it needs others."""
 
     def __init__(
         self,
