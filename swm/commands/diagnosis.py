@@ -80,7 +80,7 @@ def _api_note(api: int | None) -> str:
 
 
 def _capacity(registry: Registry, pruner: str, layers: int) -> str:
-    """How many layers a depth pruner can remove; a plugin's error is told, not raised."""
+    """How many layers a depth pruner can remove; a plugin's error is part of the text, not raised."""
     try:
         most = require_interface(DepthPruner, registry.build_named(DepthPruner.kind, pruner, {})).capacity(layers)
     except SwmError as error:
@@ -120,7 +120,7 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
 
 
 def _tokenizer(source: models.ModelSource, config: Any) -> str:
-    """How many tokens it knows; an error is told, not raised."""
+    """How many tokens it knows; an error is part of the text, not raised."""
     try:
         tokenizer = models.load_tokenizer(source, config=config)
     except SwmError as error:

@@ -1,4 +1,4 @@
-"""Commands that tell what there is: `strategies`, `schema`, `doctor`."""
+"""Commands that show what is installed: `strategies`, `schema`, `doctor`."""
 
 from __future__ import annotations
 

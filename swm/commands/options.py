@@ -1,4 +1,4 @@
-"""What the commands share: options, where they print, how they tell of progress."""
+"""What the commands share: options, where they print, how they show progress."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def warn_broken(plugins: Plugins, quiet: bool) -> None:
 
 
 def progress_of(quiet: bool) -> Progress:
-    """Bars on standard error, or nothing; of several processes the first one tells."""
+    """Bars on standard error, or nothing; of several processes only the first shows any."""
     if quiet or os.environ.get("RANK", "0") != "0":
         from swm.interfaces.progress import Silent
 

@@ -153,7 +153,7 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
     from swm.report.record import RunReport
 
     if not result.report:
-        return  # one of several processes, and not the one that tells
+        return  # one of several processes, and not the one that prints
     if as_json:
         print_json(result.report)
         return

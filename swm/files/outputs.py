@@ -16,7 +16,7 @@ from swm.paths import expanded
 
 
 def output_path(output: str | Path, what: str = "output") -> Path:
-    """The path that is meant: `~` expanded, a link followed. Raises CheckpointError for one that leads nowhere."""
+    """The path with `~` expanded and a link followed. Raises CheckpointError for a link that leads nowhere."""
     try:
         path = Path(output).expanduser()
         if b"\0" in os.fsencode(path):
@@ -31,7 +31,7 @@ def output_path(output: str | Path, what: str = "output") -> Path:
 def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:
     """The output folder's path. Raises CheckpointError when it exists or cannot be made; leaves nothing behind.
 
-    `mark` is the file that tells a folder of ours, which may be overwritten, from somebody else's.
+    `mark` is a file that only folders of swm hold; a folder without it is not overwritten.
     """
     path = output_path(output)
     if path.name in ("", "..") or Path.cwd().is_relative_to(path.resolve()):

@@ -1,4 +1,4 @@
-"""Several processes of one run, as `accelerate launch` starts them: all compute alike, the first one tells and writes.
+"""Several processes of one run, as `accelerate launch` starts them: all compute the same, the first prints and writes.
 
 Each holds the whole model, plans the same and trains on its part of every batch; the gradients are added up. Only the
 environment is read here, so that a run of one process needs nothing of it.
@@ -20,7 +20,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process tells and writes; true where there is only one."""
+    """Whether this process prints and writes; true where there is only one."""
     return rank() == 0
 
 

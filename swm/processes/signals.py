@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP end a process in order: what is half done is cleared, the exit code tells the signal.
+"""SIGINT, SIGTERM and SIGHUP end a process in order: what is half done is cleared, the exit code names the signal.
 
 A signal raises `Stopped` in the main thread, so that every `finally` between there and the top runs. Whatever has not
 ended the process `GRACE` seconds later does not stop it any more. A signal that was ignored at the start, as under

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What a shell tells of a program that a closed pipe ended.
+# The exit code that shells give a program that a closed pipe ended.
 PIPE_CLOSED = 141
 FAILED = 1
 
@@ -22,7 +22,7 @@ def written_out() -> Iterator[None]:
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            # Closed by who started it: there is nobody to tell anything.
+            # Closed by the parent process: nobody reads it.
             setattr(sys, name, io.StringIO())
     try:
         try:

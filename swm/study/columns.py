@@ -8,7 +8,7 @@ from swm.interfaces.executor import Row
 from swm.study.measures import LABELS
 from swm.study.naming import short_names
 
-# The columns that tell a run from others.
+# The columns that identify a run.
 FIXED = ("id", "kind", "name", "seed", "state")
 
 

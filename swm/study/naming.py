@@ -24,7 +24,7 @@ def axes_label(axes: Mapping[str, Any]) -> str:
 
 
 def short_names(keys: Iterable[str], taken: Container[str] = ()) -> list[str]:
-    """The dotted keys by their last parts, as many as tell them apart from each other and from what is taken."""
+    """The dotted keys by their last parts, as few as distinguish them from each other and from `taken`."""
     split = [key.replace(ADDED, ".added").split(".") for key in keys]
     names = []
     for parts in split:

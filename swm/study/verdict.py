@@ -99,7 +99,7 @@ def _against(winner: Point, trivial: Point, measure: str) -> str:
 
 
 def _finer(methods: Sequence[Point], measure: str) -> str:
-    """What perplexity says, which has more items, where the tasks cannot tell."""
+    """The order by perplexity, which has more items, where the tasks show no clear difference."""
     finer = "perplexity"
     able = sorted((point for point in methods if finer in point.estimates), key=lambda point: cost(point, finer))
     if measure == finer or len(able) < 2:
