@@ -85,7 +85,7 @@ class Step(Strategy):
         """One line for people."""
 
     def alike(self) -> tuple[int, str] | None:
-        """The layer and the rest of the line, for steps that are told together when only the layer differs."""
+        """The layer and the rest of the line, for steps that are described in one line when only the layer differs."""
         return None
 
     def to_plan(self) -> Any:

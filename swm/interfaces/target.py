@@ -22,8 +22,8 @@ class Target:
     def __post_init__(self) -> None:
         given = [name for name in ("layers", "params", "ratio") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) or "nothing"
-            raise ValueError(f"target needs exactly one of layers, params, ratio; found {found}")
+            names = " and ".join(given) or "nothing"
+            raise ValueError(f"target needs exactly one of layers, params, ratio; found {names}")
 
     def __str__(self) -> str:
         return next(f"{k}: {v}" for k, v in vars(self).items() if v is not None)

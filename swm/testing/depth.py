@@ -12,9 +12,9 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Stage, StageContext
 from swm.model.windows import Window, check_windows, removed_layers
 from swm.plugins.registry import require_interface
-from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import expect, works, wrong
+from swm.testing.model_checks import ModelChecks
 from swm.testing.tiny import LAYERS
 from swm.testing.trial import Trial
 
@@ -29,7 +29,7 @@ class WatchedEngine(DepthEngine):
         return super().compare(lower, upper)
 
 
-class DepthChecks(Aftermath):
+class DepthChecks(ModelChecks):
     """Checks of a depth pruner."""
 
     def stage(self, strategy: DepthPruner) -> Stage:

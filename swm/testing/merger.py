@@ -13,9 +13,9 @@ from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.stage import Stage
 from swm.model.state import State
 from swm.model.windows import Window
-from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import changed, copies, expect, wrong
+from swm.testing.model_checks import ModelChecks
 
 # What layers of several families have: grouped heads, biases, norms inside a head.
 SHAPES = {
@@ -42,7 +42,7 @@ class FixedWindows(DepthPruner):
         return DepthProposal([Window(0, 1), Window(3, 5)])
 
 
-class MergerChecks(Aftermath):
+class MergerChecks(ModelChecks):
     """Checks of a layer merger."""
 
     def stage(self, strategy: LayerMerger) -> Stage:

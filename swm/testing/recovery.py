@@ -13,16 +13,16 @@ from swm.interfaces.recovery import Recovery
 from swm.interfaces.stage import Stage
 from swm.model.surgery import merge_layers
 from swm.model.view import ModelView
-from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import changed, copies, expect, works, wrong
+from swm.testing.model_checks import ModelChecks
 from swm.testing.trial import DOCUMENTS, state_of
 
 
-class RecoveryChecks(Aftermath):
+class RecoveryChecks(ModelChecks):
     """Checks of a recovery, on models without their layer 4.
 
-    One that trains (`swm.TrainedRecovery`) does four steps on a text of four pieces, unless it is told otherwise.
+    One that trains (`swm.TrainedRecovery`) does four steps on four pieces of text, unless its parameters say otherwise.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {

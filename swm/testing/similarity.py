@@ -15,9 +15,9 @@ from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
 from swm.interfaces.stage import Stage
 from swm.model.windows import Window
-from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import expect
+from swm.testing.model_checks import ModelChecks
 
 SAMPLES, SEQ, HIDDEN = 6, 7, 9
 GARBAGE = (0.0, -3.0, 1e30, math.inf, math.nan)
@@ -41,7 +41,7 @@ class AskingEverything(DepthPruner):
         return DepthProposal(windows, {"similarities": [*values, *(context.compare(i, j) for i, j in pairs)]})
 
 
-class SimilarityChecks(Aftermath):
+class SimilarityChecks(ModelChecks):
     """Checks of a similarity metric."""
 
     def stage(self, strategy: SimilarityMetric) -> Stage:

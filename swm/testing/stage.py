@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from swm.interfaces.stage import Stage, StagePlan
-from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import expect, wrong
+from swm.testing.model_checks import ModelChecks
 from swm.testing.trial import state_of
 
 
-class StageChecks(Aftermath):
+class StageChecks(ModelChecks):
     """Checks of a stage. What it asks for (a target, say) stands in its parameters."""
 
     def stage(self, strategy: Stage) -> Stage:

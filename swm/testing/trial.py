@@ -195,12 +195,12 @@ class Trial:
         with quiet_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                model, found = AutoModelForCausalLM.from_pretrained(
+                model, loading_info = AutoModelForCausalLM.from_pretrained(
                     folder, trust_remote_code=code, use_safetensors=True, output_loading_info=True
                 )
             except Exception as error:  # whatever a class raises for weights that do not fit
                 raise ModelError(f"{type(error).__name__}: {error}") from error
-        check_taken("saved", model, found)
+        check_taken("saved", model, loading_info)
         return model.eval()
 
 

@@ -14,14 +14,14 @@ from swm.interfaces.width import CoupledWeight, UnitGroup, WidthPruner
 from swm.model.families import find_family
 from swm.model.units import Part
 from swm.model.view import ModelView
-from swm.testing.aftermath import Aftermath
 from swm.testing.checks import Parameters
 from swm.testing.expect import changed, copies, expect, works, wrong
+from swm.testing.model_checks import ModelChecks
 from swm.testing.tiny import tiny_ids, tiny_model
 from swm.width.scoring import score_units
 
 
-class WidthChecks(Aftermath):
+class WidthChecks(ModelChecks):
     """Checks of a width pruner."""
 
     def stage(self, strategy: WidthPruner, parts: Sequence[Part] = ("attention", "mlp")) -> Stage:

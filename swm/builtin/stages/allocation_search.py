@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from swm.depth.program import ChannelCut
 from swm.model.windows import Window
 
-# So many cells hold the goal; sets that differ by less are told apart by their cost alone.
+# So many cells hold the goal; sets that differ by less are compared by their cost alone.
 CELLS = 400
 # A set may remove this share of the goal less or more.
 SLACK = 0.01
@@ -62,11 +62,11 @@ def cheapest_removals(options: Sequence[Removal], layers: int, goal: float, coun
                     if parameters <= goal * (1 + SLACK):
                         cells.setdefault(int(parameters / cell), []).append(below + option)
         best.append({n: sorted(sets, key=_order)[:count] for n, sets in cells.items()})
-    found = [removal for sets in best[layers].values() for removal in sets]
-    near = [removal for removal in found if removal.parameters >= goal * (1 - SLACK)]
+    removals = [removal for sets in best[layers].values() for removal in sets]
+    near = [removal for removal in removals if removal.parameters >= goal * (1 - SLACK)]
     if not near:
-        most = max((removal.parameters for removal in found), default=0)
-        near = [removal for removal in found if removal.parameters == most and most > goal / 2]
+        most = max((removal.parameters for removal in removals), default=0)
+        near = [removal for removal in removals if removal.parameters == most and most > goal / 2]
     return sorted(near, key=_order)[:count]
 
 

@@ -130,14 +130,33 @@ class _Repair:
         return self.view.run_watched(self.records[0], position, self.hidden, role, state)
 
     def _adds(self, position: int, state: State, output: Tensor, inputs: Tensor) -> bool:
-        """Whether the layer adds its MLP's output as it is, so that what it lacks can be asked of the projection."""
+        """Whether the layer adds what its MLP gives as it is, so that the output projection can be fitted.
+
+        Args:
+            position: The layer.
+            state: The layer's parameters.
+            output: What the layer gives, `[samples, seq, hidden]`.
+            inputs: What enters the projection, `[samples, seq, channels]`.
+        """
         silent = {k: torch.zeros_like(v) if k.startswith("mlp.down.") else v for k, v in state.items()}
         rest = self.view.run_layer(self.records[0], position, self.hidden, silent)
         given = _projection(self.view, state, MLP).output(inputs)
         return bool((rest + given - output).norm() <= 1e-2 * output.norm())
 
     def _refit(self, position: int, role: Role, state: State, inputs: Tensor, missing: Tensor, wanted: Tensor) -> State:
-        """The state with that projection refitted, noted as a step; the state itself where that does not help."""
+        """Refit a projection and add the step for it.
+
+        Args:
+            position: The layer.
+            role: The canonical name of the projection.
+            state: The layer's parameters.
+            inputs: What enters the projection, `[samples, seq, channels]`.
+            missing: What its output lacks, `[samples, seq, hidden]`.
+            wanted: What errors are relative to, `[samples, seq, hidden]`.
+
+        Returns:
+            The state with the refitted projection; the given state where a refit does not help.
+        """
         before = float(missing.norm()) / max(float(wanted.norm()), 1e-12)
         if before < NOTHING:
             return state

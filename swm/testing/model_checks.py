@@ -1,4 +1,4 @@
-"""What must hold of every stage that uses a strategy: before, while and after the model changes."""
+"""Checks of a strategy at work on a model: before, while and after the model changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from swm.testing.tiny import tiny_ids
 from swm.testing.trial import Trial, state_of
 
 
-class Aftermath(Checks):
+class ModelChecks(Checks):
     """Checks of a strategy at work on tiny models of every family."""
 
     fresh_process: ClassVar[bool]
@@ -53,10 +53,10 @@ class Aftermath(Checks):
             strategy = self.build(given)
             make = functools.partial(self._make, strategy)
             self.trials[key] = Trial(make, family, self.registry, self.begin)
-        found = self.trials[key]
+        trial = self.trials[key]
         with works(f"planning with {self.who(given)} on a tiny {family}", family != self.families[0]):
-            found.planned  # noqa: B018  planned here, so that a refusal is told here
-        return found
+            trial.planned  # noqa: B018  planned here, so that a refusal is reported here
+        return trial
 
     def _make(self, strategy: Any, view: ModelView) -> Stage:
         return self.stage(strategy)
