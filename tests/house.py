@@ -26,6 +26,7 @@ ORDER = """
     provenance
     plugins
     loading
+    vocabulary
     checkpoint
     fitting
     training

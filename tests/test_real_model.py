@@ -11,12 +11,16 @@ from typing import Any
 
 import house
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import swm
 from swm.depth.engine import DepthEngine
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.loading.models import ModelSource, load_config, load_model, load_tokenizer, locate
 from swm.model.families import find_family
+from swm.model.ranges import parse_ranges
 from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
@@ -67,3 +71,25 @@ def test_the_released_walk_costs_half_the_layer_forwards_of_the_released_loop(
     # The released loop runs every layer of every candidate, which has at least this many, and the original once.
     fewest = 30 + engine.trials * (30 - sum(window.removed for window in proposal.windows) - 1)
     assert engine.layer_forwards <= 0.55 * fewest
+
+
+@torch.no_grad()
+def test_a_smaller_vocabulary_splits_the_kept_text_alike_with_the_same_scores(
+    source: ModelSource, tmp_path: Path
+) -> None:
+    text = " ".join(["The capital of France is Paris.\n\tdef main(): return 42  # naïve"] * 3)
+    keep: dict[str, Any] = {"vocabulary": {"keep": {"text": [text]}}}
+    calibration = {"text": [text], "samples": 1, "seq_len": 32}
+    run = swm.compress("smollm2-135m", [keep], dtype="float32", calibration=calibration, output=str(tmp_path / "out"))
+    whole, cut = load_tokenizer(source), AutoTokenizer.from_pretrained(run.output)
+    model = AutoModelForCausalLM.from_pretrained(run.output).eval()
+    rows = model.config.vocab_size
+    assert 256 < rows < 500
+    assert run.report["achieved"]["params"] == (49_152 - rows) * 576
+    ids, new = (tokenizer(text, return_tensors="pt")["input_ids"] for tokenizer in (whole, cut))
+    assert cut.convert_ids_to_tokens(new[0]) == whole.convert_ids_to_tokens(ids[0])
+    kept = parse_ranges(run.plan.stages[0].steps[0].to_plan()["tokens"])
+    before = load_model(source, dtype="float32")(input_ids=ids).logits[..., kept]
+    assert float((model(input_ids=new).logits - before).abs().max()) <= 1e-6 * float(before.abs().max())
+    other = "Größe: 東京 🙂 <|im_start|>"
+    assert cut.decode(cut(other)["input_ids"]) == other

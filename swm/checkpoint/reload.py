@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 TEXT = "Hello, world!\n\n\tÜber 1234 naïve  東京 🙂 e\u0301 <s></s><|endoftext|><|im_start|>[INST]\r\n x"
+IDS = "ids of a text"
 MESSAGES = (("user", "Hi."), ("assistant", "Hello."), ("user", "Why?"))
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*", "*.tiktoken")
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
@@ -67,12 +68,17 @@ def tokenizer_facts(folder: str, trust_remote_code: bool) -> dict[str, Any] | No
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
+    return facts_of(tokenizer)
+
+
+def facts_of(tokenizer: Any) -> dict[str, Any]:
+    """What a tokenizer gives for a text and a conversation."""
     added = sorted(tokenizer.get_added_vocab())
     messages = [{"role": role, "content": content} for role, content in MESSAGES]
     # A template may tell the day.
     render = {"tokenize": False, "add_generation_prompt": True, "date_string": "01 Jan 2026"}
     return {
-        "ids of a text": _tried(lambda: tokenizer(TEXT + "".join(added))["input_ids"]),
+        IDS: _tried(lambda: tokenizer(TEXT + "".join(added))["input_ids"]),
         "special tokens": {key: str(value) for key, value in sorted(tokenizer.special_tokens_map.items())},
         "chat templates": tokenizer.chat_template,
         "a conversation": _tried(lambda: tokenizer.apply_chat_template(messages, **render))

@@ -18,6 +18,8 @@ from swm.files.manifest import check_ours, write_manifest
 from swm.files.outputs import nearest_folder, output_folder
 from swm.files.scratch import Scratch, scratch
 from swm.files.writing import give_usual_permissions
+from swm.vocabulary.cut_tokenizer import CutTokenizer
+from swm.vocabulary.tokenizer_files import cut_tokenizer_files
 
 __all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "verify"]
 
@@ -38,6 +40,7 @@ def save(
     overwrite: bool = False,
     exported: Export | None = None,
     trust_remote_code: bool = False,
+    cut: CutTokenizer | None = None,
 ) -> dict[str, Any]:
     """Save a Hugging Face folder and verify it. Until the last rename nothing stands at `output`.
 
@@ -50,6 +53,7 @@ def save(
         overwrite: Whether a folder of an earlier run may be replaced.
         exported: The form in which the model is saved, if that is not the one in memory.
         trust_remote_code: Whether code in the parent's folder may run.
+        cut: The tokenizer of a model whose vocabulary was cut; the parent's files are cut alike.
 
     Returns:
         What the verification found. `left_out` lists in sentences what of the parent was not taken over. `multiplied`
@@ -72,12 +76,14 @@ def save(
             fresh.mkdir()
             exported.write(fresh)
             left_out = copy_companions(parent, fresh, trust_remote_code)
+            if cut is not None:
+                left_out += cut_tokenizer_files(fresh, cut.original, cut.kept)
             verification = verify(fresh, before, exported.model, keeps_code(fresh))
             if multiplied is not None:
                 verification["multiplied"] = multiplied
             rest = verification.pop("rest", None)
             if rest is not None:
-                verify_rest(rest, exported.model, parent, trust_remote_code)
+                verify_rest(rest, exported.model, parent, trust_remote_code, cut)
                 left_out += _drop_broken(fresh, rest)
             if left_out:
                 verification["left_out"] = left_out

@@ -19,6 +19,7 @@ from swm.model.finite import check_finite
 from swm.model.quiet import quiet_transformers
 from swm.processes import children
 from swm.processes.ranks import ENVIRONMENT
+from swm.vocabulary.cut_tokenizer import CutTokenizer
 
 GENERATED_TOKENS = 8
 # Shares of the largest logit. Measured with all projections of a model of 5 layers and width 64 in factors: 2.3e-6 in
@@ -128,7 +129,13 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
     return comparison
 
 
-def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_code: bool = False) -> None:
+def verify_rest(
+    rest: dict[str, Any],
+    model: Any,
+    parent: Path,
+    trust_remote_code: bool = False,
+    cut: CutTokenizer | None = None,
+) -> None:
     """Compare generation config and tokenizer, as the fresh process read them, with what they come from.
 
     Args:
@@ -136,6 +143,7 @@ def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_cod
         model: The model in memory.
         parent: The folder whose tokenizer was copied.
         trust_remote_code: Whether code in the parent's folder may run.
+        cut: The tokenizer of a model whose vocabulary was cut; all but its ids must still be the parent's.
 
     Raises:
         CheckpointError: When anything differs.
@@ -149,6 +157,8 @@ def verify_rest(rest: dict[str, Any], model: Any, parent: Path, trust_remote_cod
     original = _tokenizer_of(parent, trust_remote_code)
     if original is None:
         return
+    if cut is not None:
+        original[reload.IDS] = reload.facts_of(cut.tokenizer)[reload.IDS]
     saved = rest["tokenizer"]
     if saved is None or "error" in saved:
         raise CheckpointError(f"the saved tokenizer cannot be loaded: {(saved or {}).get('error', 'it has no files')}")

@@ -96,6 +96,13 @@ def _is_number(cell: Any) -> bool:
     return True
 
 
+def _vocabulary(report: RunReport) -> list[list[str]]:
+    if report.vocabularies is None:
+        return []
+    before, after = report.vocabularies
+    return [["vocabulary size", f"{before:,}", f"{after:,}", f"-{1 - after / before:.1%}"]]
+
+
 def report_table(report: RunReport) -> Table:
     """Dense and compressed side by side."""
     before, after = report.model, report.compressed
@@ -103,6 +110,7 @@ def report_table(report: RunReport) -> Table:
     rows: list[list[str]] = [
         ["parameters", f"{before.parameters:,}", f"{after.parameters:,}", f"-{ratio:.1%}"],
         ["layers", str(before.layers), str(after.layers), str(after.layers - before.layers)],
+        *_vocabulary(report),
         *_perplexity(report),
     ]
     for row in task_rows(report):

@@ -16,12 +16,16 @@ from swm.interfaces.progress import Progress
 from swm.loading import models
 from swm.model.families import find_family
 from swm.model.shape import ModelShape
+from swm.model.token_ids import special_ids
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.model.vocabulary_surgery import check_vocabulary
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.plugins.registry import Registry, require_interface
 from swm.version import __version__
+from swm.vocabulary.choice import Vocabulary
+from swm.vocabulary.tokenizer_json import TokenizerJson
 from swm.width.compensation import check_bias
 from swm.width.limits import default_rounding
 
@@ -109,6 +113,7 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     findings["layer types"] = _layer_types(config)
     findings["tied embeddings"] = "yes" if getattr(config, "tie_word_embeddings", False) else "no"
     findings["tokenizer"] = _tokenizer(source, config)
+    findings["vocabulary cut"] = _vocabulary(source, config)
     corrections = models.corrections(source, config)
     if corrections:
         findings["corrected"] = "; ".join(corrections)
@@ -128,6 +133,18 @@ def _tokenizer(source: models.ModelSource, config: Any) -> str:
     beyond = sum(i >= config.vocab_size for i in tokenizer.get_vocab().values())
     more = f", {beyond} of them beyond the {config.vocab_size:,} embeddings" if beyond else ""
     return f"{len(tokenizer):,} tokens{more}"
+
+
+def _vocabulary(source: models.ModelSource, config: Any) -> str:
+    """To how few tokens the vocabulary can be cut, or why it cannot be cut."""
+    try:
+        check_vocabulary(config)
+        tokenizer = TokenizerJson.of(models.load_tokenizer(source, config=config))
+    except SwmError as error:
+        return f"no: {error}"
+    rows = config.get_text_config().vocab_size
+    least = len(Vocabulary(tokenizer, rows, frozenset(special_ids(config, rows))).always())
+    return f"to {least:,} of {rows:,} tokens or more"
 
 
 def _widths(view: ModelView) -> dict[str, str]:

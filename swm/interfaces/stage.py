@@ -55,6 +55,10 @@ class StageContext:
     """Makes what a recovery works with; None where nothing can be trained."""
     observed: Observed | None = None
     """What earlier runs observed of this very model and text; None where nothing is kept."""
+    tokenizer: Any = None
+    """The tokenizer of the model as it is now; None where nothing reads text."""
+    text: Callable[[TextSource], TextSource] = lambda source: source
+    """Gives a source that can be read, also for one whose text the original model writes."""
 
     def smallest_layer(self) -> int:
         """The number of parameters of the smallest layer as the model is now."""
@@ -131,6 +135,8 @@ class Stage(Strategy):
     """Whether the stage puts other modules in place of projections; layers and widths cannot be removed after it."""
     needs_plain: ClassVar[bool] = False
     """Whether the stage changes the model's own projections, so that none of them may have been replaced before it."""
+    reads_calibration: ClassVar[bool] = True
+    """Whether the stage runs the model on the calibration text."""
 
     def removed_kinds(self) -> frozenset[str]:
         """What the stage takes away: decides which stages it may follow, and its share of the recipe's budget.
@@ -182,6 +188,12 @@ class Stage(Strategy):
 
     def check_texts(self, tokenizer: Any) -> None:
         """Raise an SwmError for text that cannot be used. Called before the weights are loaded; must be cheap."""
+
+    def check_calibration(self, tokenizer: Any, config: Any, calibration: Calibration) -> None:
+        """Raise an SwmError for a calibration text that later stages cannot read after this one.
+
+        Called before the weights are loaded, where a later stage reads that text.
+        """
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from torch import Tensor
 
+from swm.errors import TextError
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
+from swm.model.token_ids import new_rows
 
 Purpose = Literal["calibration", "evaluation"]
 
@@ -116,6 +118,20 @@ class Calibration:
     @property
     def fingerprint(self) -> str:
         return hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
+
+    def renumbered(self, kept: Sequence[int]) -> Calibration:
+        """The same text by its ids in a vocabulary of which the ids `kept`, ascending, are left.
+
+        Raises TextError when a token of the text is not among them.
+        """
+        rows = new_rows(self.ids, kept)
+        gone = sorted(set(self.ids[rows < 0].tolist()))
+        if gone:
+            raise TextError(
+                f"{len(gone)} tokens of the calibration text do not stay (id {gone[0]} is one), and later stages read "
+                "that text; keep its tokens, or put this stage behind them"
+            )
+        return replace(self, ids=rows)
 
     def record(self) -> dict[str, Any]:
         """What the report says of it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from swm.errors import at
@@ -36,6 +36,14 @@ class Evaluator:
             with self.progress.task(f"answers, {which}"):
                 replies = answer_prompts(model, self.tokenizer, self.recipe.prompts, self.recipe.max_new_tokens)
             yield "answers", replies
+
+    def retokenized(self, tokenizer: Any, kept: Sequence[int]) -> Evaluator:
+        """The same measurements for a model of the tokens `kept` alone (original ids), with its own tokenizer."""
+        protocol = self.recipe.perplexity
+        windows = None
+        if protocol is not None and self.windows is not None:
+            windows = cut_windows(tokenizer, protocol).renumbered(kept, self.windows)
+        return replace(self, tokenizer=tokenizer, windows=windows)
 
     def recall(self, results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Those of earlier `results` of the same model that `measure` would give again, in its order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -64,6 +64,17 @@ class TokenWindows:
 
     rows: list[Tensor]
     record: dict[str, Any]
+
+    def renumbered(self, kept: Sequence[int], whole: TokenWindows) -> TokenWindows:
+        """These windows, in a vocabulary of the ids `kept`, by the protocol of the `whole` one where they are the same.
+
+        Where the text is split otherwise than by the whole vocabulary, the protocol says how many tokens there are.
+        """
+        ids = torch.tensor(kept)
+        same = [row.shape for row in self.rows] == [row.shape for row in whole.rows]
+        if same and all(torch.equal(ids[row], other) for row, other in zip(self.rows, whole.rows, strict=True)):
+            return TokenWindows(self.rows, whole.record)
+        return TokenWindows(self.rows, {**self.record, "vocabulary_size": len(ids)})
 
 
 def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:

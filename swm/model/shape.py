@@ -16,6 +16,8 @@ class ModelShape:
 
     parameters: int
     layer_parameters: tuple[int, ...]
+    vocabulary: int = 0
+    """The number of tokens, 0 where it is not known."""
 
     @property
     def layers(self) -> int:
@@ -34,7 +36,7 @@ def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dic
 
 def shape_now(view: ModelView) -> ModelShape:
     """The shape of the model as it is."""
-    return ModelShape(view.parameters(), tuple(view.layer_parameters()))
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()), view.vocabulary)
 
 
 def geometries(view: ModelView) -> list[Geometry]:

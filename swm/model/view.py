@@ -6,7 +6,7 @@ passed to it, recorded once, so a sliding-window mask or a second rotary table f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,8 @@ class ModelView:
 
     `numbers[i]` is the number that layer i had in the original model, `ends[i]` the original layer whose output its
     own stands for: the last one of what was merged into it. `replaced[i]` holds, by path, the modules in layer i that
-    stand in place of a projection.
+    stand in place of a projection. `tokens[i]` is the id that row i of the embedding had in the original model; None
+    while the vocabulary is whole.
     """
 
     def __init__(self, model: nn.Module, family: ModelFamily) -> None:
@@ -36,6 +37,7 @@ class ModelView:
         self.numbers = list(range(len(self.layers)))
         self.ends = list(self.numbers)
         self.replaced: list[dict[str, Replaced]] = [{} for _ in self.numbers]
+        self.tokens: Sequence[int] | None = None
         if not len(self.layers):
             raise FamilyError(f"the model has no layers in {family.layers} (num_hidden_layers: 0); nothing can be done")
         if len(self.layers) != self.config.num_hidden_layers:
@@ -66,6 +68,12 @@ class ModelView:
         """The layer at `position` as it is now."""
         module, number = self.layers[position], self.numbers[position]
         return Layer(module, self.family, self.config, position, number, self.replaced[position])
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of rows of the embedding."""
+        model: Any = self.model
+        return int(model.get_input_embeddings().weight.shape[0])
 
     @property
     def device(self) -> torch.device:

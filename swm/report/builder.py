@@ -80,6 +80,9 @@ class ReportBuilder:
         """
         shape = shape_now(view)
         self.data["compressed"] = {"parameters": shape.parameters, "layers": shape.layers, "widths": widths(view)}
+        if view.tokens is not None:
+            self.data["model"]["vocabulary_size"] = original.vocabulary
+            self.data["compressed"]["vocabulary_size"] = shape.vocabulary
         if target is not None:
             self.data["target"] = {"params": round(target), "ratio": round(target / original.parameters, 6)}
         self.data["achieved"] = achieved(original, original, shape)

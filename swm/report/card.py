@@ -39,6 +39,7 @@ def model_card(report: RunReport, plan: Plan) -> str:
         "|---|---|---|",
         f"| parameters | {before.parameters:,} | {after.parameters:,} |",
         f"| layers | {before.layers} | {after.layers} |",
+        *_vocabulary_row(report),
     ]
     row = perplexity_row(report)
     if row is not None:
@@ -49,7 +50,15 @@ def model_card(report: RunReport, plan: Plan) -> str:
             f"Perplexity on {code(text_name(protocol))}: {markdown(protocol_sentence(protocol))}. "
             "Values of other protocols cannot be compared.",
         ]
-    lines += [*_tasks(report), "", "## What was changed", "", *(f"- {markdown(line)}" for line in plan.lines()), ""]
+    lines += [
+        *_tasks(report),
+        *_vocabulary(report),
+        "",
+        "## What was changed",
+        "",
+        *(f"- {markdown(line)}" for line in plan.lines()),
+        "",
+    ]
     lines += [
         "`recipe.yaml` repeats the run, `plan.yaml` replays what it did to the structure "
         "(`swm apply plan.yaml`), "
@@ -57,6 +66,28 @@ def model_card(report: RunReport, plan: Plan) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _vocabulary_row(report: RunReport) -> list[str]:
+    if report.vocabularies is None:
+        return []
+    before, after = report.vocabularies
+    return [f"| vocabulary size | {before:,} | {after:,} |"]
+
+
+def _vocabulary(report: RunReport) -> list[str]:
+    """What a smaller vocabulary means for who uses the model."""
+    if report.vocabularies is None:
+        return []
+    before, after = report.vocabularies
+    removed = sum(stage.facts["achieved"]["params"] for stage in report.stages if "tokens" in stage.facts)
+    return [
+        "",
+        "## Vocabulary",
+        "",
+        f"{after:,} of the original {before:,} tokens are left, which takes {removed:,} parameters away. The tokenizer "
+        "in this folder is cut alike: a text whose tokens are all left is split as before, by ids of this model's own.",
+    ]
 
 
 def front_matter(report: RunReport) -> dict[str, Any]:

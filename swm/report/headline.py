@@ -39,6 +39,9 @@ def headline(report: RunReport, speed: Mapping[str, Any]) -> list[Tile]:
             "gain" if removed else "same",
         ),
     ]
+    if report.vocabularies is not None:
+        tokens, left = report.vocabularies
+        tiles.append(Tile("vocabulary size", short(left), short(tokens), _percent(left / tokens - 1), "gain"))
     row = perplexity_row(report)
     if row is not None and row.dense and row.compressed and row.ratio is not None:
         ratio = row.ratio

@@ -83,11 +83,15 @@ class Answers(Record):
 
 
 class ModelSize(Record):
-    """How large a model is. `widths` holds one number a kind of unit, or one a layer where layers differ."""
+    """How large a model is. `widths` holds one number a kind of unit, or one a layer where layers differ.
+
+    `vocabulary_size` is the number of tokens, where it was changed.
+    """
 
     parameters: int
     layers: int
     widths: dict[str, int | list[int]] | None = None
+    vocabulary_size: int | None = None
 
 
 class OriginalModel(ModelSize):
@@ -131,6 +135,12 @@ class RunReport(Measures):
     def removed_share(self) -> float:
         """The share of the original model's parameters that is gone."""
         return 1 - self.compressed.parameters / self.model.parameters
+
+    @property
+    def vocabularies(self) -> tuple[int, int] | None:
+        """The number of tokens of the original and of the compressed model; None where the vocabulary was not cut."""
+        before, after = self.model.vocabulary_size, self.compressed.vocabulary_size
+        return None if before is None or after is None else (before, after)
 
     def given_answers(self) -> list[dict[str, str]]:
         """A mapping a prompt: `prompt`, and the answer of each model that was asked, by model."""

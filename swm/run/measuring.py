@@ -44,6 +44,21 @@ class RunMeasurements:
                 self.report.add_measurement(kind, which, result, shared.get(kind))
                 self.plugins.manager.hook.swm_measured(which=which, metrics={kind: result})
 
+    def note_vocabulary(self, view: ModelView) -> None:
+        """Say in the report what a cut of the vocabulary means for the numbers of the compressed model."""
+        if view.tokens is None:
+            return
+        self.notes.append(
+            f"the compressed model has {view.vocabulary:,} of {self.prepared.shape.vocabulary:,} tokens; a perplexity "
+            "with fewer tokens to choose from is lower by that alone"
+        )
+        windows = self.prepared.evaluator.windows
+        if windows is not None and "vocabulary_size" in windows.record:
+            self.notes.append(
+                "the text of the perplexity uses tokens that are gone, so the two models split it differently, and "
+                "their perplexities cannot be compared"
+            )
+
     def measure_speed(self, view: ModelView) -> dict[str, Any]:
         """The speed of both models, empty when the recipe asks for none.
 

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
+from swm.model.vocabulary_surgery import keep_tokens
 from swm.provenance.dependencies import about_model, code_of, key_of, machine, own_code, tokenizer_hash
 from swm.training.state_folder import remove_training
 
@@ -56,10 +58,13 @@ class Original:
         """The source in a form that can be read."""
         return WrittenText(source, self.written[_key(source)]) if source.from_model else source
 
-    def view(self) -> ModelView:
-        """The original model, loaded once more."""
+    def view(self, like: ModelView | None = None) -> ModelView:
+        """The original model, loaded once more; with the vocabulary of the model `like` where that was cut."""
         with self.progress.task("load the original model"):
-            return ModelView(self.load(), self.family)
+            view = ModelView(self.load(), self.family)
+        if like is not None and like.tokens is not None:
+            keep_tokens(view, like.tokens)
+        return view
 
     def recovery(
         self,
@@ -91,9 +96,9 @@ class Original:
         folder = cache_folder() / "recovery" / key_of(about)[:32]
         if keeps:
             self.trainings.append(folder)
-        note = self.notes.append
+        note, teacher = self.notes.append, partial(self.view, view)
         return RecoveryContext(
-            view, self.tokenizer, self.text, self.view, seed, self.progress, folder, step_done, keeps, note
+            view, self.tokenizer, self.text, teacher, seed, self.progress, folder, step_done, keeps, note
         )
 
     def forget_trainings(self) -> None:

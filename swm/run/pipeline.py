@@ -32,6 +32,7 @@ from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner
 from swm.run.preparation import Prepared, draw_calibration, prepare
 from swm.run.result import RunResult
+from swm.run.retokenizing import probe_ids
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder, RunRecord
 from swm.run.stopwatch import Stopwatch
 from swm.run.tracking import tracked
@@ -102,6 +103,7 @@ class CompressionPipeline:
         report.add_fingerprint(plan.model["fingerprint"])
         report.add_stages(plan.stages)
         report.add_compressed(view, ready.shape, None if budget is None else budget.parameters(ready.shape))
+        measurements.note_vocabulary(view)
         measurements.measure(view, "compressed")
         self.speed = measurements.measure_speed(view) or self.speed
         self._save(ready, view, plan, report)
@@ -159,12 +161,12 @@ class CompressionPipeline:
             plan: What was changed.
             report: The report, which gets the result of the verification.
         """
-        recipe, ids = self.recipe, ready.drawn_calibration().ids[:PROBE_SAMPLES, :PROBE_TOKENS]
+        recipe, ids = self.recipe, probe_ids(ready.drawn_calibration().ids[:PROBE_SAMPLES, :PROBE_TOKENS], view)
         if ready.output is None:
             probe(view.model, ids)
             return
         output = OutputFolder(
-            ready.output, ready.source.folder, recipe.layout, self.overwrite, recipe.trust_remote_code
+            ready.output, ready.source.folder, recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut
         )
         with self._stopwatch().timed("save", "save, reload in a fresh process, compare"):
             output.save(view, ids, plan, report, RunRecord(recipe.resolved(), self.seconds, self.speed))

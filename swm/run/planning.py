@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +21,7 @@ from swm.plugins.loading import Plugins
 from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe.recipe import Recipe
 from swm.run.preparation import Prepared
+from swm.run.retokenizing import follow_vocabulary
 from swm.run.stopwatch import Stopwatch
 
 
@@ -66,7 +68,8 @@ class StagePlanner:
         context = StageContext(
             self.view, self.calibration, self.prepared.shape, self.recipe.seed, self.stopwatch.progress
         )
-        context.dense = original.view
+        context.dense = partial(original.view, self.view)
+        context.tokenizer, context.text = self.prepared.tokenizer, original.text
         context.observed = self._observed(None, original.fingerprint)
         if len(self.recipe.stages) > 1:
             # Later stages compare with the model as it was before the first one.
@@ -134,5 +137,15 @@ class StagePlanner:
             with at("stages", index, stage.name), self.stopwatch.timed(f"perform {index} {stage.name}"):
                 facts.update(stage.perform(planned, context))
             facts["achieved"] = achieved(context.original, before, shape_now(self.view))
+            if self.view.tokens is not None:
+                with at("stages", index, stage.name):
+                    self._follow_vocabulary(context, self.recipe.stages[index + 1 :])
         hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
         return result
+
+    def _follow_vocabulary(self, context: StageContext, later: Sequence[Stage]) -> None:
+        """Give `later` stages the tokenizer and the ids of the vocabulary that is left."""
+        if self.prepared.cut is None and self.view.tokens is not None and any(s.reads_calibration for s in later):
+            context.calibration = context.calibration.renumbered(self.view.tokens)
+        follow_vocabulary(self.prepared, self.view, self.recipe.trust_remote_code)
+        context.tokenizer = self.prepared.tokenizer

@@ -26,6 +26,7 @@ from swm.recipe.recipe import Recipe
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
 from swm.text.calibration import draw_samples
+from swm.vocabulary.cut_tokenizer import CutTokenizer
 
 
 @dataclass
@@ -42,6 +43,8 @@ class Prepared:
     evaluator: Evaluator
     output: Path | None
     original: Original
+    cut: CutTokenizer | None = None
+    """The tokenizer of the model with a part of its vocabulary; None while that is whole."""
 
     def drawn_calibration(self) -> Calibration:
         """The calibration text as tokens. Raises TextError while the model still has to write it."""
@@ -131,6 +134,10 @@ def prepare(
             stage.check_texts(tokenizer)
     original = Original(_loader(recipe, source), family, tokenizer, progress)
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
+    for i, stage in enumerate(recipe.stages):
+        if calibration is not None and any(later.reads_calibration for later in recipe.stages[i + 1 :]):
+            with at("stages", i, stage.name):
+                stage.check_calibration(tokenizer, config, calibration)
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, tokenizer, config, progress)
     return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original)

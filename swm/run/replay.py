@@ -24,6 +24,7 @@ from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
 from swm.report.builder import ReportBuilder
 from swm.run.result import RunResult
+from swm.run.retokenizing import cut_tokenizer
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder
 
 
@@ -106,9 +107,12 @@ def replay(
     report.add_compressed(view, before)
     report.add_notes([*plan.notes, *models.corrections(source, config)])
     generator = torch.Generator().manual_seed(plan.seed)
-    ids = torch.randint(0, config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
-    OutputFolder(target, source.folder, layout, overwrite, trust_remote_code).save(view, ids, plan, report)
-    return RunResult(view.model, tokenizer, plan, report.data, target)
+    ids = torch.randint(0, view.vocabulary, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
+    cut = None
+    if view.tokens is not None:
+        cut = cut_tokenizer(source, tokenizer, view.tokens, view.config, trust_remote_code)
+    OutputFolder(target, source.folder, layout, overwrite, trust_remote_code, cut).save(view, ids, plan, report)
+    return RunResult(view.model, tokenizer if cut is None else cut.tokenizer, plan, report.data, target)
 
 
 def _original(plan: Plan, model: str | None, plugins: Plugins, progress: Progress) -> models.ModelSource:

@@ -21,6 +21,7 @@ from swm.report.card import model_card
 from swm.report.environment import machine_name
 from swm.report.html_report import html_report
 from swm.report.record import RunReport
+from swm.vocabulary.cut_tokenizer import CutTokenizer
 
 # Of the text that the saved and the reloaded model are compared on.
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
@@ -70,6 +71,8 @@ class OutputFolder:
     layout: Layout
     overwrite: bool
     trust_remote_code: bool
+    cut: CutTokenizer | None = None
+    """The tokenizer of a model whose vocabulary was cut; None where it is that of the original model."""
 
     def save(
         self, view: ModelView, ids: Tensor, plan: Plan, report: ReportBuilder, run: RunRecord | None = None
@@ -99,5 +102,13 @@ class OutputFolder:
 
         exported = export(view, self.layout)
         checkpoint.save(
-            view.model, self.source, self.path, ids, describe, self.overwrite, exported, self.trust_remote_code
+            view.model,
+            self.source,
+            self.path,
+            ids,
+            describe,
+            self.overwrite,
+            exported,
+            self.trust_remote_code,
+            self.cut,
         )

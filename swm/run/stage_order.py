@@ -26,6 +26,9 @@ def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: M
     uneven = [place for place, before in zip(places, earlier, strict=True) if before.uneven()]
     replaced = [place for place, before in zip(places, earlier, strict=True) if before.replaces]
     removed = stage.removed_kinds()
+    trimmed = [place for place, before in zip(places, earlier, strict=True) if "tokens" in before.removed_kinds()]
+    if "tokens" in removed and trimmed:
+        raise RecipeError(f"{trimmed[0]} cuts the vocabulary already; say there which tokens stay")
     if "layers" in removed and uneven:
         again = any(stage.name == before.name for before in earlier)
         way = f"one {stage.name} can have the whole target" if again else f"put {stage.name} before {uneven[0]}"

@@ -103,7 +103,7 @@ class ModelChecks(Checks):
         trial, _, _ = self.done(given, family)
         who = f"{self.who(given)} on a tiny {family}"
         with works(f"saving and loading what is left by {who}"):
-            before, after = trial.before_saving, checkpoint.probe(trial.reloaded(), tiny_ids(2))
+            before, after = trial.before_saving, trial.probe(trial.reloaded())
         off = float((before.logits - after.logits).abs().max())
         expect(
             off <= before.tolerance, f"the logits after {who} are off by {off:g} once the model was saved and loaded"
@@ -138,7 +138,7 @@ def lora_step(model: Any) -> tuple[float, int]:
         trained = [p for p in wrapped.parameters() if p.requires_grad]
         before = [p.detach().clone() for p in trained]
         optimizer = torch.optim.SGD(trained, lr=1.0)
-        ids = tiny_ids(2)
+        ids = tiny_ids(2, model.config.vocab_size)
         with torch.enable_grad():
             loss: Tensor = wrapped(input_ids=ids, labels=ids, use_cache=False).loss
             loss.backward()  # type: ignore[no-untyped-call,unused-ignore]

@@ -64,6 +64,6 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_ids(samples: int = 5) -> Tensor:
-    """Token ids `[samples, 12]` (int64) without special tokens, the same at every call."""
-    return torch.randint(3, VOCABULARY, (samples, SEQUENCE), generator=torch.Generator().manual_seed(3))
+def tiny_ids(samples: int = 5, vocabulary: int = VOCABULARY) -> Tensor:
+    """Token ids `[samples, 12]` (int64) without special tokens, the same at every call, below `vocabulary`."""
+    return torch.randint(3, vocabulary, (samples, SEQUENCE), generator=torch.Generator().manual_seed(3))

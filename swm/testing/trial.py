@@ -77,6 +77,7 @@ class Trial:
         context = StageContext(view, calibration, shape(view), SEED, Silent())
         context.recovery = functools.partial(self._recovery, view)
         context.dense = self._dense
+        context.tokenizer, context.text = tiny_tokenizer(), _readable
         return context
 
     def _dense(self) -> ModelView:
@@ -171,7 +172,12 @@ class Trial:
     @functools.cached_property
     def before_saving(self) -> Probe:
         """Logits and greedy tokens of the model in memory."""
-        return probe(self.done[0].model, tiny_ids(2))
+        return self.probe(self.done[0].model)
+
+    @staticmethod
+    def probe(model: Any) -> Probe:
+        """Logits and greedy tokens of a model that may have lost a part of its vocabulary."""
+        return probe(model, tiny_ids(2, model.config.vocab_size))
 
     @functools.cached_property
     def saved(self) -> tuple[Path, Any, bool]:

@@ -216,6 +216,7 @@ def test_doctor_tells_what_applies_to_a_model(work: Path) -> None:
     found = json.loads(ran.out)
     assert found["model model"]["model_type"] == "llama"
     assert found["model model"]["depth: sliding-window"] == "up to 3 layers"
+    assert found["model model"]["vocabulary cut"] == "to 4 of 96 tokens or more"
     shown = run(work, "doctor", "model")
     assert shown.code == 0
     assert "up to 3 layers" in shown.out

@@ -56,6 +56,7 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
         {"pruner": "magnitude", "merger": m, "longest": 2, "round_mlp": 4, "candidates": 2, "target": {"ratio": 0.1}}
         for m in ("delete", "least-squares")
     ],
+    ("stage", "vocabulary"): [{"keep": {"ids": "5-60"}}, {"keep": {"size": 40}}, {"keep": {"text": ["abc def"]}}],
     ("text", "list"): [{"texts": ["One.", "Two."]}],
 }
 # Those that read files or what the model writes have tests of their own.

@@ -9,8 +9,10 @@ from swm.builtin.stages.allocate import AllocateStage
 from swm.builtin.stages.depth import DepthStage
 from swm.builtin.stages.recover import RecoverStage
 from swm.builtin.stages.repair import RepairStage
+from swm.builtin.stages.vocabulary import VocabularyStage
 from swm.builtin.stages.width import WidthStage
 from swm.builtin.steps.keep import KeepStep
+from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.builtin.steps.merge import MergeStep
 from swm.builtin.steps.refit import RefitStep
 from swm.builtin.steps.train import TrainStep
@@ -19,7 +21,7 @@ from swm.plugins.hookspecs import hookimpl
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for stage in (AllocateStage, DepthStage, RecoverStage, RepairStage, WidthStage):
+    for stage in (AllocateStage, DepthStage, RecoverStage, RepairStage, VocabularyStage, WidthStage):
         register(stage)
-    for step in (KeepStep, MergeStep, RefitStep, TrainStep):
+    for step in (KeepStep, KeepTokensStep, MergeStep, RefitStep, TrainStep):
         register(step)

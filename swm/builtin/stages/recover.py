@@ -21,6 +21,7 @@ class RecoverStage(Stage):
 
     name: ClassVar[str] = "recover"
     holds: ClassVar[str] = "recovery"
+    reads_calibration: ClassVar[bool] = False
 
     recovery: Recovery
 
