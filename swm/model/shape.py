@@ -36,7 +36,14 @@ def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dic
 
 def shape_now(view: ModelView) -> ModelShape:
     """The shape of the model as it is."""
-    return ModelShape(view.parameters(), tuple(view.layer_parameters()), view.vocabulary)
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()), _tokens(view))
+
+
+def _tokens(view: ModelView) -> int:
+    try:
+        return view.vocabulary
+    except FamilyError:
+        return 0
 
 
 def geometries(view: ModelView) -> list[Geometry]:

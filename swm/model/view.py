@@ -71,9 +71,12 @@ class ModelView:
 
     @property
     def vocabulary(self) -> int:
-        """The number of rows of the embedding."""
+        """The number of rows of the embedding. Raises FamilyError for a class that does not say where that is."""
         model: Any = self.model
-        return int(model.get_input_embeddings().weight.shape[0])
+        try:
+            return int(model.get_input_embeddings().weight.shape[0])
+        except (NotImplementedError, AttributeError):
+            raise FamilyError(f"{type(model).__name__} does not say which module its embedding is") from None
 
     @property
     def device(self) -> torch.device:

@@ -107,7 +107,7 @@ def replay(
     report.add_compressed(view, before)
     report.add_notes([*plan.notes, *models.corrections(source, config)])
     generator = torch.Generator().manual_seed(plan.seed)
-    ids = torch.randint(0, view.vocabulary, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
+    ids = torch.randint(0, view.config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
     cut = None
     if view.tokens is not None:
         cut = cut_tokenizer(source, tokenizer, view.tokens, view.config, trust_remote_code)

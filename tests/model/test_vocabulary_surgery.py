@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from swm.errors import FamilyError, PlanError
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.model.vocabulary_surgery import check_vocabulary, keep_tokens
 
@@ -100,3 +101,16 @@ def test_a_model_with_an_embedding_in_each_layer_is_refused(llama: ModelView) ->
     llama.config.vocab_size_per_layer_input = 96
     with pytest.raises(FamilyError, match="in each layer"):
         check_vocabulary(llama.config)
+
+
+def test_a_model_that_does_not_say_where_its_embedding_is_has_a_shape_and_cannot_be_cut(
+    llama: ModelView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(llama.model, "get_input_embeddings", missing)
+    assert shape_now(llama).vocabulary == 0
+    assert shape_now(llama).layers == 6
+    with pytest.raises(FamilyError, match="does not say which module its embedding is"):
+        keep_tokens(llama, KEPT)

@@ -46,7 +46,7 @@ class VocabularyStage(Stage):
 
     def check(self, setting: Setting) -> None:
         check_vocabulary(setting.config)
-        rows = setting.config.get_text_config().vocab_size
+        rows = setting.config.get_text_config().vocab_size if setting.model is None else setting.model.vocabulary
         if self.keep.text is not None:
             with at("keep", "text"):
                 self.keep.text.check()
