@@ -16,18 +16,16 @@ from swm.errors import CheckpointError
 from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
 from swm.model.shape import geometries
-from swm.model.units import Block, Geometry, Part
+from swm.model.units import BLOCKS, Geometry, Part
 from swm.model.view import ModelView
-from swm.model.width_fields import set_widths
-
-BLOCKS: tuple[Block, ...] = ("attention", "mlp")
+from swm.model.width_fields import even_geometry, set_widths, widest_geometry
 
 
 def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
     check_layout(view, layout)
     shapes = geometries(view)
-    uneven, replaced = len(set(shapes)) > 1, any(view.replaced)
+    uneven, replaced = even_geometry(shapes) is None, any(view.replaced)
     if layout in ("custom", "factored") and (uneven or replaced):
         return custom_export(view, shapes)
     if not shapes:
@@ -44,7 +42,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
     """
     if layout in ("custom", "factored"):
         return
-    uneven = len(set(geometries(view))) > 1
+    uneven = even_geometry(geometries(view)) is None
     if any(view.replaced) and (uneven or layout != "merged"):
         raise CheckpointError(
             f"projections were replaced by modules that no stock class knows; choose {written}factored (as they are, "
@@ -62,7 +60,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
 def _native_model(view: ModelView) -> Any:
     """The model itself, or its parameters in a stock class that takes them."""
     replaced = any(view.replaced)
-    why = refusal(view.config, view.family, view.layer(0).geometry)
+    why = refusal(view.config, view.family, widest_geometry(geometries(view)))
     if not why and not replaced:
         return view.model
     other = stand_in(view.config, view.family)
@@ -130,16 +128,16 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
     """A model of uniform width whose additional heads and channels are zero."""
     from transformers import AutoModelForCausalLM
 
-    if len({shape.queries for shape in shapes}) > 1:
+    if len({shape.queries for shape in shapes if shape.heads}) > 1:
         raise CheckpointError(
             "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
             "choose layout: custom, or remove query heads with uniform: true"
         )
-    widest = _accepted_geometry(view, widest_of(shapes))
+    widest = _accepted_geometry(view, widest_geometry(shapes))
     state = dict(view.model.state_dict())
     for position in range(len(shapes)):
         layer = view.layer(position)
-        for part in BLOCKS:
+        for part in (part for part in BLOCKS if layer.units(part)):
             for key, value in _padded_part(layer, widest, part).items():
                 state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
     config = set_widths(copy.deepcopy(view.config), view.family, widest)
@@ -167,13 +165,6 @@ def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:
         )
     counts = range(widest.kv_heads, most + 1)
     return next(shape for shape in map(with_heads, counts) if not refusal(view.config, view.family, shape))
-
-
-def widest_of(shapes: list[Geometry]) -> Geometry:
-    """The smallest geometry that holds them all."""
-    kv_heads = max(shape.kv_heads for shape in shapes)
-    queries, head_dim = shapes[0].queries, shapes[0].head_dim
-    return Geometry(kv_heads * queries, kv_heads, head_dim, max(shape.mlp for shape in shapes))
 
 
 def _padded_part(layer: Layer, widest: Geometry, part: Part) -> dict[str, Tensor]:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
+from swm.model.shape import geometries
 from swm.model.units import Geometry, Part
 from swm.model.view import ModelView
-from swm.model.width_fields import set_widths
+from swm.model.width_fields import set_widths, widest_geometry
 
 Layout = Literal["native", "padded", "custom", "merged", "factored"]
 
@@ -44,7 +45,7 @@ def head_counts(view: ModelView, with_biases: bool, part: Part = "attention") ->
     """
     if stand_in(view.config, view.family) is not None and not with_biases:
         return None
-    first = view.layer(0).geometry
+    first = widest_geometry(geometries(view))
     if part == "queries":
         shapes = {n: replace(first, heads=n) for n in range(first.kv_heads, first.heads + 1, first.kv_heads)}
     else:

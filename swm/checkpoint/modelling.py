@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from swm.loading.legacy_config import complete_config
-from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.units import Geometry
 from swm.model.view import ModelView
+from swm.model.width_fields import config_widths
 
 MODELLING = "modeling_swm.py"
 # Written beside a model whose layers differ in width; `{...}` are filled in.
@@ -110,14 +110,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
 
 def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict[str, Any]:
     """What the modelling file must know of a layer: its widths, and the settings of its replaced modules by rebuild."""
-    needed: dict[str, Any] = {"widths": _widths(view.family, shapes[position])} if shapes else {}
+    needed: dict[str, Any] = {"widths": config_widths(view.family, shapes[position])} if shapes else {}
     for path, replaced in view.replaced[position].items():
         needed.setdefault(replaced.rebuild.name, {})[path] = replaced.settings
     return needed
-
-
-def _widths(family: ModelFamily, shape: Geometry) -> dict[str, int]:
-    widths = {family.mlp_width: shape.mlp}
-    if family.prunable_heads:
-        widths.update(head_dim=shape.head_dim, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads)
-    return widths

@@ -20,6 +20,7 @@ from swm.model.token_ids import special_ids
 from swm.model.units import Part
 from swm.model.view import ModelView
 from swm.model.vocabulary_surgery import check_vocabulary
+from swm.model.width_fields import widest_geometry
 from swm.plugins.hookspecs import API_VERSION
 from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
 from swm.plugins.registry import Registry, require_interface
@@ -150,7 +151,7 @@ def _vocabulary(source: models.ModelSource, config: Any) -> str:
 def _widths(view: ModelView) -> dict[str, str]:
     """What of a layer can be made narrower, and why not."""
     try:
-        shape = view.layer(0).geometry
+        shape = widest_geometry([view.layer(i).geometry for i in range(len(view.layers))])
     except FamilyError as error:
         return {"width: attention": f"no: {error}", "width: mlp": f"no: {error}"}
     findings = {

@@ -31,7 +31,7 @@ class ModelFamily:
     projections: Mapping[str, str] = field(default_factory=dict)
     # Heads can go where the attention width is free of the hidden size.
     prunable_heads: bool = True
-    # The config field that holds the MLP width.
+    # The config field that holds the MLP width; empty where none holds that and nothing else.
     mlp_width: str = "intermediate_size"
     # Weights are stored [in, out] (Conv1D) instead of [out, in].
     transposed: bool = False

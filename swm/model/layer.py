@@ -44,29 +44,74 @@ class Layer:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The widths. Raises FamilyError for a family whose row does not name all that a cut must reach."""
-        family, config, paths = self.family, self.config, self.family.projections
-        keys = "attention.k" if paths.get("attention.k") else "attention.qkv"
-        if not paths.get(keys) or not set(READERS.values()) <= paths.keys():
-            raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads = features(self.projection(READERS["attention"]))[0] // head_dim
-        written = features(self.projection(keys))[1] // head_dim
-        # One matrix may make queries, keys and values.
-        kv_heads = written if "attention.k" in paths else (written - heads) // 2
-        self._check_rest(head_dim)
-        return Geometry(heads, kv_heads, head_dim, features(self.projection(READERS["mlp"]))[0])
+        """The widths; 0 for a part that this layer has not, or of which the row names too little to cut it.
 
-    def _check_rest(self, head_dim: int) -> None:
-        """Raise FamilyError for a matrix that the row forgets, or a norm over all heads: a cut would miss them."""
-        attention = "norms." + self.family.projections[READERS["attention"]].rpartition(".")[0] + "."
+        Raises FamilyError for a family whose row names no part at all.
+        """
+        paths = self.family.projections
+        if READERS["mlp"] not in paths and not (self._keys and READERS["attention"] in paths):
+            raise FamilyError(f"family row '{self.family.name}' names no projections, so widths cannot be pruned")
+        heads, kv_heads, head_dim = self._heads()
+        has_mlp = self.has(READERS["mlp"]) and not self.uncovered("mlp")
+        return Geometry(heads, kv_heads, head_dim, features(self.projection(READERS["mlp"]))[0] if has_mlp else 0)
+
+    def _heads(self) -> tuple[int, int, int]:
+        """Query heads, KV heads, and channels of a head; zeros where heads cannot be told apart."""
+        reader = READERS["attention"]
+        if not self._keys or not self.has(reader) or not self.has(self._keys) or self.uncovered("attention"):
+            return 0, 0, 0
+        read, written = features(self.projection(reader))[0], features(self.projection(self._keys))[1]
+        head_dim = self.head_dim
+        if self.has("attention.q") and features(self.projection("attention.q"))[1] != read:
+            # The queries' projection writes a gate too.
+            return 0, 0, 0
+        heads, kv_heads = read // head_dim, written // head_dim
+        # One matrix may make queries, keys and values.
+        return heads, kv_heads if self._keys == "attention.k" else (kv_heads - heads) // 2, head_dim
+
+    @property
+    def head_dim(self) -> int:
+        """The channels of a head: what the attention module itself says comes first, as layers may differ."""
+        owner = self.module.get_submodule(self.family.projections[READERS["attention"]].rpartition(".")[0])
+        own = vars(owner).get("head_dim")
+        if isinstance(own, int):
+            return own
+        config = self.config
+        return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+    @property
+    def _keys(self) -> str:
+        """The role that writes the keys; empty where the row names none."""
+        return next((role for role in ("attention.k", "attention.qkv") if self.family.projections.get(role)), "")
+
+    def has(self, role: str) -> bool:
+        """Whether this layer has the projection; layers of one model may be of different kinds."""
+        path = self.family.projections.get(role)
+        module = None if path is None else dict(self.module.named_modules()).get(path)
+        return path in self.replaced or hasattr(module, "weight")
+
+    def uncovered(self, part: Part) -> str:
+        """What of the part's block the row forgets, so that a cut would miss it; empty where it names enough.
+
+        That is a matrix, or a norm over all channels; one over the channels of each head is the same for all heads.
+        """
+        block = self.family.projections[READERS[part]].rpartition(".")[0]
+        inside, size = f"norms.{block}.", 1 if part == "mlp" else self.head_dim
         for key, value in self.state.items():
-            of_heads = key.startswith(attention) and value.numel() != head_dim
-            if key.startswith("norms.") and (value.dim() > 1 or of_heads):
-                raise FamilyError(
-                    f"family row '{self.family.name}' says nothing of {self.family.native(key)} {list(value.shape)}, "
-                    "so widths cannot be pruned"
-                )
+            if block and key.startswith(inside) and (value.dim() > 1 or value.numel() not in (1, size)):
+                return f"{self.family.native(key)} {list(value.shape)}"
+        return ""
+
+    def check_part(self, part: Part) -> None:
+        """Raise FamilyError where the layer has units of this part that cannot be cut."""
+        if self.has(READERS[part]) and not self.units(part):
+            missing = self.uncovered(part)
+            why = (
+                f"says nothing of {missing}"
+                if missing
+                else f"does not say how the {part} units of layer {self.number} lie in its projections"
+            )
+            raise FamilyError(f"family row '{self.family.name}' {why}, so widths cannot be pruned")
 
     def projection(self, role: str) -> nn.Module:
         """The module with this canonical name (`attention.q`, `mlp.down`, ...)."""

@@ -17,6 +17,8 @@ Part = Literal["attention", "queries", "mlp"]
 Block = Literal["attention", "mlp"]
 
 # The projection that reads the channels of a part.
+BLOCKS: tuple[Block, ...] = ("attention", "mlp")
+
 READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
 # What messages call the units of a part.
 UNIT_NAMES: Mapping[Part, str] = {"attention": "KV heads", "queries": "query heads", "mlp": "MLP channels"}
@@ -34,7 +36,7 @@ class Geometry:
     @property
     def queries(self) -> int:
         """Query heads to a KV head."""
-        return self.heads // self.kv_heads
+        return self.heads // max(self.kv_heads, 1)
 
     def units(self, part: Part) -> int:
         """How many units a part has."""

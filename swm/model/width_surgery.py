@@ -11,9 +11,9 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.model.layer import Layer
 from swm.model.surgery import check_not_replaced, set_parameter
-from swm.model.units import READERS, Part, block, check_units, features
+from swm.model.units import BLOCKS, READERS, Block, Part, block, check_units, features
 from swm.model.view import ModelView
-from swm.model.width_fields import module_widths, set_widths
+from swm.model.width_fields import even_geometry, module_widths, set_widths
 
 Cutter = Callable[[ModelView, int, Part, Sequence[int]], None]
 
@@ -42,6 +42,7 @@ def keep_units(
     """
     layer = view.layer(position)
     check_not_replaced(layer)
+    layer.check_part(part)
     check_units(layer.geometry, part, units)
     _check_biases(layer, part, biases or {})
     added = [key for key in biases or {} if key not in layer.state]
@@ -108,16 +109,26 @@ def update_widths(view: ModelView) -> None:
 
     Layers that are all alike share the model's config; otherwise each has a copy of it with its own widths.
     """
-    shapes = [view.layer(i).geometry for i in range(len(view.layers))]
-    config = view.config
-    uniform = len(set(shapes)) == 1
-    if uniform:
-        set_widths(config, view.family, shapes[0])
-    for layer, shape in zip(view.layers, shapes, strict=True):
-        own = config if uniform else set_widths(copy.copy(config), view.family, shape)
-        for module in layer.modules():
+    layers = [view.layer(i) for i in range(len(view.layers))]
+    config, even = view.config, even_geometry([layer.geometry for layer in layers])
+    if even:
+        set_widths(config, view.family, even)
+    for layer in layers:
+        own = config if even else set_widths(copy.copy(config), view.family, layer.geometry)
+        for module in layer.module.modules():
             if hasattr(module, "config"):
                 setattr(module, "config", own)  # noqa: B010  a plain attribute, not a submodule
-            for name, value in module_widths(shape).items():
-                if name in vars(module):
-                    setattr(module, name, value)
+        for part in BLOCKS:
+            if layer.units(part):
+                _set_module_widths(layer, part)
+
+
+def _set_module_widths(layer: Layer, part: Block) -> None:
+    """Write the widths into the modules of the part's block: other blocks have fields of the same names."""
+    block_path = layer.family.projections[READERS[part]].rpartition(".")[0]
+    for path, module in layer.module.named_modules():
+        if block_path and path != block_path and not path.startswith(f"{block_path}."):
+            continue
+        for name, value in module_widths(part, layer.geometry).items():
+            if name in vars(module):
+                setattr(module, name, value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from swm.checkpoint.layout import head_counts
 from swm.errors import BudgetError
+from swm.model.shape import geometries
 from swm.model.units import UNIT_NAMES, Block, Geometry, Part, block
 from swm.model.view import ModelView
+from swm.model.width_fields import widest_geometry
 
 # The units of one part of one layer: the position of the layer, and the part.
 Key = tuple[int, Part]
@@ -33,7 +35,7 @@ class CutLimits:
     def of(
         cls,
         view: ModelView,
-        keys: Iterable[Key],
+        keys: Sequence[Key],
         rounding: Mapping[Part, int],
         local: bool,
         head_counts: Sequence[int] | None = None,
@@ -42,13 +44,13 @@ class CutLimits:
 
         Args:
             view: The model.
-            keys: What may be cut.
+            keys: What may be cut; a part that a layer has not is passed over.
             rounding: Of which number the kept units of a part are a multiple.
             local: Whether every layer loses the same share.
             head_counts: The only numbers of KV or query heads to end with; None when all are fine.
         """
-        ordered = sorted(keys)
-        layers = {position: view.layer(position) for position, _ in ordered}
+        layers = {position: view.layer(position) for position, _ in keys}
+        ordered = sorted((position, part) for position, part in keys if layers[position].units(part))
         shapes = {position: layer.geometry for position, layer in layers.items()}
         sizes = {(position, part): layers[position].unit_parameters(part) for position, part in ordered}
         return cls(shapes, sizes, rounding, local, head_counts)
@@ -111,7 +113,10 @@ def saved_head_counts(view: ModelView, parts: Sequence[Part], with_biases: bool)
     the biases of this one.
     """
     part: Part = "queries" if "queries" in parts else "attention"
-    counts, now = head_counts(view, with_biases, part), view.layer(0).units(part)
+    now = widest_geometry(geometries(view)).units(part)
+    if not now:
+        return None
+    counts = head_counts(view, with_biases, part)
     if counts is not None and now not in counts:
         raise BudgetError(
             f"an earlier stage left {now} {UNIT_NAMES[part]}, with which a model of type '{view.config.model_type}' "

@@ -76,7 +76,7 @@ def score_units(
     with closing(layers):
         for position, gradients, squares in layers:
             layer = view.layer(position)
-            for part in parts:
+            for part in (part for part in parts if layer.units(part)):
                 group = unit_group(layer, part, gradients, squares, statistics.get((position, part)))
                 scored.scores[position, part] = checked(pruner, group, pruner.score(group))
             task.advance(note=f"layer {layer.number}")
@@ -157,6 +157,7 @@ def input_statistics(
         view.layer(position).projection(READERS[part]).register_forward_pre_hook(watch((position, part)))
         for position in positions
         for part in parts
+        if view.layer(position).units(part)
     ]
     try:
         for rows in batch_rows(*ids.shape):

@@ -27,6 +27,7 @@ EARLY = (
         tail=("transformer.ln_f",),
         projections=_fused("self_attention.query_key_value", "self_attention.dense", "dense_h_to_4h", "dense_4h_to_h"),
         prunable_heads=False,
+        mlp_width="",
         own_bias=("attention", "mlp"),
     ),
     ModelFamily(
@@ -41,6 +42,7 @@ EARLY = (
             "mlp.down": "ffn.down_proj",
         },
         prunable_heads=False,
+        mlp_width="",
     ),
     ModelFamily(
         name="gptj",

@@ -23,12 +23,33 @@ EXPERTS = (
     ModelFamily(
         name="experts",
         model_types=(
-            *("mixtral", "qwen3_moe", "olmoe", "gpt_oss", "phimoe", "minimax", "minimax_m2", "flex_olmo", "granitemoe"),
-            *("deepseek_v2", "deepseek_v3", "dots1", "glm4_moe", "ernie4_5_moe", "llama4_text"),
+            "mixtral",
+            "qwen3_moe",
+            "olmoe",
+            "gpt_oss",
+            "phimoe",
+            "minimax_m2",
+            "flex_olmo",
+            "granitemoe",
+            "deepseek_v2",
+            "deepseek_v3",
+            "dots1",
+            "glm4_moe",
+            "ernie4_5_moe",
+            "llama4_text",
         ),
         layers="model.layers",
         tail=("model.norm",),
         projections=ATTENTION,
+    ),
+    ModelFamily(
+        # A table of the linear attention has an entry for each head of every layer.
+        name="minimax",
+        model_types=("minimax",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=ATTENTION,
+        prunable_heads=False,
     ),
     ModelFamily(
         name="qwen2-moe",
@@ -44,6 +65,8 @@ EXPERTS = (
         layers="model.layers",
         tail=("model.norm",),
         projections=shared("shared_mlp"),
+        # One field is the width of this MLP and of the experts.
+        mlp_width="",
     ),
     ModelFamily(
         name="granite-moe-shared",

@@ -24,7 +24,7 @@ HYBRID = (
     ),
     ModelFamily(
         name="llama-hybrid",
-        model_types=("qwen3_5_text", "olmo_hybrid", "gemma4_text"),
+        model_types=("qwen3_5_text", "olmo_hybrid"),
         layers="model.layers",
         tail=("model.norm",),
         projections=LLAMA,
@@ -44,10 +44,19 @@ HYBRID = (
     ),
     ModelFamily(
         name="bamba",
-        model_types=("bamba", "jamba", "falcon_h1"),
+        model_types=("bamba", "falcon_h1"),
         layers="model.layers",
         tail=("model.final_layernorm",),
         projections=_FEED_FORWARD,
+    ),
+    ModelFamily(
+        # One field is the width of the dense MLPs and of the experts.
+        name="jamba",
+        model_types=("jamba",),
+        layers="model.layers",
+        tail=("model.final_layernorm",),
+        projections=_FEED_FORWARD,
+        mlp_width="",
     ),
     ModelFamily(
         name="granite-hybrid",

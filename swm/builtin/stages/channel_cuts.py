@@ -26,6 +26,8 @@ def channel_cuts(view: ModelView, shares: Sequence[float], rounding: int | None)
     cuts: dict[ChannelCut, CutSize] = {}
     for position in range(len(view.layers)):
         layer = view.layer(position)
+        if not layer.units("mlp"):
+            continue
         channels, each = layer.units("mlp"), layer.unit_parameters("mlp")
         for share in shares:
             kept = round_units(int(channels * (1 - share)), channels, rounding or default_rounding(channels))

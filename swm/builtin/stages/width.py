@@ -19,8 +19,10 @@ from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
+from swm.model.shape import geometries
 from swm.model.units import READERS, UNIT_NAMES, Part
 from swm.model.view import ModelView
+from swm.model.width_fields import widest_geometry
 from swm.width.allocation import Allocation, allocate_globally, allocate_locally, allocate_share, best_units
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.limits import CutLimits, part_rounding, saved_head_counts
@@ -97,8 +99,11 @@ class WidthStage(Stage):
                 f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
                 "size; use units: [mlp]"
             )
-        if READERS["mlp"] not in family.projections:
-            raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+        for part in self.units:
+            if READERS[part] not in family.projections:
+                raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+        if "mlp" in self.units and not family.mlp_width:
+            raise FamilyError(f"no field of a config says how wide the MLPs of model_type '{config.model_type}' are")
         if self.backend == "torch-pruning":
             for part in self.units:
                 torch_pruning_backend.check_backend(family, part)
@@ -109,8 +114,12 @@ class WidthStage(Stage):
             self._check_goal(setting.model, setting)
 
     def _check_goal(self, view: ModelView, setting: Setting) -> None:
-        shape, rounding = view.layer(0).geometry, self._rounding(view)
+        shape, rounding = widest_geometry(geometries(view)), self._rounding(view)
         for part in self.units:
+            for position in range(len(view.layers)):
+                view.layer(position).check_part(part)
+            if not shape.units(part):
+                raise FamilyError(f"family row '{view.family.name}' names no {part} units of any layer")
             if part == "queries" and shape.queries == 1:
                 raise FamilyError("every query head has a KV head of its own here; use units: attention")
             if rounding[part] >= shape.units(part) > 1:
@@ -133,7 +142,7 @@ class WidthStage(Stage):
             allocate_share(limits, self.layer_ratio)
 
     def _rounding(self, view: ModelView) -> dict[Part, int]:
-        return part_rounding(view.layer(0).geometry, self.round_heads, self.round_mlp)
+        return part_rounding(widest_geometry(geometries(view)), self.round_heads, self.round_mlp)
 
     def _limits(self, view: ModelView, layers: int) -> CutLimits:
         """What limits the cut of a model that originally had so many layers."""
