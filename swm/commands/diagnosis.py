@@ -17,7 +17,7 @@ from swm.loading import models
 from swm.model.families import find_family
 from swm.model.shape import ModelShape
 from swm.model.token_ids import special_ids
-from swm.model.units import Part
+from swm.model.units import BLOCKS, Geometry, Part
 from swm.model.view import ModelView
 from swm.model.vocabulary_surgery import check_vocabulary
 from swm.model.width_fields import widest_geometry
@@ -154,26 +154,47 @@ def _widths(view: ModelView) -> dict[str, str]:
         shape = widest_geometry([view.layer(i).geometry for i in range(len(view.layers))])
     except FamilyError as error:
         return {"width: attention": f"no: {error}", "width: mlp": f"no: {error}"}
-    findings = {
-        "width: attention": f"{shape.kv_heads} KV heads with {shape.queries} query heads each",
-        "width: mlp": f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}",
-    }
-    counts = head_counts(view, with_biases=False)
-    if counts is not None and len(counts) < shape.kv_heads:
-        findings["width: attention"] += f"; the model class takes {', '.join(map(str, counts))}"
-    parts: tuple[Part, ...] = ("attention", "mlp")
-    for part in parts:
+    findings = {"width: attention": _heads(view, shape), "width: mlp": _channels(view, shape)}
+    for part in BLOCKS:
         try:
             check_bias(view.family, view.config, part)
         except FamilyError:
-            findings[f"width: {part}"] += "; no bias for what flap compensates"
+            if not findings[f"width: {part}"].startswith("no:"):
+                findings[f"width: {part}"] += "; no bias for what flap compensates"
     if shape.queries > 1 and view.family.prunable_heads:
         findings["width: queries"] = f"{shape.heads} query heads, {shape.queries} to a KV head, removed evenly"
-    if not view.family.prunable_heads:
-        findings["width: attention"] = "no: attention is as wide as the hidden size"
-    elif shape.kv_heads == 1:
-        findings["width: attention"] = "no: there is only one KV head"
     return findings
+
+
+def _heads(view: ModelView, shape: Geometry) -> str:
+    if not view.family.prunable_heads:
+        return "no: attention is as wide as the hidden size"
+    if not shape.heads:
+        return _unknown(view, "attention")
+    if shape.kv_heads == 1:
+        return "no: there is only one KV head"
+    counts = head_counts(view, with_biases=False)
+    accepted = counts is not None and len(counts) < shape.kv_heads
+    taken = f"; the model class takes {', '.join(map(str, counts or ()))}" if accepted else ""
+    return f"{shape.kv_heads} KV heads with {shape.queries} query heads each{taken}"
+
+
+def _channels(view: ModelView, shape: Geometry) -> str:
+    if not shape.mlp:
+        return _unknown(view, "mlp")
+    if not view.family.mlp_width:
+        return "no: no field of the config says how wide these MLPs are"
+    return f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}"
+
+
+def _unknown(view: ModelView, part: Part) -> str:
+    """Why no layer has units of this part that can be cut."""
+    try:
+        for position in range(len(view.layers)):
+            view.layer(position).check_part(part)
+    except FamilyError as error:
+        return f"no: {error}"
+    return "no: no layer has such a part that the family row names"
 
 
 def _layer_types(config: Any) -> str:

@@ -49,8 +49,9 @@ def keep_units(
     if added:
         # The config switch gives these biases to every layer.
         setattr(view.config, view.family.bias_switch[block(part)], True)
-        for other in range(len(view.layers)):
-            _add_biases(view.layer(other), added)
+        for other in map(view.layer, range(len(view.layers))):
+            if other.units(part):
+                _add_biases(other, added)
     (cut or cut_units)(view, position, part, units)
     for key, value in (biases or {}).items():
         set_parameter(layer.module, view.family.native(key), value)

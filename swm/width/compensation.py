@@ -37,6 +37,8 @@ def added_bias_parameters(view: ModelView, kept: Mapping[tuple[int, Part], int],
     """
     added = 0
     for layer in map(view.layer, range(len(view.layers))):
+        if not layer.units(part):
+            continue
         reader = layer.reader(part)
         if reader.bias in layer.state:
             continue
