@@ -415,8 +415,8 @@ PLUGINS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 CONFIGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no model_type": ({}, ("config of model 'other' cannot be read",)),
     "a model_type that transformers does not know": ({"model_type": "alien"}, ("cannot be read", "alien")),
-    "a family without row": ({"model_type": "bloom"}, ("'bloom'", "gemma", "ModelFamily")),
-    "a family with a near row": ({"model_type": "mixtral"}, ("'mixtral'", "mean 'mistral'?")),
+    "a family without row": ({"model_type": "biogpt"}, ("'biogpt'", "gemma", "ModelFamily")),
+    "a family with a near row": ({"model_type": "gpt_neox_japanese"}, ("'gpt_neox_japanese'", "mean 'gpt_neox'?")),
     "layers bound to their position": (
         {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
         ("scale_attn_by_inverse_layer_idx", "cannot be moved or removed"),

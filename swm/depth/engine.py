@@ -62,6 +62,8 @@ class DepthEngine:
         self.similarity = similarity
         self.trials = 0
         self.nan_trials = 0
+        # Why the last windows that cannot be could not; empty where all could.
+        self.refusal = ""
         self._context = context
         # Where all layers are of one kind, any of them can be left out.
         self._alike = alike(self.view.layers)
@@ -91,7 +93,8 @@ class DepthEngine:
         try:
             return self._trial(windows, above)
         except WindowError as error:
-            self._report(windows, str(error))
+            self.refusal = str(error)
+            self._report(windows, self.refusal)
             return -math.inf
 
     def _trial(self, windows: Sequence[Window], above: float | None) -> float:
@@ -130,7 +133,8 @@ class DepthEngine:
         try:
             return self._loss(windows, cuts)
         except WindowError as error:
-            self._report(windows, str(error))
+            self.refusal = str(error)
+            self._report(windows, self.refusal)
             return math.inf
 
     def _loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut]) -> float:

@@ -38,11 +38,12 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
     try:
         cut_config_to(config.get_text_config(), kept)
         layers = family.layers_of(rebuilt(model, config))
+        # Layers may have widths of their own by now, so kinds are compared as the class makes them.
+        originals = family.layers_of(rebuilt(model, copy.deepcopy(model.config)))
     except Exception as error:  # each class fails in its own way on a config that makes no sense
         return f"its class refuses the config: {type(error).__name__}: {brief(error)}"
     if len(layers) != len(kept):
         return f"its class makes {len(layers)} layers of the config, not {len(kept)}"
-    originals = family.layers_of(model)
     wrong = [new for new, old in enumerate(kept) if _shapes(layers[new]) != _shapes(originals[old])]
     if not wrong:
         return ""
@@ -62,8 +63,8 @@ def check_depth(model: Any, family: ModelFamily, numbers: Sequence[int], kept: S
 
 
 def alike(layers: nn.ModuleList) -> bool:
-    """Whether all layers have parameters of the same names and shapes."""
-    return all(_shapes(layer) == _shapes(layers[0]) for layer in layers)
+    """Whether all layers have parameters of the same names; their widths may differ."""
+    return all(_shapes(layer).keys() == _shapes(layers[0]).keys() for layer in layers)
 
 
 def _shapes(layer: nn.Module) -> Shapes:

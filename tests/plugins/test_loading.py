@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
+from transformers import BioGptConfig, BioGptForCausalLM, PreTrainedTokenizerFast
 
 from swm import CompressionPipeline, load_recipe
 from swm.cli import main
@@ -157,13 +157,23 @@ def swm_run_finished(report):
     heard.append(["run", report["compressed"]["layers"], Path("out/report.json").is_file()])
     (HERE / "heard.json").write_text(json.dumps(heard))
 '''
-BLOOM = """\
+BIOGPT = """\
 import swm
 
 
 @swm.hookimpl
 def swm_register(register):
-    register(swm.ModelFamily("bloom", ("bloom",), "transformer.h", ("transformer.ln_f",)))
+    register(swm.ModelFamily("biogpt", ("biogpt",), "biogpt.layers", ("biogpt.layer_norm",), PROJECTIONS))
+
+
+PROJECTIONS = {
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.o": "self_attn.out_proj",
+    "mlp.up": "fc1",
+    "mlp.down": "fc2",
+}
 """
 
 
@@ -505,17 +515,21 @@ def test_doctor_survives_a_pruner_that_cannot_tell_its_capacity(
     assert told["depth: torn"] == "broken: ZeroDivisionError: torn"
 
 
+def save_biogpt(folder: Path) -> None:
+    sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+    BioGptForCausalLM(BioGptConfig(**sizes, num_hidden_layers=5, max_position_embeddings=64)).save_pretrained(folder)
+    save_tokenizer(folder)
+
+
 def test_a_family_row_of_a_plugin_makes_an_unknown_family_work(
     tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]
 ) -> None:
-    config = BloomConfig(vocab_size=96, hidden_size=32, n_layer=5, n_head=4, seq_length=64)
-    BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
-    save_tokenizer(tmp_path / "bloom")
-    (tmp_path / "family.py").write_text(BLOOM)
-    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="bloom", similarity="cosine"))
+    save_biogpt(tmp_path / "biogpt")
+    (tmp_path / "family.py").write_text(BIOGPT)
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="biogpt", similarity="cosine"))
     code, _, err = swm("plan", "recipe.yaml")
     assert code == 2
-    assert "no family row for model_type 'bloom'" in err
+    assert "no family row for model_type 'biogpt'" in err
     recipe, plugins = load_recipe("recipe.yaml", plugin_files=["family.py"])
     result = CompressionPipeline(recipe, plugins).run()
     assert result.report["compressed"]["layers"] == 3
@@ -523,11 +537,25 @@ def test_a_family_row_of_a_plugin_makes_an_unknown_family_work(
     assert result.model.generate(input_ids=ids, max_new_tokens=3, do_sample=False).shape[1] > 8
 
 
-def test_a_family_row_with_a_wrong_path_is_refused(tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]) -> None:
-    BloomConfig(vocab_size=96, hidden_size=32, n_layer=2, n_head=4).save_pretrained(tmp_path / "bloom")
-    (tmp_path / "bloom/model.safetensors").touch()
-    (tmp_path / "family.py").write_text(BLOOM.replace("transformer.h", "transformer.layers"))
-    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="bloom", similarity="cosine"))
+def test_weights_are_not_combined_where_a_family_row_names_none(
+    tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]
+) -> None:
+    save_biogpt(tmp_path / "biogpt")
+    (tmp_path / "family.py").write_text(BIOGPT.replace(", PROJECTIONS)", ")"))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="biogpt", similarity="cosine"))
     code, _, err = swm("plan", "recipe.yaml", "--plugin", "family.py")
     assert code == 2
-    assert "family row 'bloom' says that the layers are at 'transformer.layers'" in err
+    assert "only 0 of 2 layers can go with merger 'consolidate'" in err
+    assert "have matrices that the family row does not name" in err
+
+
+def test_a_family_row_with_a_wrong_path_is_refused(tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]) -> None:
+    BioGptConfig(vocab_size=96, hidden_size=32, num_hidden_layers=2, num_attention_heads=4).save_pretrained(
+        tmp_path / "biogpt"
+    )
+    (tmp_path / "biogpt/model.safetensors").touch()
+    (tmp_path / "family.py").write_text(BIOGPT.replace("biogpt.layers", "biogpt.blocks"))
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="biogpt", similarity="cosine"))
+    code, _, err = swm("plan", "recipe.yaml", "--plugin", "family.py")
+    assert code == 2
+    assert "family row 'biogpt' says that the layers are at 'biogpt.blocks'" in err

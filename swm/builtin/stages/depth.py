@@ -114,6 +114,11 @@ class DepthStage(Stage):
             engine = DepthEngine(context, similarity, tried, count, task, self.search_samples)
             proposal = self.pruner.propose(engine)
             windows = check_windows(proposal.windows, engine.layers)
+            removed = removed_layers(windows)
+            if count is not None and removed < count and engine.refusal:
+                raise BudgetError(
+                    f"only {removed} of {count} layers can go with merger '{tried.name}': {engine.refusal}"
+                )
             engine.use(merger)
             engine.check(windows)
             fits = merger.needs_activations
@@ -124,7 +129,7 @@ class DepthStage(Stage):
         steps = [MergeStep.of(view, window, merger) for window in windows]
         facts = {
             **proposal.facts,
-            "removed_layers": removed_layers(windows),
+            "removed_layers": removed,
             "similarity": final,
             "trials": engine.trials,
         }
