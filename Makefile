@@ -11,8 +11,9 @@ SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/swm compress examples/smollm2-depth.yaml --overwrite
 
+# A worker a core: with more threads each they would wait for each other.
 test: $(VENV)/.test $(VENV)/.demo
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SPREAD) $(PYTEST_ARGS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) $(PYTEST_ARGS)
 
 # Beside the environment, not in it: what swm does must not depend on a plugin that happens to be there.
 test-plugins: $(VENV)/.test
