@@ -100,7 +100,13 @@ def worth_measuring(costs: Mapping[Window, float], layers: int, target: int, cou
     """The sets worth measuring, by the sums of their costs: the best of every number of windows, then the cheapest.
 
     The more windows, the more a sum leaves out of what they cost together; so the cheapest sums alone would all be sets
-    of many windows. See `cheapest` for the Args.
+    of many windows.
+
+    Args:
+        costs: What each window costs when it alone is merged.
+        layers: How many layers there are.
+        target: How many of them go.
+        count: How many sets there are room to measure.
     """
     by_number = _by_number(costs, layers, target, count)
     best = sorted(sets[0] for sets in by_number if sets)[:count]

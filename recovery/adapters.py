@@ -15,6 +15,12 @@ def adapters(model: nn.Module, rank: int, alpha: float, dropout: float) -> Itera
     """The adapters' parameters by name. They are merged into the weights at the end, and taken off after an error.
 
     All projections get one, the vocabulary projection none. Adapters of half-precision models are float32.
+
+    Args:
+        model: The model; its own parameters are not trained.
+        rank: The rank of each adapter.
+        alpha: What an adapter gives is multiplied by `alpha / rank`.
+        dropout: The share of an adapter's inputs that is set to zero in training.
     """
     from peft import LoraConfig, get_peft_model
 

@@ -160,3 +160,35 @@ def test_no_public_name_is_a_module_too() -> None:
     # Python sets `swm.NAME` to the module once anything imports it, in place of what is promised under that name.
     # `swm.run.replay` is one: nothing in swm or its plugins takes it from there.
     assert not {module.name for module in MODULES} & set(swm.__all__)
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places = defaultdict(list)
+    for module in MODULES:
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(module.name)
+    assert not {name: modules for name, modules in places.items() if len(modules) > 1}
+
+
+def test_long_signatures_say_what_each_argument_is() -> None:
+    """What a command's function says is the text of `--help`, and its options have texts of their own."""
+    silent = []
+    for module in MODULES:
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") or module.room == "commands":
+                continue
+            parameters = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
+            if len(parameters) > 3 and "Args:" not in (ast.get_docstring(node) or ""):
+                silent.append(f"{module.at(node)} {node.name}")
+    assert not silent, "\n".join(silent)
+
+
+def test_locals_say_what_they_hold() -> None:
+    nameless = [
+        f"{module.at(node)} {node.id}"
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in ("found", "told")
+    ]
+    assert not nameless, "\n".join(nameless)

@@ -39,7 +39,14 @@ class Target:
     def whole_layers(self, original: ModelShape, current: ModelShape, capacity: int, who: str) -> int:
         """The nearest number of whole layers, at least one.
 
-        Raises BudgetError when `who` (a depth pruner) cannot remove that many of the current layers.
+        Args:
+            original: The model before the first stage, of which a ratio is taken.
+            current: The model as it is.
+            capacity: How many layers can go.
+            who: The name of the depth pruner, for the message.
+
+        Raises:
+            BudgetError: The depth pruner cannot remove that many of the current layers.
         """
         each = mean(current.layer_parameters)
         count = self.layers if self.layers is not None else max(1, round(self.parameters(original) / each))

@@ -54,7 +54,11 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
 def check_depth(model: Any, family: ModelFamily, numbers: Sequence[int], kept: Sequence[int]) -> None:
     """Raise WindowError where no config says that just the layers at the positions `kept` remain.
 
-    `numbers` are the original numbers of all layers, for the message.
+    Args:
+        model: The model with all its layers; it is not changed.
+        family: Its row.
+        numbers: The original numbers of all layers, for the message.
+        kept: Positions of the layers that remain, ascending.
     """
     why = depth_refusal(model, family, kept)
     if why:

@@ -68,13 +68,13 @@ def _holders(settings: Any) -> Iterator[Any]:
 
 def _sequences(value: Any, new: Callable[[Any], Any]) -> list[Any]:
     """Sequences of ids (or lists of them), without those of which an id is gone."""
-    found: list[Any] = []
+    mapped: list[Any] = []
     for item in value:
         if item and isinstance(item[0], list | tuple):
-            found += [inner] if (inner := _sequences(item, new)) else []
+            mapped += [inner] if (inner := _sequences(item, new)) else []
         elif all(new(i) is not None for i in item):
-            found.append([new(i) for i in item])
-    return found
+            mapped.append([new(i) for i in item])
+    return mapped
 
 
 def _biases(value: Any, new: Callable[[Any], Any]) -> Any:

@@ -68,13 +68,13 @@ class BytePairs(TokenModel):
 
     def _every_derivation(self, token: str) -> set[str]:
         """The tokens of all merges that end in this token."""
-        found: set[str] = set()
+        parts: set[str] = set()
         waiting = [token]
         while waiting:
-            new = {part for pair in self._pairs_of.get(waiting.pop(), ()) for part in pair} - found
-            found |= new
+            new = {piece for pair in self._pairs_of.get(waiting.pop(), ()) for piece in pair} - parts
+            parts |= new
             waiting += new
-        return found - {token}
+        return parts - {token}
 
     def cut(self, new_ids: Mapping[int, int]) -> dict[str, Any]:
         kept = self.kept_ids(new_ids)

@@ -10,7 +10,7 @@ from swm.vocabulary.tokenizer_json import TokenizerJson
 
 
 @dataclass(frozen=True)
-class Choice:
+class TokenChoice:
     """The ids that stay, ascending, and how many of them for what reason."""
 
     kept: tuple[int, ...]
@@ -37,14 +37,14 @@ class Vocabulary:
         """The ids that stay whatever is asked for."""
         return {i for i in self.tokenizer.closed(self.tokenizer.always_kept() | self.special) if i < self.rows}
 
-    def having(self, ids: Iterable[int]) -> Choice:
+    def having(self, ids: Iterable[int]) -> TokenChoice:
         """These ids, with all that must stay with them."""
         always = self.always()
         asked = {i for i in ids if i < self.rows} - always
         kept = always | {i for i in self.tokenizer.closed(asked) if i < self.rows}
-        return Choice(tuple(sorted(kept)), len(always), len(asked))
+        return TokenChoice(tuple(sorted(kept)), len(always), len(asked))
 
-    def of_size(self, size: int, counts: Iterable[int]) -> Choice:
+    def of_size(self, size: int, counts: Iterable[int]) -> TokenChoice:
         """So many tokens: the most frequent ones by the `counts` of all ids, and of equal ones those of lower ids.
 
         A token that does not fit with its parts is passed over. Raises BudgetError for less than what always stays.
@@ -64,7 +64,7 @@ class Vocabulary:
             if i in new and len(kept) + len(new) <= size:
                 kept |= new
                 asked += 1
-        return Choice(tuple(sorted(kept)), len(always), asked)
+        return TokenChoice(tuple(sorted(kept)), len(always), asked)
 
     def _by_frequency(self, counts: Iterable[int]) -> Iterator[int]:
         order = sorted((-count, i) for i, count in enumerate(counts))

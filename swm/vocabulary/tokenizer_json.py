@@ -106,16 +106,16 @@ def _alphabet(data: Mapping[str, Any]) -> set[str]:
     """The letters that stand for bytes and for spaces: what a text is written with before it is split into tokens."""
     from tokenizers.pre_tokenizers import ByteLevel
 
-    found: set[str] = set()
+    letters: set[str] = set()
     for part in ("normalizer", "pre_tokenizer", "decoder"):
         for component in _components(data.get(part)):
             if component.get("type") == "ByteLevel":
-                found |= set(ByteLevel.alphabet())
+                letters |= set(ByteLevel.alphabet())
             # What stands for a space is no space again when it was split into bytes.
-            found |= {
+            letters |= {
                 component[key] for key in ("content", "replacement", "prepend") if isinstance(component.get(key), str)
             }
-    return found
+    return letters
 
 
 def _components(part: Any) -> Iterator[Mapping[str, Any]]:
@@ -130,12 +130,12 @@ def _components(part: Any) -> Iterator[Mapping[str, Any]]:
 
 def _processor_ids(processor: Any) -> set[int]:
     """The ids that a post-processor adds to every text."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for component in _components(processor):
         if component.get("type") == "TemplateProcessing":
-            found |= {i for token in component["special_tokens"].values() for i in token["ids"]}
-        found |= {component[key][1] for key in ("sep", "cls") if isinstance(component.get(key), list)}
-    return found
+            ids |= {i for token in component["special_tokens"].values() for i in token["ids"]}
+        ids |= {component[key][1] for key in ("sep", "cls") if isinstance(component.get(key), list)}
+    return ids
 
 
 def _renumbered(part: Any, new_ids: Mapping[int, int]) -> Any:

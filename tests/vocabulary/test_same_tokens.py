@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_tokenizers import TOKENIZERS, data_of, small_tokenizer, training_text
 from tokenizers import Tokenizer
 
-from swm.vocabulary.choice import Choice, Vocabulary
+from swm.vocabulary.choice import TokenChoice, Vocabulary
 from swm.vocabulary.tokenizer_json import TokenizerJson
 
 KINDS = sorted(TOKENIZERS)
@@ -20,7 +20,7 @@ LOSSLESS = ("byte level", "byte level without merges of words", "byte fallback",
 OTHER_TEXT = topics[sorted(topics)[-1]] + "\n\tÜber naïve 東京 🙂 <s></s> [INST]\r\n x  y   z"
 
 
-def cut(kind: str, choice: Choice) -> Tokenizer:
+def cut(kind: str, choice: TokenChoice) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(TokenizerJson(data_of(small_tokenizer(kind))).cut(choice.kept)))
 
 
@@ -36,7 +36,7 @@ def pieces(text: str, seed: int) -> list[str]:
     return [text[place : place + draws.randrange(1, 60)] for place in places]
 
 
-def check(kind: str, choice: Choice, texts: list[str]) -> int:
+def check(kind: str, choice: TokenChoice, texts: list[str]) -> int:
     """Compare the tokens of each text that has none but kept ones; how many such texts there were."""
     whole, new = small_tokenizer(kind), cut(kind, choice)
     kept, compared = set(choice.kept), 0

@@ -14,7 +14,7 @@ from swm.model.windows import Window
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenRemoval:
     """The removal that was chosen, its `cost` measured as a whole, and its rank by the sum of costs, from 0."""
 
     removal: Removal
@@ -28,7 +28,7 @@ def choose_removal(
     cuts: Mapping[ChannelCut, CutSize],
     goal: float,
     candidates: int,
-) -> Choice:
+) -> ChosenRemoval:
     """The removal that raises the next-token loss least, among the sets with the least sums of costs.
 
     Args:
@@ -49,4 +49,4 @@ def choose_removal(
         raise BudgetError(f"no set of windows and channels removes about {goal:,.0f} parameters")
     costs = [engine.loss(removal.windows, removal.cuts) - before for removal in cheapest]
     rank = min(range(len(costs)), key=lambda i: costs[i])
-    return Choice(cheapest[rank], costs[rank], rank)
+    return ChosenRemoval(cheapest[rank], costs[rank], rank)

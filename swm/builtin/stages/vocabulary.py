@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 import torch
 
-from swm.builtin.stages.keep import Keep
+from swm.builtin.stages.kept_tokens import KeptTokens
 from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.errors import PlanError, RecipeError, at
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
@@ -17,7 +17,7 @@ from swm.model.ranges import format_ranges
 from swm.model.token_ids import special_ids
 from swm.model.vocabulary_surgery import check_vocabulary
 from swm.text.tokens import read_text, stream_of, tokens_of
-from swm.vocabulary.choice import Choice, Vocabulary
+from swm.vocabulary.choice import TokenChoice, Vocabulary
 from swm.vocabulary.proof import check_same_tokens
 from swm.vocabulary.tokenizer_json import TokenizerJson
 
@@ -39,7 +39,7 @@ class VocabularyStage(Stage):
     name: ClassVar[str] = "vocabulary"
     removes: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
-    keep: Keep
+    keep: KeptTokens
 
     def texts(self) -> Sequence[TextSource]:
         return () if self.keep.text is None else (self.keep.text,)
@@ -90,7 +90,7 @@ class VocabularyStage(Stage):
 
     def _choose(
         self, vocabulary: Vocabulary, tokenizer: Any, calibration: Calibration, source: TextSource | None
-    ) -> Choice:
+    ) -> TokenChoice:
         """What stays; `source` is the text of `keep`, in a form that can be read."""
         if self.keep.size is not None:
             counts = torch.bincount(calibration.ids.flatten(), minlength=vocabulary.rows)

@@ -13,7 +13,7 @@ from small_tokenizers import small_tokenizer, training_text
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 import swm
-from swm.builtin.stages.keep import Keep
+from swm.builtin.stages.kept_tokens import KeptTokens
 from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.errors import BudgetError, ModelError, PlanError, RecipeError, SwmError, TextError
 from swm.plan.reading import read_plan
@@ -244,6 +244,6 @@ def test_a_step_for_another_vocabulary_is_refused(llama: Any) -> None:
 
 
 def test_ids_may_be_listed_or_written_as_ranges() -> None:
-    assert Keep(ids=[7, 3, 3]).listed() == [3, 7]
-    assert Keep(ids="3,7-9").listed() == [3, 7, 8, 9]
-    assert Keep(size=3).listed() == []
+    assert KeptTokens(ids=[7, 3, 3]).listed() == [3, 7]
+    assert KeptTokens(ids="3,7-9").listed() == [3, 7, 8, 9]
+    assert KeptTokens(size=3).listed() == []

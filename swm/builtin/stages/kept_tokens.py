@@ -16,7 +16,7 @@ TokenId = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
-class Keep:
+class KeptTokens:
     """Which tokens stay. Exactly one of: every token of a `text`; these `ids`, listed or as `0-99,205`; or the `size`
     that the vocabulary shall have, which the most frequent tokens of the calibration text fill."""
 
@@ -27,8 +27,8 @@ class Keep:
     def __post_init__(self) -> None:
         given = [name for name in ("text", "ids", "size") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(given) or "nothing"
-            raise ValueError(f"keep needs exactly one of text, ids, size; found {found}")
+            named = " and ".join(given) or "nothing"
+            raise ValueError(f"keep needs exactly one of text, ids, size; found {named}")
         try:
             listed = self.listed()
         except PlanError as error:
