@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from swm.checkpoint import reload
-from swm.errors import CheckpointError
+from swm.errors import CheckpointError, brief
 from swm.model.finite import check_finite
 from swm.model.quiet import quiet_transformers
 from swm.processes import children
@@ -55,12 +55,20 @@ class Probe:
 
 @torch.no_grad()
 def probe(model: Any, ids: Tensor) -> Probe:
-    """Run the model in memory. Raises ModelError when its logits are not finite."""
+    """Run the model in memory.
+
+    Raises ModelError when its logits are not finite, and CheckpointError when it cannot generate: some classes need a
+    layer of each kind for that.
+    """
     ids = ids.to(model.device)
     logits = model(input_ids=ids, use_cache=False).logits.float().cpu()
     check_finite(logits, "the next-token scores of the compressed model hold", model.dtype)
-    with quiet_transformers():
-        generated = reload.generate(model, ids[:1], max_new_tokens=GENERATED_TOKENS).cpu()
+    try:
+        with quiet_transformers():
+            generated = reload.generate(model, ids[:1], max_new_tokens=GENERATED_TOKENS).cpu()
+    except Exception as error:  # each class fails in its own way
+        why = f"{type(error).__name__}: {brief(error)}"
+        raise CheckpointError(f"the compressed model cannot generate with its key-value cache: {why}") from error
     return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
 
 
