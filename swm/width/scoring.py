@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from swm.cache.observations import Observation
 from swm.errors import PlanError
 from swm.interfaces.progress import Task
+from swm.interfaces.stage import StageContext
 from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup, WidthPruner
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
@@ -81,6 +82,28 @@ def score_units(
                 scored.scores[position, part] = checked(pruner, group, pruner.score(group))
             task.advance(note=f"layer {layer.number}")
     return scored
+
+
+def observed_scores(
+    context: StageContext, pruner: WidthPruner, positions: Sequence[int], parts: Sequence[Part]
+) -> UnitScores:
+    """As `score_units`, on the calibration text; from the cache where the same was asked before.
+
+    Args:
+        context: The model, the text, the seed and the cache.
+        pruner: The width pruner.
+        positions: Where the layers stand now.
+        parts: The parts of each layer.
+    """
+    view, ids = context.view, context.calibration.ids
+
+    def score() -> Observation:
+        with context.progress.task(f"{pruner.name} · {' + '.join(parts)}", len(positions)) as task:
+            return score_units(view, ids, pruner, positions, parts, task).observation()
+
+    what = {"what": "unit scores", "pruner": pruner.spec(), "seed": context.seed}
+    place = {"positions": list(positions), "layers": view.numbers, "parts": list(parts)}
+    return UnitScores.of(context.observation({**what, **place}, score))
 
 
 def unit_group(

@@ -244,7 +244,7 @@ def test_a_stage_and_its_replayed_plan(
 def test_a_stage_refuses_before_it_scores(llama: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     without_care(monkeypatch, "_free_concatenations", lambda *_: None)
     monkeypatch.setattr(torch_pruning_backend, "SECONDS", 0.3)
-    monkeypatch.setattr("swm.builtin.stages.width.score_units", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr("swm.width.scoring.score_units", lambda *_: pytest.fail("scored"))
     with pytest.raises(FamilyError, match="did not finish"):
         WidthStage(Wanda(), layer_ratio=0.5, backend="torch-pruning").plan(context(llama, ids))
 

@@ -15,7 +15,6 @@ from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
 from swm.builtin.steps.keep import KeepStep
 from swm.builtin.steps.merge import MergeStep
 from swm.builtin.steps.refit import RefitStep
-from swm.cache.observations import Observation
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
 from swm.errors import BudgetError, FamilyError, RecipeError, at
@@ -32,7 +31,7 @@ from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units
-from swm.width.scoring import UnitScores, score_units
+from swm.width.scoring import observed_scores
 
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2
@@ -176,17 +175,5 @@ class AllocateStage(Stage):
 
     def _kept_units(self, context: StageContext, cuts: Mapping[ChannelCut, CutSize]) -> KeptUnits:
         """The channels that each cut keeps: those to which the pruner gives the highest scores."""
-        scored = self._scored(context)
+        scored = observed_scores(context, self.pruner, range(len(context.view.layers)), ("mlp",))
         return {cut: best_units(scored.scores[cut[0], "mlp"], size.kept) for cut, size in cuts.items()}
-
-    def _scored(self, context: StageContext) -> UnitScores:
-        view = context.view
-        positions = list(range(len(view.layers)))
-
-        def score() -> Observation:
-            with context.progress.task(f"{self.pruner.name} · mlp", len(positions)) as task:
-                return score_units(view, context.calibration.ids, self.pruner, positions, ("mlp",), task).observation()
-
-        what = {"what": "unit scores", "pruner": self.pruner.spec(), "seed": context.seed}
-        place = {"positions": positions, "layers": view.numbers, "parts": ["mlp"]}
-        return UnitScores.of(context.observation({**what, **place}, score))

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
-from swm.cache.observations import Observation
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
@@ -26,7 +25,7 @@ from swm.model.width_fields import widest_geometry
 from swm.width.allocation import Allocation, allocate_globally, allocate_locally, allocate_share, best_units
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.limits import CutLimits, part_rounding, saved_head_counts
-from swm.width.scoring import UnitScores, score_units
+from swm.width.scoring import UnitScores, observed_scores
 
 
 @final
@@ -174,7 +173,7 @@ class WidthStage(Stage):
         goal = 0.0 if self.target is None else self.target.parameters(context.original)
         if self.layer_ratio is None:
             limits.check_goal(goal)
-        scored = self._scored(context, positions)
+        scored = observed_scores(context, self.pruner, positions, self.units)
         if self.layer_ratio is not None:
             chosen = allocate_share(limits, self.layer_ratio)
         elif self.scope == "local":
@@ -183,16 +182,6 @@ class WidthStage(Stage):
             chosen = allocate_globally(limits, scored.scores, goal, self.pruner.standardised)
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": limits.rounding["mlp"]}
         return self._steps(context, scored, Allocation(chosen.kept, facts))
-
-    def _scored(self, context: StageContext, positions: Sequence[int]) -> UnitScores:
-        def score() -> Observation:
-            with context.progress.task(f"{self.pruner.name} · {' + '.join(self.units)}", len(positions)) as task:
-                ids = context.calibration.ids
-                return score_units(context.view, ids, self.pruner, positions, self.units, task).observation()
-
-        what = {"what": "unit scores", "pruner": self.pruner.spec(), "seed": context.seed}
-        place = {"positions": list(positions), "layers": context.view.numbers, "parts": list(self.units)}
-        return UnitScores.of(context.observation({**what, **place}, score))
 
     def _steps(self, context: StageContext, scored: UnitScores, chosen: Allocation) -> StagePlan:
         """What cuts the model as allocated, with what makes up for it."""
