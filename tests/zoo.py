@@ -282,8 +282,8 @@ CAUSAL = {**DENSE, **EXPERTS, **HYBRID}
 
 
 @functools.cache
-def _template(name: str) -> PreTrainedModel:
-    values = dict(CAUSAL[name])
+def _template(name: str, changes: tuple[tuple[str, Any], ...]) -> PreTrainedModel:
+    values = {**CAUSAL[name], **dict(changes)}
     kind = values.pop("model_type", name)
     logging.set_verbosity_error()
     torch.manual_seed(0)
@@ -303,8 +303,11 @@ def _template(name: str) -> PreTrainedModel:
     return model.eval()
 
 
-def zoo_model(name: str) -> PreTrainedModel:
-    """A random float32 model, the same at every call; a copy, so that it may be changed."""
+def zoo_model(name: str, **changes: Any) -> PreTrainedModel:
+    """A random float32 model, the same at every call; a copy, so that it may be changed.
+
+    `changes` are config values of its own.
+    """
     import copy
 
-    return copy.deepcopy(_template(name))
+    return copy.deepcopy(_template(name, tuple(sorted(changes.items()))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call  # type: ignore[attr-defined,unused-ignore]
 
 from swm.errors import FamilyError
+from swm.model.experts import ExpertBlock, ExpertLayout, block_of
 from swm.model.families import ModelFamily
 from swm.model.recording import LayerCall, first_tensor
 from swm.model.replacement import Replaced
@@ -32,6 +33,7 @@ class Layer:
     position: int
     number: int
     replaced: Mapping[str, Replaced]
+    expert_layout: Callable[[], ExpertLayout | None] = lambda: None
 
     @property
     def device(self) -> torch.device:
@@ -41,6 +43,12 @@ class Layer:
     def state(self) -> dict[str, Tensor]:
         """The parameters under canonical names; the tensors are the model's own."""
         return {self.family.canonical(key): p.detach() for key, p in self.module.named_parameters()}
+
+    @cached_property
+    def experts(self) -> ExpertBlock | None:
+        """The experts that tokens are routed to; None where there are none."""
+        layout = self.expert_layout()
+        return None if layout is None else block_of(self.module, self.config, self.number, layout)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -104,6 +112,8 @@ class Layer:
 
     def check_part(self, part: Part) -> None:
         """Raise FamilyError where the layer has units of this part that cannot be cut."""
+        if part == "experts":
+            return
         if self.has(READERS[part]) and not self.units(part):
             missing = self.uncovered(part)
             why = (
@@ -127,10 +137,15 @@ class Layer:
 
     def units(self, part: Part) -> int:
         """How many units a part has."""
+        if part == "experts":
+            return 0 if self.experts is None else self.experts.count
         return self.geometry.units(part)
 
     def unit_parameters(self, part: Part) -> int:
         """How many parameters go with one unit of a part."""
+        if part == "experts" and self.experts is not None:
+            parameters = dict(self.module.named_parameters())
+            return sum(parameters[path].numel() for path in self.experts.axes if path in parameters) // self.units(part)
         return sum(piece.view(self.state[piece.key]).numel() for piece in self.slices(part)) // self.units(part)
 
     def state_with(self, part: Part, units: Sequence[int]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.model.families import ModelFamily
 
-Part = Literal["attention", "queries", "mlp"]
+Part = Literal["attention", "queries", "mlp", "experts"]
 
 Block = Literal["attention", "mlp"]
 
@@ -21,12 +21,17 @@ BLOCKS: tuple[Block, ...] = ("attention", "mlp")
 
 READERS: Mapping[Part, str] = {"attention": "attention.o", "queries": "attention.o", "mlp": "mlp.down"}
 # What messages call the units of a part.
-UNIT_NAMES: Mapping[Part, str] = {"attention": "KV heads", "queries": "query heads", "mlp": "MLP channels"}
+UNIT_NAMES: Mapping[Part, str] = {
+    "attention": "KV heads",
+    "queries": "query heads",
+    "mlp": "MLP channels",
+    "experts": "experts",
+}
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The widths of one layer."""
+    """The widths of one layer, but for its experts, see `Layer.experts`."""
 
     heads: int
     kv_heads: int
@@ -39,7 +44,7 @@ class Geometry:
         return self.heads // max(self.kv_heads, 1)
 
     def units(self, part: Part) -> int:
-        """How many units a part has."""
+        """How many units a part has, which is not `experts`."""
         return {"attention": self.kv_heads, "queries": self.heads, "mlp": self.mlp}[part]
 
 

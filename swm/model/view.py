@@ -7,12 +7,14 @@ passed to it, recorded once, so a sliding-window mask or a second rotary table f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
+from swm.model.experts import ExpertLayout, find_experts
 from swm.model.families import ModelFamily
 from swm.model.fingerprint import fingerprint, weights_fingerprint
 from swm.model.finite import check_states
@@ -67,7 +69,12 @@ class ModelView:
     def layer(self, position: int) -> Layer:
         """The layer at `position` as it is now."""
         module, number = self.layers[position], self.numbers[position]
-        return Layer(module, self.family, self.config, position, number, self.replaced[position])
+        return Layer(module, self.family, self.config, position, number, self.replaced[position], lambda: self.experts)
+
+    @cached_property
+    def experts(self) -> ExpertLayout | None:
+        """Where the experts of the layers are; None for a model without. Raises FamilyError where that is not known."""
+        return find_experts(self.model, self.family, self.numbers)
 
     @property
     def vocabulary(self) -> int:
@@ -192,10 +199,8 @@ class ModelView:
         Args:
             recording: A run of the model, whose arguments the layer is given.
             batch: The number of the batch.
-            position: Where the layer stands now.
+            position, role, state: As there.
             hidden: The hidden states of the batch, `[samples, seq, hidden]`.
-            role: The canonical name of the projection.
-            state: Parameters (canonical names) in place of the layer's own.
         """
         return self.layer(position).run_watched(recording.calls[batch][position], hidden, role, state)
 
