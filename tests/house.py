@@ -19,6 +19,7 @@ ORDER = """
     errors
     processes
     files
+    memory
     model
     cache
     interfaces

@@ -50,7 +50,8 @@ class RecordedActivations:
 
     def inputs_of(self, batch: int, role: str, state: State | None) -> Tensor:
         hidden = self.entered[self.rows[batch]]
-        return self.view.watch_batch(self.recording, batch, self.window.first, hidden, role, state)[1]
+        call = self.recording.calls[batch][self.window.first]
+        return self.view.layer(self.window.first).run_watched(call, hidden, role, state)[1]
 
     def originals(self, role: str) -> Iterator[Tensor]:
         hidden = self.original

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
+from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
+from swm.model.row_store import RowStore
 
 TOKENS_PER_BATCH = 4096
 
@@ -45,7 +47,13 @@ class Recording:
 
 @torch.no_grad()
 def record_run(
-    model: nn.Module, family: ModelFamily, ids: Tensor, mask: Tensor | None, rows: Sequence[slice], only_first: bool
+    model: nn.Module,
+    family: ModelFamily,
+    ids: Tensor,
+    mask: Tensor | None,
+    rows: Sequence[slice],
+    only_first: bool,
+    memory: WorkingMemory,
 ) -> Recording:
     """Run the body of a model once over a text and keep what is needed to run any layer again.
 
@@ -57,6 +65,7 @@ def record_run(
         rows: The samples of each batch.
         only_first: Keep the hidden states that enter the first layer, and no others. Layers that return nothing else
             are then run on the first batch alone.
+        memory: Decides where the hidden states are kept.
 
     Returns:
         The recording. Whether its numbers are finite is not checked here.
@@ -65,9 +74,9 @@ def record_run(
         FamilyError: The body does not run each layer once.
     """
     body, device = family.body_of(model), next(model.parameters()).device
-    recorder = LayerRecorder(family.layers_of(model), only_first)
+    recorder = LayerRecorder(family.layers_of(model), only_first, len(ids), memory)
     for row in rows:
-        with recorder.batch() as calls:
+        with recorder.batch(row) as calls:
             body(
                 input_ids=ids[row].to(device),
                 attention_mask=None if mask is None else mask[row].to(device),
@@ -81,17 +90,27 @@ def record_run(
 class LayerRecorder:
     """Keeps what each layer is given, and what the last one returns, while a model runs batch after batch."""
 
-    def __init__(self, layers: nn.ModuleList, only_first: bool) -> None:
+    def __init__(self, layers: nn.ModuleList, only_first: bool, samples: int, memory: WorkingMemory) -> None:
+        """Nothing is run.
+
+        Args:
+            layers: The layers.
+            only_first: Keep what enters the first of them, and nothing else.
+            samples: How many samples all batches have.
+            memory: Decides where the hidden states are kept.
+        """
         self.layers = layers
         self.only_first = only_first
         self.calls: list[list[LayerCall]] = []
-        # By boundary between layers, then by batch.
-        self._states: list[list[Tensor]] = [[] for _ in range(len(layers) + 1)]
+        # By boundary between layers, all samples.
+        self._states: list[RowStore] = [RowStore(samples, memory) for _ in range(len(layers) + 1)]
+        self._rows = slice(0)
         self._plain: list[bool] = []
 
     @contextmanager
-    def batch(self) -> Iterator[list[LayerCall]]:
-        """The calls of the layers that run inside the block."""
+    def batch(self, rows: slice) -> Iterator[list[LayerCall]]:
+        """The calls of the layers that run inside the block, on these samples."""
+        self._rows = rows
         calls: list[LayerCall] = []
         self.calls.append(calls)
         passing = self.only_first and bool(self._plain) and all(self._plain)
@@ -106,19 +125,19 @@ class LayerRecorder:
 
     def states(self) -> list[Tensor]:
         """The hidden states `[samples, seq, hidden]` at each boundary that was kept."""
-        return [parts[0] if len(parts) == 1 else torch.cat(parts) for parts in self._states if parts]
+        return [store.tensor for store in self._states if store.tensor is not None]
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls = self.calls[-1]
         hidden, args, kwargs = split_hidden(args, kwargs)
         if not (calls and self.only_first):
-            self._states[len(calls)].append(hidden)
+            self._states[len(calls)].put(self._rows, hidden)
         calls.append(LayerCall(args, kwargs))
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         self._plain.append(isinstance(output, Tensor))
         if module is self.layers[-1] and not self.only_first:
-            self._states[-1].append(first_tensor(output))
+            self._states[-1].put(self._rows, first_tensor(output))
 
 
 @contextmanager

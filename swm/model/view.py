@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
+from swm.memory.working_memory import WorkingMemory
 from swm.model.experts import ExpertLayout, find_experts
 from swm.model.families import ModelFamily
 from swm.model.fingerprint import fingerprint, weights_fingerprint
@@ -22,6 +23,7 @@ from swm.model.head import Head
 from swm.model.layer import Layer
 from swm.model.recording import Recording, batch_rows, record_run
 from swm.model.replacement import Replaced
+from swm.model.row_store import RowStore
 
 
 class ModelView:
@@ -36,6 +38,7 @@ class ModelView:
     def __init__(self, model: nn.Module, family: ModelFamily) -> None:
         self.model = model.eval()
         self.family = family
+        self.memory = WorkingMemory()
         self.numbers = list(range(len(self.layers)))
         self.ends = list(self.numbers)
         self.replaced: list[dict[str, Replaced]] = [{} for _ in self.numbers]
@@ -131,7 +134,7 @@ class ModelView:
             ModelError: What is kept is not finite, or the model answers the same whatever it reads.
         """
         rows = batch_rows(len(ids), ids.shape[1], batch_size=batch_size, batches=batches)
-        recording = record_run(self.model, self.family, ids, mask, rows, only_first)
+        recording = record_run(self.model, self.family, ids, mask, rows, only_first, self.memory)
         check_states(recording.states, self.numbers)
         if not only_first:
             self.head.check_answers(ids, recording.states[-1])
@@ -152,10 +155,10 @@ class ModelView:
         Returns:
             The hidden states that leave it, `[samples, seq, hidden]`.
         """
-        outputs = [
-            self.run_batch(recording, batch, position, hidden[rows], state) for batch, rows in enumerate(recording.rows)
-        ]
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        outputs = RowStore(len(hidden), self.memory)
+        for batch, rows in enumerate(recording.rows):
+            outputs.put(rows, self.run_batch(recording, batch, position, hidden[rows], state))
+        return outputs.filled()
 
     @torch.no_grad()
     def run_watched(
@@ -178,31 +181,13 @@ class ModelView:
         Returns:
             The hidden states that leave the layer, and the input of the projection `[samples, seq, channels]`.
         """
-        parts = [
-            self.watch_batch(recording, batch, position, hidden[rows], role, state)
-            for batch, rows in enumerate(recording.rows)
-        ]
-        return torch.cat([output for output, _ in parts]), torch.cat([inputs for _, inputs in parts])
-
-    @torch.no_grad()
-    def watch_batch(
-        self,
-        recording: Recording,
-        batch: int,
-        position: int,
-        hidden: Tensor,
-        role: str,
-        state: Mapping[str, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """As `run_watched`, on one batch of the recording.
-
-        Args:
-            recording: A run of the model, whose arguments the layer is given.
-            batch: The number of the batch.
-            position, role, state: As there.
-            hidden: The hidden states of the batch, `[samples, seq, hidden]`.
-        """
-        return self.layer(position).run_watched(recording.calls[batch][position], hidden, role, state)
+        outputs, entering = (RowStore(len(hidden), self.memory) for _ in range(2))
+        layer = self.layer(position)
+        for batch, rows in enumerate(recording.rows):
+            output, inputs = layer.run_watched(recording.calls[batch][position], hidden[rows], role, state)
+            outputs.put(rows, output)
+            entering.put(rows, inputs)
+        return outputs.filled(), entering.filled()
 
     def run_batch(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
+from swm.memory import working_memory
+from swm.memory.working_memory import WorkingMemory
 from swm.model.recording import batch_rows, record_run
 from swm.model.view import ModelView
 
@@ -81,7 +84,7 @@ def test_a_body_that_leaves_layers_out_is_refused(llama: ModelView, ids: Tensor)
     model = nn.Module()
     model.model = Lazy()
     with pytest.raises(FamilyError, match=r"model\.layers has 2 layers, 1 were run"):
-        record_run(model, llama.family, ids, None, [slice(0, len(ids))], only_first=False)
+        record_run(model, llama.family, ids, None, [slice(0, len(ids))], False, WorkingMemory())
 
 
 def test_batches_are_as_large_as_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +95,19 @@ def test_batches_are_as_large_as_they_may_be(monkeypatch: pytest.MonkeyPatch) ->
     # Four batches of 32 tokens; no sixteen, which would have less than 16.
     assert batch_rows(16, 8, batches=4) == [slice(i, i + 4) for i in range(0, 16, 4)]
     assert batch_rows(16, 8, batches=16) == [slice(i, i + 2) for i in range(0, 16, 2)]
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_states_in_mapped_files_are_the_same_numbers(
+    view: ModelView, ids: Tensor, batch_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working_memory, "SMALL", 1)
+    in_memory = view.record(ids, batch_size=batch_size)
+    view.memory = WorkingMemory(limit=0, folder=tmp_path)
+    mapped = view.record(ids, batch_size=batch_size)
+    assert view.memory.mapped == sum(state.nbytes for state in mapped.states)
+    torch.testing.assert_close(mapped.states, in_memory.states, rtol=0, atol=0)
+    output, inputs = view.run_watched(mapped, 0, mapped.states[0], "mlp.down")
+    assert torch.equal(output, in_memory.states[1])
+    assert len(inputs) == len(ids)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,60 @@
+"""How much memory there is: of the machine, of the group of processes that this one belongs to, and what it takes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+# Control groups, version 2 and version 1; containers see their own group at the root.
+GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+GROUP_USES = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+
+
+def physical_memory() -> int:
+    """Bytes of memory that this process may use at most: those of the machine, or fewer where its group has a limit."""
+    return min([_machine_memory(), *_numbers(GROUP_LIMITS)])
+
+
+def available_memory() -> int:
+    """Bytes that are free now, or can be freed without writing anything to a disk; all of it where nobody says."""
+    free = _line(MEMINFO, "MemAvailable")
+    limits, uses = _numbers(GROUP_LIMITS), _numbers(GROUP_USES)
+    in_group = [limit - used for limit, used in zip(limits, uses, strict=False) if limit < _machine_memory()]
+    return max(0, min([physical_memory() if free is None else free, *in_group]))
+
+
+def own_memory() -> int:
+    """Bytes of this process's own memory: what is in no file. Elsewhere than on Linux, the most it ever had in all."""
+    anonymous = _line(STATUS, "RssAnon")
+    if anonymous is not None:
+        return anonymous
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _machine_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _line(file: Path, name: str) -> int | None:
+    """The value of a line `name: n kB`, in bytes."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return int(values[0]) * 1024 if values else None
+
+
+def _numbers(files: tuple[Path, ...]) -> list[int]:
+    """The number in the first of the files that holds one; `max` is none."""
+    for file in files:
+        try:
+            return [int(file.read_text(encoding="ascii"))]
+        except (OSError, ValueError):
+            continue
+    return []
