@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from swm.checkpoint.layout import Layout, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
+from swm.model.blocks import any_removed
 from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
+from swm.model.rebuilt import rebuilt
 from swm.model.shape import geometries
 from swm.model.units import BLOCKS, Geometry, Part
 from swm.model.view import ModelView
@@ -25,9 +27,11 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
     check_layout(view, layout)
     shapes = geometries(view)
-    uneven, replaced = even_geometry(shapes) is None, any(view.replaced)
-    if layout in ("custom", "factored") and (uneven or replaced):
+    uneven, replaced, removed = even_geometry(shapes) is None, any(view.replaced), any_removed(view)
+    if layout in ("custom", "factored") and (uneven or replaced or removed):
         return custom_export(view, shapes)
+    if removed:
+        return Export(padded_model(view, shapes), flat_rope=view.family.flat_rope)
     if not shapes:
         return Export(view.model, flat_rope=view.family.flat_rope)
     if uneven:
@@ -42,7 +46,14 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
     """
     if layout in ("custom", "factored"):
         return
-    uneven = even_geometry(geometries(view)) is None
+    uneven, removed = even_geometry(geometries(view)) is None, any_removed(view)
+    if removed and (layout != "padded" or any(view.replaced)):
+        zeros = f"{written}padded (zeros in their place: loads everywhere, no gain in size) or "
+        raise CheckpointError(
+            "attention or MLPs were removed, which no stock class can leave out; choose "
+            f"{'' if any(view.replaced) else zeros}{written}custom (without them, with a small modelling file, loads "
+            "with trust_remote_code)"
+        )
     if any(view.replaced) and (uneven or layout != "merged"):
         raise CheckpointError(
             f"projections were replaced by modules that no stock class knows; choose {written}factored (as they are, "
@@ -116,16 +127,18 @@ def _filled(auto_class: Any, config: Any, model: Any, state: Mapping[str, Tensor
     result.load_state_dict(state, strict=True, assign=True)
     result.tie_weights()
     result.generation_config = model.generation_config
-    # Buffers that are no part of the state are made from the config, not loaded.
+    # Buffers that are no part of the state are made from the config, not loaded; what is gone needs none.
     for name, buffer in list(result.named_buffers()):
         if buffer.is_meta:
             owner, _, leaf = name.rpartition(".")
-            result.get_submodule(owner).register_buffer(leaf, model.get_buffer(name), persistent=False)
+            own = dict(model.named_buffers()).get(name)
+            value = torch.zeros_like(buffer, device=model.device) if own is None else own
+            result.get_submodule(owner).register_buffer(leaf, value, persistent=False)
     return result.eval()
 
 
 def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
-    """A model of uniform width whose additional heads and channels are zero."""
+    """A model of uniform width whose additional heads and channels, and sub-blocks that are gone, are zero."""
     from transformers import AutoModelForCausalLM
 
     if len({shape.queries for shape in shapes if shape.heads}) > 1:
@@ -133,15 +146,30 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
             "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
             "choose layout: custom, or remove query heads with uniform: true"
         )
-    widest = _accepted_geometry(view, widest_geometry(shapes))
-    state = dict(view.model.state_dict())
+    config, state = copy.deepcopy(view.config), dict(view.model.state_dict())
+    widest = widest_geometry(shapes)
+    if widest.heads:
+        widest = _accepted_geometry(view, widest)
     for position in range(len(shapes)):
         layer = view.layer(position)
         for part in (part for part in BLOCKS if layer.units(part)):
             for key, value in _padded_part(layer, widest, part).items():
                 state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
-    config = set_widths(copy.deepcopy(view.config), view.family, widest)
+    set_widths(config, view.family, widest)
+    if any_removed(view):
+        # A config that was saved names its dtype by a string, which not every class takes.
+        config.dtype = view.dtype
+        state = _with_zeros(state, rebuilt(view.model, copy.deepcopy(config)), view)
     return _filled(AutoModelForCausalLM, config, view.model, state)
+
+
+def _with_zeros(state: dict[str, Tensor], whole: nn.Module, view: ModelView) -> dict[str, Tensor]:
+    """The tensors, and zeros for those of the layers that a model with all of its sub-blocks holds besides."""
+    prefix = f"{view.family.layers}."
+    missing = {k: v for k, v in whole.state_dict().items() if k not in state and k.startswith(prefix)}
+    kinds = {key: view.dtype if value.is_floating_point() else value.dtype for key, value in missing.items()}
+    zeros = {key: torch.zeros(value.shape, dtype=kinds[key], device=view.device) for key, value in missing.items()}
+    return {**state, **zeros}
 
 
 def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:

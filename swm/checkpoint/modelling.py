@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from swm.loading.legacy_config import complete_config
+from swm.model.blocks import any_removed, removed_modules
 from swm.model.quiet import quiet_transformers
+from swm.model.removed_blocks import RemovedBlock, remove_blocks
+from swm.model.replacement import Rebuild
 from swm.model.units import Geometry
 from swm.model.view import ModelView
-from swm.model.width_fields import config_widths
+from swm.model.width_fields import config_widths, even_geometry
 
 MODELLING = "modeling_swm.py"
-# Written beside a model whose layers differ in width; `{...}` are filled in.
+# Written beside a model whose layers differ; `{...}` are filled in.
 MODELLING_TEXT = '''"""{parent} whose layers have shapes of their own, as config.json lists them in `swm_layers`."""
 
 import copy
@@ -37,12 +41,14 @@ class PrunedForCausalLM(Parent):
         super().__init__(config)
         layers = self.get_submodule("{layers}")
         for i, shape in enumerate(config.swm_layers):
-            own = copy.copy(config)
-            for name, value in shape.get("widths", {{}}).items():
+{widths}{calls}        self.post_init()
+'''
+# Only where layers have widths of their own must they be made anew.
+WIDTHS_TEXT = """            own = copy.copy(config)
+            for name, value in shape.get("widths", {}).items():
                 setattr(own, name, value)
             layers[i] = type(layers[i])(own, i)
-{calls}        self.post_init()
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,18 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     parent = type(model)
     model_type = f"swm_{view.config.model_type}"
     rebuilds = {one.rebuild.name: one.rebuild for layer in view.replaced for one in layer.values()}
+    removed = any_removed(view)
+    if removed:
+        rebuilds[remove_blocks.__name__] = _removal_code()
+    if removed and even_geometry(shapes) is not None:
+        shapes = []
     text = MODELLING_TEXT.format(
         module=parent.__module__,
         parent=parent.__name__,
         config=type(view.config).__name__,
         model_type=model_type,
         layers=view.family.layers,
+        widths="" if removed and not shapes else WIDTHS_TEXT,
         sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in rebuilds.values()),
         calls="".join(f'            {name}(layers[i], shape.get("{name}", {{}}))\n' for name in rebuilds),
     )
@@ -113,4 +125,11 @@ def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict
     needed: dict[str, Any] = {"widths": config_widths(view.family, shapes[position])} if shapes else {}
     for path, replaced in view.replaced[position].items():
         needed.setdefault(replaced.rebuild.name, {})[path] = replaced.settings
-    return needed
+    removed = removed_modules(view.layers[position])
+    return {**needed, remove_blocks.__name__: removed} if removed else needed
+
+
+def _removal_code() -> Rebuild:
+    """What a saved folder needs to leave out sub-blocks: the very code that does so in memory."""
+    code = "\n\n".join(inspect.getsource(one) for one in (RemovedBlock, remove_blocks))
+    return Rebuild(remove_blocks.__name__, f"from typing import Any\n\n\n{code}")

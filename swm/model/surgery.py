@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import PlanError
+from swm.model.blocks import Removal
 from swm.model.config_depth import cut_config_to
 from swm.model.layer import Layer
+from swm.model.removed_blocks import remove_blocks
 from swm.model.replacement import Replaced, Replacement
 from swm.model.units import features
 from swm.model.view import ModelView
@@ -149,3 +151,24 @@ def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
         module.out_features, module.in_features = value.shape
     elif name == "weight":
         vars(module).update(nx=value.shape[0], nf=value.shape[1])
+
+
+def remove_modules(view: ModelView, position: int, removal: Removal) -> None:
+    """Take a sub-block out of a layer, and the norms that nothing reads any more.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        removal: What stands in place of which module.
+
+    Raises:
+        PlanError: The layer has no such module, or it holds no parameters any more.
+    """
+    layer = view.layer(position)
+    check_not_replaced(layer)
+    modules = dict(layer.module.named_modules())
+    for path in removal:
+        if path not in modules or not any(True for _ in modules[path].parameters()):
+            state = "is gone already" if path in modules else "is none of its modules"
+            raise PlanError(f"layer {layer.number}: {path} {state}, so it cannot be removed")
+    remove_blocks(layer.module, {path: module.settings() for path, module in removal.items()})

@@ -23,7 +23,7 @@ def widest_geometry(shapes: Sequence[Geometry]) -> Geometry:
     with_heads = [shape for shape in shapes if shape.heads]
     kv_heads = max((shape.kv_heads for shape in with_heads), default=0)
     queries, head_dim = (with_heads[0].queries, with_heads[0].head_dim) if with_heads else (0, 0)
-    return Geometry(kv_heads * queries, kv_heads, head_dim, max(shape.mlp for shape in shapes))
+    return Geometry(kv_heads * queries, kv_heads, head_dim, max((shape.mlp for shape in shapes), default=0))
 
 
 def set_widths(config: Any, family: ModelFamily, shape: Geometry) -> Any:

@@ -11,6 +11,7 @@ from swm.builtin.stages.recover import RecoverStage
 from swm.builtin.stages.repair import RepairStage
 from swm.builtin.stages.vocabulary import VocabularyStage
 from swm.builtin.stages.width import WidthStage
+from swm.builtin.steps.drop import DropStep
 from swm.builtin.steps.keep import KeepStep
 from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.builtin.steps.merge import MergeStep
@@ -23,5 +24,5 @@ from swm.plugins.hookspecs import hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
     for stage in (AllocateStage, DepthStage, RecoverStage, RepairStage, VocabularyStage, WidthStage):
         register(stage)
-    for step in (KeepStep, KeepTokensStep, MergeStep, RefitStep, TrainStep):
+    for step in (DropStep, KeepStep, KeepTokensStep, MergeStep, RefitStep, TrainStep):
         register(step)
