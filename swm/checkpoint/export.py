@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swm.checkpoint.layout import Layout, refusal, stand_in
+from swm.checkpoint.layout import Layout, misfit, parts_refusal, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
 from swm.model.blocks import any_removed
@@ -28,7 +28,7 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     check_layout(view, layout)
     shapes = geometries(view)
     uneven, replaced, removed = even_geometry(shapes) is None, any(view.replaced), any_removed(view)
-    if layout in ("custom", "factored") and (uneven or replaced or removed):
+    if layout in ("custom", "factored") and (uneven or replaced or removed or misfit(view)):
         return custom_export(view, shapes)
     if removed:
         return Export(padded_model(view, shapes), flat_rope=view.family.flat_rope)
@@ -60,6 +60,17 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
             f"with a small modelling file, loads with trust_remote_code) or, with even widths, {written}merged "
             "(multiplied out: loads everywhere, no gain in size)"
         )
+    wrong = "" if uneven else misfit(view)
+    if wrong:
+        raise CheckpointError(
+            f"no config of the model's class says what its layers are now: {wrong}; choose {written}custom (true "
+            "shapes with a small modelling file, loads with trust_remote_code)"
+        )
+    shapes = geometries(view)
+    parts = [part for part in BLOCKS if len({shape.units(part) for shape in shapes} - {0}) > 1]
+    refused = parts_refusal(view.family, parts, True, layout) if layout == "padded" else ""
+    if refused:
+        raise CheckpointError(refused)
     if uneven and layout != "padded":
         raise CheckpointError(
             f"layers have different widths, which no stock class can load; choose {written}padded (zero-padded to the "

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
+from swm.model.rebuilt import rebuilt
 from swm.model.shape import geometries
-from swm.model.units import Geometry, Part
+from swm.model.units import UNIT_NAMES, Geometry, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import set_widths, widest_geometry
 
@@ -26,6 +28,42 @@ def refusal(config: Any, family: ModelFamily, shape: Geometry) -> str:
             type(trial).from_pretrained(folder)
     except Exception as error:  # transformers validates with several kinds of errors
         return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return ""
+
+
+def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layout: Layout) -> str:
+    """Why a layout cannot hold layers that lose units of some parts; empty when it can. Needs no model.
+
+    Args:
+        family: The family row of the model.
+        parts: The parts that lose units.
+        uneven: Whether some layers lose more than others.
+        layout: The layout.
+    """
+    if layout in ("custom", "factored"):
+        return ""
+    for part in parts:
+        if family.only_custom(part):
+            return (
+                f"no config of this model's class says that it has fewer {UNIT_NAMES[part]}, so layout: {layout} "
+                "cannot hold the result; add layout: custom (true sizes, loads with trust_remote_code)"
+            )
+        if layout == "padded" and uneven and family.normed(part):
+            return (
+                f"a norm is taken over all {UNIT_NAMES[part]}, which zeros behind them would change, so layout: padded "
+                "cannot hold the result; choose layout: custom (true sizes, loads with trust_remote_code)"
+            )
+    return ""
+
+
+def misfit(view: ModelView) -> str:
+    """The first parameter of a layer that the model's class makes of another shape; empty where all fit."""
+    layers = view.family.layers_of(rebuilt(view.model, view.model.config))
+    for position, (layer, made) in enumerate(zip(view.layers, layers, strict=True)):
+        shapes = {path: list(value.shape) for path, value in made.named_parameters()}
+        for path, value in layer.named_parameters():
+            if path in shapes and shapes[path] != list(value.shape):
+                return f"layer {view.numbers[position]} has {path} {list(value.shape)}, its class {shapes[path]}"
     return ""
 
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
 from swm.model.blocks import any_removed, removed_modules
 from swm.model.quiet import quiet_transformers
 from swm.model.removed_blocks import RemovedBlock, remove_blocks
+from swm.model.rebuilt import rebuilt
 from swm.model.replacement import Rebuild
 from swm.model.units import Geometry
 from swm.model.view import ModelView
@@ -47,7 +51,8 @@ class PrunedForCausalLM(Parent):
 WIDTHS_TEXT = """            own = copy.copy(config)
             for name, value in shape.get("widths", {}).items():
                 setattr(own, name, value)
-            layers[i] = type(layers[i])(own, i)
+            if "widths" in shape:
+                layers[i] = type(layers[i])(own, i)
 """
 
 
@@ -97,6 +102,11 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
         rebuilds[remove_blocks.__name__] = _removal_code()
     if removed and even_geometry(shapes) is not None:
         shapes = []
+    plain = view.family.layers_of(rebuilt(model, model.config))
+    layers = [_layer_shape(view, i, shapes, plain) for i in range(len(view.layers))]
+    if any(resize.__name__ in layer for layer in layers):
+        # Before other modules are put in place of some.
+        rebuilds = {resize.__name__: Rebuild(resize.__name__, _typed(resize)), **rebuilds}
     text = MODELLING_TEXT.format(
         module=parent.__module__,
         parent=parent.__name__,
@@ -115,14 +125,25 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
             "AutoConfig": f"{module}.PrunedConfig",
             "AutoModelForCausalLM": f"{module}.PrunedForCausalLM",
         },
-        "swm_layers": [_layer_shape(view, i, shapes) for i in range(len(view.layers))],
+        "swm_layers": layers,
     }
     return Export(model, {MODELLING: text}, config, needs_code=True, flat_rope=view.family.flat_rope)
 
 
-def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict[str, Any]:
-    """What the modelling file must know of a layer: its widths, and the settings of its replaced modules by rebuild."""
-    needed: dict[str, Any] = {"widths": config_widths(view.family, shapes[position])} if shapes else {}
+def _layer_shape(view: ModelView, position: int, shapes: list[Geometry], plain: nn.ModuleList) -> dict[str, Any]:
+    """What the modelling file must know of a layer: its widths, and the settings of its replaced modules by rebuild.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        shapes: The widths of all layers; empty where the layers need not be made anew.
+        plain: The layers as the model's class makes them of its config.
+    """
+    widths = config_widths(view.family, shapes[position]) if shapes else {}
+    needed: dict[str, Any] = {"widths": widths} if widths else {}
+    resized = own_shapes(view.layers[position], made_of(view, position, plain, widths))
+    if resized:
+        needed[resize.__name__] = resized
     for path, replaced in view.replaced[position].items():
         needed.setdefault(replaced.rebuild.name, {})[path] = replaced.settings
     removed = removed_modules(view.layers[position])
@@ -131,5 +152,9 @@ def _layer_shape(view: ModelView, position: int, shapes: list[Geometry]) -> dict
 
 def _removal_code() -> Rebuild:
     """What a saved folder needs to leave out sub-blocks: the very code that does so in memory."""
-    code = "\n\n".join(inspect.getsource(one) for one in (RemovedBlock, remove_blocks))
-    return Rebuild(remove_blocks.__name__, f"from typing import Any\n\n\n{code}")
+    return Rebuild(remove_blocks.__name__, _typed(RemovedBlock, remove_blocks))
+
+
+def _typed(*code: Any) -> str:
+    """The source of code, which names no other type than those of Python."""
+    return "from typing import Any\n\n\n" + "\n\n".join(inspect.getsource(one) for one in code)

@@ -176,15 +176,17 @@ def _heads(view: ModelView, shape: Geometry) -> str:
     counts = head_counts(view, with_biases=False)
     accepted = counts is not None and len(counts) < shape.kv_heads
     taken = f"; the model class takes {', '.join(map(str, counts or ()))}" if accepted else ""
-    return f"{shape.kv_heads} KV heads with {shape.queries} query heads each{taken}"
+    return f"{shape.kv_heads} KV heads with {shape.queries} query heads each{taken}{_saved(view, 'attention')}"
 
 
 def _channels(view: ModelView, shape: Geometry) -> str:
     if not shape.mlp:
         return _unknown(view, "mlp")
-    if not view.family.mlp_width:
-        return "no: no field of the config says how wide these MLPs are"
-    return f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}"
+    return f"{shape.mlp} channels, rounded to multiples of {default_rounding(shape.mlp)}{_saved(view, 'mlp')}"
+
+
+def _saved(view: ModelView, part: Part) -> str:
+    return "; with layout: custom only" if view.family.only_custom(part) else ""
 
 
 def _unknown(view: ModelView, part: Part) -> str:

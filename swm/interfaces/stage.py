@@ -19,6 +19,7 @@ from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
 from swm.model.families import ModelFamily
 from swm.model.shape import ModelShape
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 
@@ -168,6 +169,10 @@ class Stage(Strategy):
     def uneven(self) -> bool:
         """Whether layers may have different shapes afterwards, which neither stock classes nor mergers can take."""
         return False
+
+    def cut_parts(self) -> Sequence[Part]:
+        """The parts of layers that lose units."""
+        return ()
 
     @abstractmethod
     def plan(self, context: StageContext) -> StagePlan:

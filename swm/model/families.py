@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from swm.errors import FamilyError, did_you_mean, listed
+
+# What a parameter beside the projections has an entry for.
+Along = Literal["queries", "keys", "heads", "channels"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class ModelFamily:
     projections: Mapping[str, str] = field(default_factory=dict)
     # Heads can go where the attention width is free of the hidden size.
     prunable_heads: bool = True
-    # The config field that holds the MLP width; empty where none holds that and nothing else.
+    # The config field that holds the MLP width; empty where none holds that and nothing else: see `only_custom`.
     mlp_width: str = "intermediate_size"
     # Weights are stored [in, out] (Conv1D) instead of [out, in].
     transposed: bool = False
@@ -43,6 +46,13 @@ class ModelFamily:
     stand_in: Mapping[str, str] = field(default_factory=dict)
     # Config switches under which the position of a layer changes its arithmetic: layers cannot be moved then.
     position_bound: tuple[str, ...] = ()
+    # The queries' projection writes, head by head, a query and a gate.
+    gated_queries: bool = False
+    # Parameters of a layer beside its projections with an entry for each channel of all queries or of all keys, for
+    # each query head, or for each channel of the MLP.
+    alongside: Mapping[str, Along] = field(default_factory=dict)
+    # Parts of which the class has tensors of a width that no config field gives: `layout: custom` alone holds a cut.
+    custom_only: tuple[str, ...] = ()
     # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
     flat_rope: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,6 +77,16 @@ class ModelFamily:
             if isinstance(module, nn.Module):
                 modules.append(module)
         return modules
+
+    def only_custom(self, part: str) -> bool:
+        """Whether `layout: custom` alone holds fewer units of a part: no config field of the class says how many."""
+        block = "mlp" if part == "mlp" else "attention"
+        return block in self.custom_only or (block == "mlp" and not self.mlp_width)
+
+    def normed(self, part: str) -> bool:
+        """Whether a norm is taken over all units of a part, so that zeros behind them would change it."""
+        over = {"channels"} if part == "mlp" else {"queries", "keys"}
+        return not over.isdisjoint(self.alongside.values())
 
     def canonical(self, key: str) -> str:
         """The canonical name of a parameter of a layer: `self_attn.q_proj.weight` to `attention.q.weight`.

@@ -70,8 +70,9 @@ class Layer:
             return 0, 0, 0
         read, written = features(self.projection(reader))[0], features(self.projection(self._keys))[1]
         head_dim = self.head_dim
-        if self.has("attention.q") and features(self.projection("attention.q"))[1] != read:
-            # The queries' projection writes a gate too.
+        queries = read * 2 if self.family.gated_queries else read
+        if self.has("attention.q") and features(self.projection("attention.q"))[1] != queries:
+            # The queries' projection writes more than the row says.
             return 0, 0, 0
         heads, kv_heads = read // head_dim, written // head_dim
         # One matrix may make queries, keys and values.
@@ -106,8 +107,11 @@ class Layer:
         block = self.family.projections[READERS[part]].rpartition(".")[0]
         inside, size = f"norms.{block}.", 1 if part == "mlp" else self.head_dim
         for key, value in self.state.items():
-            if block and key.startswith(inside) and (value.dim() > 1 or value.numel() not in (1, size)):
-                return f"{self.family.native(key)} {list(value.shape)}"
+            path = self.family.native(key)
+            if not block or not key.startswith(inside) or path in self.family.alongside:
+                continue
+            if value.dim() > 1 or value.numel() not in (1, size):
+                return f"{path} {list(value.shape)}"
         return ""
 
     def check_part(self, part: Part) -> None:

@@ -138,18 +138,24 @@ def refit_projection(view: ModelView, position: int, role: str, fitted: Mapping[
 
 
 def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
-    """Replace a parameter of a Linear or Conv1D by one of another shape, and the counts that the module keeps.
+    """Replace a parameter by one of another shape, and the counts that its module keeps of it.
 
-    The value gets the weight's device and dtype: what was read from a plan's file lies in the CPU's memory.
+    The value gets the old one's device and dtype: what was read from a plan's file lies in the CPU's memory.
     """
     owner, _, name = path.rpartition(".")
     module = layer.get_submodule(owner)
-    like = module.get_parameter("weight")
+    like = module.get_parameter(name if vars(module)["_parameters"].get(name) is not None else "weight")
     value = value.to(device=like.device, dtype=like.dtype)
     setattr(module, name, nn.Parameter(value, requires_grad=value.is_floating_point()))
-    if name == "weight" and isinstance(module, nn.Linear):
+    if name != "weight":
+        return
+    if isinstance(module, nn.Linear):
         module.out_features, module.in_features = value.shape
-    elif name == "weight":
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = value.shape
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(value.shape)
+    elif hasattr(module, "nx"):
         vars(module).update(nx=value.shape[0], nf=value.shape[1])
 
 

@@ -100,13 +100,14 @@ def channel_slices(family: ModelFamily, names: Container[str], shape: Geometry, 
         part: Whose channels.
     """
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    written_q = 2 * q if family.gated_queries else q
     layout: dict[str, list[tuple[int, int]]]
     if part == "queries":
-        layout = {"attention.q": [(0, q)], "attention.qkv": [(0, q)]}
+        layout = {"attention.q": [(0, written_q)], "attention.qkv": [(0, q)]}
         size = q
     elif part == "attention":
         layout = {
-            "attention.q": [(0, q)],
+            "attention.q": [(0, written_q)],
             "attention.k": [(0, kv)],
             "attention.v": [(0, kv)],
             "attention.qkv": [(0, q), (q, kv), (q + kv, kv)],
@@ -127,6 +128,14 @@ def channel_slices(family: ModelFamily, names: Container[str], shape: Geometry, 
         for kind in ("weight", "bias")
         if f"{name}.{kind}" in names
         for offset, channels in places
+    ]
+    along = {"queries": q, "heads": shape.heads}
+    if part != "queries":
+        along = {"channels": shape.mlp} if part == "mlp" else {**along, "keys": kv}
+    written += [
+        ChannelSlice(f"norms.{path}", 0, 0, along[kind], along[kind] // units)
+        for path, kind in family.alongside.items()
+        if kind in along and f"norms.{path}" in names
     ]
     return [*written, ChannelSlice(f"{READERS[part]}.weight", reads, 0, size, size // units, reads=True)]
 

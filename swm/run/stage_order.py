@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from swm.checkpoint.layout import parts_refusal
 from swm.errors import RecipeError
 from swm.model.families import ModelFamily
 from swm.recipe.recipe import Recipe
@@ -51,6 +52,9 @@ def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: M
             "factored (as they are, loads with trust_remote_code) or layout: merged (multiplied out, loads everywhere, "
             "no gain in size)"
         )
+    refused = parts_refusal(family, stage.cut_parts(), stage.uneven(), recipe.layout)
+    if refused and output is not None:
+        raise RecipeError(refused)
     if stage.uneven() and output is not None and recipe.layout in ("native", "merged"):
         raise RecipeError(
             f"the stage gives layers different widths, which layout: {recipe.layout} cannot hold; add layout: padded "

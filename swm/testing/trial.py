@@ -191,7 +191,9 @@ class Trial:
     def _layout(self) -> Layout:
         if self.stage.replaces:
             return "factored"
-        return "custom" if self.stage.uneven() else "native"
+        family = self.done[0].family
+        own = self.stage.uneven() or any(family.only_custom(part) for part in self.stage.cut_parts())
+        return "custom" if own else "native"
 
     def reloaded(self) -> Any:
         """The saved model, loaded by Transformers in this process. Raises ModelError when it cannot be."""

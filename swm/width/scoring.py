@@ -113,7 +113,7 @@ def unit_group(
     squares: Mapping[str, Tensor] | None = None,
     inputs: InputStatistics | None = None,
 ) -> UnitGroup:
-    """The units of a part of a layer as a pruner sees them; biases are no part of a score.
+    """The units of a part of a layer as a pruner sees them; biases and norms are no part of a score.
 
     Args:
         layer: The layer.
@@ -131,7 +131,7 @@ def unit_group(
             piece.view(squares[piece.key]) if squares else None,
         )
         for piece in layer.slices(part)
-        if piece.key.endswith(".weight")
+        if layer.state[piece.key].dim() > 1
     ]
     return UnitGroup(layer.number, part, layer.units(part), weights, inputs)
 

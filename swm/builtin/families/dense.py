@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swm.model.families import ModelFamily
+from swm.model.families import Along, ModelFamily
 
 ATTENTION = {
     "attention.q": "self_attn.q_proj",
@@ -10,6 +10,8 @@ ATTENTION = {
     "attention.v": "self_attn.v_proj",
     "attention.o": "self_attn.o_proj",
 }
+# Norms over all heads at once.
+HEAD_NORMS: dict[str, Along] = {"self_attn.q_norm.weight": "queries", "self_attn.k_norm.weight": "keys"}
 LLAMA = {**ATTENTION, "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj"}
 
 DENSE = (
@@ -89,15 +91,12 @@ DENSE = (
             "ministral",
             "ministral3",
             "olmo",
-            "olmo2",
-            "olmo3",
             "granite",
             "smollm3",
             "exaone4",
             "ernie4_5",
             "hunyuan_v1_dense",
             "vaultgemma",
-            "bitnet",
             "cohere",
             "cohere2",
             "seed_oss",
@@ -106,6 +105,26 @@ DENSE = (
         tail=("model.norm",),
         projections=LLAMA,
         bias_switch={"attention": "attention_bias", "mlp": "mlp_bias"},
+    ),
+    ModelFamily(
+        name="olmo2",
+        model_types=("olmo2", "olmo3"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+        bias_switch={"attention": "attention_bias"},
+        alongside=HEAD_NORMS,
+    ),
+    ModelFamily(
+        # Norms stand before the output projections; that of the attention is as wide as the hidden size.
+        name="bitnet",
+        model_types=("bitnet",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+        bias_switch={"attention": "attention_bias"},
+        alongside={"self_attn.attn_sub_norm.weight": "queries", "mlp.ffn_sub_norm.weight": "channels"},
+        custom_only=("attention",),
     ),
     ModelFamily(
         # Their attention is as wide as the hidden size, whatever the config says of head_dim.

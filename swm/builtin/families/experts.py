@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swm.builtin.families.dense import ATTENTION
+from swm.builtin.families.dense import ATTENTION, HEAD_NORMS
 from swm.model.families import ModelFamily
 
 
@@ -25,11 +25,7 @@ EXPERTS = (
         model_types=(
             "mixtral",
             "qwen3_moe",
-            "olmoe",
-            "gpt_oss",
             "phimoe",
-            "minimax_m2",
-            "flex_olmo",
             "granitemoe",
             "deepseek_v2",
             "deepseek_v3",
@@ -41,6 +37,33 @@ EXPERTS = (
         layers="model.layers",
         tail=("model.norm",),
         projections=ATTENTION,
+    ),
+    ModelFamily(
+        name="experts, head norms",
+        model_types=("flex_olmo", "minimax_m2"),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=ATTENTION,
+        alongside=HEAD_NORMS,
+    ),
+    ModelFamily(
+        # The norms over all heads are as wide as the hidden size.
+        name="olmoe",
+        model_types=("olmoe",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=ATTENTION,
+        alongside=HEAD_NORMS,
+        custom_only=("attention",),
+    ),
+    ModelFamily(
+        name="gpt-oss",
+        model_types=("gpt_oss",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=ATTENTION,
+        bias_switch={"attention": "attention_bias"},
+        alongside={"self_attn.sinks": "heads"},
     ),
     ModelFamily(
         # A table of the linear attention has an entry for each head of every layer.

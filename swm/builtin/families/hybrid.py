@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swm.builtin.families.dense import ATTENTION, LLAMA
+from swm.builtin.families.dense import ATTENTION, HEAD_NORMS, LLAMA
 from swm.builtin.families.experts import SHARED_LINEAR, shared
 from swm.model.families import ModelFamily
 
@@ -21,13 +21,23 @@ HYBRID = (
         tail=("model.norm",),
         projections=shared("shared_expert"),
         mlp_width="shared_expert_intermediate_size",
+        gated_queries=True,
     ),
     ModelFamily(
-        name="llama-hybrid",
-        model_types=("qwen3_5_text", "olmo_hybrid"),
+        name="qwen3.5",
+        model_types=("qwen3_5_text",),
         layers="model.layers",
         tail=("model.norm",),
         projections=LLAMA,
+        gated_queries=True,
+    ),
+    ModelFamily(
+        name="olmo-hybrid",
+        model_types=("olmo_hybrid",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+        alongside=HEAD_NORMS,
     ),
     ModelFamily(
         name="lfm2",

@@ -82,15 +82,15 @@ class AllocateStage(Stage):
     def uneven(self) -> bool:
         return True
 
+    def cut_parts(self) -> Sequence[Part]:
+        return ("mlp",)
+
     def removed_kinds(self) -> frozenset[str]:
         return self.removes if self.longest else frozenset({"widths"})
 
     def check(self, setting: Setting) -> None:
         if READERS["mlp"] not in setting.family.projections:
             raise FamilyError(f"family row '{setting.family.name}' names no projections, so widths cannot be pruned")
-        if not setting.family.mlp_width:
-            kind = setting.config.model_type
-            raise FamilyError(f"no field of a config says how wide the MLPs of model_type '{kind}' are")
         with at("search_samples"):
             if (self.search_samples or 1) > setting.samples:
                 raise RecipeError(f"found {self.search_samples}; the calibration text has {setting.samples} samples")

@@ -90,6 +90,9 @@ class WidthStage(Stage):
     def uneven(self) -> bool:
         return not self.uniform
 
+    def cut_parts(self) -> Sequence[Part]:
+        return self.units
+
     def check(self, setting: Setting) -> None:
         family, config = setting.family, setting.config
         self.numbers(setting.shape.layers)
@@ -101,8 +104,6 @@ class WidthStage(Stage):
         for part in self.units:
             if READERS[part] not in family.projections:
                 raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
-        if "mlp" in self.units and not family.mlp_width:
-            raise FamilyError(f"no field of a config says how wide the MLPs of model_type '{config.model_type}' are")
         if self.backend == "torch-pruning":
             for part in self.units:
                 torch_pruning_backend.check_backend(family, part)
