@@ -14,8 +14,8 @@ from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
 from swm.model.blocks import any_removed, removed_modules
 from swm.model.quiet import quiet_transformers
-from swm.model.removed_blocks import RemovedBlock, remove_blocks
 from swm.model.rebuilt import rebuilt
+from swm.model.removed_blocks import RemovedBlock, remove_blocks
 from swm.model.replacement import Rebuild
 from swm.model.units import Geometry
 from swm.model.view import ModelView

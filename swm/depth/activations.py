@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from swm.model.config_depth import key_sources
 from swm.model.recording import Recording
 from swm.model.state import State
 from swm.model.view import ModelView
@@ -27,7 +28,7 @@ class RecordedActivations:
     entered: Tensor
     original: Tensor
     left: Tensor
-    _calls: dict[int, Recording] = field(default_factory=dict, init=False, repr=False)
+    _calls: dict[tuple[int, ...], Recording] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def rows(self) -> Sequence[slice]:
@@ -43,7 +44,7 @@ class RecordedActivations:
         return self.view.run_layer(self.recording, self.window.first, self.entered, state)
 
     def run_some(self, samples: Tensor, state: State) -> Tensor:
-        return self.view.run_batch(self._calls_of(len(samples)), 0, self.window.first, self.entered[samples], state)
+        return self.view.run_batch(self._calls_of(samples), 0, self.window.first, self.entered[samples], state)
 
     def inputs(self, role: str, state: State | None) -> Tensor:
         return self.view.run_watched(self.recording, self.window.first, self.entered, role, state)[1]
@@ -59,12 +60,19 @@ class RecordedActivations:
             hidden, inputs = self.view.run_watched(self.recording, position, hidden, role)
             yield inputs
 
-    def _calls_of(self, samples: int) -> Recording:
-        """The layers' other arguments for so many samples.
+    def _calls_of(self, samples: Tensor) -> Recording:
+        """The layers' other arguments for some samples.
 
-        Samples are whole and of one length, so those arguments are the same for any of them.
+        Samples are whole and of one length, so those arguments are the same for any of them, unless they come from
+        the tokens.
         """
-        if samples not in self._calls:
-            ids = self.recording.ids[:samples]
-            self._calls[samples] = self.view.record(ids, batch_size=samples, only_first=True)
-        return self._calls[samples]
+        view = self.view
+        from_tokens = bool(view.family.by_layer_of(view.model) or key_sources(view.config))
+        chosen = tuple(samples.tolist()) if from_tokens else tuple(range(len(samples)))
+        if chosen not in self._calls:
+            if from_tokens:
+                # Others are not asked for again soon.
+                self._calls.clear()
+            ids = self.recording.ids[list(chosen)]
+            self._calls[chosen] = view.record(ids, batch_size=len(chosen), only_first=True)
+        return self._calls[chosen]

@@ -228,7 +228,7 @@ class DepthEngine:
         # A window that was committed is one slot, also where a deletion left no trace of it in the program.
         below = window.first - removed_layers([w for w in self._merger_trials.committed if w.last < window.first])
         entering, leaving = (streams.scored.states[below + i] for i in (0, window.removed + 1))
-        merged = streams.run(program[below], entering, program, streams.scored)
+        merged = streams.run(program[below], entering, program, streams.scored, streams.scored.carried_to(below))
         return self.similarity.compare(self._objective.prepared(leaving), self._objective.prepared(merged))
 
     def _fit(self, windows: Sequence[Window]) -> tuple[dict[Window, State], float]:

@@ -14,7 +14,7 @@ from swm.errors import PlanError, WindowError
 from swm.interfaces.merger import LayerMerger, LayerWindow, surviving_layer
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
-from swm.model.recording import Recording
+from swm.model.recording import Carried, Recording
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import End, Window
@@ -65,12 +65,14 @@ class _ModelPair:
     def __init__(self, view: ModelView, recording: Recording) -> None:
         self.view, self.recording, self.position = view, recording, 0
         self.merged = self.wanted = recording.states[0]
+        # What the layers of either hand on to later ones.
+        self.carried: list[Carried] = [{} for _ in recording.rows]
 
     def run_to(self, position: int) -> None:
         for below in range(self.position, position):
             same = self.merged is self.wanted
             self.wanted = self._checked(below, self.view.run_layer(self.recording, below, self.wanted))
-            self.merged = self.wanted if same else self.view.run_layer(self.recording, below, self.merged)
+            self.merged = self.wanted if same else self._run_merged(below)
         self.position = position
 
     def merge(self, window: Window, merger: LayerMerger) -> State:
@@ -79,9 +81,12 @@ class _ModelPair:
             self.wanted = self._checked(inside, self.view.run_layer(self.recording, inside, self.wanted))
         activations = RecordedActivations(self.view, self.recording, window, self.merged, original, self.wanted)
         state = fit_window(merger, activations)
-        self.merged = self.view.run_layer(self.recording, window.first, self.merged, state)
+        self.merged = self._run_merged(window.first, state)
         self.position = window.last + 1
         return state
+
+    def _run_merged(self, position: int, state: State | None = None) -> Tensor:
+        return self.view.run_layer(self.recording, position, self.merged, state, self.carried)
 
     def _checked(self, position: int, output: Tensor) -> Tensor:
         check_finite(output, f"the output of layer {self.view.numbers[position]} holds")

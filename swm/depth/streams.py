@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from swm.depth.activations import RecordedActivations
 from swm.depth.fitting import fit_window
 from swm.depth.program import Program, Slot, shared_slots
 from swm.depth.slot_states import SlotStates
-from swm.model.recording import Recording
+from swm.model.recording import Carried, Recording
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window
@@ -43,12 +43,18 @@ class Stream:
 
     `states[i]` is what enters slot i of the base program. Where a merger fits to it, `originals[i]` is what enters
     layer i of the unmerged model, and `reached` how far a program below a window was run last, with what left it.
+    `carried[i]` is, by batch, what the slots below slot i of the base program hand on to it; see `LayerCall`.
     """
 
     recording: Recording
     states: list[Tensor]
     originals: list[Tensor] = field(default_factory=list)
-    reached: tuple[Program, Tensor] | None = None
+    reached: tuple[Program, Tensor, list[Carried]] | None = None
+    carried: dict[int, list[Carried]] = field(default_factory=dict)
+
+    def carried_to(self, slot: int) -> list[Carried]:
+        """What is handed on to a slot of the base program; nothing where it is what was recorded."""
+        return [dict(one) for one in self.carried.get(slot, [{}] * len(self.recording.rows))]
 
 
 class Streams:
@@ -81,10 +87,12 @@ class Streams:
         """Make this program the base: run its slots that differ, and keep what enters each."""
         shared = shared_slots(program, self.base)
         for stream in self._all:
-            states = stream.states[: shared + 1]
+            states, carried = stream.states[: shared + 1], stream.carried_to(shared)
+            kept = {slot: handed for slot, handed in stream.carried.items() if slot <= shared}
             for slot in program[shared:]:
-                states.append(self.run(slot, states[-1], program, stream))
-            stream.states = states
+                states.append(self.run(slot, states[-1], program, stream, carried))
+                kept[len(states) - 1] = [dict(one) for one in carried]
+            stream.states, stream.carried = states, kept
         self.base = program
 
     def entering(self, layer: int) -> Tensor:
@@ -96,14 +104,18 @@ class Streams:
 
         They are those of the scored samples unless another `stream` is given.
         """
-        stream = stream or self.scored
+        return self._end(program, stream or self.scored)[0]
+
+    def _end(self, program: Program, stream: Stream) -> tuple[Tensor, list[Carried]]:
+        """As `end`, with what the slots hand on."""
         shared = shared_slots(program, self.base)
-        hidden = stream.states[shared]
+        hidden, carried = stream.states[shared], stream.carried_to(shared)
         if stream.reached is not None and shared < len(stream.reached[0]) == shared_slots(program, stream.reached[0]):
             shared, hidden = len(stream.reached[0]), stream.reached[1]
+            carried = [dict(one) for one in stream.reached[2]]
         for slot in program[shared:]:
-            hidden = self.run(slot, hidden, program, stream)
-        return hidden
+            hidden = self.run(slot, hidden, program, stream, carried)
+        return hidden, carried
 
     def end_by_batch(self, program: Program) -> Iterator[tuple[slice, Tensor]]:
         """As `end` for the scored samples, batch by batch: which samples, and their hidden states.
@@ -112,10 +124,10 @@ class Streams:
         """
         shared, stream = shared_slots(program, self.base), self.scored
         for batch, rows in enumerate(stream.recording.rows):
-            hidden = stream.states[shared][rows]
+            hidden, carried = stream.states[shared][rows], stream.carried_to(shared)[batch]
             for slot in program[shared:]:
                 state = self.state(slot, program)
-                hidden = self._view.run_batch(stream.recording, batch, slot.position, hidden, state)
+                hidden = self._view.run_batch(stream.recording, batch, slot.position, hidden, state, carried)
             yield rows, hidden
 
     def count_part(self, program: Program, samples: int) -> None:
@@ -123,7 +135,7 @@ class Streams:
         slots = len(program) - shared_slots(program, self.base)
         self._text.layer_forwards += round(slots * samples / len(self.scored.recording.ids))
 
-    def run(self, slot: Slot, hidden: Tensor, program: Program, stream: Stream) -> Tensor:
+    def run(self, slot: Slot, hidden: Tensor, program: Program, stream: Stream, carried: Sequence[Carried]) -> Tensor:
         """What leaves a slot of a program.
 
         Args:
@@ -131,9 +143,11 @@ class Streams:
             hidden: What enters it, `[samples, seq, hidden]`.
             program: The program that it is a slot of; a window is fitted to what the slots below it give.
             stream: Whose samples these are.
+            carried: By batch, what the slots below hand on; this one adds to it.
         """
         self._text.layer_forwards += 1
-        return self._view.run_layer(stream.recording, slot.position, hidden, self.state(slot, program))
+        state = self.state(slot, program)
+        return self._view.run_layer(stream.recording, slot.position, hidden, state, carried)
 
     def state(self, slot: Slot, program: Program) -> State | None:
         """The parameters of a slot of a program; None for the layer's own."""
@@ -150,8 +164,8 @@ class Streams:
 
     def _fit(self, window: Window, below: Program) -> State:
         stream = self.fitting
-        entering = self.end(below, stream)
-        stream.reached = below, entering
+        entering, carried = self._end(below, stream)
+        stream.reached = below, entering, carried
         self._text.layer_forwards += 2
         ends = stream.originals[window.first], stream.originals[window.last + 1]
         activations = RecordedActivations(self._view, stream.recording, window, entering, *ends)

@@ -21,6 +21,10 @@ INDEX_LISTS = ("mlp_only_layers", "moe_layers", "attn_layer_indices", "cross_att
 # So many layers from the bottom are of some kind, and the last layer that is.
 FIRST_LAYERS = ("first_k_dense_replace", "moe_layer_start_index")
 LAST_LAYER = ("moe_layer_end_index",)
+# So many layers at the top are of some kind.
+LAST_LAYERS = ("num_kv_shared_layers",)
+# Fields of single layers, by their numbers.
+OVERRIDES = "per_layer_config"
 
 
 def cut_config_to(config: Any, kept: Sequence[int]) -> None:
@@ -36,6 +40,10 @@ def cut_config_to(config: Any, kept: Sequence[int]) -> None:
     before = config.num_hidden_layers
     stored = config.to_dict()
     changes: dict[str, Any] = {}
+    overrides = stored.get(OVERRIDES)
+    if overrides:
+        # While it stands there, fields that differ between layers cannot be read.
+        setattr(config, OVERRIDES, None)
     for name in PER_LAYER_LISTS:
         values = getattr(config, name, None)
         if isinstance(values, list | tuple) and len(values) == before:
@@ -49,12 +57,31 @@ def cut_config_to(config: Any, kept: Sequence[int]) -> None:
     for name in LAST_LAYER:
         if _is_count(stored.get(name)) and stored[name] >= 0:
             changes[name] = sum(old <= stored[name] for old in kept) - 1
+    for name in LAST_LAYERS:
+        if stored.get(name):
+            changes[name] = sum(old >= before - stored[name] for old in kept)
     if getattr(config, "max_window_layers", None) is not None:
         changes["max_window_layers"] = min(config.max_window_layers, len(kept))
     for name, value in {**changes, "num_hidden_layers": len(kept)}.items():
         # Fields that cannot be set follow from others that are cut already.
         with contextlib.suppress(AttributeError, NotImplementedError):
             setattr(config, name, value)
+    if overrides:
+        by_number = {int(number): values for number, values in overrides.items()}
+        setattr(config, OVERRIDES, {new: by_number[old] for new, old in enumerate(kept) if old in by_number})
+
+
+def key_sources(config: Any) -> dict[int, int]:
+    """For each layer that reads the keys and values of an earlier one, which that is."""
+    modes: Sequence[str | None] = getattr(config, "kv_sharing_modes", None) or ()
+    last: dict[str, int] = {}
+    sources = {}
+    for position, (mode, kind) in enumerate(zip(modes, config.layer_types if modes else (), strict=False)):
+        if mode == "store":
+            last[kind] = position
+        elif mode == "reuse":
+            sources[position] = last.get(kind, -1)
+    return sources
 
 
 def _is_count(value: Any) -> bool:

@@ -53,6 +53,9 @@ class ModelFamily:
     alongside: Mapping[str, Along] = field(default_factory=dict)
     # Parts of which the class has tensors of a width that no config field gives: `layout: custom` alone holds a cut.
     custom_only: tuple[str, ...] = ()
+    # Parameters beside the layers of which one axis holds a part for each layer, one after the other: paths in the
+    # module that owns the layers, and that axis.
+    by_layer: Mapping[str, int] = field(default_factory=dict)
     # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
     flat_rope: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +69,15 @@ class ModelFamily:
     def body_of(self, model: nn.Module) -> nn.Module:
         """The module that owns the layers: token ids in, what the vocabulary projection reads out."""
         return model.get_submodule(self.layers.rpartition(".")[0])
+
+    def beside_layers(self, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters of `by_layer` that this model has."""
+        return [self.body_of(model).get_parameter(path) for path in self.by_layer_of(model)]
+
+    def by_layer_of(self, model: nn.Module) -> dict[str, int]:
+        """What of `by_layer` this model has."""
+        own = dict(self.body_of(model).named_parameters()) if self.by_layer else {}
+        return {path: axis for path, axis in self.by_layer.items() if path in own}
 
     def tail_of(self, model: nn.Module) -> list[nn.Module]:
         """What stands between the last layer and the vocabulary projection; a path that leads nowhere is left out."""

@@ -14,7 +14,7 @@ from torch.func import functional_call  # type: ignore[attr-defined,unused-ignor
 from swm.errors import FamilyError
 from swm.model.experts import ExpertBlock, ExpertLayout, block_of
 from swm.model.families import ModelFamily
-from swm.model.recording import LayerCall, first_tensor
+from swm.model.recording import Carried, LayerCall, first_tensor
 from swm.model.replacement import Replaced
 from swm.model.units import READERS, ChannelSlice, Geometry, Part, channel_slices, features
 
@@ -166,16 +166,33 @@ class Layer:
             state[key] = value.index_select(dim, stays.nonzero().flatten().to(value.device)).contiguous()
         return state
 
-    def run(self, call: LayerCall, hidden: Tensor, state: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Run the layer on `hidden` `[samples, seq, hidden]`, with gradients where they are enabled.
+    def run(
+        self,
+        call: LayerCall,
+        hidden: Tensor,
+        state: Mapping[str, Tensor] | None = None,
+        carried: Carried | None = None,
+    ) -> Tensor:
+        """Run the layer, with gradients where they are enabled.
 
-        `call` holds its other arguments; `state` (canonical names) stands in place of its own parameters.
+        Args:
+            call: The other arguments of the layer.
+            hidden: The hidden states that enter it, `[samples, seq, hidden]`.
+            state: Parameters (canonical names) in place of the layer's own.
+            carried: What earlier layers of this run handed on, to which this one adds; without it, what was recorded.
+
+        Returns:
+            The hidden states that leave it.
         """
-        args = (hidden, *call.args)
+        args, kwargs = (hidden, *call.args), call.arguments(carried or {})
         if state is None:
-            return first_tensor(self.module(*args, **call.kwargs))
-        native = {self.family.native(name): tensor for name, tensor in state.items()}
-        return first_tensor(functional_call(self.module, native, args, dict(call.kwargs)))
+            output = self.module(*args, **kwargs)
+        else:
+            native = {self.family.native(name): tensor for name, tensor in state.items()}
+            output = functional_call(self.module, native, args, kwargs)
+        if carried is not None:
+            carried.update({name: dict(kwargs[name]) for name in call.shared()})
+        return first_tensor(output)
 
     @torch.no_grad()
     def run_watched(

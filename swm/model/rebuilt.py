@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from swm.errors import WindowError, brief
-from swm.model.config_depth import cut_config_to
+from swm.model.config_depth import cut_config_to, key_sources
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.ranges import format_ranges
@@ -35,8 +35,14 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
         kept: Positions of the layers that remain, ascending.
     """
     config = copy.deepcopy(model.config)
+    lost = _lost_source(model.config, kept)
+    if lost:
+        return lost
     try:
         cut_config_to(config.get_text_config(), kept)
+        changed = _changed_when_read(config) or _other_source(model.config, config, kept)
+        if changed:
+            return changed
         layers = family.layers_of(rebuilt(model, config))
         # Layers may have widths of their own by now, so kinds are compared as the class makes them.
         originals = family.layers_of(rebuilt(model, copy.deepcopy(model.config)))
@@ -49,6 +55,37 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
         return ""
     new, old = wrong[0], kept[wrong[0]]
     return f"layer {old} would become layer {new}, which its class makes of another kind"
+
+
+def _changed_when_read(config: Any) -> str:
+    """Which kinds of layers the class of a config changes when it is read from a file; empty where it keeps all."""
+    with quiet_transformers():
+        again = type(config).from_dict(config.to_dict())
+    wanted, read = (getattr(one.get_text_config(), "layer_types", None) for one in (config, again))
+    if list(wanted or ()) == list(read or ()):
+        return ""
+    return f"its class makes layers of the kinds {', '.join(read or ())} of {', '.join(wanted or ())}"
+
+
+def _lost_source(config: Any, kept: Sequence[int]) -> str:
+    """Which layer reads keys and values of one that does not remain; empty where none does."""
+    lost = [(old, source) for old, source in key_sources(config.get_text_config()).items() if old in kept]
+    return next((f"layer {old} reads the keys and values of layer {at}" for old, at in lost if at not in kept), "")
+
+
+def _other_source(before: Any, after: Any, kept: Sequence[int]) -> str:
+    """Which layer would read the keys and values of another layer than now; empty where none would.
+
+    Args:
+        before: The config of the model with all its layers.
+        after: The config of the model without some of them.
+        kept: Positions of the layers that remain, ascending.
+    """
+    sources, others = key_sources(before.get_text_config()), key_sources(after.get_text_config())
+    for new, old in enumerate(kept):
+        if (kept[others[new]] if new in others else None) != sources.get(old):
+            return f"layer {old} would read the keys and values of another layer"
+    return ""
 
 
 def check_depth(model: Any, family: ModelFamily, numbers: Sequence[int], kept: Sequence[int]) -> None:

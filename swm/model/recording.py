@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +22,32 @@ TOKENS_PER_BATCH = 4096
 FEWEST_TOKENS = 256
 
 
+# What the layers of one run have handed on to later ones in each argument that is there for that.
+Carried = dict[str, dict[Any, Any]]
+
+
 @dataclass(frozen=True)
 class LayerCall:
     """The arguments of one layer in one batch, without the hidden states."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+
+    def shared(self) -> list[str]:
+        """The arguments in which layers hand things on to later ones."""
+        return [name for name, value in self.kwargs.items() if isinstance(value, MutableMapping)]
+
+    def arguments(self, carried: Carried) -> dict[str, Any]:
+        """The keyword arguments for one run, with what earlier layers of that run handed on."""
+        own = {name: _own(value) for name, value in self.kwargs.items()}
+        for name in self.shared():
+            own[name].update(carried.get(name, {}))
+        return own
+
+
+def _own(value: Any) -> Any:
+    """The value, a copy of it where layers write into it."""
+    return copy.copy(value) if isinstance(value, MutableMapping) else value
 
 
 @dataclass
@@ -132,10 +153,11 @@ class LayerRecorder:
         hidden, args, kwargs = split_hidden(args, kwargs)
         if not (calls and self.only_first):
             self._states[len(calls)].put(self._rows, hidden)
-        calls.append(LayerCall(args, kwargs))
+        # What layers hand on in such an argument is kept as this one found it.
+        calls.append(LayerCall(args, {name: _own(value) for name, value in kwargs.items()}))
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
-        self._plain.append(isinstance(output, Tensor))
+        self._plain.append(isinstance(output, Tensor) and not self.calls[-1][-1].shared())
         if module is self.layers[-1] and not self.only_first:
             self._states[-1].put(self._rows, first_tensor(output))
 

@@ -56,6 +56,7 @@ def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: 
 def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
     """Keep the layers at these positions, in order, and bring every index and config field into line."""
     layers = view.layers
+    _keep_by_layer(view, kept)
     remaining = nn.ModuleList(layers[i] for i in kept)
     remaining.training = layers.training
     parent, _, name = view.family.layers.rpartition(".")
@@ -70,6 +71,14 @@ def keep_layers(view: ModelView, kept: Sequence[int]) -> None:
             for name in LAYER_NUMBERS:
                 if isinstance(vars(module).get(name), int):
                     setattr(module, name, position)
+
+
+def _keep_by_layer(view: ModelView, kept: Sequence[int]) -> None:
+    """Cut the parameters beside the layers that hold a part for each."""
+    for path, axis in view.family.by_layer_of(view.model).items():
+        value = view.body.get_parameter(path).detach()
+        parts = value.chunk(len(view.layers), dim=axis)
+        set_parameter(view.body, path, torch.cat([parts[i] for i in kept], dim=axis))
 
 
 def replace_projection(view: ModelView, position: int, role: str, module: Any, told: Replaced) -> None:

@@ -21,7 +21,7 @@ from swm.model.fingerprint import fingerprint, weights_fingerprint
 from swm.model.finite import check_states
 from swm.model.head import Head
 from swm.model.layer import Layer
-from swm.model.recording import Recording, batch_rows, record_run
+from swm.model.recording import Carried, Recording, batch_rows, record_run
 from swm.model.replacement import Replaced
 from swm.model.row_store import RowStore
 
@@ -102,8 +102,9 @@ class ModelView:
         return sum(p.numel() for p in self.model.parameters())
 
     def layer_parameters(self) -> list[int]:
-        """The number of parameters of each layer."""
-        return [sum(p.numel() for p in layer.parameters()) for layer in self.layers]
+        """The number of parameters of each layer, with its part of those beside the layers."""
+        each = sum(p.numel() for p in self.family.beside_layers(self.model)) // len(self.layers)
+        return [sum(p.numel() for p in layer.parameters()) + each for layer in self.layers]
 
     def state(self, position: int) -> dict[str, Tensor]:
         """The parameters of a layer under canonical names; the tensors are the model's own."""
@@ -118,16 +119,13 @@ class ModelView:
         only_first: bool = False,
         batches: int = 1,
     ) -> Recording:
-        """Run the model once over a text and keep what is needed to run any layer again.
-
-        The vocabulary projection is not run.
+        """Run the model, without its head, once over a text and keep what is needed to run any layer again.
 
         Args:
             ids: Tokens `[samples, seq]`.
             mask: `[samples, seq]`, 0 for padding.
             batch_size: Samples in a batch; without it, batches are as large as they may be.
-            only_first: Keep the hidden states that enter the first layer, and no others. Layers that return nothing
-                else are then run on the first batch alone.
+            only_first: Keep the hidden states that enter the first layer only; see `record_run`.
             batches: The fewest batches to make without a `batch_size`, where none of them gets too small for that.
 
         Raises:
@@ -142,22 +140,29 @@ class ModelView:
 
     @torch.no_grad()
     def run_layer(
-        self, recording: Recording, position: int, hidden: Tensor, state: Mapping[str, Tensor] | None = None
+        self,
+        recording: Recording,
+        position: int,
+        hidden: Tensor,
+        state: Mapping[str, Tensor] | None = None,
+        carried: Sequence[Carried] | None = None,
     ) -> Tensor:
         """Run a layer on all samples of a recording.
 
         Args:
             recording: A run of the model, whose arguments the layer is given.
             position: Where the layer stands now.
-            hidden: The hidden states that enter it, `[samples, seq, hidden]`.
+            hidden: What enters it, `[samples, seq, hidden]`.
             state: Parameters (canonical names) in place of the layer's own.
+            carried: By batch, what earlier layers of this run handed on; see `run_batch`.
 
         Returns:
             The hidden states that leave it, `[samples, seq, hidden]`.
         """
+        handed: Sequence[Carried | None] = carried or [None] * len(recording.rows)
         outputs = RowStore(len(hidden), self.memory)
         for batch, rows in enumerate(recording.rows):
-            outputs.put(rows, self.run_batch(recording, batch, position, hidden[rows], state))
+            outputs.put(rows, self.run_batch(recording, batch, position, hidden[rows], state, handed[batch]))
         return outputs.filled()
 
     @torch.no_grad()
@@ -172,11 +177,8 @@ class ModelView:
         """As `run_layer`, with what enters a projection.
 
         Args:
-            recording: A run of the model, whose arguments the layer is given.
-            position: Where the layer stands now.
-            hidden: The hidden states that enter it, `[samples, seq, hidden]`.
+            recording, position, hidden, state: As there.
             role: The canonical name of the projection.
-            state: Parameters (canonical names) in place of the layer's own.
 
         Returns:
             The hidden states that leave the layer, and the input of the projection `[samples, seq, channels]`.
@@ -196,17 +198,17 @@ class ModelView:
         position: int,
         hidden: Tensor,
         state: Mapping[str, Tensor] | None = None,
+        carried: Carried | None = None,
     ) -> Tensor:
         """As `run_layer`, on one batch of the recording, with gradients where they are enabled.
 
         Args:
-            recording: A run of the model, whose arguments the layer is given.
+            recording, position, state: As there.
             batch: The number of the batch.
-            position: Where the layer stands now.
-            hidden: The hidden states of the batch, `[samples, seq, hidden]`.
-            state: Parameters (canonical names) in place of the layer's own.
+            hidden: Its hidden states, `[samples, seq, hidden]`.
+            carried: What earlier layers of this run handed on, to which this one adds; without it, what was recorded.
         """
-        return self.layer(position).run(recording.calls[batch][position], hidden, state)
+        return self.layer(position).run(recording.calls[batch][position], hidden, state, carried)
 
     @torch.no_grad()
     def tail(self, hidden: Tensor) -> Tensor:

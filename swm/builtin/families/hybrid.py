@@ -88,4 +88,14 @@ HYBRID = (
         layers="backbone.layers",
         tail=("backbone.norm_f",),
     ),
+    ModelFamily(
+        # Some layers read the keys and values of an earlier one, and heads may be of two sizes.
+        name="gemma4",
+        model_types=("gemma4_text",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+        prunable_heads=False,
+        by_layer={"embed_tokens_per_layer.weight": 1, "per_layer_model_projection.weight": 0},
+    ),
 )
