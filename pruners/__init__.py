@@ -11,6 +11,7 @@ from swm.pruners.best_windows import BestWindows
 from swm.pruners.block_influence import BlockInfluence
 from swm.pruners.contiguous import Contiguous
 from swm.pruners.flap import FLAP
+from swm.pruners.frequency import Frequency
 from swm.pruners.greedy_loss import GreedyLoss
 from swm.pruners.laco import LaCo
 from swm.pruners.last import Last
@@ -18,6 +19,7 @@ from swm.pruners.llm_pruner import LLMPruner
 from swm.pruners.magnitude import Magnitude
 from swm.pruners.random import Random
 from swm.pruners.random_units import RandomUnits
+from swm.pruners.reap import REAP
 from swm.pruners.single_loss import SingleLoss
 from swm.pruners.sliding_window import SlidingWindow
 from swm.pruners.wanda import Wanda
@@ -31,6 +33,7 @@ def swm_register(register: Callable[[Any], None]) -> None:
         BlockInfluence,
         Contiguous,
         FLAP,
+        Frequency,
         GreedyLoss,
         LaCo,
         Last,
@@ -38,6 +41,7 @@ def swm_register(register: Callable[[Any], None]) -> None:
         Magnitude,
         Random,
         RandomUnits,
+        REAP,
         SingleLoss,
         SlidingWindow,
         Wanda,

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from swm.interfaces.width import UnitGroup, WidthPruner
+from swm.interfaces.width import CHANNELS, UnitGroup, WidthPruner
+from swm.model.units import Part
 
 
 @final
@@ -21,6 +22,7 @@ class Magnitude(WidthPruner):
 
     name: ClassVar[str] = "magnitude"
     is_baseline: ClassVar[bool] = True
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"experts"}
 
     norm: Literal["l1", "l2"] = "l2"
 

@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.interfaces.width import UnitGroup, WidthPruner
+from swm.interfaces.width import CHANNELS, UnitGroup, WidthPruner
+from swm.model.units import Part
 
 
 @final
@@ -19,10 +20,11 @@ class RandomUnits(WidthPruner):
 
     name: ClassVar[str] = "random"
     is_baseline: ClassVar[bool] = True
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"experts"}
 
     seed: Annotated[int, Field(ge=0)] = 0
 
     def score(self, group: UnitGroup) -> Tensor:
-        part = {"attention": 0, "mlp": 1, "queries": 500_000}[group.part]
+        part = {"attention": 0, "mlp": 1, "queries": 500_000, "experts": 250_000}[group.part]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + 2 * group.layer + part)
         return torch.rand(group.units, generator=generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import re
@@ -49,12 +50,11 @@ def _fields(cls: type[Any]) -> Iterator[str]:
 def _methods(cls: type[Any]) -> Iterator[str]:
     """The public methods and properties that the class itself defines; those of its bases are described with them."""
     for name, member in vars(cls).items():
-        if name.startswith("_") or not (inspect.isroutine(member) or isinstance(member, property)):
+        read = isinstance(member, property | functools.cached_property)
+        if name.startswith("_") or not (inspect.isroutine(member) or read):
             continue
         function = getattr(member, "fget", None) or getattr(member, "__func__", member)
-        yield _item(
-            f"`{name}`" if isinstance(member, property) else _call(name, function), inspect.getdoc(member) or ""
-        )
+        yield _item(f"`{name}`" if read else _call(name, function), inspect.getdoc(member) or "")
 
 
 def _item(head: str, text: str) -> str:

@@ -14,6 +14,7 @@ from swm.checkpoint.layout import Layout, misfit, parts_refusal, refusal, stand_
 from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
 from swm.model.blocks import any_removed
+from swm.model.expert_surgery import uneven_experts
 from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
 from swm.model.rebuilt import rebuilt
@@ -27,7 +28,8 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
     check_layout(view, layout)
     shapes = geometries(view)
-    uneven, replaced, removed = even_geometry(shapes) is None, any(view.replaced), any_removed(view)
+    uneven = even_geometry(shapes) is None or uneven_experts(view)
+    replaced, removed = any(view.replaced), any_removed(view)
     if layout in ("custom", "factored") and (uneven or replaced or removed or misfit(view)):
         return custom_export(view, shapes)
     if removed:
@@ -46,7 +48,8 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
     """
     if layout in ("custom", "factored"):
         return
-    uneven, removed = even_geometry(geometries(view)) is None, any_removed(view)
+    experts, removed = uneven_experts(view), any_removed(view)
+    uneven = even_geometry(geometries(view)) is None or experts
     if removed and (layout != "padded" or any(view.replaced)):
         zeros = f"{written}padded (zeros in their place: loads everywhere, no gain in size) or "
         raise CheckpointError(
@@ -67,8 +70,10 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
             "shapes with a small modelling file, loads with trust_remote_code)"
         )
     shapes = geometries(view)
-    parts = [part for part in BLOCKS if len({shape.units(part) for shape in shapes} - {0}) > 1]
+    parts: list[Part] = [part for part in BLOCKS if len({shape.units(part) for shape in shapes} - {0}) > 1]
     refused = parts_refusal(view.family, parts, True, layout) if layout == "padded" else ""
+    if experts:
+        refused = parts_refusal(view.family, ["experts"], True, layout)
     if refused:
         raise CheckpointError(refused)
     if uneven and layout != "padded":

@@ -43,6 +43,15 @@ def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layo
     if layout in ("custom", "factored"):
         return ""
     for part in parts:
+        if part == "experts":
+            # A stock class counts experts in a field of its own.
+            if not uneven:
+                continue
+            return (
+                f"neither a config nor zeros can stand for experts that some layers have more of, so layout: {layout} "
+                "cannot hold the result; add layout: custom (true sizes, loads with trust_remote_code), or prune with "
+                "uniform: true"
+            )
         if family.only_custom(part):
             return (
                 f"no config of this model's class says that it has fewer {UNIT_NAMES[part]}, so layout: {layout} "

@@ -13,6 +13,7 @@ from torch import nn
 from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
 from swm.model.blocks import any_removed, removed_modules
+from swm.model.expert_surgery import expert_widths, uneven_experts
 from swm.model.quiet import quiet_transformers
 from swm.model.rebuilt import rebuilt
 from swm.model.removed_blocks import RemovedBlock, remove_blocks
@@ -100,7 +101,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     removed = any_removed(view)
     if removed:
         rebuilds[remove_blocks.__name__] = _removal_code()
-    if removed and even_geometry(shapes) is not None:
+    if removed and even_geometry(shapes) is not None and not uneven_experts(view):
         shapes = []
     plain = view.family.layers_of(rebuilt(model, model.config))
     layers = [_layer_shape(view, i, shapes, plain) for i in range(len(view.layers))]
@@ -140,6 +141,8 @@ def _layer_shape(view: ModelView, position: int, shapes: list[Geometry], plain: 
         plain: The layers as the model's class makes them of its config.
     """
     widths = config_widths(view.family, shapes[position]) if shapes else {}
+    if uneven_experts(view):
+        widths = {**widths, **expert_widths(view, position)}
     needed: dict[str, Any] = {"widths": widths} if widths else {}
     resized = own_shapes(view.layers[position], made_of(view, position, plain, widths))
     if resized:

@@ -7,29 +7,38 @@ from typing import Annotated
 
 from pydantic import Field
 
-from swm.errors import BudgetError
+from swm.errors import BudgetError, RecipeError
 from swm.model.shape import ModelShape
 
 
 @dataclass(frozen=True)
 class Target:
-    """What to remove: `layers` (a number), `params` (a number), or `ratio` (of all parameters). Exactly one."""
+    """What to remove: `layers`, `params` or `experts` (a number), or `ratio` (of all parameters). Exactly one.
+
+    `experts` go from each layer that has some.
+    """
 
     layers: Annotated[int, Field(ge=1)] | None = None
     params: Annotated[int, Field(ge=1)] | None = None
     ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    experts: Annotated[int, Field(ge=1)] | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("layers", "params", "ratio") if getattr(self, name) is not None]
+        given = [name for name in ("layers", "params", "ratio", "experts") if getattr(self, name) is not None]
         if len(given) != 1:
             names = " and ".join(given) or "nothing"
-            raise ValueError(f"target needs exactly one of layers, params, ratio; found {names}")
+            raise ValueError(f"target needs exactly one of layers, params, ratio, experts; found {names}")
 
     def __str__(self) -> str:
         return next(f"{k}: {v}" for k, v in vars(self).items() if v is not None)
 
     def parameters(self, original: ModelShape) -> float:
-        """The number of parameters to remove; for a target in layers that of average ones."""
+        """The number of parameters to remove; for a target in layers that of average ones.
+
+        Raises RecipeError for a target in experts, whose size depends on the model.
+        """
+        if self.experts is not None:
+            raise RecipeError("experts are removed by a width stage with units: [experts] alone; use ratio or params")
         if self.layers is not None:
             return self.layers * mean(original.layer_parameters)
         if self.params is not None:

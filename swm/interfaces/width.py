@@ -9,11 +9,12 @@ from typing import ClassVar, Literal, TypeVar
 
 from torch import Tensor
 
-from swm.errors import PlanError
+from swm.errors import PlanError, RecipeError, listed
 from swm.interfaces.strategy import Strategy
 from swm.model.units import Part
 
-Need = Literal["gradients", "squared_gradients", "inputs"]
+Need = Literal["gradients", "squared_gradients", "inputs", "routing"]
+CHANNELS: frozenset[Part] = frozenset({"attention", "queries", "mlp"})
 T = TypeVar("T")
 
 
@@ -30,6 +31,30 @@ class InputStatistics:
     def variance(self) -> Tensor:
         """The variance of each channel over tokens (divisor: the number of tokens)."""
         return (self.mean_square - self.mean.square()).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class RoutingStatistics:
+    """What the router of a layer did with the calibration tokens, one value an expert (float64).
+
+    `routed` counts the tokens that an expert was given, of `tokens` in all, each of which takes several experts.
+    `output` sums, over those tokens, the L2 norm of what the expert added to the layer: its output times the router's
+    weight.
+    """
+
+    tokens: int
+    routed: Tensor
+    output: Tensor
+
+    @property
+    def share(self) -> Tensor:
+        """The share of all tokens that each expert was given."""
+        return self.routed / self.tokens
+
+    @property
+    def mean_output(self) -> Tensor:
+        """The mean of what an expert added to a token that it was given; 0 for one that was given none."""
+        return self.output / self.routed.clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -60,10 +85,12 @@ class CoupledWeight:
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """The units of one part of one layer: KV heads with their query heads, single query heads, or MLP channels.
+    """The units of one part of one layer: KV heads with their query heads, query heads, MLP channels, or experts.
 
     `layer` is the number that the layer has in the original model. `inputs` are the statistics of what enters the
     projection that reads the channels (the attention output or MLP down projection), for pruners that need them.
+    Of experts, each weight has one channel that holds all numbers of an expert, and none of the weights reads;
+    `routing` says what their router did, for pruners that need it.
     """
 
     layer: int
@@ -71,6 +98,12 @@ class UnitGroup:
     units: int
     weights: Sequence[CoupledWeight]
     inputs: InputStatistics | None = None
+    routing: RoutingStatistics | None = None
+
+    @property
+    def required_routing(self) -> RoutingStatistics:
+        """`routing`. Raises PlanError where the pruner's `needs` does not name routing."""
+        return _needed(self.routing, "routing")
 
     @property
     def required_inputs(self) -> InputStatistics:
@@ -92,12 +125,20 @@ class WidthPruner(Strategy):
     """Gives each unit a score; it does not plan, round, cut, save or verify."""
 
     kind: ClassVar[str] = "width"
+    parts: ClassVar[frozenset[Part]] = CHANNELS
+    """The parts of a layer whose units it can score."""
     standardised: ClassVar[bool] = False
     """Whether scores of different layers and parts may be compared as they are (for `scope: global`)."""
 
     @abstractmethod
     def score(self, group: UnitGroup) -> Tensor:
         """Importance `[units]` of the group's units, higher is kept. Finite."""
+
+    def check_parts(self, parts: Sequence[Part]) -> None:
+        """Raise RecipeError for a part whose units it cannot score."""
+        foreign = [part for part in parts if part not in self.parts]
+        if foreign:
+            raise RecipeError(f"width pruner '{self.name}' scores {listed(sorted(self.parts))}, not {foreign[0]}")
 
     def needs(self) -> frozenset[Need]:
         """What the scores are computed from besides the weights; nothing by default."""

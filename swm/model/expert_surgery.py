@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from swm.errors import PlanError
-from swm.model.experts import CHOSEN_GROUPS, GROUPS, TOP_K, ExpertBlock, expert_tensors, field_name
+from swm.errors import FamilyError, PlanError
+from swm.model.experts import CHOSEN_GROUPS, GROUPS, TOP_K, ExpertBlock, expert_tensors, expert_weights, field_name
 from swm.model.layer import Layer
 from swm.model.ranges import format_ranges
 from swm.model.view import ModelView
@@ -85,6 +85,28 @@ def expert_counts(view: ModelView) -> dict[int, int]:
     """How many experts each layer has, by position; layers without are left out."""
     blocks = {position: view.layer(position).experts for position in range(len(view.layers))}
     return {position: block.count for position, block in blocks.items() if block is not None}
+
+
+def uneven_experts(view: ModelView) -> bool:
+    """Whether cuts left layers with different numbers of experts, which the config of the class cannot say."""
+    held = {
+        layer.get_submodule(path).get_parameter(names[0]).shape[0]
+        for layer in view.layers
+        for path, names in expert_weights(layer).items()
+    }
+    if len(held) < 2:
+        return False
+    try:
+        return len(set(expert_counts(view).values())) > 1
+    except FamilyError:
+        # The class itself makes them so.
+        return False
+
+
+def expert_widths(view: ModelView, position: int) -> dict[str, int]:
+    """The field of a config that counts the experts of a layer, and their number; empty for a layer without."""
+    block = view.layer(position).experts
+    return {} if view.experts is None or block is None else {view.experts.field: block.count}
 
 
 def update_counts(view: ModelView) -> None:

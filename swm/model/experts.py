@@ -160,6 +160,8 @@ def block_of(layer: nn.Module, config: Any, number: int, layout: ExpertLayout) -
     if not axes:
         return None
     held = expert_weights(layer)
+    if not held:
+        return None
     if len(held) != 1:
         raise FamilyError(f"layer {number} has experts in {len(held)} places: {', '.join(held)}; one can be cut")
     (path, names), *_ = held.items()

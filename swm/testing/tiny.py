@@ -20,8 +20,9 @@ TOKENS = ("<pad>", "<s>", "</s>", "<unk>", *string.ascii_letters, *string.digits
 
 # Sliding windows in the file are shorter than SEQUENCE, so that a mask that does not follow its layer shows.
 _ROWS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "tiny_models.json").read_text(encoding="utf-8"))
-FAMILIES = tuple(name for name, row in _ROWS.items() if "model_type" not in row)
-VARIANTS = tuple(name for name in _ROWS if name not in FAMILIES)
+EXPERTS = tuple(name for name, row in _ROWS.items() if row.get("experts"))
+FAMILIES = tuple(name for name, row in _ROWS.items() if "model_type" not in row and name not in EXPERTS)
+VARIANTS = tuple(name for name in _ROWS if name not in FAMILIES and name not in EXPERTS)
 
 
 def tiny_model(name: str, **changes: Any) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from swm.errors import FamilyError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import Stage
 from swm.interfaces.width import CoupledWeight, UnitGroup, WidthPruner
@@ -28,7 +29,7 @@ class WidthChecks(ModelChecks):
         return self.stage_of(WidthPruner.kind, pruner=strategy, layer_ratio=0.5, units=list(parts))
 
     def _make(self, strategy: WidthPruner, view: ModelView) -> Stage:
-        return self.stage(strategy, parts_of(view))
+        return self.stage(strategy, parts_of(view, strategy))
 
     def test_it_gives_one_finite_number_a_unit(self, given: Parameters) -> None:
         for group, score in self._scores(given):
@@ -71,7 +72,7 @@ class WidthChecks(ModelChecks):
         positions = range(len(view.layers))
         try:
             with works(f"scoring with {self.who(given)}"), Silent().task("score") as task:
-                score_units(view, tiny_ids(), spy, positions, parts_of(view), task)  # type: ignore[arg-type]
+                score_units(view, tiny_ids(), spy, positions, parts_of(view, pruner), task)  # type: ignore[arg-type]
         except (AttributeError, TypeError) as error:
             if "NoneType" in str(error):
                 wrong(f"{self.who(given)} reads what its needs() does not name: {error}")
@@ -95,9 +96,14 @@ class RecordingPruner:
         return torch.zeros(group.units)
 
 
-def parts_of(view: ModelView) -> tuple[Part, ...]:
-    """What of the family's layers can be made narrower."""
-    return ("attention", "mlp") if view.family.prunable_heads else ("mlp",)
+def parts_of(view: ModelView, pruner: WidthPruner) -> tuple[Part, ...]:
+    """What of the family's layers can be made narrower by a pruner. Raises FamilyError for nothing."""
+    mixed = view.experts is not None
+    parts: tuple[Part, ...] = ("attention", "mlp") if view.family.prunable_heads else ("mlp",)
+    scored = tuple(part for part in (("experts",) if mixed else parts) if part in pruner.parts)
+    if not scored:
+        raise FamilyError(f"'{pruner.name}' scores no part of a tiny {view.config.model_type}; name other families")
+    return scored
 
 
 def tensors(group: UnitGroup) -> dict[str, Tensor]:

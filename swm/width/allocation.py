@@ -38,22 +38,39 @@ def allocate_locally(limits: CutLimits, goal: float) -> Allocation:
         return limits.removed(_kept_locally(limits, attention, mlp))
 
     both = _bisect(lambda s: removed(s, s), goal)
-    # Heads come in large steps: those of the share below stay, and channels fill the rest.
+    # Heads and experts come in large steps: those of the share below stay, and channels fill the rest.
     attention = both[0]
     mlp = min(_bisect(lambda s: removed(attention, s), goal), key=lambda s: abs(removed(attention, s) - goal))
     if not any(part == "mlp" for _, part in limits.sizes):
         attention = min(both, key=lambda s: abs(removed(s, s) - goal))
     kept = _kept_locally(limits, attention, mlp)
     facts = {"attention_share": round(attention, 6), "mlp_share": round(mlp, 6)}
+    if limits.experts:
+        facts["experts_share"] = facts["attention_share"]
     return Allocation(kept, {**facts, "planned_params": limits.removed(kept)})
+
+
+def allocate_experts(limits: CutLimits, count: int) -> Allocation:
+    """So many experts fewer in each layer that has some. Raises BudgetError where rounding does not let that be."""
+    kept = {key: limits.possible(limits.units(key) - count, key) for key in limits.sizes}
+    for key, left in kept.items():
+        if left != limits.units(key) - count:
+            raise BudgetError(
+                f"target: {count} fewer of {limits.units(key)} experts are no {limits.units(key) - count} that a layer "
+                f"can keep; the nearest is {left}"
+            )
+    return Allocation(kept, {"experts": count, "planned_params": limits.removed(kept)})
 
 
 def _kept_locally(limits: CutLimits, attention: float, mlp: float) -> dict[Key, int]:
     """The units that stay when these shares of the heads and of the channels of each layer go."""
-    shares: dict[Part, float] = {"attention": attention, "queries": attention, "mlp": mlp}
+    shares: dict[Part, float] = {"attention": attention, "queries": attention, "experts": attention, "mlp": mlp}
     kept = {}
     for position, part in limits.sizes:
-        asked = kept_after_share(limits.shapes[position], part, shares[part])
+        if part == "experts":
+            asked = round(limits.units((position, part)) * (1 - shares[part]))
+        else:
+            asked = kept_after_share(limits.shapes[position], part, shares[part])
         kept[position, part] = limits.possible(asked, (position, part))
     return kept
 

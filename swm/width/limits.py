@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from swm.checkpoint.layout import head_counts
-from swm.errors import BudgetError
+from swm.errors import BudgetError, FamilyError
+from swm.model.experts import ExpertBlock
+from swm.model.families import ModelFamily
 from swm.model.shape import geometries
-from swm.model.units import UNIT_NAMES, Block, Geometry, Part, block
+from swm.model.units import READERS, UNIT_NAMES, Block, Geometry, Part, block
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 
@@ -21,8 +24,8 @@ class CutLimits:
     """How many units of which layers can go, and how many parameters go with them.
 
     `shapes` are the widths of the layers by position, `sizes` the parameters of one unit. The kept number of units is
-    a multiple of its part's `rounding` and, of heads, one of `head_counts` if there are any. With `local`, a cut takes
-    the same share of every layer.
+    a multiple of its part's `rounding` and, of heads, one of `head_counts` if there are any; of `experts`, as many
+    stay as their router needs. With `local`, a cut takes the same share of every layer.
     """
 
     shapes: Mapping[int, Geometry]
@@ -30,6 +33,7 @@ class CutLimits:
     rounding: Mapping[Part, int]
     local: bool
     head_counts: Sequence[int] | None = None
+    experts: Mapping[int, ExpertBlock] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -51,18 +55,26 @@ class CutLimits:
         """
         layers = {position: view.layer(position) for position, _ in keys}
         ordered = sorted((position, part) for position, part in keys if layers[position].units(part))
-        shapes = {position: layer.geometry for position, layer in layers.items()}
+        experts = {i: block for i, part in ordered if part == "experts" and (block := layers[i].experts) is not None}
+        channels = {position for position, part in ordered if part != "experts"}
+        shapes = {position: layers[position].geometry for position in sorted(channels)}
         sizes = {(position, part): layers[position].unit_parameters(part) for position, part in ordered}
-        return cls(shapes, sizes, rounding, local, head_counts)
+        return cls(shapes, sizes, rounding, local, head_counts, experts)
 
     def units(self, key: Key) -> int:
         """How many units there are."""
         position, part = key
+        if part == "experts":
+            return self.experts[position].count
         return self.shapes[position].units(part)
 
     def possible(self, kept: int, key: Key) -> int:
         """The number of units that stays where so many are asked for."""
-        rounded = round_units(kept, self.units(key), self.rounding[key[1]])
+        step = self.rounding[key[1]]
+        rounded = round_units(kept, self.units(key), step)
+        if key[1] == "experts":
+            fewest = self.experts[key[0]].fewest()
+            return min(self.units(key), max(rounded, -(-fewest // step) * step))
         if self.head_counts is None or key[1] == "mlp":
             return rounded
         return min(n for n in self.head_counts if n >= rounded)
@@ -76,15 +88,15 @@ class CutLimits:
 
         A local allocation moves channels first, where there are any to move.
         """
-        steps: dict[Block, list[int]] = {"mlp": [], "attention": []}
+        steps: dict[Block | Literal["experts"], list[int]] = {"mlp": [], "attention": [], "experts": []}
         for key, size in self.sizes.items():
             units = self.units(key)
             reachable = (self.possible(n, key) for n in range(units - 1, 0, -1))
             kept = next((n for n in reachable if n < units), units)
-            steps[block(key[1])].append((units - kept) * size)
+            steps["experts" if key[1] == "experts" else block(key[1])].append((units - kept) * size)
         if self.local:
-            return sum(steps["mlp"]) or sum(steps["attention"])
-        return min(filter(None, steps["mlp"] + steps["attention"]), default=0)
+            return sum(steps["mlp"]) or min(filter(None, map(sum, (steps["attention"], steps["experts"]))), default=0)
+        return min(filter(None, [step for some in steps.values() for step in some]), default=0)
 
     def check_capacity(self, goal: float) -> None:
         """Raise BudgetError when not so many parameters can go."""
@@ -92,7 +104,13 @@ class CutLimits:
         if goal > most:
             raise BudgetError(
                 f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
+                + self._stay()
             )
+
+    def _stay(self) -> str:
+        """Which experts cannot go, in words; empty where none are cut."""
+        floors = {(block.fewest(), block.top_k) for block in self.experts.values()}
+        return "".join(f" (of {fewest} experts that stay a token takes {top_k})" for fewest, top_k in sorted(floors))
 
     def check_goal(self, goal: float) -> None:
         """Raise BudgetError when not so many parameters can go, or when nothing is nearer to the goal than one step."""
@@ -106,12 +124,31 @@ class CutLimits:
             )
 
 
+def check_row(family: ModelFamily, config: Any, parts: Sequence[Part]) -> None:
+    """Raise FamilyError where the row of a family says that units of these parts cannot be cut, or does not name them.
+
+    Args:
+        family: The row.
+        config: The config of the model.
+        parts: The parts.
+    """
+    if {"attention", "queries"} & set(parts) and not family.prunable_heads:
+        raise FamilyError(
+            f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
+            "size; use units: [mlp]"
+        )
+    if any(part != "experts" and READERS[part] not in family.projections for part in parts):
+        raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+
+
 def saved_head_counts(view: ModelView, parts: Sequence[Part], with_biases: bool) -> list[int] | None:
     """The numbers of KV heads, or of query heads, with which a model of even widths can be saved; None for any.
 
     `parts` are those that are cut. Raises BudgetError when an earlier stage left a number that cannot be saved with
     the biases of this one.
     """
+    if set(parts) == {"experts"}:
+        return None
     part: Part = "queries" if "queries" in parts else "attention"
     now = widest_geometry(geometries(view)).units(part)
     if not now:

@@ -13,13 +13,15 @@ from swm.cache.observations import Observation
 from swm.errors import PlanError
 from swm.interfaces.progress import Task
 from swm.interfaces.stage import StageContext
-from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup, WidthPruner
+from swm.interfaces.width import CoupledWeight, InputStatistics, RoutingStatistics, UnitGroup, WidthPruner
+from swm.model.experts import expert_tensors
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
 from swm.model.recording import batch_rows
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.width.gradients import layer_gradients
+from swm.width.routing import Routing, observed_routing, routing_statistics
 
 
 class UnitScores:
@@ -45,7 +47,13 @@ class UnitScores:
 
 
 def score_units(
-    view: ModelView, ids: Tensor, pruner: WidthPruner, positions: Sequence[int], parts: Sequence[Part], task: Task
+    view: ModelView,
+    ids: Tensor,
+    pruner: WidthPruner,
+    positions: Sequence[int],
+    parts: Sequence[Part],
+    task: Task,
+    routing: Routing | None = None,
 ) -> UnitScores:
     """Ask the pruner for the importance of every unit of these layers and parts.
 
@@ -56,6 +64,7 @@ def score_units(
         positions: Where the layers stand now.
         parts: The parts of each layer.
         task: Advances with every layer.
+        routing: What the routers do with the tokens, where that is known already.
 
     Returns:
         The scores, with the means of what the reading projections were given where the pruner needs them.
@@ -68,6 +77,8 @@ def score_units(
     if "inputs" in pruner.needs() or pruner.compensates():
         statistics = input_statistics(view, ids, positions, parts)
         scored.means = {key: inputs.mean for key, inputs in statistics.items()}
+    if "routing" in pruner.needs() and routing is None:
+        routing = routing_statistics(view, ids, positions)
     wanted = set(positions)
     per_sample = "squared_gradients" in pruner.needs()
     if pruner.needs() & {"gradients", "squared_gradients"}:
@@ -78,7 +89,10 @@ def score_units(
         for position, gradients, squares in layers:
             layer = view.layer(position)
             for part in (part for part in parts if layer.units(part)):
-                group = unit_group(layer, part, gradients, squares, statistics.get((position, part)))
+                if part == "experts":
+                    group = expert_group(layer, (routing or {}).get(position))
+                else:
+                    group = unit_group(layer, part, gradients, squares, statistics.get((position, part)))
                 scored.scores[position, part] = checked(pruner, group, pruner.score(group))
             task.advance(note=f"layer {layer.number}")
     return scored
@@ -98,8 +112,9 @@ def observed_scores(
     view, ids = context.view, context.calibration.ids
 
     def score() -> Observation:
+        routing = observed_routing(context, positions) if "routing" in pruner.needs() else None
         with context.progress.task(f"{pruner.name} · {' + '.join(parts)}", len(positions)) as task:
-            return score_units(view, ids, pruner, positions, parts, task).observation()
+            return score_units(view, ids, pruner, positions, parts, task, routing).observation()
 
     what = {"what": "unit scores", "pruner": pruner.spec(), "seed": context.seed}
     place = {"positions": list(positions), "layers": view.numbers, "parts": list(parts)}
@@ -134,6 +149,19 @@ def unit_group(
         if layer.state[piece.key].dim() > 1
     ]
     return UnitGroup(layer.number, part, layer.units(part), weights, inputs)
+
+
+def expert_group(layer: Layer, routing: RoutingStatistics | None = None) -> UnitGroup:
+    """The experts of a layer as a pruner sees them; biases are no part of a score. Raises PlanError for none."""
+    block = layer.experts
+    if block is None:
+        raise PlanError(f"layer {layer.number} has no experts")
+    weights = [
+        CoupledWeight(path, value.movedim(block.axes[path], 0).reshape(block.count, -1), reads=False)
+        for path, value in expert_tensors(layer.module, block).items()
+        if path in block.weights and value.dim() == 3
+    ]
+    return UnitGroup(layer.number, "experts", block.count, weights, routing=routing)
 
 
 def checked(pruner: WidthPruner, group: UnitGroup, score: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from zoo import CAUSAL, EXPERTS, HYBRID, zoo_model
 
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.checkpoint.export import export
-from swm.errors import FamilyError, PlanError
+from swm.checkpoint.layout import Layout
+from swm.errors import CheckpointError, FamilyError, PlanError
 from swm.model.expert_surgery import expert_counts, keep_experts
 from swm.model.experts import expert_tensors, expert_weights
 from swm.model.families import find_family
@@ -103,6 +104,21 @@ def test_with_six_of_eight_experts(name: str, tmp_path: Path, monkeypatch: pytes
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, experts_implementation="eager").eval()
     assert type(loaded) is type(view.model)
     assert same(loaded.double(), wanted), "loaded"
+
+
+@pytest.mark.parametrize("name", ["mixtral", "deepseek_v2", "gpt_oss"])
+def test_layers_of_their_own_counts_are_saved_with_code(name: str, tmp_path: Path) -> None:
+    view = view_of(name)
+    keep_experts(view, 2, KEPT)
+    wanted = logits(view.model)
+    view.model.float()
+    layouts: tuple[Layout, ...] = ("native", "padded")
+    for layout in layouts:
+        with pytest.raises(CheckpointError, match=r"zeros can stand for experts .* add layout: custom"):
+            export(view, layout)
+    export(view, "custom").write(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=True, experts_implementation="eager")
+    assert same(loaded.eval().double(), wanted)
 
 
 def test_layers_without_experts_have_none() -> None:

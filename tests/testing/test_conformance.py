@@ -7,6 +7,7 @@ from typing import Any
 
 from swm.plugins.loading import load_plugins
 from swm.testing import FAMILIES, checks_for
+from swm.testing.tiny import EXPERTS
 
 REGISTRY = load_plugins().registry
 KINDS = ("similarity", "merger", "depth", "width", "recovery", "stage", "text")
@@ -59,6 +60,8 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
     ("stage", "vocabulary"): [{"keep": {"ids": "5-60"}}, {"keep": {"size": 40}}, {"keep": {"text": ["abc def"]}}],
     ("text", "list"): [{"texts": ["One.", "Two."]}],
 }
+# They need a model with experts.
+OF_EXPERTS = {("width", "reap"), ("width", "frequency")}
 # Those that read files or what the model writes have tests of their own.
 NOT_HERE = {("stage", "recover"), ("text", "file"), ("text", "hub"), ("text", "alpaca"), ("text", "generated")}
 
@@ -67,7 +70,7 @@ def classes() -> Iterator[tuple[str, type]]:
     for entry in REGISTRY.entries():
         key = (entry.strategy.kind, entry.strategy.name)
         if entry.origin == "swm" and key[0] in KINDS and key not in NOT_HERE:
-            families = SOME if key[0] == "similarity" else FAMILIES
+            families = SOME if key[0] == "similarity" else EXPERTS if key in OF_EXPERTS else FAMILIES
             variants = VARIANTS.get(key, [{}])
             checks = checks_for(entry.strategy, *variants, families=families, fresh_process=key[1] in FRESH)
             yield "Test" + entry.strategy.__name__ + key[0].title(), checks

@@ -1,10 +1,10 @@
-"""The `width` stage: attention heads and MLP channels go."""
+"""The `width` stage: attention heads, MLP channels and experts go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 from torch import Tensor
@@ -13,7 +13,7 @@ from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers
-from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
@@ -22,9 +22,17 @@ from swm.model.shape import geometries
 from swm.model.units import READERS, UNIT_NAMES, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
-from swm.width.allocation import Allocation, allocate_globally, allocate_locally, allocate_share, best_units
+from swm.width.allocation import (
+    Allocation,
+    allocate_experts,
+    allocate_globally,
+    allocate_locally,
+    allocate_share,
+    best_units,
+)
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
-from swm.width.limits import CutLimits, part_rounding, saved_head_counts
+from swm.width.expert_limits import check_experts, expert_rounding, unit_groups
+from swm.width.limits import CutLimits, check_row, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
 
 
@@ -34,11 +42,13 @@ class WidthStage(Stage):
     """Removes units: an attention unit is a KV head with its query heads, an MLP unit a channel.
 
     `units: [queries, mlp]` takes single query heads instead, as many from every KV head, which all stay.
+    `units: [experts]` takes whole experts, and their rows of the router; `target: {experts: n}` n from every layer.
 
     `scope: local` removes the same share of every layer, `global` lets layers compete and needs `uniform: false`.
     `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
     `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_heads` and
-    `round_mlp` round the kept number of KV heads (of query heads to a KV head) and of MLP channels to multiples.
+    `round_mlp` round the kept number of KV heads (of query heads to a KV head) and of MLP channels to multiples,
+    `round_experts` that of experts.
     `backend: torch-pruning` cuts the same units through torch-pruning's dependency graph. `compensate: least-squares`
     refits the projections that read the units, so that those that stay give what all of them gave.
     """
@@ -54,13 +64,25 @@ class WidthStage(Stage):
     units: Annotated[Sequence[Part], Field(min_length=1)] = ("attention", "mlp")
     round_heads: Annotated[int, Field(ge=1)] = 1
     round_mlp: Annotated[int, Field(ge=1)] | None = None
+    round_experts: Annotated[int, Field(ge=1)] = 1
     uniform: bool = True
     backend: Backend = "native"
     compensate: Literal["least-squares"] | None = None
 
+    @classmethod
+    def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
+        pruner = values.get("pruner")
+        if isinstance(pruner, WidthPruner) and values.get("units") is None and len(pruner.parts) == 1:
+            values["units"] = list(pruner.parts)
+        return values
+
     def __post_init__(self) -> None:
         if self.target is not None and self.target.layers is not None:
-            raise ValueError("target of a width stage is {params: n} or {ratio: r}, found layers")
+            raise ValueError("target of a width stage is {params: n}, {ratio: r} or {experts: n}, found layers")
+        if self.target is not None and self.target.experts is not None and set(self.units) != {"experts"}:
+            raise ValueError("target: {experts: n} goes with units: [experts] alone; use params or ratio")
+        if "experts" in self.units and (self.compensate is not None or self.backend != "native"):
+            raise ValueError("units: experts can be neither compensated for nor cut by torch-pruning; leave that out")
         if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
         if self.compensate is not None and self.pruner.compensates():
@@ -84,8 +106,10 @@ class WidthStage(Stage):
         return self.target is None and self.layer_ratio is None
 
     def worth_while(self, context: StageContext) -> bool:
+        if self.target is None or self.target.experts is not None:
+            return True
         step = self._limits(context.view, context.original.layers).smallest_step()
-        return self.target is None or self.target.parameters(context.original) > step / 2
+        return self.target.parameters(context.original) > step / 2
 
     def uneven(self) -> bool:
         return not self.uniform
@@ -96,14 +120,9 @@ class WidthStage(Stage):
     def check(self, setting: Setting) -> None:
         family, config = setting.family, setting.config
         self.numbers(setting.shape.layers)
-        if set(self.units) - {"mlp"} and not family.prunable_heads:
-            raise FamilyError(
-                f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
-                "size; use units: [mlp]"
-            )
-        for part in self.units:
-            if READERS[part] not in family.projections:
-                raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+        with at("units"):
+            self.pruner.check_parts(self.units)
+        check_row(family, config, self.units)
         if self.backend == "torch-pruning":
             for part in self.units:
                 torch_pruning_backend.check_backend(family, part)
@@ -114,8 +133,10 @@ class WidthStage(Stage):
             self._check_goal(setting.model, setting)
 
     def _check_goal(self, view: ModelView, setting: Setting) -> None:
+        if "experts" in self.units:
+            check_experts(view, self.round_experts, None if self.target is None else self.target.experts)
         shape, rounding = widest_geometry(geometries(view)), self._rounding(view)
-        for part in self.units:
+        for part in (part for part in self.units if part != "experts"):
             for position in range(len(view.layers)):
                 view.layer(position).check_part(part)
             if not shape.units(part):
@@ -130,7 +151,7 @@ class WidthStage(Stage):
                     (key,),
                 )
         limits = self._limits(view, setting.shape.layers)
-        if self.target is not None:
+        if self.target is not None and self.target.experts is None:
             with at("target"):
                 goal = self.target.parameters(setting.shape)
                 if setting.first:
@@ -142,7 +163,10 @@ class WidthStage(Stage):
             allocate_share(limits, self.layer_ratio)
 
     def _rounding(self, view: ModelView) -> dict[Part, int]:
-        return part_rounding(widest_geometry(geometries(view)), self.round_heads, self.round_mlp)
+        rounding = part_rounding(widest_geometry(geometries(view)), self.round_heads, self.round_mlp)
+        if "experts" in self.units:
+            rounding["experts"] = expert_rounding(view, self.round_experts)
+        return rounding
 
     def _limits(self, view: ModelView, layers: int) -> CutLimits:
         """What limits the cut of a model that originally had so many layers."""
@@ -171,11 +195,14 @@ class WidthStage(Stage):
             for part in self.units:
                 torch_pruning_backend.check_traced(view, positions[0], part)
         limits = self._limits(view, context.original.layers)
-        goal = 0.0 if self.target is None else self.target.parameters(context.original)
-        if self.layer_ratio is None:
+        experts = None if self.target is None else self.target.experts
+        goal = 0.0 if self.target is None or experts else self.target.parameters(context.original)
+        if self.layer_ratio is None and experts is None:
             limits.check_goal(goal)
         scored = observed_scores(context, self.pruner, positions, self.units)
-        if self.layer_ratio is not None:
+        if experts is not None:
+            chosen = allocate_experts(limits, experts)
+        elif self.layer_ratio is not None:
             chosen = allocate_share(limits, self.layer_ratio)
         elif self.scope == "local":
             chosen = allocate_locally(limits, goal)
@@ -191,8 +218,7 @@ class WidthStage(Stage):
         for (position, part), score in sorted(scored.scores.items()):
             kept = chosen.kept[position, part]
             if kept < len(score):
-                groups = view.layer(position).geometry.kv_heads if part == "queries" else 1
-                units[position, part] = best_units(score, kept, groups)
+                units[position, part] = best_units(score, kept, unit_groups(view.layer(position), part))
         refitted = self._refitted(context, units)
         steps: list[Step] = []
         tensors: dict[int, dict[str, Tensor]] = {}

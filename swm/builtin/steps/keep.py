@@ -11,6 +11,7 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.interfaces.stage import Step
 from swm.model import torch_pruning as torch_pruning_backend
+from swm.model.expert_surgery import keep_experts
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.units import UNIT_NAMES, Part
 from swm.model.view import ModelView
@@ -50,6 +51,9 @@ class KeepStep(Step):
         if have != self.of:
             raise PlanError(f"step expects {self.of} {self.part} units in layer {self.layer}; there are {have}")
         units = parse_ranges(self.units)
+        if self.part == "experts":
+            keep_experts(view, position, units)
+            return
         cut = cut_units if self.backend == "native" else torch_pruning_backend.cut_units
         keep_units(view, position, self.part, units, tensors, cut)
 

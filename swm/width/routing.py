@@ -1,0 +1,120 @@
+"""What routers do with the calibration text: sums over tokens, from one forward pass that keeps nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swm.cache.observations import Observation
+from swm.errors import FamilyError
+from swm.interfaces.stage import StageContext
+from swm.interfaces.width import RoutingStatistics
+from swm.model.finite import check_finite
+from swm.model.recording import batch_rows
+from swm.model.view import ModelView
+
+Routing = Mapping[int, RoutingStatistics]
+
+
+@torch.no_grad()
+def routing_statistics(view: ModelView, ids: Tensor, positions: Sequence[int]) -> Routing:
+    """What the routers of these layers do with a text; layers without experts are passed over.
+
+    Args:
+        view: The model.
+        ids: The tokens, `[samples, seq]`.
+        positions: Where the layers stand now.
+
+    Returns:
+        The statistics by position.
+
+    Raises:
+        FamilyError: The experts of a layer are called in a way that is not known.
+        ModelError: What an expert gives is not finite.
+    """
+    watchers: dict[int, _Watcher] = {}
+    handles = []
+    for position in positions:
+        layer = view.layer(position)
+        if layer.experts is not None:
+            watcher = watchers[position] = _Watcher(layer.number, layer.experts.count)
+            experts = layer.module.get_submodule(layer.experts.path)
+            handles.append(experts.register_forward_hook(watcher._after, with_kwargs=True))
+    try:
+        for rows in batch_rows(*ids.shape) if watchers else ():
+            view.body(input_ids=ids[rows].to(view.device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for watcher in watchers.values():
+        check_finite(watcher.output, f"what the experts of layer {watcher.number} give has", view.dtype)
+    return {
+        position: RoutingStatistics(ids.numel(), watcher.routed.cpu(), watcher.output.cpu())
+        for position, watcher in watchers.items()
+    }
+
+
+def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing:
+    """As `routing_statistics`, on the calibration text; from the cache where the same was asked before.
+
+    Args:
+        context: The model, the text and the cache.
+        positions: Where the layers stand now.
+    """
+    view, ids = context.view, context.calibration.ids
+
+    def watch() -> Observation:
+        with context.progress.task("routing", 1) as task:
+            routing = routing_statistics(view, ids, positions)
+            task.advance()
+        tensors = {f"{i} {kind}": getattr(one, kind) for i, one in routing.items() for kind in ("routed", "output")}
+        return Observation(tensors)
+
+    what = {"what": "routing", "positions": list(positions), "layers": view.numbers}
+    tensors = context.observation(what, watch).tensors
+    layers = {int(name.split(" ")[0]) for name in tensors}
+    return {i: RoutingStatistics(ids.numel(), tensors[f"{i} routed"], tensors[f"{i} output"]) for i in sorted(layers)}
+
+
+class _Watcher:
+    """Sums up what the experts of one layer are given and give.
+
+    Experts are called with the hidden states of all tokens, the chosen experts and their weights; the sum over experts
+    that they return hides what one of them gives, so they are called again for one choice of each token at a time.
+    Those that are called with nothing but hidden states get all tokens once for each expert, zero where it is not
+    chosen.
+    """
+
+    def __init__(self, number: int, count: int) -> None:
+        self.number = number
+        self.routed = torch.zeros(count, dtype=torch.float64)
+        self.output = torch.zeros(count, dtype=torch.float64)
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        given = [*args, *kwargs.values()]
+        count = len(self.routed)
+        if len(given) == 1:
+            hidden = given[0].reshape(count, -1, given[0].shape[-1])
+            chosen = (hidden != 0).any(dim=-1).double()
+            norms = output.reshape(count, -1, output.shape[-1]).float().norm(dim=-1).double()
+            self._add(chosen.sum(dim=1), (norms * chosen).sum(dim=1))
+            return
+        if len(given) != 3 or given[1].is_floating_point() or given[1].shape != given[2].shape:
+            raise FamilyError(f"the experts of layer {self.number} are called in a way that is not known")
+        hidden, experts, weights = given
+        for choice in range(experts.shape[1]):
+            chosen, weight = experts[:, choice : choice + 1], weights[:, choice : choice + 1]
+            alone = module.forward(hidden, chosen, torch.ones_like(weight))
+            norms = alone.float().norm(dim=-1).double() * weight[:, 0].abs().double()
+            index = chosen[:, 0]
+            # Some routers give numbers beyond the experts to choices that count for nothing.
+            real = index < count
+            routed = torch.bincount(index[real], minlength=count)
+            self._add(routed, torch.bincount(index[real], weights=norms[real], minlength=count))
+
+    def _add(self, routed: Tensor, output: Tensor) -> None:
+        self.routed = self.routed.to(routed.device) + routed
+        self.output = self.output.to(output.device) + output
