@@ -16,7 +16,7 @@ LAYERS = 4
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 VOCABULARY = 128
 
-_HEADS = {
+HEADS = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": LAYERS,
@@ -24,14 +24,14 @@ _HEADS = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
-_LLAMA = {**_HEADS, "head_dim": 16}
-_ONE_COUNT = {key: value for key, value in _HEADS.items() if key != "num_key_value_heads"}
+LLAMA = {**HEADS, "head_dim": 16}
+_ONE_COUNT = {key: value for key, value in HEADS.items() if key != "num_key_value_heads"}
 _GPT = {"n_embd": 64, "n_layer": LAYERS, "n_head": 4, "n_positions": 128}
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 # Sliding windows are shorter than the texts of the tests, so that a mask that does not follow its layer shows.
-_SLIDING = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
-_LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
-_DELTA = {
+SLIDING = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
+DELTA = {
     "linear_conv_kernel_dim": 4,
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
@@ -54,14 +54,14 @@ _ROUTED = {**_FINE, "n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense
 _BLOOM = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": LAYERS}
 
 DENSE: dict[str, dict[str, Any]] = {
-    "llama": _LLAMA,
-    "mistral": {**_LLAMA, "sliding_window": 4},
-    "qwen2": _HEADS,
-    "qwen3": _LLAMA,
-    "gemma": _LLAMA,
-    "gemma2": {**_LLAMA, **_SLIDING, "query_pre_attn_scalar": 16},
-    "gemma3_text": {**_LLAMA, **_SLIDING, "query_pre_attn_scalar": 16},
-    "phi3": {**_HEADS, "original_max_position_embeddings": 128},
+    "llama": LLAMA,
+    "mistral": {**LLAMA, "sliding_window": 4},
+    "qwen2": HEADS,
+    "qwen3": LLAMA,
+    "gemma": LLAMA,
+    "gemma2": {**LLAMA, **SLIDING, "query_pre_attn_scalar": 16},
+    "gemma3_text": {**LLAMA, **SLIDING, "query_pre_attn_scalar": 16},
+    "phi3": {**HEADS, "original_max_position_embeddings": 128},
     "gpt2": _GPT,
     "gpt_neox": _ONE_COUNT,
     "opt": {
@@ -72,27 +72,27 @@ DENSE: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 128,
         "word_embed_proj_dim": 64,
     },
-    "ministral": {**_LLAMA, **_SLIDING},
+    "ministral": {**LLAMA, **SLIDING},
     "ministral3": {
-        **_LLAMA,
+        **LLAMA,
         "rope_parameters": {**_ROPE, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 16},
     },
-    "phi": _HEADS,
-    "olmo": _HEADS,
-    "olmo2": _HEADS,
-    "olmo3": {**_HEADS, **_SLIDING},
+    "phi": HEADS,
+    "olmo": HEADS,
+    "olmo2": HEADS,
+    "olmo3": {**HEADS, **SLIDING},
     "granite": {
-        **_HEADS,
+        **HEADS,
         "residual_multiplier": 0.5,
         "embedding_multiplier": 2.0,
         "logits_scaling": 2.0,
         "attention_multiplier": 0.2,
     },
-    "smollm3": {**_HEADS, "no_rope_layers": [1, 1, 0, 1]},
-    "stablelm": _HEADS,
-    "cohere": _HEADS,
-    "cohere2": {**_LLAMA, **_SLIDING},
-    "starcoder2": _HEADS,
+    "smollm3": {**HEADS, "no_rope_layers": [1, 1, 0, 1]},
+    "stablelm": HEADS,
+    "cohere": HEADS,
+    "cohere2": {**LLAMA, **SLIDING},
+    "starcoder2": HEADS,
     "falcon": {
         **_BLOOM,
         "ffn_hidden_size": 128,
@@ -122,17 +122,17 @@ DENSE: dict[str, dict[str, Any]] = {
     },
     "codegen": {**_GPT, "rotary_dim": 8},
     "gpt_bigcode": _GPT,
-    "glm": _LLAMA,
-    "glm4": _LLAMA,
-    "exaone4": {**_HEADS, **_SLIDING, "sliding_window_pattern": 2},
-    "nemotron": _LLAMA,
-    "helium": _LLAMA,
-    "ernie4_5": _LLAMA,
-    "hunyuan_v1_dense": _LLAMA,
-    "seed_oss": _LLAMA,
-    "apertus": {**_HEADS, "rope_parameters": _ROPE},
-    "arcee": _LLAMA,
-    "bitnet": _HEADS,
+    "glm": LLAMA,
+    "glm4": LLAMA,
+    "exaone4": {**HEADS, **SLIDING, "sliding_window_pattern": 2},
+    "nemotron": LLAMA,
+    "helium": LLAMA,
+    "ernie4_5": LLAMA,
+    "hunyuan_v1_dense": LLAMA,
+    "seed_oss": LLAMA,
+    "apertus": {**HEADS, "rope_parameters": _ROPE},
+    "arcee": LLAMA,
+    "bitnet": HEADS,
     "persimmon": _ONE_COUNT,
     "xglm": {
         "d_model": 64,
@@ -141,22 +141,22 @@ DENSE: dict[str, dict[str, Any]] = {
         "attention_heads": 4,
         "max_position_embeddings": 128,
     },
-    "nanochat": _HEADS,
-    "vaultgemma": {**_LLAMA, **_SLIDING, "query_pre_attn_scalar": 16},
+    "nanochat": HEADS,
+    "vaultgemma": {**LLAMA, **SLIDING, "query_pre_attn_scalar": 16},
 }
 EXPERTS: dict[str, dict[str, Any]] = {
-    "mixtral": {**_HEADS, **_LOCAL},
-    "qwen2_moe": {**_HEADS, **_FINE, "num_experts": 4, "shared_expert_intermediate_size": 64},
-    "qwen3_moe": {**_LLAMA, **_FINE, "num_experts": 4, "mlp_only_layers": [1]},
-    "olmoe": {**_HEADS, **_EXPERTS},
-    "deepseek_v2": {**_HEADS, **_LATENT, **_ROUTED},
-    "deepseek_v3": {**_HEADS, **_LATENT, **_ROUTED, "n_group": 2, "topk_group": 1},
-    "gpt_oss": {**_LLAMA, **_LOCAL, **_SLIDING, "rope_parameters": _ROPE},
-    "granitemoe": {**_HEADS, **_LOCAL},
-    "granitemoeshared": {**_HEADS, **_LOCAL, "shared_intermediate_size": 64},
-    "phimoe": {**_HEADS, **_LOCAL},
+    "mixtral": {**HEADS, **_LOCAL},
+    "qwen2_moe": {**HEADS, **_FINE, "num_experts": 4, "shared_expert_intermediate_size": 64},
+    "qwen3_moe": {**LLAMA, **_FINE, "num_experts": 4, "mlp_only_layers": [1]},
+    "olmoe": {**HEADS, **_EXPERTS},
+    "deepseek_v2": {**HEADS, **_LATENT, **_ROUTED},
+    "deepseek_v3": {**HEADS, **_LATENT, **_ROUTED, "n_group": 2, "topk_group": 1},
+    "gpt_oss": {**LLAMA, **_LOCAL, **SLIDING, "rope_parameters": _ROPE},
+    "granitemoe": {**HEADS, **_LOCAL},
+    "granitemoeshared": {**HEADS, **_LOCAL, "shared_intermediate_size": 64},
+    "phimoe": {**HEADS, **_LOCAL},
     "llama4_text": {
-        **_LLAMA,
+        **LLAMA,
         "num_local_experts": 4,
         "num_experts_per_tok": 1,
         "intermediate_size_mlp": 128,
@@ -166,7 +166,7 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "layer_types": ["chunked_attention"] * 3 + ["full_attention"],
     },
     "ernie4_5_moe": {
-        **_HEADS,
+        **HEADS,
         "moe_intermediate_size": 32,
         "moe_k": 2,
         "moe_num_experts": 4,
@@ -174,36 +174,36 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "moe_layer_start_index": 1,
         "moe_layer_end_index": 3,
     },
-    "hunyuan_v1_moe": {**_LLAMA, "num_experts": 4, "moe_topk": 2},
-    "minimax": {**_HEADS, **_LOCAL, **_LINEAR, "block_size": 16},
-    "minimax_m2": {**_LLAMA, **_LOCAL},
-    "dots1": {**_HEADS, **_ROUTED},
-    "glm4_moe": {**_LLAMA, **_ROUTED},
-    "flex_olmo": {**_HEADS, **_EXPERTS},
+    "hunyuan_v1_moe": {**LLAMA, "num_experts": 4, "moe_topk": 2},
+    "minimax": {**HEADS, **_LOCAL, **LINEAR, "block_size": 16},
+    "minimax_m2": {**LLAMA, **_LOCAL},
+    "dots1": {**HEADS, **_ROUTED},
+    "glm4_moe": {**LLAMA, **_ROUTED},
+    "flex_olmo": {**HEADS, **_EXPERTS},
 }
 HYBRID: dict[str, dict[str, Any]] = {
     "qwen3_next": {
-        **_LLAMA,
-        **_DELTA,
+        **LLAMA,
+        **DELTA,
         **_FINE,
-        **_LINEAR,
+        **LINEAR,
         "num_experts": 4,
         "shared_expert_intermediate_size": 32,
     },
-    "qwen3_5_text": {**_LLAMA, **_DELTA, **_LINEAR},
+    "qwen3_5_text": {**LLAMA, **DELTA, **LINEAR},
     "qwen3_5_moe_text": {
-        **{key: value for key, value in _LLAMA.items() if key != "intermediate_size"},
-        **_DELTA,
+        **{key: value for key, value in LLAMA.items() if key != "intermediate_size"},
+        **DELTA,
         **_FINE,
-        **_LINEAR,
+        **LINEAR,
         "num_experts": 4,
         "shared_expert_intermediate_size": 32,
     },
-    "olmo_hybrid": {**_HEADS, **_DELTA, **_LINEAR, "num_key_value_heads": 4, "linear_num_key_heads": 4},
-    "lfm2": {**_HEADS, "layer_types": ["conv", "full_attention"] * 2, "block_auto_adjust_ff_dim": False},
-    "bamba": {**_HEADS, **_MAMBA, "attn_layer_indices": [1, 3]},
+    "olmo_hybrid": {**HEADS, **DELTA, **LINEAR, "num_key_value_heads": 4, "linear_num_key_heads": 4},
+    "lfm2": {**HEADS, "layer_types": ["conv", "full_attention"] * 2, "block_auto_adjust_ff_dim": False},
+    "bamba": {**HEADS, **_MAMBA, "attn_layer_indices": [1, 3]},
     "jamba": {
-        **_HEADS,
+        **HEADS,
         **_EXPERTS,
         "attn_layer_period": 2,
         "attn_layer_offset": 1,
@@ -214,7 +214,7 @@ HYBRID: dict[str, dict[str, Any]] = {
         "use_mamba_kernels": False,
     },
     "zamba2": {
-        **_HEADS,
+        **HEADS,
         "num_key_value_heads": 4,
         "layers_block_type": ["linear_attention", "hybrid"] * 2,
         "mamba_d_state": 16,
@@ -223,10 +223,10 @@ HYBRID: dict[str, dict[str, Any]] = {
         "num_mem_blocks": 1,
         "use_mamba_kernels": False,
     },
-    "falcon_h1": {**_HEADS, **_MAMBA, "mamba_d_ssm": 128},
-    "granitemoehybrid": {**_HEADS, **_MAMBA, **_LOCAL, **_LINEAR, "shared_intermediate_size": 64},
+    "falcon_h1": {**HEADS, **_MAMBA, "mamba_d_ssm": 128},
+    "granitemoehybrid": {**HEADS, **_MAMBA, **_LOCAL, **LINEAR, "shared_intermediate_size": 64},
     "nemotron_h": {
-        **{key: value for key, value in _LLAMA.items() if key != "num_hidden_layers"},
+        **{key: value for key, value in LLAMA.items() if key != "num_hidden_layers"},
         "layers_block_type": ["linear_attention", "mlp", "full_attention", "mlp"],
         "ssm_state_size": 16,
         "mamba_num_heads": 8,
@@ -246,14 +246,14 @@ HYBRID: dict[str, dict[str, Any]] = {
         "chunk_size": 16,
     },
     "recurrent_gemma": {
-        **_LLAMA,
+        **LLAMA,
         "lru_width": 64,
         "attention_window_size": 4,
         "block_types": ["recurrent", "attention"],
     },
     "gemma3n_text": {
-        **_LLAMA,
-        **_SLIDING,
+        **LLAMA,
+        **SLIDING,
         "num_kv_shared_layers": 2,
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": VOCABULARY,
@@ -263,15 +263,15 @@ HYBRID: dict[str, dict[str, Any]] = {
         "activation_sparsity_pattern": [0.5, 0.5, 0.0, 0.0],
     },
     "gemma4_text": {
-        **_LLAMA,
-        **_SLIDING,
+        **LLAMA,
+        **SLIDING,
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": VOCABULARY,
         "num_kv_shared_layers": 0,
     },
     "gemma4_text, shared": {
-        **_LLAMA,
-        **_SLIDING,
+        **LLAMA,
+        **SLIDING,
         "model_type": "gemma4_text",
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": VOCABULARY,
@@ -279,6 +279,21 @@ HYBRID: dict[str, dict[str, Any]] = {
     },
 }
 CAUSAL = {**DENSE, **EXPERTS, **HYBRID}
+
+
+def randomise(model: PreTrainedModel) -> PreTrainedModel:
+    """Give all parameters random numbers with which every part of the model counts."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            noise = torch.randn(value.shape, generator=generator)
+            if value.dim() > 1:
+                value.copy_(noise * min(0.15, 1.5 / value.shape[-1] ** 0.5))
+            elif key.endswith(("A_log", "dt_bias", ".D", "dt_proj.bias")):
+                value.add_(0.05 * noise)
+            else:
+                value.add_(0.1 * noise)
+    return model
 
 
 @functools.cache
@@ -290,17 +305,7 @@ def _template(name: str, changes: tuple[tuple[str, Any], ...]) -> PreTrainedMode
     config = AutoConfig.for_model(kind, vocab_size=VOCABULARY, **SPECIAL, **values)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.generation_config = GenerationConfig(**SPECIAL)
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for key, value in model.named_parameters():
-            noise = torch.randn(value.shape, generator=generator)
-            if value.dim() > 1:
-                value.copy_(noise * min(0.15, 1.5 / value.shape[-1] ** 0.5))
-            elif key.endswith(("A_log", "dt_bias", ".D", "dt_proj.bias")):
-                value.add_(0.05 * noise)
-            else:
-                value.add_(0.1 * noise)
-    return model.eval()
+    return randomise(model).eval()
 
 
 def zoo_model(name: str, **changes: Any) -> PreTrainedModel:

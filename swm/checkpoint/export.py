@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swm.checkpoint.layout import Layout, misfit, parts_refusal, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
+from swm.loading.model_class import stock_class
 from swm.model.blocks import any_removed
 from swm.model.expert_surgery import uneven_experts
 from swm.model.layer import Layer
@@ -32,13 +33,14 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     replaced, removed = any(view.replaced), any_removed(view)
     if layout in ("custom", "factored") and (uneven or replaced or removed or misfit(view)):
         return custom_export(view, shapes)
+    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower}
     if removed:
-        return Export(padded_model(view, shapes), flat_rope=view.family.flat_rope)
+        return Export(padded_model(view, shapes), **about)
     if not shapes:
-        return Export(view.model, flat_rope=view.family.flat_rope)
+        return Export(view.model, **about)
     if uneven:
-        return Export(padded_model(view, shapes), flat_rope=view.family.flat_rope)
-    return Export(_native_model(view), multiplied=replaced, flat_rope=view.family.flat_rope)
+        return Export(padded_model(view, shapes), **about)
+    return Export(_native_model(view), multiplied=replaced, **about)
 
 
 def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> None:
@@ -87,7 +89,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
 def _native_model(view: ModelView) -> Any:
     """The model itself, or its parameters in a stock class that takes them."""
     replaced = any(view.replaced)
-    why = refusal(view.config, view.family, widest_geometry(geometries(view)))
+    why = refusal(view.model_config, view.family, widest_geometry(geometries(view)))
     if not why and not replaced:
         return view.model
     other = stand_in(view.config, view.family)
@@ -113,36 +115,37 @@ def dense_state(view: ModelView) -> dict[str, Tensor]:
 
 
 def _refilled(view: ModelView, state: Mapping[str, Tensor]) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return _filled(AutoModelForCausalLM, copy.deepcopy(view.config), view.model, state)
+    return _filled(type(view.model), copy.deepcopy(view.model_config), view.model, state)
 
 
 def as_model_type(model: Any, model_type: str, state: Mapping[str, Tensor] | None = None) -> Any:
     """The same parameters, or `state`, in the class of another model type."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     values = model.config.to_dict()
     for name in ("model_type", "architectures", "attention_bias", "mlp_bias", "pretraining_tp"):
         values.pop(name, None)
     config = AutoConfig.for_model(model_type, **{**values, "sliding_window": None})
-    return _filled(AutoModelForCausalLM, config, model, model.state_dict() if state is None else state)
+    return _filled(stock_class(config), config, model, model.state_dict() if state is None else state)
 
 
-def _filled(auto_class: Any, config: Any, model: Any, state: Mapping[str, Tensor]) -> Any:
+def _filled(kind: Any, config: Any, model: Any, state: Mapping[str, Tensor]) -> Any:
     """A new model that holds the given tensors themselves.
 
     Args:
-        auto_class: The class of transformers that makes a model from a config.
+        kind: The class of the new model.
         config: The config of the new model.
         model: The model that the tensors come from, with its generation settings and its buffers.
         state: All tensors of the new model by name.
     """
     with torch.device("meta"), quiet_transformers():
-        result = auto_class.from_config(config, dtype=model.dtype)
+        result = kind._from_config(config, dtype=model.dtype)
     result.load_state_dict(state, strict=True, assign=True)
     result.tie_weights()
     result.generation_config = model.generation_config
+    if kind is type(model) and hasattr(model, "_weight_conversions"):
+        # Under which names the weights came, and go again.
+        result._weight_conversions = model._weight_conversions
     # Buffers that are no part of the state are made from the config, not loaded; what is gone needs none.
     for name, buffer in list(result.named_buffers()):
         if buffer.is_meta:
@@ -155,14 +158,12 @@ def _filled(auto_class: Any, config: Any, model: Any, state: Mapping[str, Tensor
 
 def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
     """A model of uniform width whose additional heads and channels, and sub-blocks that are gone, are zero."""
-    from transformers import AutoModelForCausalLM
-
     if len({shape.queries for shape in shapes if shape.heads}) > 1:
         raise CheckpointError(
             "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
             "choose layout: custom, or remove query heads with uniform: true"
         )
-    config, state = copy.deepcopy(view.config), dict(view.model.state_dict())
+    config, state = copy.deepcopy(view.model_config), dict(view.model.state_dict())
     widest = widest_geometry(shapes)
     if widest.heads:
         widest = _accepted_geometry(view, widest)
@@ -176,7 +177,7 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
         # A config that was saved names its dtype by a string, which not every class takes.
         config.dtype = view.dtype
         state = _with_zeros(state, rebuilt(view.model, copy.deepcopy(config)), view)
-    return _filled(AutoModelForCausalLM, config, view.model, state)
+    return _filled(type(view.model), config, view.model, state)
 
 
 def _with_zeros(state: dict[str, Tensor], whole: nn.Module, view: ModelView) -> dict[str, Tensor]:
@@ -199,7 +200,7 @@ def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:
 
     most = max(view.config.hidden_size // widest.queries, widest.kv_heads)
     for shape in map(with_heads, (widest.kv_heads, most)):
-        why = refusal(view.config, view.family, shape)
+        why = refusal(view.model_config, view.family, shape)
         if not why:
             break
     else:
@@ -208,7 +209,7 @@ def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:
             f"{why}; choose layout: custom"
         )
     counts = range(widest.kv_heads, most + 1)
-    return next(shape for shape in map(with_heads, counts) if not refusal(view.config, view.family, shape))
+    return next(shape for shape in map(with_heads, counts) if not refusal(view.model_config, view.family, shape))
 
 
 def _padded_part(layer: Layer, widest: Geometry, part: Part) -> dict[str, Tensor]:

@@ -97,4 +97,4 @@ def head_counts(view: ModelView, with_biases: bool, part: Part = "attention") ->
         shapes = {n: replace(first, heads=n) for n in range(first.kv_heads, first.heads + 1, first.kv_heads)}
     else:
         shapes = {n: replace(first, heads=n * first.queries, kv_heads=n) for n in range(1, first.kv_heads + 1)}
-    return [n for n, shape in shapes.items() if not refusal(view.config, view.family, shape)]
+    return [n for n, shape in shapes.items() if not refusal(view.model_config, view.family, shape)]

@@ -12,6 +12,7 @@ from torch import nn
 
 from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
+from swm.loading.model_class import auto_class
 from swm.model.blocks import any_removed, removed_modules
 from swm.model.expert_surgery import expert_widths, uneven_experts
 from swm.model.quiet import quiet_transformers
@@ -39,7 +40,7 @@ from {module} import {parent} as Parent
     model_type = "{model_type}"
 
 
-class PrunedForCausalLM(Parent):
+class {name}(Parent):
     config_class = PrunedConfig
 
     def __init__(self, config):
@@ -49,7 +50,7 @@ class PrunedForCausalLM(Parent):
 {widths}{calls}        self.post_init()
 '''
 # Only where layers have widths of their own must they be made anew.
-WIDTHS_TEXT = """            own = copy.copy(config)
+WIDTHS_TEXT = """            own = copy.copy(config.get_text_config())
             for name, value in shape.get("widths", {}).items():
                 setattr(own, name, value)
             if "widths" in shape:
@@ -71,6 +72,8 @@ class Export:
     # Of the model's family: where older readers look for what `rope_parameters` says.
     flat_rope: Mapping[str, str] = field(default_factory=dict)
     multiplied: bool = False
+    # Where the text tower lies in a model of several parts; all else is to be as it was.
+    tower: str = ""
 
     def write(self, folder: Path) -> None:
         """Save everything into an existing folder."""
@@ -96,7 +99,8 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     """The true shapes, with a modelling file that `auto_map` names."""
     model = view.model
     parent = type(model)
-    model_type = f"swm_{view.config.model_type}"
+    model_type = f"swm_{view.model_config.model_type}"
+    name = "PrunedForConditionalGeneration" if view.family.tower else "PrunedForCausalLM"
     rebuilds = {one.rebuild.name: one.rebuild for layer in view.replaced for one in layer.values()}
     removed = any_removed(view)
     if removed:
@@ -111,7 +115,8 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     text = MODELLING_TEXT.format(
         module=parent.__module__,
         parent=parent.__name__,
-        config=type(view.config).__name__,
+        config=type(view.model_config).__name__,
+        name=name,
         model_type=model_type,
         layers=view.family.layers,
         widths="" if removed and not shapes else WIDTHS_TEXT,
@@ -121,14 +126,15 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     module = MODELLING.removesuffix(".py")
     config = {
         "model_type": model_type,
-        "architectures": ["PrunedForCausalLM"],
+        "architectures": [name],
         "auto_map": {
             "AutoConfig": f"{module}.PrunedConfig",
-            "AutoModelForCausalLM": f"{module}.PrunedForCausalLM",
+            auto_class(view.model_config).__name__: f"{module}.{name}",
         },
         "swm_layers": layers,
     }
-    return Export(model, {MODELLING: text}, config, needs_code=True, flat_rope=view.family.flat_rope)
+    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower}
+    return Export(model, {MODELLING: text}, config, needs_code=True, **about)
 
 
 def _layer_shape(view: ModelView, position: int, shapes: list[Geometry], plain: nn.ModuleList) -> dict[str, Any]:

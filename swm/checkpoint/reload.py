@@ -24,8 +24,8 @@ PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_prepro
 def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, object]:
     """Load, run, generate, compare."""
     import torch
+    import transformers
     from safetensors import safe_open
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -33,8 +33,10 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
     with safe_open(probe_file, "pt") as stream:  # type: ignore[no-untyped-call,unused-ignore]
         metadata = stream.metadata()
         ids, logits, continued = (stream.get_tensor(key) for key in ("ids", "logits", "continued"))
+        image = {key: stream.get_tensor(key) for key in list(stream.keys()) if key.startswith("image")}
     torch.set_num_threads(int(metadata["threads"]))
-    model, info = AutoModelForCausalLM.from_pretrained(
+    # The auto class that knows models of this kind, of text alone or of images too.
+    model, info = getattr(transformers, metadata["class"]).from_pretrained(
         folder, dtype="auto", trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
     )
     model = model.to(metadata["device"]).eval()
@@ -42,7 +44,9 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
     with torch.no_grad():
         again = model(input_ids=ids, use_cache=False).logits.float().cpu()
         tokens = generate(model, ids[:1], max_new_tokens=continued.shape[1] - ids.shape[1]).cpu()
+        seen = {"image_difference": _image_difference(model, image)} if image else {}
     return {
+        **seen,
         "max_abs_difference": float((again - logits).abs().max()),
         "generated_equal": bool(tokens.shape == continued.shape and torch.equal(tokens, continued)),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -56,6 +60,14 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
             "code": _code(folder) if trust_remote_code else {},
         },
     }
+
+
+def _image_difference(model: Any, image: dict[str, Any]) -> float:
+    """How far the logits of the image prompt are from those of the model in memory."""
+    logits = image.pop("image_logits")
+    inputs = {key.removeprefix("image."): value.to(model.device) for key, value in image.items()}
+    again = model(**inputs, use_cache=False).logits.float().cpu()
+    return float((again - logits).abs().max())
 
 
 def tokenizer_facts(folder: str, trust_remote_code: bool) -> dict[str, Any] | None:

@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from swm.checkpoint.companions import copy_companions, drop_code, keeps_code
+from swm.checkpoint.image_prompt import try_image_prompt
 from swm.checkpoint.modelling import Export
 from swm.checkpoint.reload import PROCESSORS
+from swm.checkpoint.untouched import check_untouched
 from swm.checkpoint.verification import Probe, check_multiplied, probe, verify, verify_rest
 from swm.errors import CheckpointError
 from swm.files.manifest import check_ours, write_manifest
@@ -63,12 +65,13 @@ def save(
     Raises:
         CheckpointError: When the reloaded model or tokenizer differs, or when the folder cannot be written.
     """
-    before = probe(model, ids)
     exported = exported or Export(model)
+    image, unseen = try_image_prompt(exported.model, parent, trust_remote_code)
+    before = probe(model, ids, image)
     multiplied = None
     # Spread over several devices, only the model in memory has what moves the states from one to the next.
     if exported.multiplied and len({p.device for p in exported.model.parameters()}) == 1:
-        given, before = before, probe(exported.model, ids)
+        given, before = before, probe(exported.model, ids, image)
         multiplied = check_multiplied(given, before)
     try:
         with scratch(nearest_folder(output), indexed=True) as place:
@@ -79,6 +82,9 @@ def save(
             if cut is not None:
                 left_out += cut_tokenizer_files(fresh, cut.original, cut.kept)
             verification = verify(fresh, before, exported.model, keeps_code(fresh))
+            if exported.tower:
+                verification["tensors_untouched"] = check_untouched(exported.model, exported.tower, parent, fresh)
+            left_out += unseen
             if multiplied is not None:
                 verification["multiplied"] = multiplied
             rest = verification.pop("rest", None)

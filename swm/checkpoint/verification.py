@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from swm.checkpoint import reload
 from swm.errors import CheckpointError, brief
+from swm.loading.model_class import auto_class
 from swm.model.finite import check_finite
 from swm.model.quiet import quiet_transformers
 from swm.processes import children
@@ -30,13 +32,26 @@ HALF_ROUNDING_UNITS = 16
 
 @dataclass(frozen=True)
 class Probe:
-    """Token ids with the logits `[samples, seq, vocabulary]` and the greedy tokens of the model in memory."""
+    """Token ids with the logits `[samples, seq, vocabulary]` and the greedy tokens of the model in memory.
+
+    `image` are the inputs of an image prompt, for a model that takes one, and `image_logits` what it answers.
+    """
 
     ids: Tensor
     logits: Tensor
     continued: Tensor
     dtype: torch.dtype
     device: str
+    image: Mapping[str, Tensor] = field(default_factory=dict)
+    image_logits: Tensor | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the fresh process reads, by name."""
+        values = {"ids": self.ids, "logits": self.logits, "continued": self.continued}
+        if self.image_logits is not None:
+            values.update({f"image.{name}": value for name, value in self.image.items()})
+            values["image_logits"] = self.image_logits
+        return {name: value.cpu().contiguous() for name, value in values.items()}
 
     @property
     def tolerance(self) -> float:
@@ -54,8 +69,8 @@ class Probe:
 
 
 @torch.no_grad()
-def probe(model: Any, ids: Tensor) -> Probe:
-    """Run the model in memory.
+def probe(model: Any, ids: Tensor, image: Mapping[str, Tensor] | None = None) -> Probe:
+    """Run the model in memory; `image` are the inputs of an image prompt, see `swm.checkpoint.image_prompt`.
 
     Raises ModelError when its logits are not finite, and CheckpointError when it cannot generate: some classes need a
     layer of each kind for that.
@@ -69,7 +84,11 @@ def probe(model: Any, ids: Tensor) -> Probe:
     except Exception as error:  # each class fails in its own way
         why = f"{type(error).__name__}: {brief(error)}"
         raise CheckpointError(f"the compressed model cannot generate with its key-value cache: {why}") from error
-    return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device))
+    image_logits = None
+    if image:
+        image_logits = model(**image, use_cache=False).logits.float().cpu()
+        check_finite(image_logits, "the next-token scores of the compressed model hold", model.dtype)
+    return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device), image or {}, image_logits)
 
 
 def check_multiplied(before: Probe, multiplied: Probe) -> dict[str, Any]:
@@ -105,11 +124,9 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
     # Inside the folder, so that what a killed run leaves is cleared with it.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary:
         file = Path(temporary) / "probe.safetensors"
-        save_file(
-            {name: getattr(before, name).contiguous() for name in ("ids", "logits", "continued")},
-            file,
-            metadata={"threads": str(torch.get_num_threads()), "device": before.device},
-        )
+        auto = auto_class(getattr(model, "config", None), trust_remote_code).__name__
+        metadata = {"threads": str(torch.get_num_threads()), "device": before.device, "class": auto}
+        save_file(before.tensors(), file, metadata=metadata)
         options = ["--trust-remote-code"] if trust_remote_code else []
         command = children.command(reload.__file__, str(folder), str(file), *options)
         # It is alone, whatever this process belongs to.
@@ -126,6 +143,12 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
         f"logits differ by {comparison['max_abs_difference']:g} (allowed {before.tolerance:g})"
         if not comparison["max_abs_difference"] <= before.tolerance
         else "",
+        f"logits of an image prompt differ by {comparison['image_difference']:g} (allowed {before.tolerance:g})"
+        if not comparison.get("image_difference", 0.0) <= before.tolerance
+        else "",
+        ""
+        if trust_remote_code or comparison["class"] == type(model).__name__
+        else f"it loads as a {comparison['class']}, not a {type(model).__name__}",
         "" if comparison["generated_equal"] else "generate() gives other tokens",
         "" if comparison["parameters"] == expected else f"{comparison['parameters']} parameters instead of {expected}",
         f"weights are missing: {comparison['missing_keys']}" if comparison["missing_keys"] else "",

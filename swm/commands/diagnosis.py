@@ -16,6 +16,7 @@ from swm.interfaces.progress import Progress
 from swm.loading import models
 from swm.model.families import find_family
 from swm.model.shape import ModelShape
+from swm.model.text_config import text_config
 from swm.model.token_ids import special_ids
 from swm.model.units import BLOCKS, Geometry, Part
 from swm.model.view import ModelView
@@ -131,8 +132,9 @@ def _tokenizer(source: models.ModelSource, config: Any) -> str:
         tokenizer = models.load_tokenizer(source, config=config)
     except SwmError as error:
         return f"no: {error}"
-    beyond = sum(i >= config.vocab_size for i in tokenizer.get_vocab().values())
-    more = f", {beyond} of them beyond the {config.vocab_size:,} embeddings" if beyond else ""
+    rows = text_config(config).vocab_size
+    beyond = sum(i >= rows for i in tokenizer.get_vocab().values())
+    more = f", {beyond} of them beyond the {rows:,} embeddings" if beyond else ""
     return f"{len(tokenizer):,} tokens{more}"
 
 
@@ -143,7 +145,7 @@ def _vocabulary(source: models.ModelSource, config: Any) -> str:
         tokenizer = TokenizerJson.of(models.load_tokenizer(source, config=config))
     except SwmError as error:
         return f"no: {error}"
-    rows = config.get_text_config().vocab_size
+    rows = text_config(config).vocab_size
     least = len(Vocabulary(tokenizer, rows, frozenset(special_ids(config, rows))).always())
     return f"to {least:,} of {rows:,} tokens or more"
 
@@ -200,7 +202,7 @@ def _unknown(view: ModelView, part: Part) -> str:
 
 
 def _layer_types(config: Any) -> str:
-    types = getattr(config, "layer_types", None)
+    types = getattr(text_config(config), "layer_types", None)
     if not types:
         return "all alike"
     return ", ".join(f"{types.count(kind)} {kind}" for kind in dict.fromkeys(types))

@@ -65,8 +65,8 @@ class DepthEngine:
         # Why the last windows that cannot be could not; empty where all could.
         self.refusal = ""
         self._context = context
-        # Where all layers are of one kind, any of them can be left out.
-        self._alike = alike(self.view.layers)
+        # Where all layers are of one kind, and none is bound to its place, any of them can be left out.
+        self._alike = alike(self.view.layers) and not self.view.family.bound_layers(self.view.model_config)
         self._task = task
         self._text = SearchText(context.calibration.ids[:samples])
         self._objective = Objective(self.view, similarity)

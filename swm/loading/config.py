@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import ModelError, brief, listed, quoted
+from swm.loading.model_class import stock_class
 from swm.loading.source import ModelSource
 from swm.loading.weights import StoredWeights
 from swm.model.quiet import quiet_transformers
+from swm.model.text_config import text_config
 from swm.text.vocabulary import without_invalid
 
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -35,11 +37,17 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
                 "then allow them with trust_remote_code: true"
             ) from error
         raise ModelError(f"config of model '{source.name}' cannot be read: {cause(error)}") from error
-    if getattr(config, "num_hidden_layers", None) == 0:
+    kind = stock_class(config)
+    if kind is not None and kind.config_class is not type(config) and kind.config_class is type(text_config(config)):
+        # The folder names the class of the text model alone.
+        text_config(config).architectures = config.architectures
+        config = text_config(config)
+    if getattr(text_config(config), "num_hidden_layers", None) == 0:
         raise ModelError(f"model '{source.name}' has no layers (num_hidden_layers: 0); nothing can be done with it")
     if getattr(config, "tie_word_embeddings", False) and _stored_apart(source, config):
         config.tie_word_embeddings = False
-    correct_ids(config, embedding_count(config))
+    for part in {id(part): part for part in (config, text_config(config))}.values():
+        correct_ids(part, embedding_count(config))
     return config
 
 
@@ -62,7 +70,7 @@ def cause(error: BaseException) -> str:
 
 def embedding_count(config: Any) -> int | None:
     """The number of embeddings, which is the first token id that the model does not know."""
-    rows = getattr(config, "vocab_size", None)
+    rows = getattr(text_config(config), "vocab_size", None)
     return rows if isinstance(rows, int) else None
 
 
@@ -77,7 +85,9 @@ def correct_ids(settings: Any, rows: int | None) -> None:
 def corrections(source: ModelSource, config: Any) -> list[str]:
     """What of the model's own config.json and generation_config.json was not believed, as notes for a report."""
     said, notes = _read(source.folder / "config.json"), []
-    if said.get("tie_word_embeddings", not config.tie_word_embeddings) and _stored_apart(source, config):
+    if said.get("tie_word_embeddings", not getattr(config, "tie_word_embeddings", False)) and _stored_apart(
+        source, config
+    ):
         notes.append(
             "config.json says that input and output embeddings are tied, and two different matrices are stored: "
             "they are used and saved untied (tie_word_embeddings: false)"
@@ -109,10 +119,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 def _stored_apart(source: ModelSource, config: Any) -> bool:
     """Whether matrices that the model's class ties are stored twice, with different numbers."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    tied = getattr(kind, "_tied_weights_keys", None)
+    tied = getattr(stock_class(config), "_tied_weights_keys", None)
     if not isinstance(tied, Mapping):
         return False
     try:

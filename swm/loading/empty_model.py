@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from swm.errors import FamilyError, ModelError, brief
+from swm.loading.model_class import auto_class
 from swm.model.families import ModelFamily, find_family
 from swm.model.quiet import quiet_transformers
 from swm.model.shape import ModelShape
@@ -35,11 +36,9 @@ def empty_view(config: Any, families: Sequence[ModelFamily], trust_remote_code: 
 
 def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
     """The model of a config without memory for its weights. Raises ModelError when the config describes none."""
-    from transformers import AutoModelForCausalLM
-
     try:
         with torch.device("meta"), quiet_transformers():
-            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model: Any = auto_class(config, trust_remote_code).from_config(config, trust_remote_code=trust_remote_code)
         model.tie_weights()
     except Exception as error:  # each architecture fails in its own way on a config that makes no sense
         raise ModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from swm.files.cache_folder import cache_folder
 from swm.loading.config import corrections, load_config
 from swm.loading.empty_model import empty_model, empty_view, shape_of
+from swm.loading.model_class import auto_class
 from swm.loading.pretrained import load_model
 from swm.loading.source import HUB_FILES, ModelSource, locate
 from swm.loading.tokenizer import TOKENIZER_FILES, load_tokenizer
@@ -15,6 +16,7 @@ __all__ = [
     "HUB_FILES",
     "TOKENIZER_FILES",
     "ModelSource",
+    "auto_class",
     "cache_folder",
     "check_device_map",
     "check_memory",

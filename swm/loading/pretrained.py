@@ -9,6 +9,7 @@ from torch import nn
 
 from swm.errors import ModelError, brief
 from swm.loading.config import SPECIAL_IDS, correct_ids, embedding_count, load_config
+from swm.loading.model_class import auto_class
 from swm.loading.source import ModelSource
 from swm.loading.weights import check_folder, check_taken
 from swm.model.devices import pick_device
@@ -38,7 +39,7 @@ def load_model(
     Raises:
         ModelError: When weights cannot be read, are missing, left over, have another shape, or are not finite.
     """
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
 
     check_folder(source.name, source.folder)
     config = load_config(source, trust_remote_code)
@@ -46,7 +47,7 @@ def load_model(
     weight_dtype = "auto" if dtype == "auto" else getattr(torch, dtype)
     try:
         with quiet_transformers():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = auto_class(config, trust_remote_code).from_pretrained(
                 source.folder,
                 config=config,
                 dtype=weight_dtype,

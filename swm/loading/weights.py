@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from swm.errors import ModelError, brief, listed
 
@@ -102,6 +103,13 @@ class StoredWeights:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._where
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._where[name].get_tensor(name)
+        return tensor
 
     def find(self, wanted: str) -> str | None:
         """The stored name of a model's weight: its own, or one with a prefix more or less."""

@@ -7,12 +7,13 @@ A row names the modules of a decoder layer by their role. Paths are relative to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from torch import nn
 
 from swm.errors import FamilyError, did_you_mean, listed
+from swm.model.text_config import text_config
 
 # What a parameter beside the projections has an entry for.
 Along = Literal["queries", "keys", "heads", "channels"]
@@ -25,12 +26,15 @@ class ModelFamily:
     `projections` maps canonical names (`attention.q`, `attention.k`, `attention.v`, `attention.qkv`,
     `attention.o`, `mlp.gate`, `mlp.up`, `mlp.gate_up`, `mlp.down`) to module paths inside a layer.
     `tail` are the modules that turn the last layer's output into what the vocabulary projection reads.
+
+    A model of several parts has a row with `tower` in place of `layers`, `tail` and `projections`: where its text tower
+    lies. The rest is said by the row of the model type that the config gives the tower.
     """
 
     name: str
     model_types: tuple[str, ...]
-    layers: str
-    tail: tuple[str, ...]
+    layers: str = ""
+    tail: tuple[str, ...] = ()
     projections: Mapping[str, str] = field(default_factory=dict)
     # Heads can go where the attention width is free of the hidden size.
     prunable_heads: bool = True
@@ -58,6 +62,40 @@ class ModelFamily:
     by_layer: Mapping[str, int] = field(default_factory=dict)
     # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
     flat_rope: Mapping[str, str] = field(default_factory=dict)
+    # The module that is the text model, without its vocabulary projection, in a model of several parts.
+    tower: str = ""
+    # A list in the config, by its path, that is as long as so many first layers are bound to their place.
+    bound_first: str = ""
+    # Why models of these types cannot be taken; empty where they can.
+    refused: str = ""
+
+    def around(self, inner: ModelFamily) -> ModelFamily:
+        """The row of a model whose text tower, at `tower`, is what the row `inner` tells of."""
+
+        def moved(path: str) -> str:
+            # The first name of a path is that of the model without its vocabulary projection.
+            return ".".join([self.tower, *path.split(".")[1:]])
+
+        return replace(
+            inner,
+            name=f"{self.name}, {inner.name}",
+            model_types=self.model_types,
+            layers=moved(inner.layers),
+            tail=tuple(map(moved, inner.tail)),
+            # What takes any head count is the class of a text model.
+            stand_in={},
+            tower=self.tower,
+            bound_first=self.bound_first,
+        )
+
+    def bound_layers(self, config: Any) -> int:
+        """So many first layers must stay where they are, as something else counts on their numbers."""
+        if not self.bound_first:
+            return 0
+        values = config
+        for name in self.bound_first.split("."):
+            values = getattr(values, name, None)
+        return len(values or ())
 
     def layers_of(self, model: nn.Module) -> nn.ModuleList:
         """The decoder layers of a model of this family. Raises FamilyError where `layers` names something else."""
@@ -126,6 +164,10 @@ def find_family(config: Any, families: Sequence[ModelFamily]) -> ModelFamily:
     model_type = config.model_type
     for family in families:
         if model_type in family.model_types:
+            if family.refused:
+                raise FamilyError(f"model_type '{model_type}' cannot be taken: {family.refused}")
+            if family.tower:
+                return family.around(find_family(text_config(config), families))
             for switch in family.position_bound:
                 if getattr(config, switch, False):
                     raise FamilyError(

@@ -70,8 +70,11 @@ class BodyOutput:
         if name.startswith("__"):
             raise AttributeError(name)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return (self.last_hidden_state,)[index]
+    def keys(self) -> tuple[str, ...]:
+        return ("last_hidden_state",)
+
+    def __getitem__(self, index: int | str) -> Tensor:
+        return self.last_hidden_state if isinstance(index, str) else (self.last_hidden_state,)[index]
 
 
 @contextmanager

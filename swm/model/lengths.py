@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from swm.errors import RecipeError
+from swm.model.text_config import text_config
 
 
 def fitting_length(config: Any, tokens: int) -> int:
     """`tokens`, or the most that a model of this config takes where that is fewer."""
-    limit = getattr(config, "max_position_embeddings", None)
+    limit = getattr(text_config(config), "max_position_embeddings", None)
     return min(tokens, limit) if isinstance(limit, int) and limit > 0 else tokens
 
 

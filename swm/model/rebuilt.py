@@ -34,6 +34,12 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
         family: Its row.
         kept: Positions of the layers that remain, ascending.
     """
+    bound = family.bound_layers(model.config)
+    if list(kept[:bound]) != list(range(bound)):
+        return (
+            f"its first {bound} layers are protected, as features of the image are added behind each of them by its "
+            f"number ({family.bound_first}); take others, for example with protect_first: {bound}"
+        )
     config = copy.deepcopy(model.config)
     lost = _lost_source(model.config, kept)
     if lost:

@@ -24,6 +24,7 @@ from swm.model.layer import Layer
 from swm.model.recording import Carried, Recording, batch_rows, record_run
 from swm.model.replacement import Replaced
 from swm.model.row_store import RowStore
+from swm.model.text_config import text_config
 
 
 class ModelView:
@@ -46,14 +47,18 @@ class ModelView:
         if not len(self.layers):
             raise FamilyError(f"the model has no layers in {family.layers} (num_hidden_layers: 0); nothing can be done")
         if len(self.layers) != self.config.num_hidden_layers:
-            raise FamilyError(
-                f"config says {self.config.num_hidden_layers} layers, {family.layers} has {len(self.layers)}"
-            )
+            said = self.config.num_hidden_layers
+            raise FamilyError(f"config says {said} layers, {family.layers} has {len(self.layers)}")
 
     @property
     def config(self) -> Any:
-        model: Any = self.model
-        return model.config.get_text_config()
+        """The config of the text model, the one that the layers belong to."""
+        return text_config(self.model_config)
+
+    @property
+    def model_config(self) -> Any:
+        """The config of the whole model; `config` is the part of it that tells of the text tower."""
+        return self.model.config
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -71,8 +76,8 @@ class ModelView:
 
     def layer(self, position: int) -> Layer:
         """The layer at `position` as it is now."""
-        module, number = self.layers[position], self.numbers[position]
-        return Layer(module, self.family, self.config, position, number, self.replaced[position], lambda: self.experts)
+        place = position, self.numbers[position], self.replaced[position], lambda: self.experts
+        return Layer(self.layers[position], self.family, self.config, *place)
 
     @cached_property
     def experts(self) -> ExpertLayout | None:
@@ -230,8 +235,8 @@ class ModelView:
 
     def fingerprint(self) -> str:
         """A sha256 over all that the model's answers depend on: its parameters, its buffers and its config."""
-        return fingerprint(self.model, self.config)
+        return fingerprint(self.model, self.model_config)
 
     def weights_fingerprint(self) -> str:
         """A sha256 over all parameters and the architecture's name; what plans of older releases were made for."""
-        return weights_fingerprint(self.model, self.config)
+        return weights_fingerprint(self.model, self.model_config)

@@ -9,13 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError, PlanError
+from swm.model.text_config import text_config
 from swm.model.token_ids import renumber
 from swm.model.view import ModelView
 
 
 def check_vocabulary(config: Any) -> None:
-    """Raise FamilyError for a model that looks tokens up in other tables besides its embedding."""
-    if getattr(config.get_text_config(), "vocab_size_per_layer_input", None):
+    """Raise FamilyError for a model that looks tokens up in other tables, or whose tokens stand for images."""
+    if text_config(config) is not config:
+        raise FamilyError(
+            f"model_type '{config.model_type}' reads images by the ids of tokens, which its processor knows too; its "
+            "vocabulary cannot be cut"
+        )
+    if getattr(config, "vocab_size_per_layer_input", None):
         raise FamilyError(
             f"model_type '{config.model_type}' has an embedding in each layer besides the one at its input; its "
             "vocabulary cannot be cut"
@@ -28,7 +34,7 @@ def keep_tokens(view: ModelView, tokens: Sequence[int]) -> None:
 
     Raises PlanError for ids that are not there, or not ascending.
     """
-    check_vocabulary(view.config)
+    check_vocabulary(view.model_config)
     rows = view.vocabulary
     now = range(rows) if view.tokens is None else view.tokens
     places = {token: row for row, token in enumerate(now)}
@@ -76,7 +82,7 @@ def _settle(view: ModelView, embedding: Any, head: Any, rows: int, new_ids: dict
         if isinstance(held.get("padding_idx"), int) and (module is embedding or not isinstance(module, nn.Embedding)):
             held["padding_idx"] = new_ids.get(held["padding_idx"])
     renumber(view.config, new_ids, rows)
-    view.config.get_text_config().vocab_size = len(new_ids)
+    view.config.vocab_size = len(new_ids)
     settings = getattr(view.model, "generation_config", None)
     if settings is not None:
         renumber(settings, new_ids, rows)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swm.model.families import ModelFamily
+from swm.model.text_config import text_config
 from swm.model.units import Block, Geometry
 
 
@@ -27,9 +28,12 @@ def widest_geometry(shapes: Sequence[Geometry]) -> Geometry:
 
 
 def set_widths(config: Any, family: ModelFamily, shape: Geometry) -> Any:
-    """Write the widths into a config and return it; `head_dim` first, since it may have been derived from the heads."""
+    """Write the widths into the text part of a config, and return the whole.
+
+    `head_dim` is first, since it may have been derived from the heads.
+    """
     for name, value in config_widths(family, shape).items():
-        setattr(config, name, value)
+        setattr(text_config(config), name, value)
     return config
 
 

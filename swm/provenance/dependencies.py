@@ -86,7 +86,7 @@ def about_model(view: ModelView) -> dict[str, Any] | None:
     if code is None:
         return None
     about = {
-        "config": relevant_config(view.config.to_dict()),
+        "config": relevant_config(view.model_config.to_dict()),
         "attention": getattr(view.config, "_attn_implementation", None),
         "family": dataclasses.asdict(view.family),
         "device": str(view.device),

@@ -12,6 +12,7 @@ from swm.measure.evaluator import make_evaluator
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.task_index import check_tasks
 from swm.model.shape import ModelShape
+from swm.model.text_config import text_config
 from swm.plugins.loading import Plugins
 from swm.recipe.building import build_evaluation
 
@@ -64,5 +65,5 @@ def evaluate_model(
     measured: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, source.folder.name))}
     if asked.speed is not None:
         about = {"progress": progress, "tokenizer": evaluator.tokenizer}
-        measured["speed"] = measure_speed({"model": loaded}, config.vocab_size, asked.speed, **about)
+        measured["speed"] = measure_speed({"model": loaded}, text_config(config).vocab_size, asked.speed, **about)
     return measured

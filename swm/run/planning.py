@@ -46,7 +46,7 @@ class StagePlanner:
         identity = {
             "source": self.prepared.source.name,
             "fingerprint": original.fingerprint,
-            "model_type": self.view.config.model_type,
+            "model_type": self.view.model_config.model_type,
             "dtype": str(next(self.view.model.parameters()).dtype).removeprefix("torch."),
             "layers": self.prepared.shape.layers,
             "parameters": self.prepared.shape.parameters,

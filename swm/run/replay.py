@@ -18,6 +18,7 @@ from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
 from swm.model.families import find_family
 from swm.model.shape import shape_now
+from swm.model.text_config import text_config
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse
@@ -77,10 +78,11 @@ def replay(
     source = _original(plan, model, plugins, progress)
     config = models.load_config(source, trust_remote_code)
     family = find_family(config, plugins.registry.families)
-    if config.model_type != plan.model["model_type"] or config.num_hidden_layers != plan.model["layers"]:
+    layers = text_config(config).num_hidden_layers
+    if config.model_type != plan.model["model_type"] or layers != plan.model["layers"]:
         raise PlanError(
             f"the plan is for a {plan.model['model_type']} of {plan.model['layers']} layers; "
-            f"'{source.name}' is a {config.model_type} of {config.num_hidden_layers}"
+            f"'{source.name}' is a {config.model_type} of {layers}"
         )
     check_apart(target, source.folder)
     check_companions(source.folder)

@@ -11,6 +11,7 @@ from torch import Tensor
 from swm.errors import FamilyError
 from swm.model.families import ModelFamily
 from swm.model.layer import Layer
+from swm.model.text_config import text_config
 from swm.model.units import Block, Part, block
 from swm.model.view import ModelView
 
@@ -22,7 +23,7 @@ WRITERS: Mapping[Block, tuple[str, ...]] = {
 
 def check_bias(family: ModelFamily, config: Any, part: Part) -> None:
     """Raise FamilyError when the family's own class cannot hold a bias on the projection that reads the units."""
-    if block(part) in family.own_bias or hasattr(config, family.bias_switch.get(block(part), "")):
+    if block(part) in family.own_bias or hasattr(text_config(config), family.bias_switch.get(block(part), "")):
         return
     raise FamilyError(
         f"model_type '{config.model_type}' has no bias for its {part} output, so what the removed units contributed "

@@ -9,9 +9,10 @@ from swm.builtin.families.dense import DENSE
 from swm.builtin.families.early import EARLY
 from swm.builtin.families.experts import EXPERTS
 from swm.builtin.families.hybrid import HYBRID
+from swm.builtin.families.towers import TOWERS
 from swm.plugins.hookspecs import hookimpl
 
-BUILTIN_FAMILIES = (*DENSE, *EARLY, *EXPERTS, *HYBRID)
+BUILTIN_FAMILIES = (*DENSE, *EARLY, *EXPERTS, *HYBRID, *TOWERS)
 
 
 @hookimpl

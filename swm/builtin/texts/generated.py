@@ -20,6 +20,7 @@ from swm.interfaces.text import DenseModel, Purpose, TextSource
 from swm.model.finite import checked_scores
 from swm.model.lengths import fitting_length
 from swm.model.quiet import quiet_transformers
+from swm.model.text_config import text_config
 from swm.text.vocabulary import bos_id, pad_id
 
 _KEPT = TypeAdapter(Annotated[list[str], Field(min_length=1)])
@@ -86,7 +87,9 @@ class Generated(TextSource):
             torch.manual_seed(self.seed)
             while len(pieces) < self.count:
                 size = min(self.batch, self.count - len(pieces))
-                begin = self._beginnings(tokenizer, size, model.config.vocab_size, generator).to(model.device)
+                begin = self._beginnings(tokenizer, size, text_config(model.config).vocab_size, generator).to(
+                    model.device
+                )
                 with quiet_transformers():
                     output: Any = generate(
                         model,

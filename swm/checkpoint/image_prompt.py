@@ -1,0 +1,166 @@
+"""An image among text, as the inputs of a model of images and text: what the saved and the given model are compared on.
+
+A processor makes it where there is one. Otherwise its numbers are random: the arguments that the model's own forward
+takes say in which form it wants an image.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swm.checkpoint.reload import PROCESSORS
+from swm.errors import brief
+from swm.model.quiet import quiet_transformers
+from swm.model.text_config import text_config
+
+SIDE = 56
+# Text tokens before and behind the image.
+AROUND = 4
+# Of the ids of tokens in a config, the names of that which stands for a piece of an image.
+PLACEHOLDERS = ("image_token_id", "image_token_index")
+SEED = 0
+
+
+def takes_images(model: Any) -> bool:
+    """Whether a model reads images beside text."""
+    return text_config(model.config) is not model.config and hasattr(model, "get_image_features")
+
+
+def try_image_prompt(model: Any, parent: Path, trust_remote_code: bool = False) -> tuple[dict[str, Tensor], list[str]]:
+    """An image prompt for a model, made by the processor of the folder that it comes from where there is one.
+
+    Args:
+        model: The model.
+        parent: The folder of the original model.
+        trust_remote_code: Whether code in that folder may run.
+
+    Returns:
+        The arguments of the model's forward, and in sentences what could not be; no arguments for a model of text
+        alone, or one whose images nobody knows how to make.
+    """
+    if not takes_images(model):
+        return {}, []
+    notes = []
+    with quiet_transformers():
+        if any((parent / name).is_file() for name in PROCESSORS):
+            try:
+                return image_prompt(model, load_processor(parent, trust_remote_code)), []
+            except Exception as error:  # processors of each architecture, some of them in need of other packages
+                why = f"{type(error).__name__}: {brief(error)}"
+                notes.append(f"the saved model was compared on random pixels, as its processor cannot be used: {why}")
+        try:
+            return image_prompt(model), notes
+        except Exception as error:  # nobody says in which form a class wants its images
+            why = f"{type(error).__name__}: {brief(error)}"
+            return {}, [f"the saved model was compared on text alone, as no image could be made for it: {why}"]
+
+
+def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
+    """The processor of a model's folder."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+@torch.no_grad()
+def image_prompt(model: Any, processor: Any = None) -> dict[str, Tensor]:
+    """The arguments of the model's forward for one image among text, the same at every call."""
+    inputs = random_image(model) if processor is None else processed_image(processor)
+    return _moved({name: value for name, value in inputs.items() if isinstance(value, Tensor)}, model)
+
+
+def processed_image(processor: Any) -> Mapping[str, Any]:
+    """An image of random colours with a question, as the processor writes them."""
+    import numpy as np
+    from PIL import Image
+
+    colours = np.random.default_rng(SEED).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    else:
+        mark = getattr(processor, "boi_token", None) or getattr(processor, "image_token", "<image>")
+        text = f"{mark} What is this?"
+    inputs: Mapping[str, Any] = processor(images=[Image.fromarray(colours)], text=[text], return_tensors="pt")
+    return inputs
+
+
+def random_image(model: Any) -> dict[str, Tensor]:
+    """Random pixels in the form that the model takes, and random text tokens around their places."""
+    generator = torch.Generator().manual_seed(SEED)
+    names = inspect.signature(model.forward).parameters
+    pixels = _moved(random_pixels(model.config, names, generator), model)
+    try:
+        features = _features(model.get_image_features(**pixels))
+    except Exception:  # some vision towers are told the size of the image, and others cannot be
+        pixels.pop("image_sizes")
+        features = _features(model.get_image_features(**pixels))
+    pieces = sum(piece.numel() for piece in features) // text_config(model.config).hidden_size
+    values = model.config.to_dict()
+    special = {value for key, value in values.items() if "token" in key and isinstance(value, int)}
+    plain = [token for token in range(3, text_config(model.config).vocab_size) if token not in special]
+    chosen = torch.tensor(plain)[torch.randint(len(plain), (2 * AROUND,), generator=generator)]
+    image = next(values[name] for name in PLACEHOLDERS if values.get(name) is not None)
+    ids = torch.cat([chosen[:AROUND], torch.full((pieces,), image), chosen[AROUND:]])[None]
+    kinds = {name: (ids == image).long() for name in ("token_type_ids", "mm_token_type_ids") if name in names}
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **kinds, **pixels}
+
+
+def random_pixels(config: Any, names: Mapping[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+    """Random pixels as the arguments of a forward.
+
+    Args:
+        config: The config of the model.
+        names: The arguments that the forward takes.
+        generator: Where the numbers come from.
+
+    Returns:
+        The pixels, and what says how they lie in the image.
+    """
+    vision = config.vision_config
+    channels = getattr(vision, "num_channels", 0) or getattr(vision, "in_channels", 3)
+    patch = _sides(getattr(vision, "patch_size", 1))
+    if "image_grid_thw" in names:
+        side = 2 * vision.spatial_merge_size
+        values = channels * vision.temporal_patch_size * math.prod(patch)
+        grid = torch.tensor([[1, side, side]])
+        return {"pixel_values": torch.randn(side * side, values, generator=generator), "image_grid_thw": grid}
+    if "image_position_ids" in names:
+        side = 2 * vision.pooling_kernel_size
+        places = torch.tensor([[x, y] for y in range(side) for x in range(side)])[None]
+        values = torch.rand(1, side * side, channels * math.prod(patch), generator=generator)
+        return {"pixel_values": values, "image_position_ids": places}
+    height, width = _sides(vision.image_size)
+    grids = getattr(config, "image_grid_pinpoints", None)
+    if grids:
+        tiles = 1 + max((tall // height) * (wide // width) for tall, wide in grids)
+        leading: tuple[int, ...] = (1, tiles)
+    else:
+        leading = (1, 1) if "pixel_attention_mask" in names else (1,)
+    sizes = {"image_sizes": torch.tensor([[height, width]])} if "image_sizes" in names else {}
+    return {"pixel_values": torch.randn(*leading, channels, height, width, generator=generator), **sizes}
+
+
+def _moved(inputs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """The tensors where the model is, numbers in its type."""
+    return {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+        for name, value in inputs.items()
+    }
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _features(output: Any) -> list[Tensor]:
+    """The tensors of what a model makes of an image."""
+    made = getattr(output, "pooler_output", output)
+    return [made] if isinstance(made, Tensor) else list(made)

@@ -1,0 +1,176 @@
+"""Tiny random models of the vision-language architectures that transformers has.
+
+Their text towers have the sizes of the zoo, their vision towers two layers of width 32.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+from transformers.utils import logging
+from zoo import CAUSAL, DELTA, HEADS, LINEAR, LLAMA, SLIDING, SPECIAL, VOCABULARY, randomise
+
+_TEXT = {**LLAMA, **SPECIAL, "vocab_size": VOCABULARY}
+_PLAIN_TEXT = {**HEADS, **SPECIAL, "vocab_size": VOCABULARY}
+_CLIP = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 8,
+    "projection_dim": 32,
+}
+_PLAIN_CLIP = {key: value for key, value in _CLIP.items() if key != "projection_dim"}
+_QWEN = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 64, "patch_size": 8}
+_MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+# The ids of tokens that stand for images and what surrounds them, outside of what the tests use as text.
+IMAGE, VIDEO, BEGIN, END = 100, 101, 102, 103
+_QWEN_IDS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": BEGIN,
+    "vision_end_token_id": END,
+}
+
+MULTIMODAL: dict[str, dict[str, Any]] = {
+    "gemma3": {
+        "text_config": {**_TEXT, **SLIDING, "query_pre_attn_scalar": 16},
+        "vision_config": {**_PLAIN_CLIP, "image_size": 32},
+        "mm_tokens_per_image": 4,
+        "image_token_index": IMAGE,
+        "boi_token_index": BEGIN,
+        "eoi_token_index": END,
+    },
+    "mistral3": {
+        "text_config": {**_TEXT, "model_type": "mistral"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "pixtral", "head_dim": 16, "image_size": 32},
+        "image_token_index": IMAGE,
+    },
+    "qwen2_vl": {
+        "text_config": {**_PLAIN_TEXT, "rope_parameters": _MROPE},
+        "vision_config": {
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 8,
+        },
+        **_QWEN_IDS,
+    },
+    "qwen2_5_vl": {
+        "text_config": {**_PLAIN_TEXT, "rope_parameters": _MROPE},
+        "vision_config": {**_QWEN, "fullatt_block_indexes": [1]},
+        **_QWEN_IDS,
+    },
+    "qwen3_vl": {
+        "text_config": {**_TEXT, "rope_parameters": _MROPE},
+        "vision_config": {**_QWEN, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 16},
+        **_QWEN_IDS,
+    },
+    "qwen3_5": {
+        "text_config": {**_TEXT, **DELTA, **LINEAR, "rope_parameters": {**_MROPE, "partial_rotary_factor": 0.5}},
+        "vision_config": {**_QWEN, "num_position_embeddings": 16},
+        **_QWEN_IDS,
+    },
+    "llava": {
+        "text_config": {**_TEXT, "model_type": "llama"},
+        "vision_config": {**_CLIP, "model_type": "clip_vision_model"},
+        "image_token_index": IMAGE,
+    },
+    "llava_onevision": {
+        "text_config": {**_PLAIN_TEXT, "model_type": "qwen2"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "siglip_vision_model"},
+        "image_token_index": IMAGE,
+        "video_token_index": VIDEO,
+        "image_grid_pinpoints": [[16, 16], [16, 32]],
+    },
+    "smolvlm": {
+        "text_config": {**_TEXT, "model_type": "llama"},
+        "vision_config": _PLAIN_CLIP,
+        "image_token_id": IMAGE,
+    },
+    "internvl": {
+        "text_config": {**_PLAIN_TEXT, "model_type": "qwen2"},
+        "vision_config": {**_PLAIN_CLIP, "image_size": [16, 16], "patch_size": [8, 8]},
+        "image_token_id": IMAGE,
+    },
+    "paligemma": {
+        "text_config": {**_TEXT, "model_type": "gemma"},
+        "vision_config": {**_CLIP, "model_type": "siglip_vision_model", "projection_dim": 64},
+        "projection_dim": 64,
+        "image_token_index": IMAGE,
+    },
+    "gemma4": {
+        "text_config": {**_TEXT, **{k: v for k, v in CAUSAL["gemma4_text"].items() if k not in LLAMA}},
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "patch_size": 8,
+            "position_embedding_size": 16,
+        },
+        "audio_config": None,
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+        "boi_token_id": BEGIN,
+        "eoi_token_id": END,
+        "audio_token_id": 104,
+    },
+    "llama4": {
+        "text_config": {**_TEXT, **{k: v for k, v in CAUSAL["llama4_text"].items() if k not in LLAMA}},
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 128,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 4,
+            "vision_output_dim": 64,
+            "projector_input_dim": 64,
+            "projector_output_dim": 64,
+        },
+        "image_token_index": IMAGE,
+        "boi_token_index": BEGIN,
+        "eoi_token_index": END,
+    },
+    "mllama": {
+        "text_config": {**_PLAIN_TEXT, "cross_attention_layers": [1]},
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "image_size": 16,
+            "patch_size": 8,
+            "vision_output_dim": 64,
+            "intermediate_layers_indices": [0],
+        },
+        "image_token_index": IMAGE,
+    },
+}
+
+
+@functools.cache
+def _template(name: str) -> PreTrainedModel:
+    logging.set_verbosity_error()
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(name, **copy.deepcopy(MULTIMODAL[name]))
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    model.config.architectures = [type(model).__name__]
+    model.generation_config = GenerationConfig(**SPECIAL)
+    return randomise(model).eval()
+
+
+def multimodal_model(name: str) -> PreTrainedModel:
+    """A random float32 model, the same at every call; a copy, so that it may be changed."""
+    return copy.deepcopy(_template(name))
