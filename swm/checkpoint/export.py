@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swm.checkpoint.layout import Layout, misfit, parts_refusal, refusal, stand_in
+from swm.checkpoint.layout import Layout, is_uneven, misfit, parts_refusal, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
 from swm.loading.model_class import stock_class
@@ -22,15 +22,14 @@ from swm.model.rebuilt import rebuilt
 from swm.model.shape import geometries
 from swm.model.units import BLOCKS, Geometry, Part
 from swm.model.view import ModelView
-from swm.model.width_fields import even_geometry, set_widths, widest_geometry
+from swm.model.width_fields import set_widths, widest_geometry
 
 
 def export(view: ModelView, layout: Layout = "native") -> Export:
     """The model in the asked form. Raises CheckpointError, which names the ways out, when that form cannot hold it."""
     check_layout(view, layout)
     shapes = geometries(view)
-    uneven = even_geometry(shapes) is None or uneven_experts(view)
-    replaced, removed = any(view.replaced), any_removed(view)
+    uneven, replaced, removed = is_uneven(view) or uneven_experts(view), any(view.replaced), any_removed(view)
     if layout in ("custom", "factored") and (uneven or replaced or removed or misfit(view)):
         return custom_export(view, shapes)
     about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower}
@@ -51,7 +50,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
     if layout in ("custom", "factored"):
         return
     experts, removed = uneven_experts(view), any_removed(view)
-    uneven = even_geometry(geometries(view)) is None or experts
+    uneven = is_uneven(view) or experts
     if removed and (layout != "padded" or any(view.replaced)):
         zeros = f"{written}padded (zeros in their place: loads everywhere, no gain in size) or "
         raise CheckpointError(

@@ -14,7 +14,7 @@ from swm.model.rebuilt import rebuilt
 from swm.model.shape import geometries
 from swm.model.units import UNIT_NAMES, Geometry, Part
 from swm.model.view import ModelView
-from swm.model.width_fields import set_widths, widest_geometry
+from swm.model.width_fields import even_geometry, set_widths, widest_geometry
 
 Layout = Literal["native", "padded", "custom", "merged", "factored"]
 
@@ -63,6 +63,11 @@ def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layo
                 "cannot hold the result; choose layout: custom (true sizes, loads with trust_remote_code)"
             )
     return ""
+
+
+def is_uneven(view: ModelView) -> bool:
+    """Whether layers have different widths, and other ones than the model's class makes of its config."""
+    return even_geometry(geometries(view)) is None and bool(misfit(view))
 
 
 def misfit(view: ModelView) -> str:
