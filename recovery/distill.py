@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.model.recording import first_tensor
+from swm.model.token_scores import TokenScores
 from swm.model.view import ModelView
 from swm.recovery.adapters import adapters
 from swm.training.loop import train
@@ -71,16 +72,22 @@ class DistillationLoss:
         predicted = batch.labels[:, 1:] != IGNORED
         ends = self.student.ends if settings.hidden else []
         with torch.no_grad(), _outputs(self.teacher, ends) as wanted:
-            target = _logits(self.teacher.model, batch)[predicted].float()
+            targets = _scores(self.teacher.model, batch, predicted)
         with _outputs(self.student, range(len(ends))) as given:
-            logits = _logits(self.student.model, batch)[predicted].float()
-        heat = settings.temperature
-        total = heat**2 * F.kl_div(
-            (logits / heat).log_softmax(dim=-1), (target / heat).log_softmax(dim=-1), reduction="sum", log_target=True
-        )
-        if settings.next_token:
-            labels = batch.labels[:, 1:][predicted]
-            total = total + settings.next_token * F.cross_entropy(logits, labels, reduction="sum")
+            scores = _scores(self.student.model, batch, predicted)
+        labels = batch.labels[:, 1:][predicted]
+
+        def of_scores(logits: Tensor, rows: slice) -> Tensor:
+            heat = settings.temperature
+            with torch.no_grad():
+                target = (targets.of(rows).to(logits.device) / heat).log_softmax(dim=-1)
+            value = heat**2 * F.kl_div((logits / heat).log_softmax(dim=-1), target, reduction="sum", log_target=True)
+            if not settings.next_token:
+                return value
+            usual = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="sum")
+            return value + settings.next_token * usual
+
+        total = scores.total(of_scores)
         if settings.hidden:
             seen = batch.mask.bool()
             parts = [_relative(a[seen].float(), b[seen].float()) for a, b in zip(given, wanted, strict=True)]
@@ -88,9 +95,9 @@ class DistillationLoss:
         return total
 
 
-def _logits(model: Any, batch: TokenBatch) -> Tensor:
-    logits: Tensor = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits
-    return logits[:, :-1]
+def _scores(model: Any, batch: TokenBatch, predicted: Tensor) -> TokenScores:
+    places = predicted.nonzero(as_tuple=True)
+    return TokenScores(model, batch.ids, places, attention_mask=batch.mask, use_cache=False)
 
 
 def _relative(given: Tensor, wanted: Tensor) -> Tensor:

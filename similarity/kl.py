@@ -8,12 +8,12 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
-from swm.interfaces.similarity import SampleMetric, token_mean
+from swm.interfaces.similarity import TokenMetric
 
 
 @final
 @dataclass(frozen=True)
-class KL(SampleMetric):
+class KL(TokenMetric):
     """`exp(-mean KL(p || q))`, p the original model's next-token distribution and q the candidate's, in nats.
 
     The mean is over the tokens of each sample and then over samples; 1.0 means equal distributions.
@@ -22,9 +22,9 @@ class KL(SampleMetric):
     name: ClassVar[str] = "kl"
     space: ClassVar[Literal["hidden", "normed", "logits"]] = "logits"
 
-    def per_sample(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> Tensor:
+    def per_token(self, reference: Tensor, candidate: Tensor) -> Tensor:
         p, q = reference.log_softmax(dim=-1), candidate.log_softmax(dim=-1)
-        return token_mean((p.exp() * (p - q)).sum(dim=-1).double(), mask)
+        return (p.exp() * (p - q)).sum(dim=-1).double()
 
     def reduce(self, values: Tensor) -> float:
         return math.exp(-float(values.double().mean()))

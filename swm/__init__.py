@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from swm.interfaces.progress import Progress, Task
     from swm.interfaces.provider import ModelProvider
     from swm.interfaces.recovery import Recovery, RecoveryContext
-    from swm.interfaces.similarity import SampleMetric, SimilarityMetric
+    from swm.interfaces.similarity import SampleMetric, SimilarityMetric, TokenMetric
     from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
     from swm.interfaces.strategy import Strategy
     from swm.interfaces.target import Target
@@ -106,6 +106,7 @@ _HOME = {
     "Strategy": "swm.interfaces.strategy",
     "Example": "swm.interfaces.text",
     "TextSource": "swm.interfaces.text",
+    "TokenMetric": "swm.interfaces.similarity",
     "Tracker": "swm.interfaces.tracker",
     "CoupledWeight": "swm.interfaces.width",
     "Need": "swm.interfaces.width",
@@ -186,6 +187,7 @@ __all__ = [
     "Target",
     "Task",
     "TextSource",
+    "TokenMetric",
     "Tracker",
     "TrainedRecovery",
     "UnitGroup",

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swm.interfaces.similarity import SampleMetric, SimilarityMetric
+from swm.interfaces.similarity import SampleMetric, SimilarityMetric, TokenMetric, token_mean
+from swm.model.token_scores import score_pieces
 from swm.model.view import ModelView
 
-# The next-token scores of one piece of text, in float32, take at most this much memory at a time.
-LOGITS_BYTES = 128 * 2**20
-# Those of the original model are kept for all trials when they take no more than this.
+# The original model's next-token scores are kept for all trials when they take no more than this.
 REFERENCE_LOGITS_BYTES = 256 * 2**20
 
 
@@ -34,28 +33,47 @@ class Objective:
         return (self.view.tail(end) if self.metric.space == "normed" else end).float()
 
     def logits(self, end: Tensor) -> Iterator[Tensor]:
-        """Next-token scores `[samples, seq, vocabulary]`, some samples at a time."""
-        return (self.view.logits(end[rows]).float() for rows in self._pieces(end))
+        """Next-token scores `[1, tokens, vocabulary]`, some tokens at a time.
+
+        Those of whole samples `[samples, seq, vocabulary]` where the metric compares no smaller pieces, and of all of
+        them where it does not compare samples one by one.
+        """
+        samples, seq = end.shape[:2]
+        pieces = score_pieces(samples * seq, self.view.config.vocab_size)
+        if isinstance(self.metric, TokenMetric):
+            tokens = end.flatten(0, 1)
+            parts = [tokens[None, rows] for rows in pieces]
+        elif isinstance(self.metric, SampleMetric):
+            parts = list(torch.split(end, max(1, pieces[0].stop // seq)))
+        else:
+            parts = [end]
+        return (self.view.logits(part).float() for part in parts)
+
+    def compared(self, scores: Iterable[tuple[Tensor, Tensor]], end: Tensor) -> float:
+        """The similarity of pieces of next-token scores, as `logits` gives them for an end like this one."""
+        metric = self.metric
+        if isinstance(metric, TokenMetric):
+            values = torch.cat([metric.per_token(*pair)[0] for pair in scores])
+            return metric.reduce(token_mean(values.view(end.shape[:2]), None))
+        if isinstance(metric, SampleMetric):
+            return metric.reduce(torch.cat([metric.per_sample(*pair) for pair in scores]))
+        [pair] = scores
+        return metric.compare(*pair)
 
     def next_token_loss(self, end: Tensor, ids: Tensor) -> float:
         """Mean cross entropy in nats of the token ids `[samples, seq]`."""
+        tokens, wanted = end[:, :-1].flatten(0, 1), ids[:, 1:].flatten().to(end.device)
         total = 0.0
-        ids = ids.to(end.device)
-        for rows in self._pieces(end):
-            logits = self.view.logits(end[rows])[:, :-1].float()
-            total += float(F.cross_entropy(logits.flatten(0, 1), ids[rows, 1:].flatten(), reduction="sum"))
-        return total / ids[:, 1:].numel()
+        for rows in score_pieces(len(tokens), self.view.config.vocab_size):
+            logits = self.view.logits(tokens[None, rows])[0].float()
+            total += float(F.cross_entropy(logits, wanted[rows], reduction="sum"))
+        return total / len(tokens)
 
     def stop(self, above: float | None) -> EarlyStop | None:
         """How trials stop early; None where all of the text has to be run."""
         if above is None or not isinstance(self.metric, SampleMetric) or self.metric.space == "logits":
             return None
         return EarlyStop(self.metric, above)
-
-    def _pieces(self, end: Tensor) -> list[slice]:
-        samples, seq = end.shape[:2]
-        size = max(1, LOGITS_BYTES // (seq * self.view.config.vocab_size * 4))
-        return [slice(i, i + size) for i in range(0, samples, size)]
 
 
 class Reference:
@@ -77,11 +95,7 @@ class Reference:
         objective, metric = self._objective, self._objective.metric
         if metric.space != "logits":
             return metric.compare(self.prepared, objective.prepared(end))
-        if not isinstance(metric, SampleMetric):
-            view = objective.view
-            return metric.compare(view.logits(self._end).float(), view.logits(end).float())
-        pairs = zip(self._logits(), objective.logits(end), strict=True)
-        return metric.reduce(torch.cat([metric.per_sample(*pair) for pair in pairs]))
+        return objective.compared(zip(self._logits(), objective.logits(end), strict=True), end)
 
     def _logits(self) -> Iterable[Tensor]:
         samples, seq = self._end.shape[:2]

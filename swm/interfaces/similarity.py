@@ -70,6 +70,18 @@ class SampleMetric(SimilarityMetric):
         return self.reduce(self.per_sample(reference, candidate, mask))
 
 
+class TokenMetric(SampleMetric):
+    """A metric whose value of a sample is the mean over its tokens, so that samples too can be compared piecewise."""
+
+    @abstractmethod
+    def per_token(self, reference: Tensor, candidate: Tensor) -> Tensor:
+        """One value a token, `[...]`, of float32 tensors `[..., hidden]` (`vocabulary` last for logits)."""
+
+    def per_sample(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The mean of `per_token` over the tokens of each sample, padding left out."""
+        return token_mean(self.per_token(reference, candidate), mask)
+
+
 def token_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """The mean over tokens of `[samples, seq]`, `[samples]`, padding left out."""
     if mask is None:

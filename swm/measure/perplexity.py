@@ -18,12 +18,13 @@ from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.text import TextSource
 from swm.measure.presets import apply_preset
 from swm.model.finite import not_finite
+from swm.model.token_scores import TokenScores, all_places
 from swm.text.calibration import wants_bos
 from swm.text.tokens import token_stream
 from swm.text.vocabulary import bos_id
 from swm.text.wikitext import rows_of
 
-# Tokens in one forward pass: their scores over the vocabulary are what takes memory here.
+# Tokens in one forward pass.
 TOKENS_PER_BATCH = 1024
 # What others measure with: LLM-Pruner, Shortened LLaMA and SWM in windows of 128 with one BOS token at the very start;
 # GPTQ and all who follow it in windows of 2048 without BOS. Both leave out the rest that fills no window, and join the
@@ -151,12 +152,11 @@ def perplexity(
     with (progress or Silent()).task(label, len(windows.rows)) as task:
         for batch in _batches(windows.rows, size):
             ids = torch.stack(batch).to(device)
-            logits = model(input_ids=ids, use_cache=False).logits
-            # One window at a time: with the vocabulary last, this is several times faster than all windows at once.
-            losses += [_nats(scores[:-1], row[1:]) for scores, row in zip(logits, ids.to(logits.device), strict=True)]
+            scores = TokenScores(model, ids, all_places(*ids[:, 1:].shape), use_cache=False)
+            losses += _nats(scores, ids[:, 1:])
             counts += [ids.shape[1] - 1] * len(batch)
             if not all(map(math.isfinite, losses[-len(batch) :])):
-                raise not_finite("perplexity cannot be measured: the model's scores hold", logits.dtype)
+                raise not_finite("perplexity cannot be measured: the model's scores hold", scores.dtype)
             task.advance(len(batch))
     tokens = sum(counts)
     mean = sum(losses) / tokens
@@ -169,9 +169,11 @@ def perplexity(
     return {**result, "window_nats": [round(loss, 4) for loss in losses], "protocol": windows.record}
 
 
-def _nats(scores: Tensor, tokens: Tensor) -> float:
-    """Negative log-likelihood of `tokens` `[seq]` by next-token scores `[seq, vocabulary]`, in nats."""
-    return float(F.cross_entropy(scores.float(), tokens, reduction="none").double().sum())
+def _nats(scores: TokenScores, tokens: Tensor) -> list[float]:
+    """Negative log-likelihoods of windows of tokens `[windows, seq]` by the scores of all of them, in nats."""
+    wanted = tokens.flatten()
+    nats = [F.cross_entropy(given, wanted[rows].to(given.device), reduction="none") for rows, given in scores]
+    return torch.cat(nats).view(tokens.shape).double().sum(dim=1).tolist()
 
 
 def _batches(rows: list[Tensor], size: int) -> list[list[Tensor]]:

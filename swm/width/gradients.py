@@ -7,6 +7,7 @@ activations are in memory, which is what gradient checkpointing at every layer w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from swm.model.finite import check_finite, not_finite
 from swm.model.recording import Recording
 from swm.model.state import is_norm
+from swm.model.token_scores import score_pieces
 from swm.model.view import ModelView
 from swm.training.master_weights import first_loss_scale
 
@@ -136,18 +138,20 @@ def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: flo
         ModelError: The loss is not finite.
     """
     end = recording.states[-1]
-    result = torch.empty_like(end)
+    # Nothing is predicted at the last place of a sample.
+    result = torch.zeros_like(end)
     tokens = ids[:, 1:].numel()
-    for row in range(len(ids)):
-        hidden = end[row : row + 1].detach().requires_grad_(True)
+    pieces = score_pieces(ids.shape[1] - 1, view.config.vocab_size)
+    for row, piece in itertools.product(range(len(ids)), pieces):
+        hidden = end[row : row + 1, piece].detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = view.logits_with_gradient(hidden)[:, :-1].float()
-            target = ids[row, 1:].to(logits.device)
+            logits = view.logits_with_gradient(hidden).float()
+            target = ids[row, 1:][piece].to(logits.device)
             loss = F.cross_entropy(logits[0], target, reduction="sum") / tokens
             scaled = loss * scale
         if not torch.isfinite(loss):
             raise not_finite("the loss on the calibration text is not finite: there are", end.dtype)
-        [result[row : row + 1]] = torch.autograd.grad(scaled, [hidden])
+        [result[row : row + 1, piece]] = torch.autograd.grad(scaled, [hidden])
     return result
 
 

@@ -137,7 +137,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
     together = engine_of(llama, ids, similarity=similarity)
     expected = together.trial(PAIR), together.loss(PAIR)
     monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 2 * ids.shape[1])
-    monkeypatch.setattr("swm.depth.objective.LOGITS_BYTES", 1)
+    monkeypatch.setattr("swm.model.token_scores.SCORE_BYTES", 1)
     apart = engine_of(llama, ids, similarity=similarity)
     assert (apart.trial(PAIR), apart.loss(PAIR)) == pytest.approx(expected, abs=1e-6)
     assert apart.layer_forwards == together.layer_forwards

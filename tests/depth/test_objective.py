@@ -31,7 +31,7 @@ def test_next_token_scores_are_compared_piece_by_piece(
     llama: ModelView, ends: tuple[Tensor, Tensor], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = KL().compare(llama.logits(ends[0]), llama.logits(ends[1]))
-    monkeypatch.setattr(objective, "LOGITS_BYTES", 1)
+    monkeypatch.setattr("swm.model.token_scores.SCORE_BYTES", 1)
     reference = Reference(Objective(llama, KL()), ends[0], logits_bytes=kept)
     for _ in range(2):
         assert reference.similarity(ends[1]) == pytest.approx(expected, abs=1e-6)

@@ -17,6 +17,7 @@ from swm.measure.tasks.packed_rows import PackedRow
 from swm.measure.tasks.prefix_groups import PrefixBatch
 from swm.measure.tasks.scores import RequestScores, ScoredToken
 from swm.model.kv_cache import kv_cache_of
+from swm.model.token_scores import TokenScores
 
 
 def run_batch(model: Any, batch: PrefixBatch, scores: RequestScores) -> None:
@@ -68,8 +69,7 @@ def _score(
 ) -> dict[str, Any]:
     """Run one pass and add the scores that are needed.
 
-    The vocabulary head runs on the places that are needed and on no others; what a model does to its scores after the
-    head, such as soft-capping, it does here too.
+    The vocabulary head runs on the places that are needed and on no others.
 
     Args:
         model: A causal language model.
@@ -84,26 +84,12 @@ def _score(
     ids = _padded(rows, next(model.parameters()).device)
     places = {place: i for i, place in enumerate(dict.fromkeys((scored.row, scored.column) for scored in needed))}
     at = torch.tensor(list(places), dtype=torch.long).reshape(-1, 2).T
-    picked = False
-
-    def pick(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        nonlocal picked
-        picked = True
-        hidden = inputs[0]
-        where = at.to(hidden.device)
-        return (hidden[where[0], where[1]].unsqueeze(0), *inputs[1:])
-
-    head = model.get_output_embeddings()
-    hook = None if head is None else head.register_forward_pre_hook(pick)
-    try:
-        output = model(input_ids=ids, **settings)
-    finally:
-        if hook is not None:
-            hook.remove()
-    if needed:
-        logits = output.logits[0] if picked else output.logits[at[0], at[1]]
-        scores.add(logits, [places[scored.row, scored.column] for scored in needed], needed)
-    return kv_cache_of(output)
+    run = TokenScores(model, ids, (at[0], at[1]), **settings)
+    at_place = [places[scored.row, scored.column] for scored in needed]
+    for piece, logits in run if needed else ():
+        chosen = [i for i, place in enumerate(at_place) if piece.start <= place < piece.stop]
+        scores.add(logits, [at_place[i] - piece.start for i in chosen], [needed[i] for i in chosen])
+    return kv_cache_of(run.output)
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:

@@ -29,7 +29,7 @@ class PrefixSharingLM(TemplateLM):  # type: ignore[misc]
     Args:
         model: The model, in evaluation mode.
         tokenizer: The model's tokenizer.
-        batch_tokens: Tokens in one pass; None for as many as the vocabulary allows.
+        batch_tokens: Tokens in one pass; None for the usual number.
         progress: Shows how many requests are answered.
         label: What the progress calls the measurement.
     """

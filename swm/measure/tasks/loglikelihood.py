@@ -19,9 +19,7 @@ from swm.measure.tasks.scores import Continuation, RequestScores
 from swm.model.finite import not_finite
 from swm.model.kv_cache import kv_cache_of
 
-# Scores over the vocabulary are what takes memory: 512 MiB of them in float32.
-SCORES_PER_BATCH = 2**27
-FEWEST_TOKENS, MOST_TOKENS = 256, 2048
+TOKENS_PER_BATCH = 2048
 # For fewer packed rows than this a trial of two costs more than packing saves.
 FEWEST_ROWS = 4
 # Settings of a model by which a token does not see all that stands before it.
@@ -36,15 +34,13 @@ class LogLikelihood:
     Args:
         model: A causal language model.
         max_length: The most tokens that it takes, as lm-eval says, so that texts are cut as lm-eval cuts them.
-        batch_tokens: Tokens in one pass; None for as many as the vocabulary allows.
+        batch_tokens: Tokens in one pass; None for `TOKENS_PER_BATCH`.
     """
 
     def __init__(self, model: Any, max_length: int, batch_tokens: int | None = None) -> None:
         self.model = model
         self.max_length = max_length
-        vocabulary = model.get_input_embeddings().weight.shape[0]
-        fitting = min(MOST_TOKENS, max(FEWEST_TOKENS, SCORES_PER_BATCH // vocabulary))
-        self.batch_tokens = batch_tokens or fitting
+        self.batch_tokens = batch_tokens or TOKENS_PER_BATCH
         # Packing has proved right for sequences up to this length.
         self._trusted_length = 0
 

@@ -32,7 +32,7 @@ def run_tasks(
         prepared: The tasks with their data.
         progress: Shows how many requests are answered.
         label: What the progress calls the measurement.
-        batch_tokens: Tokens in one pass; None for as many as the vocabulary allows.
+        batch_tokens: Tokens in one pass; None for the usual number.
 
     Returns:
         `tasks`, the score of each with its standard error (scores that are no mean over documents have none), their
