@@ -75,7 +75,7 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
     refused = parts_refusal(view.family, parts, True, layout) if layout == "padded" else ""
     if experts:
         refused = parts_refusal(view.family, ["experts"], True, layout)
-    if refused:
+    if uneven and refused:
         raise CheckpointError(refused)
     if uneven and layout != "padded":
         raise CheckpointError(
@@ -157,7 +157,8 @@ def _filled(kind: Any, config: Any, model: Any, state: Mapping[str, Tensor]) -> 
 
 def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
     """A model of uniform width whose additional heads and channels, and sub-blocks that are gone, are zero."""
-    if len({shape.queries for shape in shapes if shape.heads}) > 1:
+    cut = BLOCKS if view.family.prunable_heads else ("mlp",)
+    if len(cut) > 1 and len({shape.queries for shape in shapes if shape.heads}) > 1:
         raise CheckpointError(
             "layers have different numbers of query heads to a KV head, which zeros behind them cannot even out; "
             "choose layout: custom, or remove query heads with uniform: true"
@@ -168,7 +169,7 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
         widest = _accepted_geometry(view, widest)
     for position in range(len(shapes)):
         layer = view.layer(position)
-        for part in (part for part in BLOCKS if layer.units(part)):
+        for part in (part for part in cut if layer.units(part)):
             for key, value in _padded_part(layer, widest, part).items():
                 state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
     set_widths(config, view.family, widest)

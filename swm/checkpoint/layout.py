@@ -67,7 +67,7 @@ def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layo
 
 def is_uneven(view: ModelView) -> bool:
     """Whether layers have different widths, and other ones than the model's class makes of its config."""
-    return even_geometry(geometries(view)) is None and bool(misfit(view))
+    return even_geometry(geometries(view), view.family) is None and bool(misfit(view))
 
 
 def misfit(view: ModelView) -> str:

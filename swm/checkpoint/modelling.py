@@ -105,7 +105,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     removed = any_removed(view)
     if removed:
         rebuilds[remove_blocks.__name__] = _removal_code()
-    if removed and even_geometry(shapes) is not None and not uneven_experts(view):
+    if removed and even_geometry(shapes, view.family) is not None and not uneven_experts(view):
         shapes = []
     plain = view.family.layers_of(rebuilt(model, model.config))
     layers = [_layer_shape(view, i, shapes, plain) for i in range(len(view.layers))]

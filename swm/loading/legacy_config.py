@@ -11,6 +11,8 @@ from typing import Any
 BASES = {"full_attention": "rope_theta", "sliding_attention": "rope_local_base_freq"}
 # What `rope_parameters` holds and transformers 4 keeps beside `rope_scaling`.
 BESIDE = ("rope_theta", "partial_rotary_factor")
+# Kinds of rotary tables that transformers 4 does not know; of flat keys its own reader of them makes something else.
+NEW_ROPE_TYPES = ("proportional",)
 
 
 def complete_config(file: Path, flat_rope: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
@@ -32,6 +34,9 @@ def flat_keys(config: Mapping[str, Any], flat_rope: Mapping[str, str]) -> dict[s
     flat: dict[str, Any] = {} if config.get("dtype") is None else {"torch_dtype": config["dtype"]}
     rope = config.get("rope_parameters")
     if not rope:
+        return flat
+    tables = [table for table in rope.values() if isinstance(table, dict)] or [rope]
+    if any(table.get("rope_type") in NEW_ROPE_TYPES for table in tables):
         return flat
     if any(kind in rope for kind in BASES):
         flat.update({key: rope[kind].get("rope_theta") for kind, key in BASES.items() if rope.get(kind)})

@@ -16,6 +16,8 @@ PER_LAYER_LISTS = (
     "intermediate_size",
     "activation_sparsity_pattern",
 )
+# Lists that are repeated until all layers have an entry.
+REPEATED_LISTS = ("block_types",)
 # Lists of the numbers of the layers that are of some kind.
 INDEX_LISTS = ("mlp_only_layers", "moe_layers", "attn_layer_indices", "cross_attention_layers", "full_attn_idxs")
 # So many layers from the bottom are of some kind, and the last layer that is.
@@ -48,6 +50,9 @@ def cut_config_to(config: Any, kept: Sequence[int]) -> None:
         values = getattr(config, name, None)
         if isinstance(values, list | tuple) and len(values) == before:
             changes[name] = [values[i] for i in kept]
+    for name in REPEATED_LISTS:
+        if stored.get(name):
+            changes[name] = [stored[name][i % len(stored[name])] for i in kept]
     for name in INDEX_LISTS:
         if stored.get(name):
             changes[name] = [new for new, old in enumerate(kept) if old in stored[name]]

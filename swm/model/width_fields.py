@@ -10,9 +10,13 @@ from swm.model.text_config import text_config
 from swm.model.units import Block, Geometry
 
 
-def even_geometry(shapes: Sequence[Geometry]) -> Geometry | None:
-    """The one geometry of all layers that have the parts, None where there are several; 0 for a part that none has."""
-    attention = {(shape.heads, shape.kv_heads, shape.head_dim) for shape in shapes if shape.heads}
+def even_geometry(shapes: Sequence[Geometry], family: ModelFamily) -> Geometry | None:
+    """The one geometry of all layers that have the parts, None where there are several; 0 for a part that none has.
+
+    Heads that cannot be cut are left out: they are as the class makes them, also where that is of several sizes.
+    """
+    heads = [shape for shape in shapes if shape.heads and family.prunable_heads]
+    attention = {(shape.heads, shape.kv_heads, shape.head_dim) for shape in heads}
     mlp = {shape.mlp for shape in shapes if shape.mlp}
     if len(attention) > 1 or len(mlp) > 1:
         return None

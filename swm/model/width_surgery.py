@@ -111,7 +111,7 @@ def update_widths(view: ModelView) -> None:
     Layers that are all alike share the model's config; otherwise each has a copy of it with its own widths.
     """
     layers = [view.layer(i) for i in range(len(view.layers))]
-    config, even = view.config, even_geometry([layer.geometry for layer in layers])
+    config, even = view.config, even_geometry([layer.geometry for layer in layers], view.family)
     if even:
         set_widths(config, view.family, even)
     for layer in layers:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swm.errors import FamilyError
+from swm.model.config_depth import key_sources
 from swm.model.finite import check_finite, not_finite
 from swm.model.recording import Recording
 from swm.model.state import is_norm
@@ -23,6 +26,19 @@ from swm.model.view import ModelView
 from swm.training.master_weights import first_loss_scale
 
 Gradients = dict[str, Tensor]
+# What pruners that need gradients say so by.
+GRADIENTS = frozenset({"gradients", "squared_gradients"})
+
+
+def check_gradients(config: Any) -> None:
+    """Raise FamilyError where layers read keys and values of earlier ones: gradients layer by layer miss that path."""
+    sources = key_sources(config.get_text_config())
+    if sources:
+        layer, source = next(iter(sources.items()))
+        raise FamilyError(
+            f"layer {layer} reads the keys and values of layer {source}, which gradients taken layer by layer do not "
+            "see; use a pruner that needs no gradients"
+        )
 
 
 def layer_gradients(
@@ -45,7 +61,9 @@ def layer_gradients(
 
     Raises:
         ModelError: A gradient is not finite.
+        FamilyError: Gradients cannot be taken layer by layer.
     """
+    check_gradients(view.config)
     recording = view.record(ids, batch_size=1 if per_sample else None)
     with frozen(view.model):
         scale = first_loss_scale(view.model.parameters())

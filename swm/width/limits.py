@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from swm.checkpoint.layout import head_counts
-from swm.errors import BudgetError, FamilyError
+from swm.errors import BudgetError, FamilyError, RecipeError
 from swm.model.experts import ExpertBlock
 from swm.model.families import ModelFamily
 from swm.model.shape import geometries
@@ -135,10 +135,20 @@ def check_row(family: ModelFamily, config: Any, parts: Sequence[Part]) -> None:
     if {"attention", "queries"} & set(parts) and not family.prunable_heads:
         raise FamilyError(
             f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
-            "size; use units: [mlp]"
+            "size, or its heads are of several sizes; use units: [mlp]"
         )
     if any(part != "experts" and READERS[part] not in family.projections for part in parts):
         raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+
+
+def check_even(shapes: Sequence[Geometry], part: Part) -> None:
+    """Raise RecipeError where layers differ in a part to begin with, so that a cut leaves them uneven."""
+    if len({shape.units(part) for shape in shapes} - {0}) > 1:
+        raise RecipeError(
+            f"layers of this model have different numbers of {UNIT_NAMES[part]} to begin with; use uniform: false and "
+            "layout: custom",
+            ("uniform",),
+        )
 
 
 def saved_head_counts(view: ModelView, parts: Sequence[Part], with_biases: bool) -> list[int] | None:

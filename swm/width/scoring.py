@@ -20,7 +20,7 @@ from swm.model.layer import Layer
 from swm.model.recording import batch_rows
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
-from swm.width.gradients import layer_gradients
+from swm.width.gradients import GRADIENTS, layer_gradients
 from swm.width.routing import Routing, observed_routing, routing_statistics
 
 
@@ -81,7 +81,7 @@ def score_units(
         routing = routing_statistics(view, ids, positions)
     wanted = set(positions)
     per_sample = "squared_gradients" in pruner.needs()
-    if pruner.needs() & {"gradients", "squared_gradients"}:
+    if pruner.needs() & GRADIENTS:
         layers = layer_gradients(view, ids, wanted, per_sample)
     else:
         layers = ((position, {}, {}) for position in sorted(wanted, reverse=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from zoo import CAUSAL, VOCABULARY
 
 from swm.builtin.families import BUILTIN_FAMILIES
+from swm.checkpoint.export import export
 from swm.depth.activations import RecordedActivations
 from swm.depth.engine import DepthEngine
-from swm.errors import WindowError
+from swm.errors import FamilyError, WindowError
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
@@ -26,6 +28,7 @@ from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.similarity.cosine import Cosine
+from swm.width.gradients import layer_gradients
 
 IDS = torch.arange(3, 75).reshape(6, 12)
 KINDS = ["sliding_attention"] * 2 + ["full_attention"] * 2 + ["sliding_attention", "full_attention"]
@@ -101,3 +104,19 @@ def test_the_tables_beside_the_layers_count_as_theirs(view: ModelView) -> None:
     keep_layers(view, [0, 1, 3, 4, 5])
     assert before - view.parameters() == layers[2]
     assert view.body.get_submodule("embed_tokens_per_layer").embedding_dim == 5 * 8
+
+
+def test_gradients_layer_by_layer_are_refused(view: ModelView) -> None:
+    with pytest.raises(FamilyError, match="layer 4 reads the keys and values of layer 1"):
+        next(layer_gradients(view, IDS, {0}, per_sample=False))
+
+
+def test_without_a_layer_it_loads_as_its_own_class(view: ModelView, tmp_path: Path) -> None:
+    keep_layers(view, [0, 1, 3, 4, 5])
+    exported = export(view, "native")
+    exported.write(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert not exported.needs_code
+    assert type(again) is type(view.model)
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=IDS).logits, view.model(input_ids=IDS).logits)

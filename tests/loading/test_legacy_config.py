@@ -103,6 +103,14 @@ def test_own_code_keeps_them_too(view_of: Callable[[Any], ModelView], tmp_path: 
     assert config["rope_scaling"]["rope_type"] == "llama3"
 
 
+def test_tables_that_transformers_4_does_not_know_get_no_flat_keys() -> None:
+    tables = {
+        "full_attention": {"rope_type": "proportional", "rope_theta": 1e6},
+        "sliding_attention": {"rope_theta": 1e4},
+    }
+    assert flat_keys({"rope_parameters": tables, "dtype": "float32"}, {}) == {"torch_dtype": "float32"}
+
+
 def test_a_config_of_transformers_4_is_left_as_it_is() -> None:
     assert flat_keys({"rope_theta": 500000.0, "torch_dtype": "float16"}, {}) == {}
 

@@ -122,7 +122,7 @@ def test_with_half_of_the_units(name: str, part: Part, tmp_path: Path) -> None:
     if part == "attention" and not family.prunable_heads:
         assert name in WHOLE_HEADS
         return
-    layout: Layout = "native" if even_geometry(geometries(cut)) else "custom"
+    layout: Layout = "native" if even_geometry(geometries(cut), family) else "custom"
     for position, count in enumerate(counts):
         if count:
             reader = family.layers_of(masked)[position].get_submodule(family.projections[READERS[part]])

@@ -19,7 +19,7 @@ from swm.model.view import ModelView
 
 IDS = torch.arange(3, 27).reshape(2, 12)
 # No row knows how their layers share tensors or streams.
-UNKNOWN = ("zamba2", "recurrent_gemma", "gemma3n_text")
+UNKNOWN = ("zamba2", "gemma3n_text")
 # A period in the config says which layer is of which kind, so all but the last must stay where they are; or the last
 # layer must be of one kind, or stays because others read what it makes.
 STAY = {"jamba": [0, 1, 2], "gemma4_text": [3], "gemma4_text, shared": [0, 1, 3]}

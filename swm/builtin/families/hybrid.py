@@ -89,6 +89,25 @@ HYBRID = (
         tail=("backbone.norm_f",),
     ),
     ModelFamily(
+        # The MLP has half of the channels that the config says.
+        name="recurrent-gemma",
+        model_types=("recurrent_gemma",),
+        layers="model.layers",
+        tail=("model.final_norm",),
+        projections={
+            "attention.q": "temporal_block.q_proj",
+            "attention.k": "temporal_block.k_proj",
+            "attention.v": "temporal_block.v_proj",
+            "attention.o": "temporal_block.o_proj",
+            "mlp.gate": "mlp_block.gate_proj",
+            "mlp.up": "mlp_block.up_proj",
+            "mlp.down": "mlp_block.down_proj",
+        },
+        prunable_heads=False,
+        own_bias=("mlp",),
+        mlp_width="",
+    ),
+    ModelFamily(
         # Some layers read the keys and values of an earlier one, and heads may be of two sizes.
         name="gemma4",
         model_types=("gemma4_text",),

@@ -32,7 +32,8 @@ from swm.width.allocation import (
 )
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.expert_limits import check_experts, expert_rounding, unit_groups
-from swm.width.limits import CutLimits, check_row, part_rounding, saved_head_counts
+from swm.width.gradients import GRADIENTS, check_gradients
+from swm.width.limits import CutLimits, check_even, check_row, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
 
 
@@ -126,6 +127,8 @@ class WidthStage(Stage):
         if self.backend == "torch-pruning":
             for part in self.units:
                 torch_pruning_backend.check_backend(family, part)
+        if self.pruner.needs() & GRADIENTS:
+            check_gradients(config)
         if self.pruner.compensates():
             for part in self.units:
                 check_bias(family, config, part)
@@ -139,17 +142,16 @@ class WidthStage(Stage):
         for part in (part for part in self.units if part != "experts"):
             for position in range(len(view.layers)):
                 view.layer(position).check_part(part)
+            if self.uniform:
+                check_even(geometries(view), part)
             if not shape.units(part):
                 raise FamilyError(f"family row '{view.family.name}' names no {part} units of any layer")
             if part == "queries" and shape.queries == 1:
                 raise FamilyError("every query head has a KV head of its own here; use units: attention")
             if rounding[part] >= shape.units(part) > 1:
-                key = "round_mlp" if part == "mlp" else "round_heads"
-                raise RecipeError(
-                    f"found {getattr(self, key) or rounding[part]}; a layer has {shape.units(part)} "
-                    f"{UNIT_NAMES[part]}, so none could go",
-                    (key,),
-                )
+                key, has = "round_mlp" if part == "mlp" else "round_heads", f"{shape.units(part)} {UNIT_NAMES[part]}"
+                value = getattr(self, key) or rounding[part]
+                raise RecipeError(f"found {value}; a layer has {has}, so none could go", (key,))
         limits = self._limits(view, setting.shape.layers)
         if self.target is not None and self.target.experts is None:
             with at("target"):
