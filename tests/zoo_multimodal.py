@@ -7,12 +7,23 @@ from __future__ import annotations
 
 import copy
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    CLIPImageProcessor,
+    GenerationConfig,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 from zoo import CAUSAL, DELTA, HEADS, LINEAR, LLAMA, SLIDING, SPECIAL, VOCABULARY, randomise
+
+from swm.testing.tiny import tiny_tokenizer
 
 _TEXT = {**LLAMA, **SPECIAL, "vocab_size": VOCABULARY}
 _PLAIN_TEXT = {**HEADS, **SPECIAL, "vocab_size": VOCABULARY}
@@ -174,3 +185,18 @@ def _template(name: str) -> PreTrainedModel:
 def multimodal_model(name: str) -> PreTrainedModel:
     """A random float32 model, the same at every call; a copy, so that it may be changed."""
     return copy.deepcopy(_template(name))
+
+
+def save_llava_processor(folder: Path) -> None:
+    """Save a tokenizer and a processor whose image token has the id that the zoo's models expect."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer, unk_token="<unk>")
+    fillers = [f"<filler {i}>" for i in range(IMAGE - len(tokenizer))]
+    tokenizer.add_tokens([*fillers, "<image>"], special_tokens=True)
+    assert tokenizer.convert_tokens_to_ids("<image>") == IMAGE
+    size = {"height": 16, "width": 16}
+    images = CLIPImageProcessor(size=size, crop_size=size)
+    # One position more than patches: the vision tower's class token, which is left out again.
+    processor = LlavaProcessor(
+        images, tokenizer, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+    processor.save_pretrained(folder)

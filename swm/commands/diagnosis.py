@@ -113,6 +113,9 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     findings["layers"] = f"{shape.layers} of {shape.layer_parameters[0]:,} parameters"
     findings["projections"] = listed(family.projections)
     findings["layer types"] = _layer_types(config)
+    bound = family.bound_layers(config)
+    if bound:
+        findings["protected layers"] = f"the first {bound}: features of the image are added behind them by number"
     findings["tied embeddings"] = "yes" if getattr(config, "tie_word_embeddings", False) else "no"
     findings["tokenizer"] = _tokenizer(source, config)
     findings["vocabulary cut"] = _vocabulary(source, config)

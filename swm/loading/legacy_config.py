@@ -22,6 +22,9 @@ def complete_config(file: Path, flat_rope: Mapping[str, str], changes: Mapping[s
     """
     values = json.loads(file.read_text(encoding="utf-8"))
     values = {**flat_keys(values, flat_rope), **values, **(changes or {})}
+    text = values.get("text_config")
+    if isinstance(text, dict):
+        values["text_config"] = {**flat_keys(text, flat_rope), **text}
     file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -42,6 +45,7 @@ def flat_keys(config: Mapping[str, Any], flat_rope: Mapping[str, str]) -> dict[s
         flat.update({key: rope[kind].get("rope_theta") for kind, key in BASES.items() if rope.get(kind)})
         rope = rope.get("full_attention") or {}
     flat.update({flat_rope.get(key, key): rope[key] for key in BESIDE if rope.get(key) is not None})
-    scaled = rope.get("rope_type", "default") != "default"
+    # Positions of several axes are a scaling to transformers 4.
+    scaled = rope.get("rope_type", "default") != "default" or "mrope_section" in rope
     flat["rope_scaling"] = {key: value for key, value in rope.items() if key not in BESIDE} if scaled else None
     return flat

@@ -25,6 +25,9 @@ def model_card(report: RunReport, plan: Plan) -> str:
     """Front matter for the hub with the measured results, then what was done and what it cost."""
     source, before, after = report.model.source, report.model, report.compressed
     title = f"{Path(source).name}, {report.removed_share:.1%} smaller"
+    # Only models of several parts have tensors that no stage may touch.
+    several = "tensors_untouched" in (report.verification or {})
+    auto = "AutoModelForImageTextToText" if several else "AutoModelForCausalLM"
     lines = [
         "---",
         yamlfile.dump(front_matter(report)).rstrip(),
@@ -33,7 +36,7 @@ def model_card(report: RunReport, plan: Plan) -> str:
         f"# {markdown(title)}",
         "",
         f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
-        f"{report.swm}. It is an ordinary Transformers model: load it with `AutoModelForCausalLM.from_pretrained`.",
+        f"{report.swm}. It is an ordinary Transformers model: load it with `{auto}.from_pretrained`.",
         "",
         "| | original | this model |",
         "|---|---|---|",

@@ -5,28 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
 from zoo import zoo_model
-from zoo_multimodal import IMAGE, multimodal_model
+from zoo_multimodal import IMAGE, multimodal_model, save_llava_processor
 
 from swm.checkpoint.image_prompt import image_prompt, try_image_prompt
-from swm.testing.tiny import tiny_tokenizer
-
-
-def processor_of_llava(folder: Path) -> LlavaProcessor:
-    """A processor whose image token has the id that the zoo's models expect."""
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer, unk_token="<unk>")
-    fillers = [f"<filler {i}>" for i in range(IMAGE - len(tokenizer))]
-    tokenizer.add_tokens([*fillers, "<image>"], special_tokens=True)
-    assert tokenizer.convert_tokens_to_ids("<image>") == IMAGE
-    size = {"height": 16, "width": 16}
-    images = CLIPImageProcessor(size=size, crop_size=size)
-    # One position more than patches: the vision tower's class token, which is left out again.
-    processor = LlavaProcessor(
-        images, tokenizer, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1
-    )
-    processor.save_pretrained(folder)
-    return processor
 
 
 def test_random_pixels_stand_among_random_text(tmp_path: Path) -> None:
@@ -41,7 +23,7 @@ def test_random_pixels_stand_among_random_text(tmp_path: Path) -> None:
 
 def test_the_processor_of_the_folder_makes_the_prompt(tmp_path: Path) -> None:
     model = multimodal_model("llava")
-    processor_of_llava(tmp_path)
+    save_llava_processor(tmp_path)
     prompt, notes = try_image_prompt(model, tmp_path)
     assert notes == []
     assert (prompt["input_ids"] == IMAGE).sum() == 4

@@ -17,6 +17,7 @@ from swm.interfaces.merger import LayerMerger
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
+from swm.model.families import ModelFamily
 from swm.model.finite import not_finite
 from swm.model.shape import ModelShape, shape_now
 from swm.model.windows import check_windows, removed_layers
@@ -68,7 +69,7 @@ class DepthStage(Stage):
     def check(self, setting: Setting) -> None:
         similarity, merger = self._parts()
         with at("pruner" if self.target is None else "target"):
-            self._target_layers(setting.shape, setting.shape)
+            self._target_layers(setting.shape, setting.shape, setting.family, setting.config)
         with at("search_samples"):
             scored = self._scored_samples(merger, setting.samples)
         with at("similarity"):
@@ -82,13 +83,29 @@ class DepthStage(Stage):
             except ValueError as error:
                 raise RecipeError(f"similarity '{similarity.name}': {error}") from None
 
-    def _target_layers(self, original: ModelShape, current: ModelShape) -> int | None:
-        capacity = self.pruner.capacity(current.layers)
+    def _target_layers(self, original: ModelShape, current: ModelShape, family: ModelFamily, config: Any) -> int | None:
+        """How many layers go; None where the pruner decides.
+
+        Args:
+            original: The shape of the model before the first stage.
+            current: Its shape now.
+            family: Its row, which says how many first layers are bound to their place.
+            config: The config of the whole model.
+
+        Raises:
+            BudgetError: So many cannot go.
+        """
+        bound = family.bound_layers(config)
+        protected = f"; the first {bound} are protected, see {family.bound_first} in the config" if bound else ""
+        capacity = min(self.pruner.capacity(current.layers), current.layers - bound)
         if self.target is None:
             if capacity < 1:
-                raise BudgetError(f"'{self.pruner.name}' can remove nothing from {current.layers} layers")
+                raise BudgetError(f"'{self.pruner.name}' can remove nothing from {current.layers} layers{protected}")
             return None
-        return self.target.whole_layers(original, current, capacity, self.pruner.name)
+        try:
+            return self.target.whole_layers(original, current, capacity, self.pruner.name)
+        except BudgetError as error:
+            raise BudgetError(f"{error}{protected}") from None
 
     def _parts(self) -> tuple[SimilarityMetric, LayerMerger]:
         """The similarity and the merger, which `complete` fills in where a recipe leaves them out."""
@@ -107,7 +124,7 @@ class DepthStage(Stage):
     def plan(self, context: StageContext) -> StagePlan:
         similarity, merger = self._parts()
         view = context.view
-        count = self._target_layers(context.original, shape_now(view))
+        count = self._target_layers(context.original, shape_now(view), view.family, view.model_config)
         label = f"{self.pruner.name} · {merger.name}"
         with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
             tried = self.search_merger or merger
