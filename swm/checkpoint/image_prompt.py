@@ -51,15 +51,22 @@ def try_image_prompt(model: Any, parent: Path, trust_remote_code: bool = False) 
     with quiet_transformers():
         if any((parent / name).is_file() for name in PROCESSORS):
             try:
-                return image_prompt(model, load_processor(parent, trust_remote_code)), []
+                return answered(model, image_prompt(model, load_processor(parent, trust_remote_code))), []
             except Exception as error:  # processors of each architecture, some of them in need of other packages
                 why = f"{type(error).__name__}: {brief(error)}"
                 notes.append(f"the saved model was compared on random pixels, as its processor cannot be used: {why}")
         try:
-            return image_prompt(model), notes
+            return answered(model, image_prompt(model)), notes
         except Exception as error:  # nobody says in which form a class wants its images
             why = f"{type(error).__name__}: {brief(error)}"
             return {}, [f"the saved model was compared on text alone, as no image could be made for it: {why}"]
+
+
+@torch.no_grad()
+def answered(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs. Raises whatever the model raises when it cannot read them."""
+    model(**inputs, use_cache=False)
+    return inputs
 
 
 def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:

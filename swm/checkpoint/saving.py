@@ -90,7 +90,7 @@ def save(
             rest = verification.pop("rest", None)
             if rest is not None:
                 verify_rest(rest, exported.model, parent, trust_remote_code, cut)
-                left_out += _drop_broken(fresh, rest)
+                left_out += _drop_broken(fresh, rest, needs_processor=bool(exported.tower))
             if left_out:
                 verification["left_out"] = left_out
             write_extras(fresh, verification)
@@ -103,10 +103,15 @@ def save(
     return verification
 
 
-def _drop_broken(folder: Path, rest: dict[str, Any]) -> list[str]:
-    """Remove what the fresh process could not load and nobody needs for text; returns what it was."""
+def _drop_broken(folder: Path, rest: dict[str, Any], needs_processor: bool) -> list[str]:
+    """Remove what the fresh process could not load and nobody needs for text; returns what it was, in sentences.
+
+    The processor of a model that `needs_processor` stays: where the packages for it are, it can be loaded.
+    """
     notes = []
-    if rest["processor"]:
+    if rest["processor"] and needs_processor:
+        notes.append(f"the processor was copied and cannot be loaded here: {rest['processor']}")
+    elif rest["processor"]:
         gone = [name for name in PROCESSORS if (folder / name).is_file()]
         for name in gone:
             (folder / name).unlink()
