@@ -50,6 +50,9 @@ class ConsoleProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
 
+    def announce(self, text: str) -> None:
+        print_text(self.console, text, "dim")
+
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Task]:
         if not self.console.is_terminal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Task(Protocol):
@@ -19,6 +19,20 @@ class Progress(Protocol):
 
     def task(self, label: str, total: int | None = None) -> AbstractContextManager[Task]:
         """A running step; `total` None means that its end is not known."""
+
+
+@runtime_checkable
+class Announcer(Protocol):
+    """A progress that also shows sentences."""
+
+    def announce(self, text: str) -> None:
+        """Show the text in a line of its own."""
+
+
+def announce(progress: Progress, text: str) -> None:
+    """Show the text, where the progress can."""
+    if isinstance(progress, Announcer):
+        progress.announce(text)
 
 
 class _SilentTask:

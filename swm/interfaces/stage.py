@@ -166,6 +166,10 @@ class Stage(Strategy):
         """Whether there is anything to remove; a stage may be left without a share of the recipe's budget."""
         return True
 
+    def kept_states(self, layers: int) -> int:
+        """At how many places between `layers` layers the hidden states of all calibration text are kept at one time."""
+        return 2
+
     def uneven(self) -> bool:
         """Whether layers may have different shapes afterwards, which neither stock classes nor mergers can take."""
         return False

@@ -38,7 +38,8 @@ class CalibrationRecipe:
 class Recipe:
     """Everything that a run depends on.
 
-    `model` is a hub id, a folder, a GGUF file, or a name that a plugin provides. `stages` run in their order.
+    `model` is a hub id, a folder, a GGUF file, or a name that a plugin provides. `stages` run in their order. `memory`
+    (`8GiB`) is how much a run may take beside what it maps from files; by default what the machine has free.
     """
 
     model: str
@@ -52,6 +53,7 @@ class Recipe:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     device_map: str | None = None
+    memory: str | int | None = None
     trust_remote_code: bool = False
     trackers: Sequence[Any] = ()
     plugins: Sequence[str] = ()

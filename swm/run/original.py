@@ -15,6 +15,7 @@ from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
+from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
 from swm.model.view import ModelView
 from swm.model.vocabulary_surgery import keep_tokens
@@ -36,6 +37,8 @@ class Original:
     """Notes for the report on files that were damaged."""
     trainings: list[Path] = field(default_factory=list)
     """The folders with the states of this run's trainings."""
+    memory: WorkingMemory = field(default_factory=WorkingMemory)
+    """Shared by all models of the run."""
 
     def write_texts(self, view: ModelView, texts: Iterable[TextSource]) -> None:
         """Take the fingerprint of the unchanged model, and let it write the texts of sources that need it."""
@@ -58,10 +61,16 @@ class Original:
         """The source in a form that can be read."""
         return WrittenText(source, self.written[_key(source)]) if source.from_model else source
 
+    def loaded(self) -> ModelView:
+        """The weights, read anew."""
+        view = ModelView(self.load(), self.family)
+        view.memory = self.memory
+        return view
+
     def view(self, like: ModelView | None = None) -> ModelView:
         """The original model, loaded once more; with the vocabulary of the model `like` where that was cut."""
         with self.progress.task("load the original model"):
-            view = ModelView(self.load(), self.family)
+            view = self.loaded()
         if like is not None and like.tokens is not None:
             keep_tokens(view, like.tokens)
         return view

@@ -15,7 +15,7 @@ import torch
 from swm.cache.observations import ObservationCache
 from swm.checkpoint.verification import probe
 from swm.errors import at
-from swm.interfaces.progress import Progress, Silent
+from swm.interfaces.progress import Progress, Silent, announce
 from swm.interfaces.stage import Stage
 from swm.loading import models
 from swm.model.shape import widths
@@ -118,9 +118,10 @@ class CompressionPipeline:
         np.random.seed(self.recipe.seed)
         torch.manual_seed(self.recipe.seed)
         ready.original.notes = self.notes
+        announce(self.progress, ready.memory.sentence())
         stopwatch = self._stopwatch()
         with stopwatch.timed("load", "load the model"), at("model"):
-            view = ModelView(ready.original.load(), ready.family)
+            view = ready.original.loaded()
         texts = [self.recipe.calibration.text, *(text for stage in self.recipe.stages for text in stage.texts())]
         with stopwatch.timed("meet"):
             ready.original.write_texts(view, texts)

@@ -23,6 +23,7 @@ from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
+from swm.run.memory_plan import MemoryPlan, plan_memory
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
 from swm.text.calibration import draw_samples
@@ -43,6 +44,7 @@ class Prepared:
     evaluator: Evaluator
     output: Path | None
     original: Original
+    memory: MemoryPlan
     cut: CutTokenizer | None = None
     """The tokenizer of the model with a part of its vocabulary; None while that is whole."""
 
@@ -132,7 +134,10 @@ def prepare(
     for i, stage in enumerate(recipe.stages):
         with at("stages", i, stage.name):
             stage.check_texts(tokenizer)
-    original = Original(_loader(recipe, source), family, tokenizer, progress)
+    with at("memory"):
+        tokens = text.samples * text.seq_len
+        memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype)
+    original = Original(_loader(recipe, source), family, tokenizer, progress, memory=memory.memory())
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
     for i, stage in enumerate(recipe.stages):
         if calibration is not None and any(later.reads_calibration for later in recipe.stages[i + 1 :]):
@@ -140,7 +145,7 @@ def prepare(
                 stage.check_calibration(tokenizer, config, calibration)
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, tokenizer, config, progress)
-    return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original)
+    return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original, memory)
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:

@@ -79,6 +79,9 @@ class AllocateStage(Stage):
     def wants_target(self) -> bool:
         return self.target is None
 
+    def kept_states(self, layers: int) -> int:
+        return 2 * (layers + 1)
+
     def uneven(self) -> bool:
         return True
 

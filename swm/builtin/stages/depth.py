@@ -66,6 +66,9 @@ class DepthStage(Stage):
     def worth_while(self, context: StageContext) -> bool:
         return self.target is None or self.target.params is None or self.target.params >= context.smallest_layer() / 2
 
+    def kept_states(self, layers: int) -> int:
+        return 2 * (layers + 1) if self._parts()[1].needs_activations else layers + 2
+
     def check(self, setting: Setting) -> None:
         similarity, merger = self._parts()
         with at("pruner" if self.target is None else "target"):

@@ -49,6 +49,9 @@ class RepairStage(Stage):
     relative: bool = True
     fold: Annotated[int, Field(ge=2)] = 5
 
+    def kept_states(self, layers: int) -> int:
+        return 6
+
     def check(self, setting: Setting) -> None:
         missing = [role for role in self.projections if role not in setting.family.projections]
         if missing:

@@ -1,0 +1,91 @@
+"""The memory plan: what a run keeps, where it keeps it, and whether the memory it may take is enough for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swm.errors import ModelError
+from swm.interfaces.stage import Stage
+from swm.memory.byte_size import parse_bytes, written_bytes
+from swm.memory.machine import available_memory, own_memory
+from swm.memory.working_memory import WorkingMemory
+from swm.model.recording import TOKENS_PER_BATCH
+from swm.model.shape import ModelShape
+
+# Next-token scores in float32, at most so many bytes at a time, and what is computed with them.
+SCORES = 2**28
+# Without `memory`, this share of what is free is taken: other processes need some, and mapped files live there.
+SHARE = 0.7
+# Of a layer: its inputs, its attention and its MLP on one batch, in float32.
+ACTIVATIONS_OF_A_LAYER = 12
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How many bytes a run keeps of what.
+
+    `given` is what the recipe's `memory` says, None where it says nothing; `limit` what may be kept in memory of
+    `states` (hidden states of the calibration text, the most of any stage) and of new weights. `floor` is needed
+    whatever happens: Python and its libraries, one layer, one batch, its scores.
+    """
+
+    given: int | None
+    limit: int
+    weights: int
+    states: int
+    floor: int
+
+    def memory(self, folder: Path | None = None) -> WorkingMemory:
+        """What decides, tensor by tensor, as planned."""
+        return WorkingMemory(self.limit, folder)
+
+    def sentence(self) -> str:
+        """What is kept where, in a line."""
+        whole = "what is free" if self.given is None else written_bytes(self.given)
+        states = "in memory" if self.states <= self.limit else "in mapped files beyond"
+        where = f" {written_bytes(self.limit)}" if self.states > self.limit else ""
+        return (
+            f"memory: {whole}; weights {written_bytes(self.weights)}, mapped from their files; hidden states "
+            f"{written_bytes(self.states)}, {states}{where}; scores at most {written_bytes(SCORES)} at a time"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """For the report."""
+        return {"given": self.given, "weights": self.weights, "hidden_states": self.states, "least": self.floor}
+
+
+def plan_memory(
+    given: str | int | None, stages: Sequence[Stage], shape: ModelShape, config: Any, tokens: int, dtype: str
+) -> MemoryPlan:
+    """The memory plan of a run on the CPU.
+
+    Args:
+        given: The recipe's `memory`.
+        stages: The recipe's stages.
+        shape: The shape of the model.
+        config: The config of the text model.
+        tokens: How many tokens of calibration text there are.
+        dtype: The recipe's `dtype`.
+
+    Raises:
+        ModelError: So much memory is too little, whatever lies in files; says how much would do.
+        RecipeError: `given` is no size.
+    """
+    kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
+    hidden = config.hidden_size * kind.itemsize
+    states = max((stage.kept_states(shape.layers) for stage in stages), default=0) * tokens * hidden
+    batch = min(tokens, TOKENS_PER_BATCH) * config.hidden_size * 4 * ACTIVATIONS_OF_A_LAYER
+    floor = own_memory() + 2 * max(shape.layer_parameters) * kind.itemsize + batch + SCORES
+    size = None if given is None else parse_bytes(given)
+    if size is not None and size < floor:
+        raise ModelError(
+            f"found {given}; this run needs {written_bytes(floor)} or more beside what lies in files: a smaller "
+            "calibration seq_len, or a smaller model, needs less"
+        )
+    whole = SHARE * available_memory() if size is None else size
+    return MemoryPlan(size, max(0, int(whole - floor)), shape.parameters * kind.itemsize, states, int(floor))
