@@ -167,8 +167,11 @@ class Stage(Strategy):
         return True
 
     def kept_states(self, layers: int) -> int:
-        """At how many places between `layers` layers the hidden states of all calibration text are kept at one time."""
-        return 2
+        """At how many places between `layers` layers the hidden states of all calibration text are kept at one time.
+
+        At all of them where a stage does not say that it needs fewer.
+        """
+        return layers + 2 if self.reads_calibration else 0
 
     def uneven(self) -> bool:
         """Whether layers may have different shapes afterwards, which neither stock classes nor mergers can take."""

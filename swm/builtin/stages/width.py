@@ -112,9 +112,6 @@ class WidthStage(Stage):
         step = self._limits(context.view, context.original.layers).smallest_step()
         return self.target.parameters(context.original) > step / 2
 
-    def kept_states(self, layers: int) -> int:
-        return layers + 2 if self.pruner.needs() & {"gradients", "squared_gradients"} else 2
-
     def uneven(self) -> bool:
         return not self.uniform
 
