@@ -106,12 +106,20 @@ def _vocabulary(report: RunReport) -> list[list[str]]:
     return [["vocabulary size", f"{before:,}", f"{after:,}", f"-{1 - after / before:.1%}"]]
 
 
+def _active(report: RunReport) -> list[list[str]]:
+    if report.active is None:
+        return []
+    before, after = report.active
+    return [["active parameters", f"{before:,}", f"{after:,}", f"-{1 - after / before:.1%}"]]
+
+
 def report_table(report: RunReport) -> Table:
     """Dense and compressed side by side."""
     before, after = report.model, report.compressed
     ratio = report.achieved.ratio if report.achieved else report.removed_share
     rows: list[list[str]] = [
         ["parameters", f"{before.parameters:,}", f"{after.parameters:,}", f"-{ratio:.1%}"],
+        *_active(report),
         ["layers", str(before.layers), str(after.layers), str(after.layers - before.layers)],
         *_vocabulary(report),
         *_perplexity(report),

@@ -15,7 +15,7 @@ from swm.interfaces.depth import DepthPruner
 from swm.interfaces.progress import Progress
 from swm.loading import models
 from swm.model.families import find_family
-from swm.model.shape import ModelShape
+from swm.model.shape import shape_now
 from swm.model.text_config import text_config
 from swm.model.token_ids import special_ids
 from swm.model.units import BLOCKS, Geometry, Part
@@ -104,12 +104,13 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     try:
         family = find_family(config, registry.families)
         empty = models.empty_view(config, registry.families)
-        shape = ModelShape(empty.parameters(), tuple(empty.layer_parameters()))
+        shape = shape_now(empty)
     except SwmError as error:
         findings["supported"] = f"no: {error}"
         return findings
     findings["family row"] = f"{family.name} (layers at {family.layers})"
-    findings["parameters"] = f"{shape.parameters:,}"
+    active = "" if shape.active_parameters is None else f", of which a token passes {shape.active_parameters:,}"
+    findings["parameters"] = f"{shape.parameters:,}{active}"
     findings["layers"] = f"{shape.layers} of {shape.layer_parameters[0]:,} parameters"
     findings["projections"] = listed(family.projections)
     findings["layer types"] = _layer_types(config)
@@ -123,6 +124,7 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     if corrections:
         findings["corrected"] = "; ".join(corrections)
     findings.update(_widths(empty))
+    findings.update(_experts(empty))
     for entry in registry.entries():
         if issubclass(entry.strategy, DepthPruner):
             findings[f"depth: {entry.strategy.name}"] = _capacity(registry, entry.strategy.name, shape.layers)
@@ -169,6 +171,20 @@ def _widths(view: ModelView) -> dict[str, str]:
     if shape.queries > 1 and view.family.prunable_heads:
         findings["width: queries"] = f"{shape.heads} query heads, {shape.queries} to a KV head, removed evenly"
     return findings
+
+
+def _experts(view: ModelView) -> dict[str, str]:
+    """How many experts there are, and why they cannot go; empty for a model without."""
+    try:
+        blocks = [layer.experts for layer in map(view.layer, range(len(view.layers))) if layer.experts is not None]
+    except FamilyError as error:
+        return {"width: experts": f"no: {error}"}
+    if not blocks or view.experts is None:
+        return {}
+    first = blocks[0]
+    groups = f", in {first.groups} groups" if first.groups > 1 else ""
+    count = f"{first.count} in {len(blocks)} layers{groups}, of which a token takes {first.top_k}"
+    return {"width: experts": f"{count} ({view.experts.field})"}
 
 
 def _heads(view: ModelView, shape: Geometry) -> str:

@@ -15,8 +15,10 @@ from swm.errors import ModelError, RecipeError, listed
 from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.text import Calibration
+from swm.measure.expert_load import ExpertLoad, expert_loads, watched_experts
 from swm.measure.layer_pairs import LayerPairs
 from swm.measure.patches import find_patches, otsu_threshold
+from swm.model.shape import active_parameters
 from swm.model.view import ModelView
 from swm.model.windows import Window
 
@@ -48,7 +50,8 @@ class Inspection:
 
     `layers` are the numbers of the layers in the original model, bottom first; everything else is in this order, and
     `patches` are positions in it. `similarity[i][j]` compares the outputs of two layers, `norms[i]` is about what
-    enters layer i, and the last of `norms` about what leaves the last layer.
+    enters layer i, and the last of `norms` about what leaves the last layer. `experts` are about the layers that have
+    some.
     """
 
     model: str
@@ -60,6 +63,9 @@ class Inspection:
     patches: tuple[Window, ...]
     influence: tuple[float, ...]
     norms: tuple[BoundaryNorms, ...]
+    experts: tuple[ExpertLoad, ...] = ()
+    parameters: int = 0
+    active_parameters: int | None = None
 
     def patch_layers(self) -> list[list[int]]:
         """The original numbers of the layers of each patch."""
@@ -75,7 +81,15 @@ class Inspection:
             "patches": {"threshold": self.patch_threshold, "layers": self.patch_layers()},
             "block_influence": list(self.influence),
             "norms": [asdict(norms) for norms in self.norms],
+            **self._of_experts(),
         }
+
+    def _of_experts(self) -> dict[str, Any]:
+        """The experts, and the parameters that a token passes; empty for a model without."""
+        if self.active_parameters is None:
+            return {}
+        sizes = {"parameters": self.parameters, "active_parameters": self.active_parameters}
+        return {**sizes, "experts": [asdict(load) for load in self.experts]}
 
 
 def check_metric(metric: SimilarityMetric, samples: int, seq_len: int, others: Sequence[str] = ()) -> None:
@@ -134,7 +148,7 @@ def inspect_model(
     check_metric(similarity, samples, seq_len)
     pairs, influence, norms = LayerPairs(similarity), list[Tensor](), list[Tensor]()
     batches = torch.split(calibration.ids, max(1, TOKENS_PER_BATCH // seq_len))
-    with (progress or Silent()).task("inspect layers", len(batches)) as task:
+    with watched_experts(view) as watchers, (progress or Silent()).task("inspect layers", len(batches)) as task:
         for ids in batches:
             states = view.record(ids).states
             norms.append(_norms(states, view.numbers))
@@ -154,6 +168,9 @@ def inspect_model(
         patches=tuple(find_patches(table, threshold)),
         influence=tuple(torch.cat(influence, dim=1).mean(dim=1).tolist()),
         norms=tuple(_summary(boundary) for boundary in torch.cat(norms, dim=1)),
+        experts=expert_loads(view, watchers, calibration.ids.numel()),
+        parameters=view.parameters(),
+        active_parameters=active_parameters(view),
     )
 
 

@@ -81,6 +81,11 @@ def expert_weights(layer: nn.Module) -> dict[str, list[str]]:
     return held
 
 
+def expert_count(layer: nn.Module, path: str) -> int:
+    """How many experts a module of a layer holds, which `expert_weights` names."""
+    return int(next(layer.get_submodule(path).parameters(recurse=False)).shape[0])
+
+
 def find_experts(model: nn.Module, family: ModelFamily, numbers: Sequence[int]) -> ExpertLayout | None:
     """Where the experts of a model are; None for a model without.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swm.errors import FamilyError
+from swm.model.experts import expert_count, expert_weights, routing_numbers
 from swm.model.units import Geometry
 from swm.model.view import ModelView
 
@@ -18,6 +19,8 @@ class ModelShape:
     layer_parameters: tuple[int, ...]
     vocabulary: int = 0
     """The number of tokens, 0 where it is not known."""
+    active_parameters: int | None = None
+    """Those that a token passes, where routers choose experts; None where all tokens pass all parameters."""
 
     @property
     def layers(self) -> int:
@@ -36,7 +39,24 @@ def achieved(original: ModelShape, before: ModelShape, after: ModelShape) -> dic
 
 def shape_now(view: ModelView) -> ModelShape:
     """The shape of the model as it is."""
-    return ModelShape(view.parameters(), tuple(view.layer_parameters()), _tokens(view))
+    return ModelShape(view.parameters(), tuple(view.layer_parameters()), _tokens(view), active_parameters(view))
+
+
+def active_parameters(view: ModelView) -> int | None:
+    """The parameters that a token passes: all but the experts that its routers do not choose.
+
+    None for a model without experts, and where it is not known how many a token takes.
+    """
+    idle, mixed = 0, False
+    for layer in view.layers:
+        for path in expert_weights(layer):
+            weights = list(layer.get_submodule(path).parameters(recurse=False))
+            held, count = sum(weight.numel() for weight in weights), weights[0].shape[0]
+            top_k = routing_numbers(layer, path, view.config)["top_k"]
+            if not top_k:
+                return None
+            idle, mixed = idle + held * (count - min(top_k, count)) // count, True
+    return view.parameters() - idle if mixed else None
 
 
 def _tokens(view: ModelView) -> int:
@@ -58,4 +78,7 @@ def widths(view: ModelView) -> dict[str, int | list[int]]:
     """The widths for people: one number where all layers have it, else one a layer."""
     shapes = geometries(view)
     columns = {name: [getattr(shape, name) for shape in shapes] for name in ("heads", "kv_heads", "mlp")}
+    experts = [max((expert_count(layer, path) for path in expert_weights(layer)), default=0) for layer in view.layers]
+    if any(experts):
+        columns["experts"] = experts
     return {name: values[0] if len(set(values)) == 1 else values for name, values in columns.items() if values}

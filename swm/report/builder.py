@@ -80,6 +80,9 @@ class ReportBuilder:
         """
         shape = shape_now(view)
         self.data["compressed"] = {"parameters": shape.parameters, "layers": shape.layers, "widths": widths(view)}
+        if original.active_parameters is not None:
+            self.data["model"]["active_parameters"] = original.active_parameters
+            self.data["compressed"]["active_parameters"] = shape.active_parameters
         if view.tokens is not None:
             self.data["model"]["vocabulary_size"] = original.vocabulary
             self.data["compressed"]["vocabulary_size"] = shape.vocabulary

@@ -41,6 +41,7 @@ def model_card(report: RunReport, plan: Plan) -> str:
         "| | original | this model |",
         "|---|---|---|",
         f"| parameters | {before.parameters:,} | {after.parameters:,} |",
+        *([] if report.active is None else ["| active parameters | {:,} | {:,} |".format(*report.active)]),
         f"| layers | {before.layers} | {after.layers} |",
         *_vocabulary_row(report),
     ]

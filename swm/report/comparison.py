@@ -25,6 +25,7 @@ class Result:
     parameters: int | None
     perplexity: Perplexity | None
     tasks: TaskScores | None
+    active_parameters: int | None = None
 
 
 def read_result(path: str | Path) -> Result:
@@ -41,7 +42,8 @@ def read_result(path: str | Path) -> Result:
         scores = check(ModelScores, data, str(file), RecipeError)
         return Result(name, None, scores.perplexity, scores.tasks)
     run = check(ComparedRun, data, str(file), RecipeError)
-    return Result(name, run.compressed.parameters, run.perplexity.get("compressed"), run.tasks.get("compressed"))
+    scores, size = run.of("compressed"), run.compressed
+    return Result(name, size.parameters, scores.perplexity, scores.tasks, size.active_parameters)
 
 
 class Compared(NamedTuple):
@@ -63,7 +65,7 @@ def compare(results: Sequence[Result]) -> list[Compared]:
     }
     for kind, of_kind in protocols.items():
         check_one_protocol(kind, [(name, _without_folders(protocol)) for name, protocol in of_kind], RecipeError)
-    rows: list[Compared] = []
+    rows = _sizes(results)
     if protocols["perplexity"]:
         rows.append(Compared("perplexity", PERPLEXITY, [scaled(r.perplexity, PERPLEXITY) for r in results]))
     names = dict.fromkeys(name for result in results if result.tasks for name in result.tasks.tasks)
@@ -77,6 +79,20 @@ def compare(results: Sequence[Result]) -> list[Compared]:
         means = [mean_of(result.tasks, alike) if result.tasks else None for result in results]
         rows.append(Compared(mean_name(len(alike), len(names)), SHARE, [scaled(mean, SHARE) for mean in means]))
     return rows
+
+
+def _sizes(results: Sequence[Result]) -> list[Compared]:
+    """All parameters and those that a token passes, where one of the results is a model with experts."""
+    if all(result.active_parameters is None for result in results):
+        return []
+    counts = {
+        "parameters": [result.parameters for result in results],
+        "active parameters": [result.active_parameters for result in results],
+    }
+    return [
+        Compared(name, Metric(name, True, decimals=0), [None if n is None else Measured(n) for n in of_all])
+        for name, of_all in counts.items()
+    ]
 
 
 def _without_folders(value: Any) -> Any:

@@ -10,6 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from swm.escapes import figure_text, one_line
+from swm.measure.expert_load import ExpertLoad
 from swm.measure.inspection import Inspection
 from swm.model.ranges import format_ranges
 from swm.report.sentences import text_name
@@ -23,12 +24,17 @@ SHADES = ("#f7fafc", "#c9ddec", "#7fb0d3", "#3a7cb8", "#1f5a94", "#0d2f57")
 
 
 def write_figures(inspection: Inspection, folder: Path) -> None:
-    """Draw `similarity`, `influence` and `norms` into the folder, each as `.png` and as `.svg` with text as text."""
+    """Draw `similarity`, `influence` and `norms` into the folder, each as `.png` and as `.svg` with text as text.
+
+    For a model with experts, also `experts`.
+    """
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawings = {"similarity": draw_similarity, "influence": draw_influence, "norms": draw_norms}
+    if inspection.experts:
+        drawings["experts"] = draw_experts
     # From the defaults on, so that nobody's own settings of matplotlib change a figure, and for this block alone.
     with style.context(["default", dict(STYLE)]):
         for name, draw in drawings.items():
@@ -116,6 +122,41 @@ def draw_norms(figure: Figure, inspection: Inspection) -> None:
         axes.tick_params(length=0, which="both")
     about = ["share: of the squared norms of a sample, the weight in a cosine of flattened samples"]
     _title(above, "Norms of hidden states", inspection, about, rise=24)
+
+
+def draw_experts(figure: Figure, inspection: Inspection) -> None:
+    """A heat map of how many tokens each expert was given, in shares of what it would be given if all had as many."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    loads = inspection.experts
+    most = max(len(load.share) for load in loads)
+    rows = [_even_shares(load) + [math.nan] * (most - len(load.share)) for load in loads]
+    figure.set_size_inches(7.2, max(2.6, min(8.0, 1.4 + 0.16 * len(loads))))
+    axes = figure.add_subplot()
+    colours = LinearSegmentedColormap.from_list("shades", SHADES)
+    extent = (-0.5, most - 0.5, 0, len(loads))
+    cells = axes.imshow(
+        rows, cmap=colours, origin="lower", extent=extent, interpolation="nearest", aspect="auto", vmin=0
+    )
+    axes.spines[:].set_visible(False)
+    ticks = _ticks(len(loads))
+    axes.set_yticks([i + 0.5 for i in ticks], [str(loads[i].layer) for i in ticks])
+    axes.set_xticks(_ticks(most))
+    axes.tick_params(length=0)
+    axes.set(xlabel="expert", ylabel="layer")
+    bar = figure.colorbar(cells, shrink=0.9, aspect=30, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label("tokens, in even shares")
+    unused = sum(share == 0 for load in loads for share in load.share)
+    takes = ", ".join(map(str, sorted({load.top_k for load in loads})))
+    about = [f"a token takes {takes} of {most} experts; an even share is 1. Experts without a token: {unused}"]
+    _title(axes, "Load of experts", inspection, about)
+
+
+def _even_shares(load: ExpertLoad) -> list[float]:
+    """What each expert of a layer was given, 1 where all are given as many tokens."""
+    return [share * len(load.share) / load.top_k for share in load.share]
 
 
 def _title(axes: Axes, title: str, inspection: Inspection, about: Iterable[str], rise: float = 6) -> None:

@@ -29,8 +29,10 @@ def headline(report: RunReport, speed: Mapping[str, Any]) -> list[Tile]:
     """Parameters, layers, perplexity, the tasks' average, speed and memory, as far as they are known."""
     before, after = report.model, report.compressed
     removed = before.layers - after.layers
+    active = [] if report.active is None else [_active(*report.active)]
     tiles = [
         Tile("parameters", short(after.parameters), short(before.parameters), _percent(-report.removed_share), "gain"),
+        *active,
         Tile(
             "layers",
             str(after.layers),
@@ -52,6 +54,12 @@ def headline(report: RunReport, speed: Mapping[str, Any]) -> list[Tile]:
     if tasks and (len(tasks) == 1 or not tasks[-1].metric):
         tiles += _mean(tasks[-1])
     return [*tiles, *_speed(speed)]
+
+
+def _active(before: int, after: int) -> Tile:
+    """The parameters that a token passes."""
+    change = _percent(after / before - 1) if after != before else "all kept"
+    return Tile("active parameters", short(after), short(before), change, "gain" if after < before else "same")
 
 
 def _mean(row: MeasureRow) -> list[Tile]:

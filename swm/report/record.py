@@ -85,13 +85,15 @@ class Answers(Record):
 class ModelSize(Record):
     """How large a model is. `widths` holds one number a kind of unit, or one a layer where layers differ.
 
-    `vocabulary_size` is the number of tokens, where it was changed.
+    `active_parameters` are those that a token passes, where routers choose experts. `vocabulary_size` is the number of
+    tokens, where it was changed.
     """
 
     parameters: int
     layers: int
     widths: dict[str, int | list[int]] | None = None
     vocabulary_size: int | None = None
+    active_parameters: int | None = None
 
 
 class OriginalModel(ModelSize):
@@ -137,6 +139,12 @@ class RunReport(Measures):
         return 1 - self.compressed.parameters / self.model.parameters
 
     @property
+    def active(self) -> tuple[int, int] | None:
+        """The parameters that a token passes in the original and in the compressed model; None without experts."""
+        before, after = self.model.active_parameters, self.compressed.active_parameters
+        return None if before is None or after is None else (before, after)
+
+    @property
     def vocabularies(self) -> tuple[int, int] | None:
         """The number of tokens of the original and of the compressed model; None where the vocabulary was not cut."""
         before, after = self.model.vocabulary_size, self.compressed.vocabulary_size
@@ -159,6 +167,7 @@ class ComparedSize(Record):
 
     parameters: Count
     layers: Count | None = None
+    active_parameters: Count | None = None
 
 
 class ComparedRun(Measures):

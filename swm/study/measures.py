@@ -14,6 +14,7 @@ MEAN = "accuracy"
 # What every study has, with what it is called in tables and figures.
 LABELS: Mapping[str, str] = {
     "parameters": "parameters",
+    "active": "active parameters",
     "ratio": "removed, %",
     "layers": "layers",
     "perplexity": "perplexity",
@@ -24,6 +25,7 @@ LABELS: Mapping[str, str] = {
 }
 SCALES: Mapping[str, Metric] = {
     "parameters": Metric("parameters", True, decimals=0),
+    "active": Metric("active parameters", True, decimals=0),
     "ratio": SHARE,
     "layers": Metric("layers", True, decimals=0),
     "perplexity": PERPLEXITY,
@@ -92,6 +94,8 @@ def measures_of(
         "ratio": [100 * (1 - size.parameters / original.parameters), None],
         "layers": [size.layers, None],
     }
+    if size.active_parameters is not None:
+        measures["active"] = [size.active_parameters, None]
     if scores.perplexity is not None:
         measures["perplexity"] = [scores.perplexity.value, scores.perplexity.standard_error]
     for row in _rows(scores):

@@ -118,7 +118,11 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
         evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, Silent())
     measured = dict(evaluator.measure(view.model, "dense"))
     write_report({"fingerprint": view.fingerprint(), **measured}, folder)
-    size = ModelSize(parameters=ready.shape.parameters, layers=ready.shape.layers)
+    size = ModelSize(
+        parameters=ready.shape.parameters,
+        layers=ready.shape.layers,
+        active_parameters=ready.shape.active_parameters,
+    )
     return {
         **_measured(size, size, ModelScores.model_validate(measured), {}),
         "removed_layers": [],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,26 +36,31 @@ def routing_statistics(view: ModelView, ids: Tensor, positions: Sequence[int]) -
         FamilyError: The experts of a layer are called in a way that is not known.
         ModelError: What an expert gives is not finite.
     """
-    watchers: dict[int, _Watcher] = {}
+    with routers_watched(view, positions) as watchers:
+        for rows in batch_rows(*ids.shape) if watchers else ():
+            view.body(input_ids=ids[rows].to(view.device), use_cache=False)
+    return {position: watcher.statistics(ids.numel()) for position, watcher in watchers.items()}
+
+
+@contextmanager
+def routers_watched(view: ModelView, positions: Sequence[int]) -> Iterator[Mapping[int, Watcher]]:
+    """Sum up, by position, what the routers of these layers do while the model runs inside the block.
+
+    Raises FamilyError for experts that swm cannot find.
+    """
+    watchers: dict[int, Watcher] = {}
     handles = []
     for position in positions:
         layer = view.layer(position)
         if layer.experts is not None:
-            watcher = watchers[position] = _Watcher(layer.number, layer.experts.count)
+            watcher = watchers[position] = Watcher(layer.number, layer.experts.count)
             experts = layer.module.get_submodule(layer.experts.path)
-            handles.append(experts.register_forward_hook(watcher._after, with_kwargs=True))
+            handles.append(experts.register_forward_hook(watcher.watch, with_kwargs=True))
     try:
-        for rows in batch_rows(*ids.shape) if watchers else ():
-            view.body(input_ids=ids[rows].to(view.device), use_cache=False)
+        yield watchers
     finally:
         for handle in handles:
             handle.remove()
-    for watcher in watchers.values():
-        check_finite(watcher.output, f"what the experts of layer {watcher.number} give has", view.dtype)
-    return {
-        position: RoutingStatistics(ids.numel(), watcher.routed.cpu(), watcher.output.cpu())
-        for position, watcher in watchers.items()
-    }
 
 
 def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing:
@@ -79,7 +85,7 @@ def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing
     return {i: RoutingStatistics(ids.numel(), tensors[f"{i} routed"], tensors[f"{i} output"]) for i in sorted(layers)}
 
 
-class _Watcher:
+class Watcher:
     """Sums up what the experts of one layer are given and give.
 
     Experts are called with the hidden states of all tokens, the chosen experts and their weights; the sum over experts
@@ -92,8 +98,30 @@ class _Watcher:
         self.number = number
         self.routed = torch.zeros(count, dtype=torch.float64)
         self.output = torch.zeros(count, dtype=torch.float64)
+        self.unknown = False
+        self.dtype = torch.float32
 
-    def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def statistics(self, tokens: int) -> RoutingStatistics:
+        """What was summed up over so many tokens.
+
+        Raises FamilyError where the experts are called in a way that is not known, ModelError where what they give is
+        not finite.
+        """
+        if self.unknown:
+            raise FamilyError(f"the experts of layer {self.number} are called in a way that is not known")
+        check_finite(self.output, f"what the experts of layer {self.number} give has", self.dtype)
+        return RoutingStatistics(tokens, self.routed.cpu(), self.output.cpu())
+
+    @torch.no_grad()
+    def watch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Take in one call of the experts, after it.
+
+        Args:
+            module: The module of the experts.
+            args, kwargs: What it was called with.
+            output: What it gave.
+        """
+        self.dtype = output.dtype
         given = [*args, *kwargs.values()]
         count = len(self.routed)
         if len(given) == 1:
@@ -103,7 +131,8 @@ class _Watcher:
             self._add(chosen.sum(dim=1), (norms * chosen).sum(dim=1))
             return
         if len(given) != 3 or given[1].is_floating_point() or given[1].shape != given[2].shape:
-            raise FamilyError(f"the experts of layer {self.number} are called in a way that is not known")
+            self.unknown = True
+            return
         hidden, experts, weights = given
         for choice in range(experts.shape[1]):
             chosen, weight = experts[:, choice : choice + 1], weights[:, choice : choice + 1]

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from zoo import zoo_model
 
+from swm.commands.console import report_table
 from swm.errors import SwmError
 from swm.model.families import find_family
 from swm.model.view import ModelView
@@ -20,8 +21,12 @@ from swm.plan.reading import read_plan
 from swm.plan.rehearsal import apply_plan
 from swm.plugins.loading import Plugins
 from swm.pruners.magnitude import Magnitude
+from swm.report.card import model_card
+from swm.report.headline import headline
+from swm.report.record import RunReport
 from swm.run.pipeline import compress
 from swm.run.result import RunResult
+from swm.study.measures import measures_of
 from swm.testing import checks_for, tiny_tokenizer
 from swm.testing.tiny import EXPERTS
 
@@ -73,6 +78,19 @@ def test_two_experts_of_each_layer_go(run: Callable[..., RunResult], pruner: str
     assert result.plan.lines() == ["width: layers 0-3: keep 6 of 8 experts"]
     assert result.report["model"]["parameters"] - result.report["compressed"]["parameters"] == 2 * MIXTRAL
     assert result.model.config.num_local_experts == 6
+    # A token takes two experts as before, and passes a smaller router.
+    report = RunReport.model_validate(result.report)
+    assert report.active is not None
+    assert report.active[0] - report.active[1] == 2 * 4 * 64
+    assert report.model.parameters - report.active[0] == 6 * (MIXTRAL - 4 * 64)
+    assert (report.model.widths or {})["experts"] == 8
+    assert [tile.label for tile in headline(report, {})][:3] == ["parameters", "active parameters", "layers"]
+    assert f"| active parameters | {report.active[0]:,} | {report.active[1]:,} |" in model_card(report, result.plan)
+    assert [str(cell) for cell in report_table(report).columns[0].cells][:2] == ["parameters", "active parameters"]
+    assert measures_of(report.compressed, report.model, report.of("compressed"), {})["active"] == [
+        report.active[1],
+        None,
+    ]
 
 
 def test_the_pruner_says_which_go(run: Callable[..., RunResult]) -> None:
