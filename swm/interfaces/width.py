@@ -39,12 +39,21 @@ class RoutingStatistics:
 
     `routed` counts the tokens that an expert was given, of `tokens` in all, each of which takes several experts.
     `output` sums, over those tokens, the L2 norm of what the expert added to the layer: its output times the router's
-    weight.
+    weight. `agreement` `[experts, experts]` holds the cosine, over all tokens, of what the router scores two experts,
+    less the mean of the token's scores; it is None where the router is called in a way that is not known.
     """
 
     tokens: int
     routed: Tensor
     output: Tensor
+    agreement: Tensor | None = None
+
+    @property
+    def required_agreement(self) -> Tensor:
+        """`agreement`. Raises PlanError where it is not known."""
+        if self.agreement is None:
+            raise PlanError("a router is called in a way that is not known, so it cannot say which experts are alike")
+        return self.agreement
 
     @property
     def share(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,31 @@ def keep_experts(view: ModelView, position: int, kept: Sequence[int]) -> None:
     for path, name in block.numbers:
         setattr(layer.module.get_submodule(path), name, len(kept))
     update_counts(view)
+
+
+@torch.no_grad()
+def average_experts(view: ModelView, position: int, expert: int, shares: Mapping[int, float]) -> None:
+    """Put the weighted mean of some experts in the place of one of them; its row of the router stays.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        expert: The expert that is written.
+        shares: The share of each expert in it.
+
+    Raises:
+        PlanError: The layer has no such experts.
+    """
+    layer = view.layer(position)
+    block = layer.experts
+    if block is None or not all(0 <= one < block.count for one in (expert, *shares)):
+        has = "no experts" if block is None else f"experts 0 to {block.count - 1}"
+        raise PlanError(f"layer {layer.number} has {has}; found {format_ranges(sorted({expert, *shares}))}")
+    tensors = expert_tensors(layer.module, block)
+    for path, dim in block.weights.items():
+        value = tensors[path]
+        parts = [share * value.select(dim, one).double() for one, share in shares.items()]
+        value.select(dim, expert).copy_(torch.stack(parts).sum(dim=0))
 
 
 def check_kept(layer: Layer, block: ExpertBlock, kept: Sequence[int]) -> None:

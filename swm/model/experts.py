@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from swm.errors import FamilyError
 from swm.model.families import ModelFamily
 from swm.model.field_effect import FieldEffect, field_effects, integer_fields
+from swm.model.text_config import text_config
 
 # How configs and routers call the number of experts that a token takes, and the groups that a router chooses first.
 TOP_K = ("top_k", "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
@@ -110,7 +111,7 @@ def find_experts(model: nn.Module, family: ModelFamily, numbers: Sequence[int]) 
     whole: Any = model
     kind = whole.config.model_type
     for count in counts if len(counts) == 1 else ():
-        config = whole.config.get_text_config()
+        config = text_config(whole.config)
         other = count - 1 if count > 1 else 2
         for field, effect in field_effects(model, integer_fields(config, count), other):
             if all(path in effect.axes for path in paths) and _counts_only(effect, count, other, family):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from swm.model.rebuilt import rebuilt
+from swm.model.text_config import text_config
 
 
 class Axis(NamedTuple):
@@ -53,7 +54,7 @@ def field_effects(model: nn.Module, names: Sequence[str], value: int) -> Iterato
     for name in names:
         config = copy.deepcopy(whole.config)
         try:
-            setattr(config.get_text_config(), name, value)
+            setattr(text_config(config), name, value)
             after = rebuilt(model, config)
         except Exception:  # each class fails in its own way on a value that makes no sense
             continue

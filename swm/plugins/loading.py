@@ -33,6 +33,7 @@ BUILTIN = (
     "swm.builtin.stages",
     "swm.builtin.texts",
     "swm.builtin.trackers",
+    "swm.builtin.expert_mergers",
     "swm.builtin.providers",
     "swm.builtin.executors",
 )

@@ -22,6 +22,34 @@ class Allocation:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+def allocate(
+    limits: CutLimits,
+    scores: Mapping[Key, Tensor],
+    standardised: bool,
+    goal: float,
+    share: float | None = None,
+    experts: int | None = None,
+) -> Allocation:
+    """How many units stay: the first that is given of so many experts fewer, a share of each layer, and the goal.
+
+    Args:
+        limits: What limits the cut.
+        scores: The score of each unit, `[units]`, by position and part.
+        standardised: As for `allocate_globally`.
+        goal: How many parameters should go.
+        share: The share of every layer that should go.
+        experts: How many experts should go from every layer.
+
+    Raises:
+        BudgetError: That cannot be met.
+    """
+    if experts is not None:
+        return allocate_experts(limits, experts)
+    if share is not None:
+        return allocate_share(limits, share)
+    return allocate_locally(limits, goal) if limits.local else allocate_globally(limits, scores, goal, standardised)
+
+
 def allocate_share(limits: CutLimits, share: float) -> Allocation:
     """That share of every layer, as LLM-Pruner. Raises BudgetError for a share that rounding makes nothing of."""
     kept = _kept_locally(limits, share, share)

@@ -53,9 +53,11 @@ def routers_watched(view: ModelView, positions: Sequence[int]) -> Iterator[Mappi
     for position in positions:
         layer = view.layer(position)
         if layer.experts is not None:
-            watcher = watchers[position] = Watcher(layer.number, layer.experts.count)
-            experts = layer.module.get_submodule(layer.experts.path)
+            block, owner = layer.experts, layer.module.get_submodule(layer.experts.router.rpartition(".")[0])
+            watcher = watchers[position] = Watcher(layer.number, block.count, owner)
+            experts = layer.module.get_submodule(block.path)
             handles.append(experts.register_forward_hook(watcher.watch, with_kwargs=True))
+            handles.append(owner.register_forward_pre_hook(watcher.watch_router))
     try:
         yield watchers
     finally:
@@ -76,13 +78,17 @@ def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing
         with context.progress.task("routing", 1) as task:
             routing = routing_statistics(view, ids, positions)
             task.advance()
-        tensors = {f"{i} {kind}": getattr(one, kind) for i, one in routing.items() for kind in ("routed", "output")}
-        return Observation(tensors)
+        kinds = ("routed", "output", "agreement")
+        named = {f"{i} {kind}": getattr(one, kind) for i, one in routing.items() for kind in kinds}
+        return Observation({name: value for name, value in named.items() if value is not None})
 
     what = {"what": "routing", "positions": list(positions), "layers": view.numbers}
     tensors = context.observation(what, watch).tensors
     layers = {int(name.split(" ")[0]) for name in tensors}
-    return {i: RoutingStatistics(ids.numel(), tensors[f"{i} routed"], tensors[f"{i} output"]) for i in sorted(layers)}
+    return {
+        i: RoutingStatistics(ids.numel(), tensors[f"{i} routed"], tensors[f"{i} output"], tensors.get(f"{i} agreement"))
+        for i in sorted(layers)
+    }
 
 
 class Watcher:
@@ -94,8 +100,10 @@ class Watcher:
     chosen.
     """
 
-    def __init__(self, number: int, count: int) -> None:
+    def __init__(self, number: int, count: int, router: nn.Module) -> None:
         self.number = number
+        self.router = router
+        self.products = torch.zeros(count, count, dtype=torch.float64)
         self.routed = torch.zeros(count, dtype=torch.float64)
         self.output = torch.zeros(count, dtype=torch.float64)
         self.unknown = False
@@ -110,7 +118,21 @@ class Watcher:
         if self.unknown:
             raise FamilyError(f"the experts of layer {self.number} are called in a way that is not known")
         check_finite(self.output, f"what the experts of layer {self.number} give has", self.dtype)
-        return RoutingStatistics(tokens, self.routed.cpu(), self.output.cpu())
+        sizes = self.products.diagonal().sqrt()
+        known = bool((sizes > 0).any())
+        agreement = (self.products / (sizes[:, None] * sizes).clamp_min(1e-300)).cpu() if known else None
+        return RoutingStatistics(tokens, self.routed.cpu(), self.output.cpu(), agreement)
+
+    @torch.no_grad()
+    def watch_router(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Take in one call of the router, before it: how it will score the experts of each token."""
+        if not args or not isinstance(args[0], Tensor):
+            return
+        weight, bias = module.get_parameter("weight").double(), dict(module.named_parameters(recurse=False)).get("bias")
+        scores = args[0].detach().reshape(-1, weight.shape[1]).double() @ weight.T
+        scores = scores if bias is None else scores + bias
+        scores = scores - scores.mean(dim=-1, keepdim=True)
+        self.products = self.products.to(scores.device) + scores.T @ scores
 
     @torch.no_grad()
     def watch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -122,7 +144,7 @@ class Watcher:
             output: What it gave.
         """
         self.dtype = output.dtype
-        given = [*args, *kwargs.values()]
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
         count = len(self.routed)
         if len(given) == 1:
             hidden = given[0].reshape(count, -1, given[0].shape[-1])
@@ -130,10 +152,11 @@ class Watcher:
             norms = output.reshape(count, -1, output.shape[-1]).float().norm(dim=-1).double()
             self._add(chosen.sum(dim=1), (norms * chosen).sum(dim=1))
             return
-        if len(given) != 3 or given[1].is_floating_point() or given[1].shape != given[2].shape:
+        given.sort(key=lambda value: value.is_floating_point())
+        if len(given) != 3 or given[0].is_floating_point() or given[0].shape != given[2].shape:
             self.unknown = True
             return
-        hidden, experts, weights = given
+        experts, hidden, weights = given
         for choice in range(experts.shape[1]):
             chosen, weight = experts[:, choice : choice + 1], weights[:, choice : choice + 1]
             alone = module.forward(hidden, chosen, torch.ones_like(weight))

@@ -143,6 +143,23 @@ def test_an_expert_that_is_chosen_alone_gives_what_the_block_gives() -> None:
     torch.testing.assert_close(statistics.output, added.norm(dim=-1).double() @ chosen, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "hunyuan_v1_moe", "llama4_text", "minimax_m2"])
+@torch.no_grad()
+def test_experts_are_alike_that_the_router_scores_alike(name: str) -> None:
+    view = view_of(name)
+    block = view.layer(3).experts
+    assert block is not None
+    given: list[Tensor] = []
+    router = view.layer(3).module.get_submodule(block.router.rpartition(".")[0])
+    handle = router.register_forward_pre_hook(lambda module, args: given.append(args[0].reshape(-1, 64)))
+    agreement = routing_statistics(view, IDS, [3])[3].required_agreement
+    handle.remove()
+    scores = F.linear(given[0], router.weight, getattr(router, "bias", None))
+    centred = scores - scores.mean(dim=-1, keepdim=True)
+    wanted = F.cosine_similarity(centred.T[:, None], centred.T[None], dim=-1)
+    torch.testing.assert_close(agreement.float(), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_scores_of_experts() -> None:
     view = view_of("mixtral")
     layer, routing = view.layer(0), routing_statistics(view, IDS, [0])

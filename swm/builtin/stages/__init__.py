@@ -15,6 +15,7 @@ from swm.builtin.steps.drop import DropStep
 from swm.builtin.steps.keep import KeepStep
 from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.builtin.steps.merge import MergeStep
+from swm.builtin.steps.merge_experts import MergeExpertsStep
 from swm.builtin.steps.refit import RefitStep
 from swm.builtin.steps.train import TrainStep
 from swm.plugins.hookspecs import hookimpl
@@ -24,5 +25,5 @@ from swm.plugins.hookspecs import hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
     for stage in (AllocateStage, DepthStage, RecoverStage, RepairStage, VocabularyStage, WidthStage):
         register(stage)
-    for step in (DropStep, KeepStep, KeepTokensStep, MergeStep, RefitStep, TrainStep):
+    for step in (DropStep, KeepStep, KeepTokensStep, MergeExpertsStep, MergeStep, RefitStep, TrainStep):
         register(step)

@@ -9,11 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 from torch import Tensor
 
+from swm.builtin.stages.expert_steps import merge_steps
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers
-from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step
+from swm.interfaces.expert_merger import ExpertMerger
+from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
@@ -22,14 +24,7 @@ from swm.model.shape import geometries
 from swm.model.units import READERS, UNIT_NAMES, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
-from swm.width.allocation import (
-    Allocation,
-    allocate_experts,
-    allocate_globally,
-    allocate_locally,
-    allocate_share,
-    best_units,
-)
+from swm.width.allocation import Allocation, allocate, allocate_share, best_units
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.expert_limits import check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
@@ -47,11 +42,11 @@ class WidthStage(Stage):
 
     `scope: local` removes the same share of every layer, `global` lets layers compete and needs `uniform: false`.
     `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
-    `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_heads` and
-    `round_mlp` round the kept number of KV heads (of query heads to a KV head) and of MLP channels to multiples,
-    `round_experts` that of experts.
-    `backend: torch-pruning` cuts the same units through torch-pruning's dependency graph. `compensate: least-squares`
-    refits the projections that read the units, so that those that stay give what all of them gave.
+    `layers: [start, stop]` are original numbers, stop excluded, negative from the end. `round_heads`, `round_mlp` and
+    `round_experts` round the kept number of KV heads (of query heads to a KV head), of MLP channels and of experts to
+    multiples. `merge` says what experts that go leave to those that stay. `backend: torch-pruning` cuts the same units
+    through torch-pruning's dependency graph. `compensate: least-squares` refits the projections that read the units, so
+    that those that stay give what all of them gave.
     """
 
     name: ClassVar[str] = "width"
@@ -69,6 +64,7 @@ class WidthStage(Stage):
     uniform: bool = True
     backend: Backend = "native"
     compensate: Literal["least-squares"] | None = None
+    merge: ExpertMerger | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
@@ -84,6 +80,8 @@ class WidthStage(Stage):
             raise ValueError("target: {experts: n} goes with units: [experts] alone; use params or ratio")
         if "experts" in self.units and (self.compensate is not None or self.backend != "native"):
             raise ValueError("units: experts can be neither compensated for nor cut by torch-pruning; leave that out")
+        if self.merge is not None and "experts" not in self.units:
+            raise ValueError("merge is for experts that go; add units: [experts], or leave it out")
         if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
         if self.compensate is not None and self.pruner.compensates():
@@ -192,24 +190,16 @@ class WidthStage(Stage):
         positions = [i for i, number in enumerate(view.numbers) if number in allowed]
         if not positions:
             raise BudgetError("no layer is left in the range of the width stage")
-        if self.backend == "torch-pruning":
-            # Before the scores, which take long.
-            for part in self.units:
-                torch_pruning_backend.check_traced(view, positions[0], part)
+        # Before the scores, which take long.
+        for part in self.units if self.backend == "torch-pruning" else ():
+            torch_pruning_backend.check_traced(view, positions[0], part)
         limits = self._limits(view, context.original.layers)
         experts = None if self.target is None else self.target.experts
         goal = 0.0 if self.target is None or experts else self.target.parameters(context.original)
         if self.layer_ratio is None and experts is None:
             limits.check_goal(goal)
         scored = observed_scores(context, self.pruner, positions, self.units)
-        if experts is not None:
-            chosen = allocate_experts(limits, experts)
-        elif self.layer_ratio is not None:
-            chosen = allocate_share(limits, self.layer_ratio)
-        elif self.scope == "local":
-            chosen = allocate_locally(limits, goal)
-        else:
-            chosen = allocate_globally(limits, scored.scores, goal, self.pruner.standardised)
+        chosen = allocate(limits, scored.scores, self.pruner.standardised, goal, self.layer_ratio, experts)
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": limits.rounding["mlp"]}
         return self._steps(context, scored, Allocation(chosen.kept, facts))
 
@@ -222,7 +212,7 @@ class WidthStage(Stage):
             if kept < len(score):
                 units[position, part] = best_units(score, kept, unit_groups(view.layer(position), part))
         refitted = self._refitted(context, units)
-        steps: list[Step] = []
+        steps = merge_steps(self.merge, context, units)
         tensors: dict[int, dict[str, Tensor]] = {}
         for (position, part), chosen_units in units.items():
             count = len(scored.scores[position, part])
@@ -235,8 +225,8 @@ class WidthStage(Stage):
                 steps.append(RefitStep(view.numbers[position], READERS[part]))
         facts = dict(chosen.facts)
         if self.pruner.compensates():
-            cut: set[Part] = {part for _, part in units}
-            facts["added_biases"] = sum(added_bias_parameters(view, chosen.kept, part) for part in sorted(cut))
+            cut = sorted({part for _, part in units})
+            facts["added_biases"] = sum(added_bias_parameters(view, chosen.kept, part) for part in cut)
         return StagePlan(steps, facts, tensors)
 
     def _refitted(

@@ -15,6 +15,7 @@ from zoo import zoo_model
 from swm.commands.console import report_table
 from swm.errors import SwmError
 from swm.model.families import find_family
+from swm.model.ranges import parse_ranges
 from swm.model.view import ModelView
 from swm.plan.diff import diff_plans
 from swm.plan.reading import read_plan
@@ -133,6 +134,34 @@ def test_together_with_heads_and_channels(run: Callable[..., RunResult]) -> None
     assert achieved == pytest.approx(0.5, abs=0.03)
 
 
+def test_experts_that_go_are_averaged_into_those_that_stay(
+    run: Callable[..., RunResult], folder_of: Callable[[str], Path], plugins: Plugins, tmp_path: Path
+) -> None:
+    result = run("mixtral", target={"experts": 3}, merge="average")
+    steps = result.plan.stages[0].steps
+    merged, kept = [s for s in steps if s.name == "merge-experts"], [s for s in steps if s.name == "keep"]
+    assert len(kept) == 4
+    for cut in kept:
+        stay = parse_ranges(cut.units)
+        gone = set(range(8)) - set(stay)
+        into = {step.expert: parse_ranges(step.members) for step in merged if step.layer == cut.layer}
+        assert set(into) <= set(stay)
+        assert sorted(e for expert, members in into.items() for e in members if e != expert) == sorted(gone)
+    original = AutoModelForCausalLM.from_pretrained(folder_of("mixtral"))
+    step = merged[0]
+    row = parse_ranges(next(cut.units for cut in kept if cut.layer == step.layer)).index(step.expert)
+    before = original.model.layers[step.layer].mlp.experts.down_proj.detach()
+    wanted = sum(share * before[e] for e, share in zip(parse_ranges(step.members), step.shares, strict=True))
+    assert torch.allclose(result.model.model.layers[step.layer].mlp.experts.down_proj[row], wanted, atol=1e-6)
+    result.plan.write(tmp_path / "plan.yaml")
+    apply_plan(
+        read_plan(tmp_path / "plan.yaml", plugins.registry),
+        ModelView(original, find_family(original.config, plugins.registry.families)),
+    )
+    again = original.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in result.model.state_dict().items())
+
+
 def test_layers_of_their_own_counts(run: Callable[..., RunResult]) -> None:
     result = run("mixtral", uniform=False, layers=[1, 3], target={"experts": 3})
     assert [len(layer.mlp.gate.weight) for layer in result.model.model.layers] == [8, 5, 5, 8]
@@ -161,6 +190,8 @@ def test_layers_may_compete_for_experts(run: Callable[..., RunResult]) -> None:
         ),
         ("mixtral", {"pruner": "magnitude", "target": {"experts": 1}}, r"goes with units: \[experts\] alone"),
         ("mixtral", {"target": {"experts": 1}, "compensate": "least-squares"}, "neither compensated for nor cut by"),
+        ("mixtral", {"pruner": "magnitude", "target": {"ratio": 0.1}, "merge": "average"}, "merge is for experts"),
+        ("mixtral", {"target": {"experts": 1}, "merge": "mean"}, "unknown expert-merger 'mean'"),
         ("mixtral", {"target": {"experts": 1}, "backend": "torch-pruning"}, "neither compensated for nor cut by"),
     ],
 )
