@@ -35,7 +35,7 @@ def keep_experts(view: ModelView, position: int, kept: Sequence[int]) -> None:
     check_kept(layer, block, kept)
     for path, value in expert_tensors(layer.module, block).items():
         index = torch.tensor(list(kept), device=value.device)
-        put_tensor(layer.module, path, value.index_select(block.axes[path], index).contiguous())
+        put_tensor(layer.module, path, view.memory.keep(value.index_select(block.axes[path], index).contiguous()))
     for path, name in block.numbers:
         setattr(layer.module.get_submodule(path), name, len(kept))
     update_counts(view)

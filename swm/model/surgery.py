@@ -47,7 +47,7 @@ def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: 
     # A result may consist of tensors of these very layers, so all is read before any is written.
     fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
     for key, value in fresh.items():
-        own[key].copy_(value)
+        put_values(view, survivor, key, value)
     view.ends[survivor] = view.ends[max(members)]
     gone = set(members) - {survivor}
     keep_layers(view, [i for i in range(len(view.layers)) if i not in gone])
@@ -143,7 +143,23 @@ def refit_projection(view: ModelView, position: int, role: str, fitted: Mapping[
         if key not in own or own[key].shape != value.shape:
             shape = tuple(own[key].shape) if key in own else "none"
             raise PlanError(f"layer {layer.number}: {key} fitted as {tuple(value.shape)}; the model has {shape}")
-        own[key].copy_(value)
+        put_values(view, position, key, value)
+
+
+def put_values(view: ModelView, position: int, key: str, value: Tensor) -> None:
+    """Put a tensor of the same shape in place of what a parameter of a layer holds.
+
+    Writing over values that are mapped from a file would copy them into memory first.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        key: The canonical name of the parameter.
+        value: Its new values; they are rounded to its dtype.
+    """
+    parameter = view.layers[position].get_parameter(view.family.native(key))
+    fresh = torch.empty_like(parameter, memory_format=torch.contiguous_format).copy_(value)
+    parameter.data = view.memory.keep(fresh)
 
 
 def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:

@@ -86,7 +86,7 @@ def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) 
     layer = view.layer(position)
     for key, value in layer.state_with(part, units).items():
         if value is not layer.state[key]:
-            set_parameter(layer.module, layer.family.native(key), value)
+            set_parameter(layer.module, layer.family.native(key), view.memory.keep(value))
 
 
 def _fits(layer: Layer, part: Part) -> bool:
