@@ -27,6 +27,7 @@ ORDER = """
     provenance
     plugins
     loading
+    derivation
     vocabulary
     checkpoint
     fitting

@@ -407,16 +407,23 @@ PLUGINS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "no hook": ("@swm.hookimpl\n", "", ("has no hook", "@swm.hookimpl", "swm_register")),
     "family row that is taken": (
         "register(Mine)",
-        "register(swm.ModelFamily('mine', ('llama',), 'model.layers', ()))",
-        ("model_type llama", "by swm and by plugin.py"),
+        "register(swm.ModelFamily('llama', ('mine',), 'model.layers', ()))",
+        ("family row 'llama'", "by swm and by plugin.py"),
     ),
 }
 
 CONFIGS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no model_type": ({}, ("config of model 'other' cannot be read",)),
     "a model_type that transformers does not know": ({"model_type": "alien"}, ("cannot be read", "alien")),
-    "a family without row": ({"model_type": "biogpt"}, ("'biogpt'", "gemma", "ModelFamily")),
-    "a family with a near row": ({"model_type": "gpt_neox_japanese"}, ("'gpt_neox_japanese'", "mean 'gpt_neox'?")),
+    "an encoder and a decoder": ({"model_type": "t5"}, ("'t5'", "encoder-decoder", "gemma", "ModelFamily")),
+    "a classifier": (
+        {"model_type": "biogpt", "architectures": ["BioGptForSequenceClassification"]},
+        ("'biogpt'", "it is a BioGptForSequenceClassification"),
+    ),
+    "a family with a near row": (
+        {"model_type": "gpt_neox_japanese", "is_encoder_decoder": True},
+        ("'gpt_neox_japanese'", "mean 'gpt_neox'?"),
+    ),
     "layers bound to their position": (
         {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
         ("scale_attn_by_inverse_layer_idx", "cannot be moved or removed"),

@@ -201,3 +201,5 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     console.print(table("", columns, rows))
     patches = " ".join(format_ranges(layers) for layers in inspection.patch_layers())
     print_text(console, f"patches of layers alike by {inspection.patch_threshold:.4f}: {patches or 'none'}")
+    for note in inspection.notes:
+        print_text(console, f"note: {note}", "yellow")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from swm.checkpoint.layout import head_counts
+from swm.derivation.known_model import known_model
 from swm.errors import FamilyError, SwmError, listed
 from swm.files.cache_folder import cache_folder
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.progress import Progress
 from swm.loading import models
-from swm.model.families import find_family
 from swm.model.shape import shape_now
 from swm.model.text_config import text_config
 from swm.model.token_ids import special_ids
@@ -23,8 +23,8 @@ from swm.model.view import ModelView
 from swm.model.vocabulary_surgery import check_vocabulary
 from swm.model.width_fields import widest_geometry
 from swm.plugins.hookspecs import API_VERSION
-from swm.plugins.loading import BUILTIN_ORIGIN, RESTRICT, Plugins
-from swm.plugins.registry import Registry, require_interface
+from swm.plugins.loading import RESTRICT, Plugins
+from swm.plugins.registry import BUILTIN_ORIGIN, Registry, require_interface
 from swm.version import __version__
 from swm.vocabulary.choice import Vocabulary
 from swm.vocabulary.tokenizer_json import TokenizerJson
@@ -42,6 +42,12 @@ def diagnose(plugins: Plugins, model: str | None, progress: Progress) -> dict[st
         findings["name clashes"] = {
             f"{kind} '{name}'": f"claimed by {' and by '.join(origins)}: it means neither until {RESTRICT} says which"
             for (kind, name), origins in contested.items()
+        }
+    replaced = plugins.registry.replaced_rows()
+    if replaced:
+        findings["family rows"] = {
+            f"model_type {kind}": f"the row of {origin} stands in place of swm's own"
+            for kind, origin in replaced.items()
         }
     if model is not None:
         findings[f"model {model}"] = _model(plugins, model, progress)
@@ -102,13 +108,16 @@ def _model(plugins: Plugins, model: str, progress: Progress) -> dict[str, Any]:
     config = models.load_config(source)
     findings: dict[str, Any] = {"folder": str(source.folder), "model_type": config.model_type}
     try:
-        family = find_family(config, registry.families)
-        empty = models.empty_view(config, registry.families)
+        known = known_model(config, registry)
+        family, empty = known.family, known.view
         shape = shape_now(empty)
     except SwmError as error:
         findings["supported"] = f"no: {error}"
         return findings
-    findings["family row"] = f"{family.name} (layers at {family.layers})"
+    findings["family row"] = f"{family.name}, of {known.origin} (layers at {family.layers})"
+    findings.update({f"row: {name}": str(verdict) for name, verdict in known.proof.verdicts.items()})
+    if known.remarks:
+        findings["row: remarks"] = "; ".join(known.remarks)
     active = "" if shape.active_parameters is None else f", of which a token passes {shape.active_parameters:,}"
     findings["parameters"] = f"{shape.parameters:,}{active}"
     findings["layers"] = f"{shape.layers} of {shape.layer_parameters[0]:,} parameters"

@@ -76,7 +76,10 @@ def plan(
     built, plugins = load_recipe(recipe, [*set_, "output=null"], plugin)
     warn_broken(plugins, quiet)
     with placed(recipe, set_):
-        made = CompressionPipeline(built, plugins, progress_of(quiet or as_json), written=written).plan()
+        pipeline = CompressionPipeline(built, plugins, progress_of(quiet or as_json), written=written)
+        made = pipeline.plan()
+    for note in () if quiet else pipeline.notes:
+        say(f"note: {note}", fg="yellow", err=True)
     if output is not None:
         made.write(output)
     if as_json:

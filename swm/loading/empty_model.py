@@ -25,7 +25,11 @@ def shape_of(config: Any, families: Sequence[ModelFamily], trust_remote_code: bo
 def empty_view(config: Any, families: Sequence[ModelFamily], trust_remote_code: bool = False) -> ModelView:
     """The model of a config, built without memory for its weights."""
     family = find_family(config, families)
-    model = empty_model(config, trust_remote_code)
+    return view_of(empty_model(config, trust_remote_code), family)
+
+
+def view_of(model: nn.Module, family: ModelFamily) -> ModelView:
+    """The view of a model. Raises FamilyError for a row that names modules which it has not."""
     try:
         return ModelView(model, family)
     except AttributeError as error:

@@ -66,6 +66,8 @@ class Inspection:
     experts: tuple[ExpertLoad, ...] = ()
     parameters: int = 0
     active_parameters: int | None = None
+    notes: tuple[str, ...] = ()
+    """What is said of the model's family row."""
 
     def patch_layers(self) -> list[list[int]]:
         """The original numbers of the layers of each patch."""
@@ -82,6 +84,7 @@ class Inspection:
             "block_influence": list(self.influence),
             "norms": [asdict(norms) for norms in self.norms],
             **self._of_experts(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
     def _of_experts(self) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class ModelFamily:
     # Parameters beside the layers of which one axis holds a part for each layer, one after the other: paths in the
     # module that owns the layers, and that axis.
     by_layer: Mapping[str, int] = field(default_factory=dict)
+    # Parts of a layer about which a test by numbers showed the row to be wrong, and how. No row says this of itself.
+    disproven: Mapping[str, str] = field(default_factory=dict)
     # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
     flat_rope: Mapping[str, str] = field(default_factory=dict)
     # The module that is the text model, without its vocabulary projection, in a model of several parts.
@@ -138,6 +140,11 @@ class ModelFamily:
         over = {"channels"} if part == "mlp" else {"queries", "keys"}
         return not over.isdisjoint(self.alongside.values())
 
+    def check_proven(self, part: str) -> None:
+        """Raise FamilyError for a part of a layer about which the row is wrong."""
+        if part in self.disproven:
+            raise FamilyError(f"family row '{self.name}' did not pass its test for {part}: {self.disproven[part]}")
+
     def canonical(self, key: str) -> str:
         """The canonical name of a parameter of a layer: `self_attn.q_proj.weight` to `attention.q.weight`.
 
@@ -156,10 +163,10 @@ class ModelFamily:
         return key.removeprefix("norms.")
 
 
-def find_family(config: Any, families: Sequence[ModelFamily]) -> ModelFamily:
-    """The row for `config.model_type`.
+def row_of(config: Any, families: Sequence[ModelFamily]) -> ModelFamily | None:
+    """The first row for `config.model_type`; None where there is none.
 
-    Raises FamilyError when there is none, or when the config binds a layer's arithmetic to its position.
+    Raises FamilyError when the config binds a layer's arithmetic to its position.
     """
     model_type = config.model_type
     for family in families:
@@ -175,8 +182,23 @@ def find_family(config: Any, families: Sequence[ModelFamily]) -> ModelFamily:
                         "so its layers cannot be moved or removed"
                     )
             return family
+    return None
+
+
+def find_family(config: Any, families: Sequence[ModelFamily]) -> ModelFamily:
+    """As `row_of`, with a FamilyError where there is none."""
+    row = row_of(config, families)
+    if row is None:
+        raise unknown_row(config, families)
+    return row
+
+
+def unknown_row(config: Any, families: Sequence[ModelFamily], why: str = "") -> FamilyError:
+    """The error for a model without a row; `why` says why none can be derived."""
+    model_type = config.model_type
     known = [t for family in families for t in family.model_types]
-    raise FamilyError(
-        f"no family row for model_type '{model_type}'; known: {listed(known)}.{did_you_mean(model_type, known)}"
-        " A plugin adds one with register(ModelFamily(...))"
+    reason = f", and none can be derived: {why.rstrip('.')}" if why else ""
+    return FamilyError(
+        f"no family row for model_type '{model_type}'{reason}; known: {listed(known)}."
+        f"{did_you_mean(model_type, known)} A plugin adds one with register(ModelFamily(...))"
     )

@@ -16,7 +16,7 @@ from swm.model.experts import ExpertBlock, ExpertLayout, block_of
 from swm.model.families import ModelFamily
 from swm.model.recording import Carried, LayerCall, first_tensor
 from swm.model.replacement import Replaced
-from swm.model.units import READERS, ChannelSlice, Geometry, Part, channel_slices, features
+from swm.model.units import READERS, ChannelSlice, Geometry, Part, block, channel_slices, features
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +60,15 @@ class Layer:
         if READERS["mlp"] not in paths and not (self._keys and READERS["attention"] in paths):
             raise FamilyError(f"family row '{self.family.name}' names no projections, so widths cannot be pruned")
         heads, kv_heads, head_dim = self._heads()
-        has_mlp = self.has(READERS["mlp"]) and not self.uncovered("mlp")
+        has_mlp = self.has(READERS["mlp"]) and "mlp" not in self.family.disproven and not self.uncovered("mlp")
         return Geometry(heads, kv_heads, head_dim, features(self.projection(READERS["mlp"]))[0] if has_mlp else 0)
 
     def _heads(self) -> tuple[int, int, int]:
         """Query heads, KV heads, and channels of a head; zeros where heads cannot be told apart."""
         reader = READERS["attention"]
-        if not self._keys or not self.has(reader) or not self.has(self._keys) or self.uncovered("attention"):
+        if "attention" in self.family.disproven or not self._keys:
+            return 0, 0, 0
+        if not self.has(reader) or not self.has(self._keys) or self.uncovered("attention"):
             return 0, 0, 0
         read, written = features(self.projection(reader))[0], features(self.projection(self._keys))[1]
         head_dim = self.head_dim
@@ -118,6 +120,7 @@ class Layer:
         """Raise FamilyError where the layer has units of this part that cannot be cut."""
         if part == "experts":
             return
+        self.family.check_proven(block(part))
         if self.has(READERS[part]) and not self.units(part):
             missing = self.uncovered(part)
             why = (

@@ -18,12 +18,11 @@ from swm.paths import is_file
 from swm.plugins import hookspecs
 from swm.plugins.guarding import guarded
 from swm.plugins.modules import api_version, import_file
-from swm.plugins.registry import Registry
+from swm.plugins.registry import BUILTIN_ORIGIN, Registry
 from swm.provenance.source_code import code_hash
 
 GROUP = "swm"
 RESTRICT = "SWM_PLUGINS"
-BUILTIN_ORIGIN = "swm"
 BUILTIN = (
     "swm.builtin.families",
     "swm.similarity",

@@ -15,6 +15,8 @@ from swm.plugins.validation import check_fields, fail
 
 S = TypeVar("S", bound=Strategy)
 
+BUILTIN_ORIGIN = "swm"
+
 
 def require_interface(interface: type[S], strategy: Strategy) -> S:
     """The strategy itself. Raises PluginError unless its class implements the interface of its kind."""
@@ -78,6 +80,8 @@ class Registry:
 
     def _register_family(self, family: ModelFamily, origin: str) -> None:
         for known, owner in self._families.values():
+            if origin != owner == BUILTIN_ORIGIN:
+                continue
             clash = set(known.model_types) & set(family.model_types)
             if clash:
                 raise ClashError(f"family row for model_type {listed(clash)} is registered by {owner} and by {origin}")
@@ -111,7 +115,24 @@ class Registry:
 
     @property
     def families(self) -> list[ModelFamily]:
-        return [family for family, _ in self._families.values()]
+        """The rows; those of plugins come first, as they go before swm's own."""
+        rows = sorted(self._families.values(), key=lambda row: row[1] == BUILTIN_ORIGIN)
+        return [family for family, _ in rows]
+
+    def family_origin(self, model_type: str) -> str:
+        """Who brought the row of a model type."""
+        origins = [origin for row, origin in self._families.values() if model_type in row.model_types]
+        return next((origin for origin in origins if origin != BUILTIN_ORIGIN), BUILTIN_ORIGIN)
+
+    def replaced_rows(self) -> dict[str, str]:
+        """By model type, the plugin whose row stands in place of swm's own."""
+        own = {kind for row, origin in self._families.values() if origin == BUILTIN_ORIGIN for kind in row.model_types}
+        return {
+            kind: origin
+            for row, origin in self._families.values()
+            for kind in row.model_types
+            if origin != BUILTIN_ORIGIN and kind in own
+        }
 
     def names(self, kind: str) -> list[str]:
         """The registered names of a kind, sorted; contested ones too."""

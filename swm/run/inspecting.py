@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from swm.derivation.known_model import known_model
 from swm.errors import at
 from swm.files.outputs import check_apart, check_inputs
 from swm.interfaces.progress import Progress, Silent
@@ -16,8 +17,8 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.loading import models
 from swm.measure.inspection import Inspection, check_metric, inspect_model
-from swm.model.families import find_family
 from swm.model.lengths import check_length
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
@@ -83,10 +84,9 @@ def inspect_named(
     if output is not None:
         check_apart(output, source.folder)
     config = models.load_config(source, recipe.trust_remote_code)
-    family = find_family(config, plugins.registry.families)
+    known = known_model(config, plugins.registry, recipe.trust_remote_code)
     check_length(config, wanted.seq_len, ("calibration", "seq_len"))
-    shape = models.shape_of(config, plugins.registry.families, recipe.trust_remote_code)
-    models.check_memory(shape, recipe.dtype, config, recipe.device)
+    models.check_memory(shape_now(known.view), recipe.dtype, config, recipe.device)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     with at("calibration"):
         calibration = draw_samples(
@@ -102,9 +102,10 @@ def inspect_named(
         model = models.load_model(
             source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=recipe.trust_remote_code
         )
-    view, name = ModelView(model, family), Path(recipe.model).name or source.folder.name
+    view, name = ModelView(model, known.family), Path(recipe.model).name or source.folder.name
     threshold = recipe.patch_threshold
-    return inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
+    inspection = inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
+    return replace(inspection, notes=tuple(known.notes()))
 
 
 def _of_states(metric: type[Any]) -> bool:

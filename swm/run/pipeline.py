@@ -17,7 +17,6 @@ from swm.checkpoint.verification import probe
 from swm.errors import at
 from swm.interfaces.progress import Progress, Silent, announce
 from swm.interfaces.stage import Stage
-from swm.loading import models
 from swm.model.shape import widths
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
@@ -72,6 +71,7 @@ class CompressionPipeline:
     def plan(self) -> Plan:
         """Decide everything; measure and save nothing. All but the last stage are applied in memory."""
         ready = self.prepare()
+        self.notes = list(ready.notes)
         view = self.load(ready)
         plan = self.decide(ready, view, apply_last=False)
         ready.original.forget_trainings()
@@ -138,7 +138,7 @@ class CompressionPipeline:
         return planner.plan(apply_last)
 
     def _begin_report(self, ready: Prepared, view: ModelView) -> ReportBuilder:
-        self.notes.extend(models.corrections(ready.source, ready.config))
+        self.notes.extend(ready.notes)
         protocol = self.recipe.evaluate.perplexity
         text = self.recipe.calibration.text
         if protocol is not None and protocol.text == text and not text.separates():

@@ -9,6 +9,7 @@ from typing import Any
 
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
+from swm.derivation.known_model import known_model
 from swm.errors import TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
@@ -18,7 +19,7 @@ from swm.interfaces.text import Calibration, TextSource
 from swm.loading import models
 from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.tasks.task_index import check_tasks
-from swm.model.families import ModelFamily, find_family
+from swm.model.families import ModelFamily
 from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
@@ -45,6 +46,8 @@ class Prepared:
     output: Path | None
     original: Original
     memory: MemoryPlan
+    notes: list[str]
+    """What a report says of the model's family row, and of what its files say wrongly."""
     cut: CutTokenizer | None = None
     """The tokenizer of the model with a part of its vocabulary; None while that is whole."""
 
@@ -103,8 +106,8 @@ def prepare(
     with at("model"):
         source = models.locate(recipe.model, plugins.registry, progress)
         config = models.load_config(source, recipe.trust_remote_code)
-        family = find_family(config, plugins.registry.families)
-        empty = models.empty_view(config, plugins.registry.families, recipe.trust_remote_code)
+        known = known_model(config, plugins.registry, recipe.trust_remote_code)
+        family, empty = known.family, known.view
         shape = shape_now(empty)
     if output is not None:
         with at("output"):
@@ -137,6 +140,7 @@ def prepare(
     with at("memory"):
         tokens = text.samples * text.seq_len
         memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype)
+    notes = [*known.notes(), *models.corrections(source, config)]
     original = Original(_loader(recipe, source), family, tokenizer, progress, memory=memory.memory())
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
     for i, stage in enumerate(recipe.stages):
@@ -145,7 +149,7 @@ def prepare(
                 stage.check_calibration(tokenizer, config, calibration)
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, tokenizer, config, progress)
-    return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original, memory)
+    return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original, memory, notes)
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:

@@ -12,11 +12,11 @@ from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import Layout
+from swm.derivation.known_model import known_model
 from swm.errors import ModelError, PlanError
 from swm.files.outputs import check_apart, check_inputs
 from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
-from swm.model.families import find_family
 from swm.model.shape import shape_now
 from swm.model.text_config import text_config
 from swm.model.view import ModelView
@@ -77,7 +77,7 @@ def replay(
     check_inputs(target, [model or plan.model["source"]], [*plugins.files, *inputs])
     source = _original(plan, model, plugins, progress)
     config = models.load_config(source, trust_remote_code)
-    family = find_family(config, plugins.registry.families)
+    known = known_model(config, plugins.registry, trust_remote_code)
     layers = text_config(config).num_hidden_layers
     if config.model_type != plan.model["model_type"] or layers != plan.model["layers"]:
         raise PlanError(
@@ -86,7 +86,7 @@ def replay(
         )
     check_apart(target, source.folder)
     check_companions(source.folder)
-    empty = models.empty_view(config, plugins.registry.families, trust_remote_code)
+    empty = known.view
     models.check_memory(shape_now(empty), plan.model["dtype"], config, device)
     empty.model.to(getattr(torch, plan.model["dtype"]))
     if rehearse(plan, empty):
@@ -94,7 +94,7 @@ def replay(
     config = models.load_config(source, trust_remote_code)
     tokenizer = models.load_tokenizer(source, trust_remote_code, config)
     loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
-    view = ModelView(loaded, family)
+    view = ModelView(loaded, known.family)
     before = shape_now(view)
     fingerprint = view.fingerprint()
     # Plans of earlier versions name the weights alone.
@@ -107,7 +107,7 @@ def replay(
     report = ReportBuilder.begin(plan.model, plan.seed, plan.calibration)
     report.add_stages(plan.stages, count_steps=False)
     report.add_compressed(view, before)
-    report.add_notes([*plan.notes, *models.corrections(source, config)])
+    report.add_notes([*plan.notes, *known.notes(), *models.corrections(source, config)])
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, view.config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
     cut = None

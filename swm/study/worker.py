@@ -18,7 +18,6 @@ from swm.files.writing import write_json, write_yaml
 from swm.interfaces.executor import Job, Row
 from swm.interfaces.progress import Silent
 from swm.measure.evaluator import make_evaluator
-from swm.model.families import find_family
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.building import build_recipe
@@ -113,7 +112,7 @@ def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
     """Measure the original model, once for all runs that are compared with it."""
     ready = prepare(recipe, plugins, Silent(), overwrite=False)
     with at("model"):
-        view = ModelView(ready.original.load(), find_family(ready.config, plugins.registry.families))
+        view = ModelView(ready.original.load(), ready.family)
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, Silent())
     measured = dict(evaluator.measure(view.model, "dense"))

@@ -132,6 +132,8 @@ def check_row(family: ModelFamily, config: Any, parts: Sequence[Part]) -> None:
         config: The config of the model.
         parts: The parts.
     """
+    for part in parts:
+        family.check_proven(part if part == "experts" else block(part))
     if {"attention", "queries"} & set(parts) and not family.prunable_heads:
         raise FamilyError(
             f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "

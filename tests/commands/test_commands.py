@@ -224,11 +224,11 @@ def test_doctor_tells_what_applies_to_a_model(work: Path) -> None:
 
 def test_doctor_tells_why_a_model_is_not_supported(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/config.json").write_text('{"model_type": "biogpt"}')
+    (tmp_path / "other/config.json").write_text('{"model_type": "t5"}')
     (tmp_path / "other/model.safetensors").touch()
     ran = run(tmp_path, "doctor", "other", "--json")
     assert ran.code == 0
-    assert json.loads(ran.out)["model other"]["supported"].startswith("no: no family row for model_type 'biogpt'")
+    assert json.loads(ran.out)["model other"]["supported"].startswith("no: no family row for model_type 't5'")
 
 
 def test_evaluate_prints_the_perplexity_with_its_protocol(work: Path) -> None:

@@ -521,17 +521,17 @@ def save_biogpt(folder: Path) -> None:
     save_tokenizer(folder)
 
 
-def test_a_family_row_of_a_plugin_makes_an_unknown_family_work(
-    tmp_path: Path, swm: Callable[..., tuple[Any, str, str]]
-) -> None:
+@pytest.mark.parametrize("files", [[], ["family.py"]], ids=["automatic row", "row of a plugin"])
+def test_a_family_that_swm_does_not_know_works(tmp_path: Path, monkeypatch: Any, files: list[str]) -> None:
+    monkeypatch.setenv("SWM_CACHE", str(tmp_path / "cache"))
     save_biogpt(tmp_path / "biogpt")
     (tmp_path / "family.py").write_text(BIOGPT)
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(model="biogpt", similarity="cosine"))
-    code, _, err = swm("plan", "recipe.yaml")
-    assert code == 2
-    assert "no family row for model_type 'biogpt'" in err
-    recipe, plugins = load_recipe("recipe.yaml", plugin_files=["family.py"])
+    recipe, plugins = load_recipe("recipe.yaml", plugin_files=files)
     result = CompressionPipeline(recipe, plugins).run()
+    notes = [note for note in result.report["notes"] if "automatic one was derived" in note]
+    assert len(notes) == (not files)
+    assert len(list((tmp_path / "cache/families").glob("*.json"))) == 1
     assert result.report["compressed"]["layers"] == 3
     ids = torch.arange(4, 12)[None]
     assert result.model.generate(input_ids=ids, max_new_tokens=3, do_sample=False).shape[1] > 8

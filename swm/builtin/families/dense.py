@@ -99,7 +99,6 @@ DENSE = (
             "vaultgemma",
             "cohere",
             "cohere2",
-            "seed_oss",
         ),
         layers="model.layers",
         tail=("model.norm",),
@@ -125,6 +124,15 @@ DENSE = (
         bias_switch={"attention": "attention_bias"},
         alongside={"self_attn.attn_sub_norm.weight": "queries", "mlp.ffn_sub_norm.weight": "channels"},
         custom_only=("attention",),
+    ),
+    ModelFamily(
+        # Its attention_bias is about queries, keys and values alone.
+        name="seed-oss",
+        model_types=("seed_oss",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=LLAMA,
+        bias_switch={"mlp": "mlp_bias"},
     ),
     ModelFamily(
         # Their attention is as wide as the hidden size, whatever the config says of head_dim.

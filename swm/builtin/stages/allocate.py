@@ -92,6 +92,7 @@ class AllocateStage(Stage):
         return self.removes if self.longest else frozenset({"widths"})
 
     def check(self, setting: Setting) -> None:
+        setting.family.check_proven("mlp")
         if READERS["mlp"] not in setting.family.projections:
             raise FamilyError(f"family row '{setting.family.name}' names no projections, so widths cannot be pruned")
         with at("search_samples"):

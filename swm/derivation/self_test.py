@@ -1,0 +1,212 @@
+"""The self-test of a family row: a model cut by it must compute what the model with the same silent does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from swm.derivation.config_fields import projections_of, wrong_biases
+from swm.derivation.probe import probe_ids
+from swm.derivation.proof import CONFIGS, UNITS, Capability, Proof, RowVerdict
+from swm.errors import FamilyError, brief
+from swm.model.families import ModelFamily
+from swm.model.layer import Layer
+from swm.model.quiet import quiet_transformers
+from swm.model.ranges import format_ranges
+from swm.model.rebuilt import depth_refusal
+from swm.model.recording import split_hidden
+from swm.model.surgery import keep_layers
+from swm.model.units import READERS, Block, features
+from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
+
+# Of the largest score: rounding leaves a hundredth of it, and what does not count is less than that.
+TOLERANCE = 1e-4
+PROVEN = RowVerdict("proven")
+
+
+class _Differs(Exception):  # noqa: N818  not an error of the program: a row that is wrong
+    """Two models that should compute the same do not."""
+
+
+@torch.no_grad()
+def prove_row(model: Any, family: ModelFamily) -> Proof:
+    """Test each capability of a row on a model, which is left as it is.
+
+    Args:
+        model: A model with random weights that all count, of few layers (see `small_model`).
+        family: The row.
+
+    Returns:
+        The verdicts. Where layers run one by one do not make the model, nothing else is tested.
+    """
+    verdicts: dict[Capability, RowVerdict] = {"layers": _tried(lambda: _layer_by_layer(model, family))}
+    if verdicts["layers"].state == "proven":
+        verdicts["fewer layers"] = _tried(lambda: _without_each_layer(model, family))
+        for part, name in UNITS.items():
+            # What the row says of the other part may be wrong, and the widths of both are written into the config.
+            row = replace(family, projections=projections_of(family, part))
+            verdicts[name] = _tried(lambda part=part, row=row: _half_of_units(model, row, part))  # type: ignore[misc]
+            if verdicts[name].state == "proven":
+                verdicts[CONFIGS[part]] = _tried(lambda part=part, row=row: _half_built_anew(model, row, part))  # type: ignore[misc]
+    return Proof(verdicts)
+
+
+def logits_of(model: Any) -> Tensor:
+    """The scores of the test's tokens."""
+    ids = probe_ids(model.config.get_text_config().vocab_size)
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits
+
+
+def _tried(test: Callable[[], RowVerdict]) -> RowVerdict:
+    try:
+        return test()
+    except Exception as error:  # a wrong row fails anywhere, with any error
+        text = str(error) if isinstance(error, (_Differs, FamilyError)) else f"{type(error).__name__}: {brief(error)}"
+        return RowVerdict("wrong", text)
+
+
+def _layer_by_layer(model: Any, family: ModelFamily) -> RowVerdict:
+    view = ModelView(model, family)
+    recording = view.record(probe_ids(view.config.vocab_size))
+    hidden = recording.states[0]
+    for position in range(len(view.layers)):
+        hidden = view.run_layer(recording, position, hidden)
+    _check_same(view.logits(hidden), logits_of(model), "its layers run one by one")
+    return PROVEN
+
+
+def _without_each_layer(model: Any, family: ModelFamily) -> RowVerdict:
+    count, refused, why = len(family.layers_of(model)), [], ""
+    for gone in range(count if count > 1 else 0):
+        kept = [position for position in range(count) if position != gone]
+        refusal = depth_refusal(model, family, kept)
+        if refusal:
+            refused.append(gone)
+            why = why or refusal
+            continue
+        cut = copy.deepcopy(model)
+        keep_layers(ModelView(cut, family), kept)
+        with _passed_by(family.layers_of(model)[gone]):
+            wanted = logits_of(model)
+        _check_same(logits_of(cut), wanted, f"the model without its layer {gone}")
+        _check_same(logits_of(_built_anew(cut)), wanted, f"the model without its layer {gone}, built from its config,")
+    if count < 2 or len(refused) == count:
+        return RowVerdict("refused", why or "the model has one layer")
+    places = format_ranges(refused)
+    return RowVerdict("proven", f"layers {places} of {count} must stay: {why}" if refused else "")
+
+
+def _half_of_units(model: Any, family: ModelFamily, part: Block) -> RowVerdict:
+    claimed = family.prunable_heads if part == "attention" else True
+    if READERS[part] not in family.projections:
+        return RowVerdict("refused", "the row names no such projections")
+    if not claimed:
+        return RowVerdict("refused", "the row says that the config cannot hold fewer of them")
+    view = ModelView(model, family)
+    for position in range(len(view.layers)):
+        try:
+            view.layer(position).check_part(part)
+        except FamilyError as error:
+            return RowVerdict("refused", str(error))
+    if not any(view.layer(i).units(part) > 1 for i in range(len(view.layers))):
+        return RowVerdict("refused", "no layer has two of them")
+    cut, masked = _cut_and_masked(model, family, part)
+    wanted = logits_of(masked)
+    if _distance(wanted, logits_of(model)) < TOLERANCE:
+        return RowVerdict("wrong", f"the {READERS[part]} projection makes no difference to the model")
+    _check_same(logits_of(cut), wanted, f"the model with half of its {_units(part)}")
+    return PROVEN
+
+
+def _half_built_anew(model: Any, family: ModelFamily, part: Block) -> RowVerdict:
+    if part == "mlp" and not family.mlp_width:
+        return RowVerdict("refused", "no field of the config says this width and nothing else")
+    if part in family.custom_only:
+        return RowVerdict("refused", "no field of the config says this width; layout: custom holds it")
+    biases = wrong_biases(model, family).get(part)
+    if biases:
+        raise _Differs(biases)
+    cut, masked = _cut_and_masked(model, family, part)
+    _check_same(
+        logits_of(_built_anew(cut)), logits_of(masked), f"the model with half of its {_units(part)}, built anew,"
+    )
+    return PROVEN
+
+
+def _cut_and_masked(model: Any, family: ModelFamily, part: Block) -> tuple[Any, Any]:
+    """The model with half of its units removed, and with their columns made zero where they are read."""
+    cut, masked = copy.deepcopy(model), copy.deepcopy(model)
+    view, generator = ModelView(cut, family), torch.Generator().manual_seed(0)
+    for position, layer in enumerate(family.layers_of(masked)):
+        count = view.layer(position).units(part)
+        if count < 2:
+            continue
+        kept = sorted(torch.randperm(count, generator=generator)[: count // 2].tolist())
+        reader = layer.get_submodule(family.projections[READERS[part]])
+        size, weight = features(reader)[0] // count, reader.get_parameter("weight")
+        gone = [unit * size + channel for unit in range(count) if unit not in set(kept) for channel in range(size)]
+        weight.index_fill_(0 if family.transposed else 1, torch.tensor(gone), 0)
+        _mask_norms(view.layer(position), layer, part, kept)
+        keep_units(view, position, part, kept)
+    return cut, masked
+
+
+def _mask_norms(layer: Layer, masked: nn.Module, part: Block, kept: list[int]) -> None:
+    """Make a norm over all units one over those that stay: of so many values, zeros where the others were."""
+    for piece in layer.slices(part):
+        path = layer.family.native(piece.key)
+        if layer.family.alongside.get(path, "heads") == "heads":
+            continue
+        norm, stays = masked.get_submodule(path.removesuffix(".weight")), ~piece.removed(kept)
+        norm.register_forward_pre_hook(lambda module, args, stays=stays: (args[0] * stays,))
+        norm.get_parameter("weight").mul_(stays.float().mean().sqrt())
+        for name in ("variance_epsilon", "eps"):
+            if name in vars(norm):
+                setattr(norm, name, getattr(norm, name) * float(stays.float().mean()))
+
+
+def _built_anew(model: Any) -> Any:
+    """A model of the same class for the model's config, with the same weights. Raises when they do not fit."""
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        again = type(model)(copy.deepcopy(model.config))
+    again.load_state_dict(model.state_dict(), strict=True)
+    return again.eval()
+
+
+@contextmanager
+def _passed_by(layer: nn.Module) -> Iterator[None]:
+    """Inside the block the layer runs, as others may share what it makes, and gives what it was given."""
+    run = layer.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output, hidden = run(*args, **kwargs), split_hidden(args, kwargs)[0]
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+def _check_same(one: Tensor, wanted: Tensor, what: str) -> None:
+    distance = _distance(one, wanted)
+    if not distance <= TOLERANCE:
+        raise _Differs(f"{what} gives other scores than the original model with the same silent: by {distance:.1g}")
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """The largest difference, as a share of the largest value."""
+    return float((one - other).abs().max() / other.abs().max().clamp(min=1e-30))
+
+
+def _units(part: Block) -> str:
+    return "MLP channels" if part == "mlp" else "heads"

@@ -1,0 +1,86 @@
+"""Rows derived from models of the zoo, none of which is looked up: as good as those written by hand."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from zoo import CAUSAL, zoo_model
+
+from swm.builtin.families import BUILTIN_FAMILIES
+from swm.derivation.deriving import derive_row
+from swm.derivation.layer_stack import check_causal, find_stack
+from swm.derivation.probe import probe_ids
+from swm.derivation.proof import Proof
+from swm.derivation.self_test import prove_row
+from swm.errors import FamilyError
+from swm.model.families import ModelFamily, row_of
+
+# Dense with a gate, one matrix for attention, Conv1D, layers of two kinds.
+SAME = ("llama", "phi3", "gpt2", "lfm2")
+
+
+@functools.cache
+def derived(name: str) -> tuple[ModelFamily, Proof] | None:
+    model = zoo_model(name)
+    try:
+        row, _ = derive_row(model)
+    except FamilyError:
+        return None
+    return row, prove_row(model, row)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_derived_row_is_the_row_by_hand(name: str) -> None:
+    row, proof = derived(name) or pytest.fail("not derived")
+    by_hand = row_of(zoo_model(name).config, BUILTIN_FAMILIES)
+    assert by_hand is not None
+    for field in ("layers", "tail", "projections", "prunable_heads", "mlp_width", "transposed", "own_bias"):
+        assert getattr(row, field) == getattr(by_hand, field), field
+    assert proof.of("wrong") == []
+
+
+@pytest.mark.slow
+def test_derived_rows_do_as_much_as_rows_by_hand() -> None:
+    counts = {"fewer layers": 0, "mlp": 0, "mlp config": 0, "heads config": 0}
+    for name in CAUSAL:
+        made = derived(name)
+        for capability in counts if made is not None and not made[1].failure() else ():
+            verdict = made[1].verdicts.get(capability)  # type: ignore[index]
+            counts[capability] += verdict is not None and verdict.state == "proven"
+    assert counts["fewer layers"] >= 77
+    assert counts["mlp"] >= 57
+    assert counts["mlp config"] >= 54
+    assert counts["heads config"] >= 44
+
+
+def test_a_bias_switch_is_found_where_it_is_for_all_projections() -> None:
+    llama, seed = derived("llama"), derived("seed_oss")
+    assert llama is not None
+    assert seed is not None
+    assert llama[0].bias_switch == {"attention": "attention_bias", "mlp": "mlp_bias"}
+    # Queries, keys and values have biases already.
+    assert seed[0].bias_switch == {"attention": "attention_out_bias", "mlp": "mlp_bias"}
+
+
+def test_layers_of_which_something_is_done_between_are_refused() -> None:
+    model = zoo_model("llama")
+    model.model.layers[1].register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+    with pytest.raises(FamilyError, match="something is done between its layers"):
+        find_stack(model, probe_ids(128))
+
+
+def test_streams_beside_the_hidden_states_are_refused() -> None:
+    with pytest.raises(FamilyError, match=r"its layers take \[2, 3, 16, 64\]"):
+        find_stack(zoo_model("gemma3n_text"), probe_ids(128))
+
+
+def test_an_encoder_is_refused() -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    encoder = AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", vocab_size=128, **sizes)).eval()
+    with pytest.raises(FamilyError, match="it is an encoder"):
+        check_causal(encoder, probe_ids(128))
