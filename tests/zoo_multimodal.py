@@ -136,6 +136,73 @@ MULTIMODAL: dict[str, dict[str, Any]] = {
         "eoi_token_id": END,
         "audio_token_id": 104,
     },
+    "llava_next": {
+        "text_config": {**_TEXT, "model_type": "mistral"},
+        "vision_config": {**_CLIP, "model_type": "clip_vision_model"},
+        "image_token_index": IMAGE,
+        "image_grid_pinpoints": [[16, 16], [16, 32]],
+    },
+    "vipllava": {
+        "text_config": {**_TEXT, "model_type": "llama"},
+        "vision_config": {**_CLIP, "model_type": "clip_vision_model"},
+        "image_token_index": IMAGE,
+        "vision_feature_layers": [-2, -1],
+    },
+    "idefics3": {
+        "text_config": {**_TEXT, "model_type": "llama"},
+        "vision_config": _PLAIN_CLIP,
+        "image_token_id": IMAGE,
+    },
+    "idefics2": {
+        "text_config": {**_TEXT, "model_type": "mistral"},
+        "vision_config": _PLAIN_CLIP,
+        "perceiver_config": {
+            "hidden_size": 64,
+            "resampler_n_latents": 4,
+            "resampler_depth": 1,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 16,
+            "num_key_value_heads": 1,
+        },
+        "image_token_id": IMAGE,
+    },
+    "cohere2_vision": {
+        "text_config": {**_TEXT, **SLIDING, "model_type": "cohere2"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "siglip_vision_model"},
+        "alignment_intermediate_size": 64,
+        "image_token_id": IMAGE,
+    },
+    "aya_vision": {
+        "text_config": {**_TEXT, **SLIDING, "model_type": "cohere2"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "siglip_vision_model"},
+        "alignment_intermediate_size": 64,
+        "image_token_index": IMAGE,
+    },
+    "lfm2_vl": {
+        "text_config": {**_PLAIN_TEXT, **CAUSAL["lfm2"], "model_type": "lfm2"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "siglip2_vision_model", "num_patches": 16},
+        "image_token_id": IMAGE,
+    },
+    "qwen3_5_moe": {
+        "text_config": {
+            **_TEXT,
+            **CAUSAL["qwen3_5_moe_text"],
+            "rope_parameters": {**_MROPE, "partial_rotary_factor": 0.5},
+        },
+        "vision_config": {**_QWEN, "num_position_embeddings": 16},
+        **_QWEN_IDS,
+    },
+    "qwen3_vl_moe": {
+        "text_config": {
+            **_TEXT,
+            "rope_parameters": _MROPE,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 32,
+        },
+        "vision_config": {**_QWEN, "deepstack_visual_indexes": [0], "num_position_embeddings": 16},
+        **_QWEN_IDS,
+    },
     "llama4": {
         "text_config": {**_TEXT, **{k: v for k, v in CAUSAL["llama4_text"].items() if k not in LLAMA}},
         "vision_config": {

@@ -21,6 +21,8 @@ from swm.model.quiet import quiet_transformers
 from swm.model.text_config import text_config
 
 SIDE = 56
+# Patches to a side of an image that a model takes in any size.
+PATCHES = 4
 # Text tokens before and behind the image.
 AROUND = 4
 # Of the ids of tokens in a config, the names of that which stands for a piece of an image.
@@ -107,7 +109,8 @@ def random_image(model: Any) -> dict[str, Tensor]:
     try:
         features = _features(model.get_image_features(**pixels))
     except Exception:  # some vision towers are told the size of the image, and others cannot be
-        pixels.pop("image_sizes")
+        if pixels.pop("image_sizes", None) is None:
+            raise
         features = _features(model.get_image_features(**pixels))
     pieces = sum(piece.numel() for piece in features) // text_config(model.config).hidden_size
     values = model.config.to_dict()
@@ -144,6 +147,11 @@ def random_pixels(config: Any, names: Mapping[str, Any], generator: torch.Genera
         places = torch.tensor([[x, y] for y in range(side) for x in range(side)])[None]
         values = torch.rand(1, side * side, channels * math.prod(patch), generator=generator)
         return {"pixel_values": values, "image_position_ids": places}
+    if "spatial_shapes" in names:
+        values = torch.randn(1, PATCHES**2, channels * math.prod(patch), generator=generator)
+        mask = torch.ones(1, PATCHES**2, dtype=torch.long)
+        shapes = torch.tensor([[PATCHES, PATCHES]])
+        return {"pixel_values": values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
     height, width = _sides(vision.image_size)
     grids = getattr(config, "image_grid_pinpoints", None)
     if grids:

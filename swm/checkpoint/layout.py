@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from torch import nn
+
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.rebuilt import rebuilt
@@ -71,13 +73,25 @@ def is_uneven(view: ModelView) -> bool:
 
 
 def misfit(view: ModelView) -> str:
-    """The first parameter of a layer that the model's class makes of another shape; empty where all fit."""
-    layers = view.family.layers_of(rebuilt(view.model, view.model.config))
-    for position, (layer, made) in enumerate(zip(view.layers, layers, strict=True)):
-        shapes = {path: list(value.shape) for path, value in made.named_parameters()}
-        for path, value in layer.named_parameters():
-            if path in shapes and shapes[path] != list(value.shape):
-                return f"layer {view.numbers[position]} has {path} {list(value.shape)}, its class {shapes[path]}"
+    """The first parameter that the model's class makes of another shape; empty where all fit.
+
+    Outside of the layers that is one whose width is read from the same field of the config.
+    """
+    whole = rebuilt(view.model, view.model.config)
+    for position, (layer, made) in enumerate(zip(view.layers, view.family.layers_of(whole), strict=True)):
+        wrong = _other_shape(layer, made)
+        if wrong:
+            return f"layer {view.numbers[position]} has {wrong}"
+    wrong = _other_shape(view.model, whole, f"{view.family.layers}.")
+    return f"the model has {wrong}" if wrong else ""
+
+
+def _other_shape(one: nn.Module, made: nn.Module, besides: str = "") -> str:
+    """The first parameter of two modules that differs in shape; those below `besides` do not count."""
+    shapes = {path: list(value.shape) for path, value in made.named_parameters()}
+    for path, value in one.named_parameters():
+        if path in shapes and shapes[path] != list(value.shape) and not (besides and path.startswith(besides)):
+            return f"{path} {list(value.shape)}, its class {shapes[path]}"
     return ""
 
 

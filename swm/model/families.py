@@ -86,6 +86,9 @@ class ModelFamily:
             tail=tuple(map(moved, inner.tail)),
             # What takes any head count is the class of a text model.
             stand_in={},
+            # Another part of the model may read the width of the tower's MLPs in its config.
+            mlp_width="" if "mlp" in self.custom_only else inner.mlp_width,
+            custom_only=(*inner.custom_only, *self.custom_only),
             tower=self.tower,
             bound_first=self.bound_first,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swm.builtin.families.dense import LLAMA
+from swm.builtin.families.dense import ATTENTION, LLAMA
 from swm.model.families import ModelFamily
 
 TOWERS = (
@@ -16,6 +16,14 @@ TOWERS = (
         bias_switch={"attention": "attention_bias"},
     ),
     ModelFamily(
+        name="tower, experts",
+        model_types=("qwen3_vl_moe_text",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=ATTENTION,
+        mlp_width="",
+    ),
+    ModelFamily(
         # Their attention is as wide as the hidden size, whatever the config says of head_dim.
         name="tower, hidden heads",
         model_types=("qwen2_vl_text", "qwen2_5_vl_text"),
@@ -27,9 +35,12 @@ TOWERS = (
     ModelFamily(
         name="vision-language",
         model_types=(
+            "aya_vision",
+            "cohere2_vision",
             "gemma3",
             "gemma4",
             "internvl",
+            "lfm2_vl",
             "llava",
             "llava_next",
             "llava_onevision",
@@ -39,12 +50,13 @@ TOWERS = (
             "qwen2_5_vl",
             "qwen3_5",
             "qwen3_5_moe",
+            "vipllava",
         ),
         tower="model.language_model",
     ),
     ModelFamily(
         name="vision-language, deepstack",
-        model_types=("qwen3_vl",),
+        model_types=("qwen3_vl", "qwen3_vl_moe"),
         tower="model.language_model",
         bound_first="vision_config.deepstack_visual_indexes",
     ),
@@ -52,6 +64,13 @@ TOWERS = (
         name="vision-language, Idefics",
         model_types=("idefics3", "smolvlm"),
         tower="model.text_model",
+    ),
+    ModelFamily(
+        # Its connector is as wide as the MLPs of the tower.
+        name="vision-language, Idefics 2",
+        model_types=("idefics2",),
+        tower="model.text_model",
+        custom_only=("mlp",),
     ),
     ModelFamily(
         name="vision-language, cross attention",
