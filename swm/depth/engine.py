@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from swm.depth.fitting import fit_windows
 from swm.depth.memo import fitted_windows
 from swm.depth.merger_trials import MergerTrials
-from swm.depth.objective import EarlyStop, Objective, Reference
-from swm.depth.program import ChannelCut, OfferedCut, Program
+from swm.depth.objective import Objective, Reference
+from swm.depth.program import ChannelCut, OfferedCut, Program, SubBlock
+from swm.depth.program_trials import ProgramTrials
 from swm.depth.streams import SearchText
 from swm.errors import ModelError, RecipeError, WindowError
 from swm.interfaces.merger import LayerMerger, remaining_layers
@@ -28,9 +28,6 @@ from swm.model.rebuilt import alike, check_depth
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window, check_windows, removed_layers
-
-# A trial can stop between batches; there are this many, unless they would be too small to be run well.
-BATCHES = 5
 
 
 class DepthEngine:
@@ -60,16 +57,14 @@ class DepthEngine:
         self.target = target
         self.seed = context.seed
         self.similarity = similarity
-        self.trials = 0
-        self.nan_trials = 0
         # Why the last windows that cannot be could not; empty where all could.
         self.refusal = ""
         self._context = context
         # Where all layers are of one kind, and none is bound to its place, any of them can be left out.
         self._alike = alike(self.view.layers) and not self.view.family.bound_layers(self.view.model_config)
-        self._task = task
         self._text = SearchText(context.calibration.ids[:samples])
         self._objective = Objective(self.view, similarity)
+        self._measured = ProgramTrials(self._objective, self._text, task)
         self._offers: dict[ChannelCut, OfferedCut] = {}
         self._merger_trials = self._trials_with(merger)
 
@@ -77,6 +72,16 @@ class DepthEngine:
     def merger(self) -> LayerMerger:
         """The merger that is asked about."""
         return self._merger_trials.merger
+
+    @property
+    def trials(self) -> int:
+        """How many models were tried."""
+        return self._measured.trials
+
+    @property
+    def nan_trials(self) -> int:
+        """Of how many the similarity was not a number."""
+        return self._measured.nan_trials
 
     @property
     def layer_forwards(self) -> int:
@@ -90,32 +95,13 @@ class DepthEngine:
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows, -inf for windows that cannot be."""
+        make, shown = (lambda: self._program(windows)), _shown(windows)
         try:
-            return self._trial(windows, above)
+            return self._measured.similarity(self._merger_trials, make, shown, above)
         except WindowError as error:
             self.refusal = str(error)
-            self._report(windows, self.refusal)
+            self._measured.report(shown, self.refusal)
             return -math.inf
-
-    def _trial(self, windows: Sequence[Window], above: float | None) -> float:
-        trials, stop = self._merger_trials, self._objective.stop(above)
-        # Small batches take longer to run; they pay only where a trial can stop after some.
-        self._text.decided_batches(1 if stop is None else BATCHES)
-        program = self._program(windows)
-        name = trials.name("similarity", program)
-        known = trials.memo.asked(name)
-        if known is None and stop is not None:
-            known = trials.memo.asked_bound(name, stop.above)
-        if known is not None:
-            return known
-        self.trials += 1
-        if stop is None:
-            value, exact = trials.memo.number(name, lambda: self._similarity(program)), True
-        else:
-            value, exact = trials.memo.number_or_bound(name, stop.above, lambda: self._similarity_until(program, stop))
-        self.nan_trials += math.isnan(value)
-        self._report(windows, f"similarity {value:.4f}" if exact else f"similarity at most {value:.4f}")
-        return value
 
     def offer(self, cut: ChannelCut, make: Callable[[Tensor], State], description: str) -> None:
         """Let `loss` be asked about a layer that loses channels.
@@ -125,30 +111,18 @@ class DepthEngine:
         """
         self._offers[cut] = OfferedCut(make, description)
 
-    def loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> float:
-        """See `DepthContext.loss`; with `cuts`, some of those that were offered, in layers outside the windows.
+    def loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = (), gone: Sequence[SubBlock] = ()) -> float:
+        """See `DepthContext.loss`; in layers outside the windows, with `cuts` of those offered, and sub-blocks `gone`.
 
         Infinite for windows that cannot be.
         """
         try:
-            return self._loss(windows, cuts)
+            program = self._program(windows, cuts, gone)
+            return self._measured.loss(self._merger_trials, program, _shown(windows), cuts)
         except WindowError as error:
             self.refusal = str(error)
-            self._report(windows, self.refusal)
+            self._measured.report(_shown(windows), self.refusal)
             return math.inf
-
-    def _loss(self, windows: Sequence[Window], cuts: Sequence[ChannelCut]) -> float:
-        trials = self._merger_trials
-        program = self._program(windows, cuts)
-        name = trials.name("loss", program)
-        known = trials.memo.asked(name)
-        if known is not None:
-            return known
-        self.trials += 1
-        value = trials.memo.number(name, lambda: self._next_token_loss(program))
-        shares = "".join(f" {position} -{share:.0%}" for position, share in cuts)
-        self._report(windows, f"loss {value:.4f}{shares}")
-        return value
 
     def compare(self, lower: int, upper: int) -> float:
         """See `DepthContext.compare`: raw hidden states, before any final norm."""
@@ -192,29 +166,14 @@ class DepthEngine:
         check_depth(self.view.model, self.view.family, self.view.numbers, kept)
         self._merger_trials.program(windows)
 
-    def _program(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> Program:
-        program = self._merger_trials.program(windows, cuts)
+    def _program(
+        self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = (), gone: Sequence[SubBlock] = ()
+    ) -> Program:
+        program = self._merger_trials.program(windows, cuts, gone)
         if not self._alike:
             kept = [slot.position for slot in program]
             check_depth(self.view.model, self.view.family, self.view.numbers, kept)
         return program
-
-    def _similarity(self, program: Program) -> float:
-        end = self._merger_trials.settled().end(program)
-        return self._merger_trials.reference.similarity(end)
-
-    @torch.no_grad()
-    def _similarity_until(self, program: Program, stop: EarlyStop) -> tuple[float, bool]:
-        """A similarity, and whether it is exact; if not, it is a bound that is not above the limit."""
-        streams, reference = self._merger_trials.settled(), self._merger_trials.reference.prepared
-        ends = ((rows, self._objective.prepared(end)) for rows, end in streams.end_by_batch(program))
-        value, samples = stop.similarity(reference, ends)
-        streams.count_part(program, samples)
-        return value, samples == len(reference)
-
-    def _next_token_loss(self, program: Program) -> float:
-        streams = self._merger_trials.settled()
-        return self._objective.next_token_loss(streams.end(program), streams.scored.recording.ids)
 
     def _layer_similarity(self, lower: int, upper: int) -> float:
         streams = self._merger_trials.settled()
@@ -237,6 +196,7 @@ class DepthEngine:
         reference = Reference(self._objective, fitted.original_end if whole is None else whole, logits_bytes=0)
         return fitted.states, reference.similarity(fitted.end)
 
-    def _report(self, windows: Sequence[Window], result: str) -> None:
-        if self._task is not None:
-            self._task.advance(note=f"{' '.join(map(str, windows)) or 'no window'}: {result}")
+
+def _shown(windows: Sequence[Window]) -> str:
+    """Windows for the progress bar."""
+    return " ".join(map(str, windows)) or "no window"

@@ -9,7 +9,7 @@ from typing import Any
 
 from swm.depth.memo import Memo
 from swm.depth.objective import Objective, Reference
-from swm.depth.program import ChannelCut, OfferedCut, Program, slot_name
+from swm.depth.program import ChannelCut, OfferedCut, Program, SubBlock, slot_name
 from swm.depth.slot_states import SlotStates
 from swm.depth.streams import SearchText, Streams, seen_samples
 from swm.interfaces.merger import LayerMerger
@@ -58,14 +58,20 @@ class MergerTrials:
         end = self._started().original_end if whole is None else whole[: len(self._text.ids)][self._seen :]
         return Reference(self._objective, end)
 
-    def program(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> Program:
+    def program(
+        self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = (), gone: Sequence[SubBlock] = ()
+    ) -> Program:
         """See `SlotStates.program`."""
-        return self._states.program(windows, cuts)
+        return self._states.program(windows, cuts, gone)
 
     def commit(self, windows: Sequence[Window]) -> None:
         """Let the following trials build on these windows."""
         self.committed = check_windows(windows, len(self._states.plain))
-        self._base = self.program(windows)
+        self.build_on(self.program(windows))
+
+    def build_on(self, program: Program) -> None:
+        """Let the following trials build on this program."""
+        self._base = program
         # Numbers of earlier runs may answer everything that follows.
         if self._streams is not None or not self.memo.has_cache:
             self.settled()

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from swm.model.blocks import RemovedModule
 from swm.model.state import State
+from swm.model.units import Block
 from swm.model.windows import Window
 
 ChannelCut = tuple[int, float]
@@ -15,12 +17,29 @@ ChannelCut = tuple[int, float]
 
 
 @dataclass(frozen=True)
+class SubBlock:
+    """The attention or the MLP of the layer at `position`: what stands in place of its modules when it goes.
+
+    `parameters` is how many go with it, those of norms that nothing else reads included.
+    """
+
+    position: int
+    part: Block
+    modules: tuple[tuple[str, RemovedModule], ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
 class Slot:
-    """One layer of a merged model: the module at `position`, with its own parameters or those of a window or cut."""
+    """One layer of a merged model: the module at `position`, with its own parameters or those of a window or cut.
+
+    It runs without the sub-blocks `gone`.
+    """
 
     position: int
     window: Window | None = None
     cut: ChannelCut | None = None
+    gone: tuple[SubBlock, ...] = ()
 
 
 Program = tuple[Slot, ...]
@@ -40,7 +59,8 @@ class OfferedCut:
 def slot_name(slot: Slot) -> str:
     """The slot as text, the same for equal slots only."""
     if slot.window is None:
-        return str(slot.position) if slot.cut is None else f"{slot.position} less {slot.cut[1]:g}"
+        gone = "".join(f" without {block.part}" for block in slot.gone)
+        return f"{slot.position}{'' if slot.cut is None else f' less {slot.cut[1]:g}'}{gone}"
     return f"{slot.window.first}-{slot.window.last} {slot.window.keep} in {slot.position}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from swm.depth.fitting import merged_state
-from swm.depth.program import ChannelCut, OfferedCut, Program, Slot
+from swm.depth.program import ChannelCut, OfferedCut, Program, Slot, SubBlock
 from swm.interfaces.merger import LayerMerger, surviving_layer
 from swm.model.state import State
 from swm.model.surgery import same_memory
@@ -31,11 +31,14 @@ class SlotStates:
         self._merged: dict[tuple[Window, Program], State] = {}
         self._cut: dict[ChannelCut, State] = {}
 
-    def program(self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = ()) -> Program:
-        """The model with these windows merged and these layers, outside the windows, cut."""
+    def program(
+        self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = (), gone: Sequence[SubBlock] = ()
+    ) -> Program:
+        """The model with these windows merged and these layers, outside the windows, cut or without sub-blocks."""
         if cuts:
             self._cut = {cut: state for cut, state in self._cut.items() if cut in cuts}
-            return tuple(_cut_slot(slot, dict(cuts)) for slot in self.program(windows))
+        if cuts or gone:
+            return tuple(_changed_slot(slot, dict(cuts), gone) for slot in self.program(windows))
         ordered = check_windows(windows, len(self.plain))
         self._merged = {key: state for key, state in self._merged.items() if key[0] in ordered}
         slots: list[Slot] = []
@@ -77,8 +80,10 @@ class SlotStates:
         return self._merged[key]
 
 
-def _cut_slot(slot: Slot, shares: Mapping[int, float]) -> Slot:
-    """The slot with the share of its channels gone that `shares` names, if it is no merged window."""
-    if slot.window is not None or slot.position not in shares:
+def _changed_slot(slot: Slot, shares: Mapping[int, float], gone: Sequence[SubBlock]) -> Slot:
+    """The slot with the share of its channels and the sub-blocks gone that are named, if it is no merged window."""
+    if slot.window is not None:
         return slot
-    return Slot(slot.position, None, (slot.position, shares[slot.position]))
+    position = slot.position
+    cut = (position, shares[position]) if position in shares else None
+    return Slot(position, None, cut, tuple(block for block in gone if block.position == position))

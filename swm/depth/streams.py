@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from swm.depth.activations import RecordedActivations
 from swm.depth.fitting import fit_window
 from swm.depth.program import Program, Slot, shared_slots
 from swm.depth.slot_states import SlotStates
+from swm.model.blocks import without
 from swm.model.recording import Carried, Recording
 from swm.model.state import State
 from swm.model.view import ModelView
@@ -127,7 +129,8 @@ class Streams:
             hidden, carried = stream.states[shared][rows], stream.carried_to(shared)[batch]
             for slot in program[shared:]:
                 state = self.state(slot, program)
-                hidden = self._view.run_batch(stream.recording, batch, slot.position, hidden, state, carried)
+                with self._as_left(slot):
+                    hidden = self._view.run_batch(stream.recording, batch, slot.position, hidden, state, carried)
             yield rows, hidden
 
     def count_part(self, program: Program, samples: int) -> None:
@@ -147,7 +150,8 @@ class Streams:
         """
         self._text.layer_forwards += 1
         state = self.state(slot, program)
-        return self._view.run_layer(stream.recording, slot.position, hidden, state, carried)
+        with self._as_left(slot):
+            return self._view.run_layer(stream.recording, slot.position, hidden, state, carried)
 
     def state(self, slot: Slot, program: Program) -> State | None:
         """The parameters of a slot of a program; None for the layer's own."""
@@ -161,6 +165,12 @@ class Streams:
             return self._states.data_free(window)
         below = program[: [other.window for other in program].index(window)]
         return self._states.fitted(window, below, lambda: self._fit(window, below))
+
+    @contextmanager
+    def _as_left(self, slot: Slot) -> Iterator[None]:
+        """The slot's layer without its sub-blocks that are gone, for as long as the block runs."""
+        with without(self._view.layers[slot.position], dict(pair for block in slot.gone for pair in block.modules)):
+            yield
 
     def _fit(self, window: Window, below: Program) -> State:
         stream = self.fitting
