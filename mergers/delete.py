@@ -21,6 +21,7 @@ class Delete(LayerMerger):
 
     name: ClassVar[str] = "delete"
     is_default: ClassVar[bool] = True
+    deletes: ClassVar[bool] = True
 
     keep: Literal["auto", "bottom", "top"] = "auto"
 

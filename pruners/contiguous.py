@@ -23,6 +23,7 @@ class Contiguous(DepthPruner):
 
     name: ClassVar[str] = "contiguous"
     paper: ClassVar[str] = "https://arxiv.org/abs/2403.17887"
+    only_layers: ClassVar[str] = "it looks for one run of whole layers"
     default_similarity: ClassVar[str | Mapping[str, Any]] = {"name": "angular", "tokens": "last"}
     compares_layers: ClassVar[bool] = True
 

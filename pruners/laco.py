@@ -29,6 +29,7 @@ class LaCo(DepthPruner):
 
     name: ClassVar[str] = "laco"
     paper: ClassVar[str] = "https://arxiv.org/abs/2402.11187"
+    only_layers: ClassVar[str] = "it merges runs of layers into one layer each"
     default_merger: ClassVar[str | Mapping[str, Any]] = "consolidate"
 
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None

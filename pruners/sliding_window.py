@@ -39,6 +39,7 @@ class SlidingWindow(DepthPruner):
 
     name: ClassVar[str] = "sliding-window"
     paper: ClassVar[str] = "https://arxiv.org/abs/2502.19159"
+    only_layers: ClassVar[str] = "it merges windows of layers into one layer each"
     default_merger: ClassVar[str | Mapping[str, Any]] = "consolidate"
 
     threshold: Annotated[float, Field(ge=-1, le=1)] | None = None

@@ -73,6 +73,8 @@ class DepthPruner(Strategy):
     """What the pruner's paper uses; None is the default of the kind."""
     compares_layers: ClassVar[bool] = False
     """Whether `propose` calls `DepthContext.compare`, which no similarity of next-token scores can answer."""
+    only_layers: ClassVar[str] = ""
+    """Why the pruner makes no sense on single attentions and MLPs (`unit` of the stage); empty where it does."""
     protect_first: int = 0
     protect_last: int = 0
 

@@ -82,6 +82,9 @@ class LayerMerger(Strategy):
 
     kind: ClassVar[str] = "merger"
     needs_activations: ClassVar[bool] = False
+    deletes: ClassVar[bool] = False
+    """Whether one layer of the window stays as it is and the others are left out, which single attentions and MLPs can
+    be too."""
 
     @abstractmethod
     def merge(self, window: LayerWindow) -> State:

@@ -13,21 +13,23 @@ from swm.model.shape import ModelShape
 
 @dataclass(frozen=True)
 class Target:
-    """What to remove: `layers`, `params` or `experts` (a number), or `ratio` (of all parameters). Exactly one.
+    """What to remove, exactly one: `layers`, `params`, `experts` or `blocks` (numbers), `ratio` (of all parameters).
 
-    `experts` go from each layer that has some.
+    `experts` go from each layer that has some; `blocks` are attentions and MLPs.
     """
 
     layers: Annotated[int, Field(ge=1)] | None = None
     params: Annotated[int, Field(ge=1)] | None = None
     ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
     experts: Annotated[int, Field(ge=1)] | None = None
+    blocks: Annotated[int, Field(ge=1)] | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("layers", "params", "ratio", "experts") if getattr(self, name) is not None]
+        names = ("layers", "params", "ratio", "experts", "blocks")
+        given = [name for name in names if getattr(self, name) is not None]
         if len(given) != 1:
-            names = " and ".join(given) or "nothing"
-            raise ValueError(f"target needs exactly one of layers, params, ratio, experts; found {names}")
+            said = " and ".join(given) or "nothing"
+            raise ValueError(f"target needs exactly one of {', '.join(names)}; found {said}")
 
     def __str__(self) -> str:
         return next(f"{k}: {v}" for k, v in vars(self).items() if v is not None)
@@ -35,8 +37,12 @@ class Target:
     def parameters(self, original: ModelShape) -> float:
         """The number of parameters to remove; for a target in layers that of average ones.
 
-        Raises RecipeError for a target in experts, whose size depends on the model.
+        Raises RecipeError for a target in experts or blocks, whose size depends on the model.
         """
+        if self.blocks is not None:
+            raise RecipeError(
+                "blocks are removed by a depth stage with unit: attention, mlp or any; use ratio or params"
+            )
         if self.experts is not None:
             raise RecipeError("experts are removed by a width stage with units: [experts] alone; use ratio or params")
         if self.layers is not None:

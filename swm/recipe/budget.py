@@ -15,8 +15,8 @@ from swm.model.shape import ModelShape
 class Budget:
     """One target for all stages that name none: `ratio` of all parameters or `params`, a number. Exactly one.
 
-    `depth_share` of it goes to the stages that remove layers and nothing else, the rest to all others; what one stage
-    removed too much or too little, the later ones make up for.
+    `depth_share` of it goes to the stages that remove layers or sub-blocks and nothing else, the rest to all others;
+    what one stage removed too much or too little, the later ones make up for.
     """
 
     params: Annotated[int, Field(ge=1)] | None = None
@@ -38,7 +38,7 @@ class Budget:
         `removed` parameters are gone already. A stage is given its kind's share of what is left.
         """
         left = self.parameters(original) - removed
-        depth = [kinds == {"layers"} for kinds in waiting]
+        depth = [bool(kinds) and kinds <= {"layers", "blocks"} for kinds in waiting]
         layers = sum(depth)
         share, rest = self.depth_share / max(layers, 1), (1 - self.depth_share) / max(len(waiting) - layers, 1)
         weights = [share if alone else rest for alone in depth]

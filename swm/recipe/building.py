@@ -65,11 +65,8 @@ def _check_targets(recipe: Recipe) -> None:
         fail(("budget",), "every stage says itself how much it removes; leave out the budget or their targets")
     if recipe.budget is None and waiting:
         stage = recipe.stages[waiting[0]]
-        units = (
-            "{layers: n}, {params: n} or {ratio: r}"
-            if stage.removed_kinds() == {"layers"}
-            else "{params: n} or {ratio: r}"
-        )
+        count = {frozenset({"layers"}): "{layers: n}, ", frozenset({"blocks"}): "{blocks: n}, "}
+        units = f"{count.get(stage.removed_kinds(), '')}{{params: n}} or {{ratio: r}}"
         who = getattr(stage, "pruner", stage).name
         fail(
             ("stages", waiting[0], stage.name),

@@ -34,7 +34,7 @@ def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: M
         again = any(stage.name == before.name for before in earlier)
         way = f"one {stage.name} can have the whole target" if again else f"put {stage.name} before {uneven[0]}"
         raise RecipeError(f"layers of different widths cannot be merged, and {uneven[0]} makes them so; {way}")
-    if (removed & {"layers", "widths"} or stage.needs_plain) and replaced:
+    if (removed & {"layers", "widths", "blocks"} or stage.needs_plain) and replaced:
         what = "layers and widths cannot be removed" if removed else "projections cannot be refitted"
         raise RecipeError(f"{what} once {replaced[0]} has put other modules in their place; put this stage first")
     own = stage.replaced_projections(family)
@@ -51,6 +51,12 @@ def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: M
             f"the stage puts modules in place of projections, which layout: {recipe.layout} cannot hold; add layout: "
             "factored (as they are, loads with trust_remote_code) or layout: merged (multiplied out, loads everywhere, "
             "no gain in size)"
+        )
+    if "blocks" in removed and output is not None and recipe.layout not in ("padded", "custom", "factored"):
+        raise RecipeError(
+            f"the stage removes attention or MLPs of some layers, which layout: {recipe.layout} cannot hold; add "
+            "layout: padded (zeros in their place: loads everywhere, no gain in size) or layout: custom (without them, "
+            "loads with trust_remote_code)"
         )
     refused = parts_refusal(family, stage.cut_parts(), stage.uneven(), recipe.layout)
     if refused and output is not None:

@@ -73,8 +73,9 @@ class AllocateStage(Stage):
         return values
 
     def __post_init__(self) -> None:
-        if self.target is not None and self.target.layers is not None:
-            raise ValueError("target of an allocate stage is {params: n} or {ratio: r}, found layers")
+        for name in ("layers", "blocks"):
+            if getattr(self.target, name, None) is not None:
+                raise ValueError(f"target of an allocate stage is {{params: n}} or {{ratio: r}}, found {name}")
 
     def wants_target(self) -> bool:
         return self.target is None

@@ -1,4 +1,4 @@
-"""The `depth` stage: whole layers go, each window of them becomes one layer."""
+"""The `depth` stage: layers go, each window of them becomes one layer; or attentions and MLPs go one by one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
+from swm.builtin.stages.block_removal import BlockRemoval, Unit
 from swm.builtin.steps.merge import MergeStep
 from swm.depth.engine import DepthEngine
 from swm.depth.streams import seen_samples
@@ -31,6 +32,8 @@ class DepthStage(Stage):
     `similarity` and `merger` default to what the pruner's paper uses. The search looks at the first `search_samples`
     of the calibration text, and at all of it by default; a merger that fits to activations always fits to all of it.
     `search_merger` takes the merger's place in the search: one that is quicker, where the merger itself takes long.
+    With `unit: attention`, `mlp` or `any`, the pruner chooses among those sub-blocks of the layers, in the order of the
+    residual stream; they are left out, so the merger is a deletion (layout padded or custom).
     """
 
     name: ClassVar[str] = "depth"
@@ -42,6 +45,7 @@ class DepthStage(Stage):
     merger: LayerMerger | None = None
     search_samples: Annotated[int, Field(ge=1)] | None = None
     search_merger: LayerMerger | None = None
+    unit: Unit = "layer"
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
@@ -50,7 +54,8 @@ class DepthStage(Stage):
             if values.get("similarity") is None:
                 values["similarity"] = build("similarity", pruner.default_similarity)
             if values.get("merger") is None:
-                values["merger"] = build("merger", pruner.default_merger)
+                whole = values.get("unit", "layer") == "layer"
+                values["merger"] = build("merger", pruner.default_merger if whole else None)
             for key in ("merger", "search_merger"):
                 if pruner.is_released() and isinstance(values.get(key), LayerMerger):
                     values[key] = values[key].as_released()
@@ -59,20 +64,42 @@ class DepthStage(Stage):
     def __post_init__(self) -> None:
         if not self.pruner.uses_target() and self.target is not None:
             raise ValueError(f"'{self.pruner.name}' decides by its own threshold; give that or a target, not both")
+        counted = "layers" if self.unit == "layer" else "blocks"
+        for name in ("layers", "blocks", "experts"):
+            if name != counted and getattr(self.target, name, None) is not None:
+                raise ValueError(
+                    f"target with unit: {self.unit} is {{{counted}: n}}, {{params: n}} or {{ratio: r}}, found {name}"
+                )
+        if self.unit != "layer" and self.search_merger is not None:
+            raise ValueError(f"search_merger: with unit: {self.unit} nothing is merged; leave it out")
+
+    def spec(self) -> dict[str, Any]:
+        values = super().spec()
+        return values if self.unit != "layer" else {key: value for key, value in values.items() if key != "unit"}
+
+    def removed_kinds(self) -> frozenset[str]:
+        return self.removes if self.unit == "layer" else frozenset({"blocks"})
 
     def wants_target(self) -> bool:
         return self.pruner.uses_target() and self.target is None
 
     def worth_while(self, context: StageContext) -> bool:
-        return self.target is None or self.target.params is None or self.target.params >= context.smallest_layer() / 2
+        least = context.smallest_layer() / (2 if self.unit == "layer" else 4)
+        return self.target is None or self.target.params is None or self.target.params >= least
 
     def kept_states(self, layers: int) -> int:
         return 2 * (layers + 1) if self._parts()[1].needs_activations else layers + 2
 
     def check(self, setting: Setting) -> None:
         similarity, merger = self._parts()
+        blocks = self._block_removal()
+        if blocks is not None:
+            blocks.check_strategies()
         with at("pruner" if self.target is None else "target"):
-            self._target_layers(setting.shape, setting.shape, setting.family, setting.config)
+            if blocks is None:
+                self._target_layers(setting.shape, setting.shape, setting.family, setting.config)
+            elif setting.model is not None:
+                blocks.check_target(setting.model, setting.shape)
         with at("search_samples"):
             scored = self._scored_samples(merger, setting.samples)
         with at("similarity"):
@@ -85,6 +112,13 @@ class DepthStage(Stage):
                 similarity.check(scored, setting.seq_len)
             except ValueError as error:
                 raise RecipeError(f"similarity '{similarity.name}': {error}") from None
+
+    def _block_removal(self) -> BlockRemoval | None:
+        """What removes sub-blocks; None where whole layers go."""
+        if self.unit == "layer":
+            return None
+        part = None if self.unit == "any" else self.unit
+        return BlockRemoval(self.pruner, *self._parts(), part, self.target, self.search_samples)
 
     def _target_layers(self, original: ModelShape, current: ModelShape, family: ModelFamily, config: Any) -> int | None:
         """How many layers go; None where the pruner decides.
@@ -125,6 +159,9 @@ class DepthStage(Stage):
         return searched - seen_samples(searched) if tried.needs_activations else searched
 
     def plan(self, context: StageContext) -> StagePlan:
+        blocks = self._block_removal()
+        if blocks is not None:
+            return blocks.plan(context)
         similarity, merger = self._parts()
         view = context.view
         count = self._target_layers(context.original, shape_now(view), view.family, view.model_config)

@@ -106,13 +106,19 @@ class _Repair:
     def _layer(self, position: int) -> None:
         state: State = self.view.state(position)
         attention = self._advance(position)
-        if ATTENTION in self.settings.projections and attention is not None:
-            _, inputs = self._run(position, ATTENTION, state)
-            now = _projection(self.view, state, ATTENTION).output(inputs)
-            state = self._refit(position, ATTENTION, state, inputs, attention - now, attention)
-        output, inputs = self._run(position, MLP, state)
+        layer = self.view.layer(position)
+        if ATTENTION in self.settings.projections and attention is not None and layer.has(ATTENTION):
+            _, heads = self._run(position, ATTENTION, state)
+            now = _projection(self.view, state, ATTENTION).output(heads)
+            state = self._refit(position, ATTENTION, state, heads, attention - now, attention)
+        inputs: Tensor | None = None
+        if layer.has(MLP):
+            output, inputs = self._run(position, MLP, state)
+        else:
+            output = self.view.run_layer(self.records[0], position, self.hidden, state)
         check_finite(output, f"the output of layer {self.view.numbers[position]} holds")
-        if MLP in self.settings.projections and self._adds(position, state, output, inputs):
+        fits = MLP in self.settings.projections
+        if fits and inputs is not None and self._adds(position, state, output, inputs):
             state = self._refit(position, MLP, state, inputs, self.wanted - output, self.wanted)
             output = self.view.run_layer(self.records[0], position, self.hidden, state)
         self.hidden = output
@@ -121,9 +127,12 @@ class _Repair:
         """Run the original model to where this layer should end; what its attention projection gave on the way."""
         given = None
         for layer in range(self.reached, self.view.ends[position] + 1):
-            end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, ATTENTION)
-            if layer == self.view.numbers[position]:
-                given = _projection(self.dense, self.dense.state(layer), ATTENTION).output(inputs)
+            if self.dense.layer(layer).has(ATTENTION):
+                end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, ATTENTION)
+                if layer == self.view.numbers[position]:
+                    given = _projection(self.dense, self.dense.state(layer), ATTENTION).output(inputs)
+            else:
+                end = self.dense.run_layer(self.records[1], layer, self.wanted)
             check_finite(end, f"the output of layer {layer} of the original model holds")
             self.wanted = end
         self.reached = self.view.ends[position] + 1

@@ -74,8 +74,11 @@ class WidthStage(Stage):
         return values
 
     def __post_init__(self) -> None:
-        if self.target is not None and self.target.layers is not None:
-            raise ValueError("target of a width stage is {params: n}, {ratio: r} or {experts: n}, found layers")
+        for name in ("layers", "blocks"):
+            if getattr(self.target, name, None) is not None:
+                raise ValueError(
+                    f"target of a width stage is {{params: n}}, {{ratio: r}} or {{experts: n}}, found {name}"
+                )
         if self.target is not None and self.target.experts is not None and set(self.units) != {"experts"}:
             raise ValueError("target: {experts: n} goes with units: [experts] alone; use params or ratio")
         if "experts" in self.units and (self.compensate is not None or self.backend != "native"):

@@ -1,0 +1,154 @@
+"""What the `depth` stage does where its unit is no whole layer: attentions and MLPs go one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from swm.builtin.steps.drop import DropStep
+from swm.depth.block_engine import BlockEngine
+from swm.depth.program import SubBlock
+from swm.depth.sub_blocks import removals, sub_blocks
+from swm.errors import BudgetError, FamilyError, RecipeError
+from swm.interfaces.depth import DepthProposal, DepthPruner
+from swm.interfaces.merger import LayerMerger
+from swm.interfaces.similarity import SimilarityMetric
+from swm.interfaces.stage import StageContext, StagePlan
+from swm.interfaces.target import Target
+from swm.model.blocks import block_modules
+from swm.model.finite import not_finite
+from swm.model.ranges import format_ranges
+from swm.model.shape import ModelShape
+from swm.model.units import BLOCKS, Block
+from swm.model.view import ModelView
+
+Unit = Literal["layer", "attention", "mlp", "any"]
+
+# So many numbers of sub-blocks are tried to meet a target in parameters.
+ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class BlockRemoval:
+    """Removes the sub-blocks of `part` that the pruner chooses, attentions and MLPs alike where it is None."""
+
+    pruner: DepthPruner
+    similarity: SimilarityMetric
+    merger: LayerMerger
+    part: Block | None
+    target: Target | None
+    samples: int | None
+
+    def check_strategies(self) -> None:
+        """Raise RecipeError for a pruner or merger that makes no sense here."""
+        if self.pruner.only_layers:
+            raise RecipeError(f"'{self.pruner.name}' removes whole layers only: {self.pruner.only_layers}", ("pruner",))
+        if not self.merger.deletes:
+            raise RecipeError(
+                f"'{self.merger.name}' makes one layer of several; attentions and MLPs are left out, so use delete",
+                ("merger",),
+            )
+
+    def check_target(self, view: ModelView, shape: ModelShape) -> None:
+        """Raise BudgetError where fewer can go, FamilyError where there are none. Needs no weights."""
+        sizes = [
+            sum(p.numel() for path in paths for p in layer.get_submodule(path).parameters())
+            for layer in view.layers
+            for part, paths in block_modules(layer, view.family).items()
+            if self.part in (None, part)
+        ]
+        if not sizes:
+            raise FamilyError(f"no layer of this {view.config.model_type} has an {self.part or 'attention or MLP'}")
+        capacity = self._capacity(len(sizes))
+        if self.target is None:
+            return
+        if self.target.blocks is not None:
+            self._check_count(self.target.blocks, len(sizes), capacity)
+        elif self.target.parameters(shape) > sum(sorted(sizes)[-capacity:]):
+            raise self._too_much(f"{self.target.parameters(shape):,.0f} parameters", len(sizes), capacity)
+
+    def plan(self, context: StageContext) -> StagePlan:
+        """The steps that remove them."""
+        view, ids = context.view, context.calibration.ids
+        blocks = sub_blocks(view, ids)
+        label = f"{self.pruner.name} · {self.part or 'attention and mlp'}"
+        effort = None
+        if self.target is not None and self.target.blocks is not None:
+            total = sum(self.part in (None, block.part) for block in blocks)
+            effort = self.pruner.effort(total, self.target.blocks)
+        with context.progress.task(label, effort) as task:
+            engine = BlockEngine(context, self.similarity, self.merger, blocks, self.part, task, self.samples)
+            if not engine.blocks:
+                raise FamilyError(f"no layer of this {view.config.model_type} has an {self.part} that can go alone")
+            proposal = self._proposal(engine, context.original)
+            gone = engine.gone(proposal.windows)
+            engine.commit([])
+            final = engine.trial(proposal.windows)
+        if math.isnan(final):
+            raise not_finite("without the removed attention and MLPs there are", view.dtype, "remove fewer")
+        steps = [
+            DropStep(view.numbers[block.position], block.part, removal) for block, removal in removals(view, ids, gone)
+        ]
+        names = [f"{block.part} {view.numbers[block.position]}" for block in engine.blocks]
+        facts = {
+            **proposal.facts,
+            "positions": names,
+            "removed_blocks": {
+                part: format_ranges(view.numbers[block.position] for block in gone if block.part == part)
+                for part in BLOCKS
+                if any(block.part == part for block in gone)
+            },
+            "similarity": final,
+            "trials": engine.trials,
+        }
+        return StagePlan(steps, facts)
+
+    def _proposal(self, engine: BlockEngine, original: ModelShape) -> DepthProposal:
+        total = engine.layers
+        capacity = self._capacity(total)
+        if self.target is None or self.target.blocks is not None:
+            engine.target = None if self.target is None else self.target.blocks
+            self._check_count(engine.target or 1, total, capacity)
+            return self.pruner.propose(engine)
+        goal = self.target.parameters(original)
+        mean = sum(block.parameters for block in engine.blocks) / total
+        tried: dict[int, tuple[float, DepthProposal]] = {}
+        count = min(max(1, round(goal / mean)), capacity)
+        # Attentions and MLPs differ in size, so how many meet the goal depends on which they are.
+        while count not in tried and len(tried) < ROUNDS:
+            engine.target = count
+            engine.commit([])
+            proposal = self.pruner.propose(engine)
+            missing = goal - _size(engine.gone(proposal.windows))
+            tried[count] = missing, proposal
+            count = min(max(1, count + (round(missing / mean) or (1 if missing > 0 else -1))), capacity)
+        missing, proposal = min(tried.values(), key=lambda one: abs(one[0]))
+        if missing > mean:
+            raise self._too_much(f"{goal:,.0f} parameters", total, capacity)
+        return proposal
+
+    def _capacity(self, total: int) -> int:
+        capacity = self.pruner.capacity(total)
+        if capacity < 1:
+            raise BudgetError(f"'{self.pruner.name}' can remove nothing from {self._counted(total)}")
+        return capacity
+
+    def _check_count(self, count: int, total: int, capacity: int) -> None:
+        if count > capacity:
+            raise self._too_much(str(count), total, capacity)
+
+    def _too_much(self, asked: str, total: int, capacity: int) -> BudgetError:
+        return BudgetError(
+            f"target {self.target} asks to remove {asked} of {self._counted(total)}; '{self.pruner.name}' can remove "
+            f"at most {capacity} of them here"
+        )
+
+    def _counted(self, total: int) -> str:
+        names = {None: "attentions and MLPs", "attention": "attentions", "mlp": "MLPs"}
+        return f"{total} {names[self.part]}"
+
+
+def _size(blocks: Sequence[SubBlock]) -> int:
+    return sum(block.parameters for block in blocks)
