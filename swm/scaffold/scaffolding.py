@@ -23,6 +23,8 @@ from swm.version import __version__
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 LONGEST = 60
 COMMON = "common"
+# A row of data, written as one file: `family_file`.
+FAMILY = "family"
 
 
 def kinds() -> list[str]:
@@ -48,8 +50,8 @@ def new_plugin(name: str, kind: str, registry: Registry, output: Path | None = N
     """
     known = kinds()
     if kind not in known:
-        raise PluginError(unknown("kind", kind, known))
-    _check_name(name)
+        raise PluginError(unknown("kind", kind, [*known, FAMILY]))
+    check_name(name)
     values = _values(name, kind)
     _check_taken(values, registry)
     folder = expanded(output or values["distribution"]).absolute()
@@ -83,7 +85,7 @@ def _values(name: str, kind: str) -> dict[str, str]:
     }
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Raise PluginError unless the name can stand in a recipe and be that of a Python module."""
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise PluginError(
