@@ -73,6 +73,8 @@ def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing
         positions: Where the layers stand now.
     """
     view, ids = context.view, context.calibration.ids
+    # So that pruners and mergers, which ask for other layers, share what was observed.
+    positions = [position for position in positions if view.layer(position).experts is not None]
 
     def watch() -> Observation:
         with context.progress.task("routing", 1) as task:

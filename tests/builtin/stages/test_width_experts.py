@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 from zoo import zoo_model
 
+from swm.cache.observations import ObservationCache
 from swm.commands.console import report_table
 from swm.errors import SwmError
 from swm.model.families import find_family
@@ -22,14 +24,16 @@ from swm.plan.reading import read_plan
 from swm.plan.rehearsal import apply_plan
 from swm.plugins.loading import Plugins
 from swm.pruners.magnitude import Magnitude
+from swm.recipe.building import build_recipe
 from swm.report.card import model_card
 from swm.report.headline import headline
 from swm.report.record import RunReport
-from swm.run.pipeline import compress
+from swm.run.pipeline import CompressionPipeline, compress
 from swm.run.result import RunResult
 from swm.study.measures import measures_of
 from swm.testing import checks_for, tiny_tokenizer
 from swm.testing.tiny import EXPERTS
+from swm.width import routing
 
 CALIBRATION = {"text": "python-docs", "samples": 4, "seq_len": 16}
 EIGHT: Mapping[str, dict[str, Any]] = {
@@ -160,6 +164,25 @@ def test_experts_that_go_are_averaged_into_those_that_stay(
     )
     again = original.state_dict()
     assert all(torch.equal(again[key], value) for key, value in result.model.state_dict().items())
+
+
+def test_routers_are_watched_once(
+    folder_of: Callable[[str], Path], plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[Sequence[int]] = []
+    real = routing.routing_statistics
+
+    def watch(view: ModelView, ids: Tensor, positions: Sequence[int]) -> routing.Routing:
+        watched.append(positions)
+        return real(view, ids, positions)
+
+    monkeypatch.setattr(routing, "routing_statistics", watch)
+    cache = ObservationCache(tmp_path)
+    for pruner in ("reap", "frequency"):
+        width = {"pruner": pruner, "target": {"experts": 2}, "merge": "average"}
+        data = {"model": str(folder_of("qwen3_moe")), "stages": [{"width": width}], "calibration": CALIBRATION}
+        CompressionPipeline(build_recipe(data, plugins), plugins, observations=cache).run()
+    assert watched == [[0, 2, 3]]
 
 
 def test_layers_of_their_own_counts(run: Callable[..., RunResult]) -> None:
