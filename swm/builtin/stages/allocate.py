@@ -11,12 +11,14 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.builtin.stages.allocation_trials import choose_removal
+from swm.builtin.stages.block_removal import drops
 from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
 from swm.builtin.steps.keep import KeepStep
 from swm.builtin.steps.merge import MergeStep
 from swm.builtin.steps.refit import RefitStep
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
+from swm.depth.sub_blocks import sub_blocks
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers, state_without_channels
 from swm.interfaces.merger import LayerMerger
@@ -46,10 +48,11 @@ class AllocateStage(Stage):
     """Removes layers and MLP channels together, where the next-token loss rises least for the parameters that go.
 
     Measured alone, each after its repair in closed form: every window of up to `longest` layers, merged by `merger`,
-    and every layer with a share of its channels gone, for each of the `levels`, the output projection refitted. Dynamic
-    programming finds the sets with the least sum of costs for the target; the best `candidates` of them are measured as
-    a whole. Which channels go is the pruner's choice. Layers end with different widths (layout padded or custom). The
-    search looks at the first `search_samples` of the calibration text.
+    and every layer with a share of its channels gone, for each of the `levels`, the output projection refitted. With
+    `blocks`, every attention and MLP that can go alone is measured too. Dynamic programming finds the sets with the
+    least sum of costs for the target; the best `candidates` of them are measured as a whole. Which channels go is the
+    pruner's choice. Layers end with different widths (layout padded or custom). The search looks at the first
+    `search_samples` of the calibration text.
     """
 
     name: ClassVar[str] = "allocate"
@@ -64,6 +67,7 @@ class AllocateStage(Stage):
     round_mlp: Annotated[int, Field(ge=1)] | None = None
     candidates: Annotated[int, Field(ge=1)] = 6
     search_samples: Annotated[int, Field(ge=1)] | None = None
+    blocks: bool = False
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
@@ -76,6 +80,10 @@ class AllocateStage(Stage):
         for name in ("layers", "blocks"):
             if getattr(self.target, name, None) is not None:
                 raise ValueError(f"target of an allocate stage is {{params: n}} or {{ratio: r}}, found {name}")
+
+    def spec(self) -> dict[str, Any]:
+        values = super().spec()
+        return values if self.blocks else {key: value for key, value in values.items() if key != "blocks"}
 
     def wants_target(self) -> bool:
         return self.target is None
@@ -90,7 +98,8 @@ class AllocateStage(Stage):
         return ("mlp",)
 
     def removed_kinds(self) -> frozenset[str]:
-        return self.removes if self.longest else frozenset({"widths"})
+        kinds = self.removes if self.longest else frozenset({"widths"})
+        return kinds | {"blocks"} if self.blocks else kinds
 
     def check(self, setting: Setting) -> None:
         setting.family.check_proven("mlp")
@@ -112,7 +121,7 @@ class AllocateStage(Stage):
         layers = view.layer_parameters()
         windows = sum(layers) * self.longest // (self.longest + 1)
         highest = channel_cuts(view, [max(self.levels)], self.round_mlp)
-        return max(windows, sum(size.parameters for size in highest.values()))
+        return max(windows, sum(size.parameters for size in highest.values()), sum(layers) if self.blocks else 0)
 
     def plan(self, context: StageContext) -> StagePlan:
         view, target, merger = context.view, required(self.target, "target"), required(self.merger, "merger")
@@ -121,9 +130,12 @@ class AllocateStage(Stage):
         cuts = channel_cuts(view, self.levels, self.round_mlp)
         units = self._kept_units(context, cuts)
         windows = self._windows(len(view.layers))
-        with context.progress.task("allocate", len(windows) + len(cuts) + 1 + self.candidates) as task:
+        ids, goal = context.calibration.ids, target.parameters(context.original)
+        blocks = sub_blocks(view, ids) if self.blocks else []
+        trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
+        with context.progress.task("allocate", trials) as task:
             engine = self._engine(context, units, task)
-            choice = choose_removal(engine, windows, cuts, target.parameters(context.original), self.candidates)
+            choice = choose_removal(engine, windows, cuts, goal, self.candidates, blocks)
             removal = choice.removal
             states, similarity = engine.fitted(removal.windows) if merger.needs_activations else ({}, None)
             facts = {
@@ -138,6 +150,9 @@ class AllocateStage(Stage):
             if similarity is not None:
                 facts["similarity_of_windows"] = similarity
             steps = [*self._merges(view, removal.windows, states), *self._cuts(context, removal.cuts, units)]
+            if self.blocks:
+                facts["removed_blocks"] = [f"{one.part} {view.numbers[one.position]}" for one in removal.gone]
+                steps += [(drop, {}) for drop in drops(view, ids, removal.gone)]
         tensors = {i: fitted for i, (_, fitted) in enumerate(steps) if fitted}
         return StagePlan([step for step, _ in steps], facts, tensors)
 

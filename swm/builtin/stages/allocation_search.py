@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from swm.depth.program import ChannelCut
+from swm.depth.program import ChannelCut, SubBlock
 from swm.model.windows import Window
 
 # So many cells hold the goal; sets that differ by less are compared by their cost alone.
@@ -17,12 +18,16 @@ SLACK = 0.01
 
 @dataclass(frozen=True)
 class Removal:
-    """Windows that are merged and channel cuts: `parameters` go, and the next-token loss rises by `cost`, in nats."""
+    """Windows that are merged, channel cuts, and sub-blocks that are `gone`.
+
+    `parameters` go with them, and the next-token loss rises by `cost`, in nats.
+    """
 
     windows: tuple[Window, ...]
     cuts: tuple[ChannelCut, ...]
     parameters: int
     cost: float
+    gone: tuple[SubBlock, ...] = ()
 
     def __add__(self, other: Removal) -> Removal:
         """Both, with the sum of their costs."""
@@ -31,6 +36,7 @@ class Removal:
             (*self.cuts, *other.cuts),
             self.parameters + other.parameters,
             self.cost + other.cost,
+            (*self.gone, *other.gone),
         )
 
 
@@ -38,7 +44,7 @@ def cheapest_removals(options: Sequence[Removal], layers: int, goal: float, coun
     """The sets of options with the least sums of costs, found by dynamic programming over layers and parameters.
 
     Args:
-        options: One window or one cut each. Those whose cost is not finite are left out.
+        options: One window, one cut or one sub-block each. Those whose cost is not finite are left out.
         layers: The number of layers of the model; no set touches one of them twice.
         goal: About how many parameters a set removes.
         count: How many sets are wanted.
@@ -72,15 +78,20 @@ def cheapest_removals(options: Sequence[Removal], layers: int, goal: float, coun
 
 def _first(option: Removal) -> int:
     """The lowest layer that an option touches."""
-    return option.windows[0].first if option.windows else option.cuts[0][0]
+    return option.windows[0].first if option.windows else _place(option)
 
 
 def _last(option: Removal) -> int:
     """The highest layer that an option touches."""
-    return option.windows[0].last if option.windows else option.cuts[0][0]
+    return option.windows[0].last if option.windows else _place(option)
 
 
-def _order(removal: Removal) -> tuple[float, int, tuple[tuple[int, int], ...], tuple[ChannelCut, ...]]:
+def _place(option: Removal) -> int:
+    return option.cuts[0][0] if option.cuts else option.gone[0].position
+
+
+def _order(removal: Removal) -> tuple[Any, ...]:
     """By cost; what costs the same in an order of its own."""
     windows = tuple((window.first, window.last) for window in removal.windows)
-    return removal.cost, removal.parameters, windows, removal.cuts
+    gone = tuple((block.position, block.part) for block in removal.gone)
+    return removal.cost, removal.parameters, windows, removal.cuts, gone

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from swm.builtin.stages.allocation_search import Removal, cheapest_removals
 from swm.builtin.stages.channel_cuts import CutSize
 from swm.depth.engine import DepthEngine
-from swm.depth.program import ChannelCut
+from swm.depth.program import ChannelCut, SubBlock
 from swm.errors import BudgetError
 from swm.model.windows import Window
 
@@ -28,6 +28,7 @@ def choose_removal(
     cuts: Mapping[ChannelCut, CutSize],
     goal: float,
     candidates: int,
+    blocks: Sequence[SubBlock] = (),
 ) -> ChosenRemoval:
     """The removal that raises the next-token loss least, among the sets with the least sums of costs.
 
@@ -37,6 +38,7 @@ def choose_removal(
         cuts: The cuts that may be made.
         goal: About how many parameters go.
         candidates: How many of the sets are measured as a whole.
+        blocks: The sub-blocks that may go, each instead of a cut or window of its layer.
 
     Raises:
         BudgetError: No set comes near the goal.
@@ -44,9 +46,11 @@ def choose_removal(
     before, layers = engine.loss([]), engine.view.layer_parameters()
     options = [Removal((w,), (), sum(layers[w.first + 1 : w.last + 1]), engine.loss([w]) - before) for w in windows]
     options += [Removal((), (cut,), size.parameters, engine.loss([], [cut]) - before) for cut, size in cuts.items()]
+    options += [Removal((), (), one.parameters, engine.loss([], [], [one]) - before, (one,)) for one in blocks]
     cheapest = cheapest_removals(options, len(layers), goal, candidates)
     if not cheapest:
-        raise BudgetError(f"no set of windows and channels removes about {goal:,.0f} parameters")
-    costs = [engine.loss(removal.windows, removal.cuts) - before for removal in cheapest]
+        kinds = "windows, sub-blocks and channels" if blocks else "windows and channels"
+        raise BudgetError(f"no set of {kinds} removes about {goal:,.0f} parameters")
+    costs = [engine.loss(removal.windows, removal.cuts, removal.gone) - before for removal in cheapest]
     rank = min(range(len(costs)), key=lambda i: costs[i])
     return ChosenRemoval(cheapest[rank], costs[rank], rank)

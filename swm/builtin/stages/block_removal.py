@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from swm.builtin.steps.drop import DropStep
 from swm.depth.block_engine import BlockEngine
 from swm.depth.program import SubBlock
@@ -88,9 +90,7 @@ class BlockRemoval:
             final = engine.trial(proposal.windows)
         if math.isnan(final):
             raise not_finite("without the removed attention and MLPs there are", view.dtype, "remove fewer")
-        steps = [
-            DropStep(view.numbers[block.position], block.part, removal) for block, removal in removals(view, ids, gone)
-        ]
+        steps = drops(view, ids, gone)
         names = [f"{block.part} {view.numbers[block.position]}" for block in engine.blocks]
         facts = {
             **proposal.facts,
@@ -148,6 +148,12 @@ class BlockRemoval:
     def _counted(self, total: int) -> str:
         names = {None: "attentions and MLPs", "attention": "attentions", "mlp": "MLPs"}
         return f"{total} {names[self.part]}"
+
+
+def drops(view: ModelView, ids: Tensor, gone: Sequence[SubBlock]) -> list[DropStep]:
+    """The steps that remove these; `ids` is a text `[samples, seq]`, of which a few tokens are run."""
+    chosen = removals(view, ids, gone) if gone else []
+    return [DropStep(view.numbers[block.position], block.part, removal) for block, removal in chosen]
 
 
 def _size(blocks: Sequence[SubBlock]) -> int:

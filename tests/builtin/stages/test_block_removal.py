@@ -223,6 +223,22 @@ def test_native_is_refused_with_the_ways_out(stories: Path, plugins: Plugins, tm
         run(stories, plugins, [{"depth": BLOCKS}], output=str(tmp_path / "out"))
 
 
+ALLOCATE: dict[str, Any] = {"pruner": "magnitude", "merger": "delete", "longest": 1, "round_mlp": 4}
+
+
+def test_an_allocation_takes_sub_blocks_beside_windows_and_channels(stories: Path, plugins: Plugins) -> None:
+    done = run(stories, plugins, [{"allocate": {**ALLOCATE, "blocks": True, "target": {"ratio": 0.2}}}])
+    facts = done.report["stages"][0]["facts"]
+    assert done.report["achieved"]["ratio"] == pytest.approx(0.2, abs=0.02)
+    assert facts["planned_params"] == done.report["achieved"]["params"]
+    steps = [step for step in done.plan.stages[0].steps if isinstance(step, DropStep)]
+    assert facts["removed_blocks"] == [f"{step.part} {step.layer}" for step in steps] != []
+    without = run(stories, plugins, [{"allocate": {**ALLOCATE, "target": {"ratio": 0.2}}}])
+    assert "removed_blocks" not in without.report["stages"][0]["facts"]
+    assert "blocks" not in without.plan.stages[0].settings
+    assert facts["trials"] > without.report["stages"][0]["facts"]["trials"]
+
+
 def test_whole_layers_are_written_as_they_were() -> None:
     stage = DepthStage(Last(), Target(layers=1), Cosine(), Delete())
     assert "unit" not in stage.spec()
