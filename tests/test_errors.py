@@ -267,7 +267,10 @@ RECIPES.update(
             (WHERE, "leave out target"),
         ),
         "width: no target": (*width(MAGNITUDE), (f"{WHERE}:", "'magnitude' needs a target", "or {ratio: r}; or give")),
-        "width: target in layers": (*width(MAGNITUDE, TARGET), (WHERE, "{params: n} or {ratio: r}", "found layers")),
+        "width: target in layers": (
+            *width(MAGNITUDE, TARGET),
+            (WHERE, "{params: n}, {ratio: r} or {experts: n}", "found layers"),
+        ),
         "width: target beyond what is there": (
             *width(MAGNITUDE, "target: {ratio: 0.95}"),
             (f"{WHERE}.target:", "asks to remove", "that can go"),
