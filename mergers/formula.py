@@ -37,7 +37,7 @@ _NORMS: dict[Norms, Formula] = {"bottom": bottom, "top": top, "mean": mean}
 def merge_by_formula(
     window: LayerWindow, projection: Formula, norms: Norms, biases: Literal["merged", "bottom"] | None = None
 ) -> State:
-    """Apply a formula to the weights and biases of all projections, and the policy to the norms.
+    """Apply a formula to the weights and biases of all projections, and the policy to the norms (see `norm_keys`).
 
     Arithmetic is in float32 at least; results keep the dtype. A function that picks a tensor returns that very
     tensor, so that nothing is copied.
@@ -51,31 +51,40 @@ def merge_by_formula(
     states = window.states
     check_combinable(window)
 
+    norm = norm_keys(states[0])
+
     def formula(key: str) -> Formula:
-        if is_norm(key):
+        if key in norm:
             return _NORMS[norms]
         return bottom if biases == "bottom" and key.endswith(".bias") else projection
 
     return {key: _combine([state[key] for state in states], formula(key)) for key in states[0]}
 
 
-def check_combinable(window: LayerWindow) -> None:
-    """Raise WindowError where no formula for projections gives one layer.
+def norm_keys(state: State) -> set[str]:
+    """The parameters of norms: those of a module that has vectors and nothing else.
 
-    That is where the layers have other parameters than each other, and where they have matrices that the family row
-    does not name (experts, routers, recurrent mixers): those of one layer would stand beside the projections of others.
+    A matrix that the family row does not name (of experts, routers, recurrent mixers), and what stands beside or above
+    one, is treated as a projection: so everything that a layer multiplies with comes from the same layers.
     """
+    owners = {key.rpartition(".")[0] for key in state if is_norm(key)}
+    others = {
+        owner
+        for owner in owners
+        for key, value in state.items()
+        if key.startswith(owner + ".") and (value.dim() > 1 or key.rpartition(".")[0] != owner)
+    }
+    return {key for key in state if is_norm(key) and key.rpartition(".")[0] not in others}
+
+
+def check_combinable(window: LayerWindow) -> None:
+    """Raise WindowError where the layers have other parameters than each other, so that no formula gives one layer."""
     first = window.states[0]
     for state in window.states[1:]:
         for key in sorted(first.keys() | state.keys()):
             if key not in first or key not in state or first[key].shape != state[key].shape:
                 name = key.removeprefix("norms.")
                 raise WindowError(f"are of different kinds ({name}), so weights cannot be combined")
-    unnamed = [key.removeprefix("norms.") for key, value in first.items() if is_norm(key) and value.dim() > 1]
-    if unnamed:
-        raise WindowError(
-            f"have matrices that the family row does not name ({unnamed[0]}), so weights cannot be combined"
-        )
 
 
 def _combine(values: Sequence[Tensor], formula: Formula) -> Tensor:

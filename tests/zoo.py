@@ -279,6 +279,22 @@ HYBRID: dict[str, dict[str, Any]] = {
     },
 }
 CAUSAL = {**DENSE, **EXPERTS, **HYBRID}
+# The same with layers of one kind next to each other, as in real models, whose patterns are longer than four layers.
+_HALVES = {"layer_types": ["linear_attention"] * 2 + ["full_attention"] * 2}
+GROUPED: dict[str, dict[str, Any]] = {
+    "llama4_text": {"moe_layers": [2, 3]},
+    "minimax": _HALVES,
+    "qwen3_next": _HALVES,
+    "qwen3_5_text": _HALVES,
+    "qwen3_5_moe_text": _HALVES,
+    "olmo_hybrid": _HALVES,
+    "lfm2": {"layer_types": ["conv"] * 2 + ["full_attention"] * 2},
+    "bamba": {"attn_layer_indices": [2, 3]},
+    "granitemoehybrid": _HALVES,
+    "jamba": {"attn_layer_period": 4, "attn_layer_offset": 3, "expert_layer_period": 4, "expert_layer_offset": 3},
+    "nemotron_h": {"layers_block_type": ["linear_attention"] * 2 + ["full_attention", "mlp"]},
+    "zamba2": {"layers_block_type": ["linear_attention"] * 2 + ["hybrid"] * 2},
+}
 
 
 def randomise(model: PreTrainedModel) -> PreTrainedModel:
@@ -298,8 +314,9 @@ def randomise(model: PreTrainedModel) -> PreTrainedModel:
 
 @functools.cache
 def _template(name: str, changes: tuple[tuple[str, Any], ...]) -> PreTrainedModel:
-    values = {**CAUSAL[name], **dict(changes)}
-    kind = values.pop("model_type", name)
+    plain = name.removesuffix(", grouped")
+    values = {**CAUSAL[plain], **(GROUPED[plain] if plain != name else {}), **dict(changes)}
+    kind = values.pop("model_type", plain)
     logging.set_verbosity_error()
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, vocab_size=VOCABULARY, **SPECIAL, **values)
@@ -311,7 +328,7 @@ def _template(name: str, changes: tuple[tuple[str, Any], ...]) -> PreTrainedMode
 def zoo_model(name: str, **changes: Any) -> PreTrainedModel:
     """A random float32 model, the same at every call; a copy, so that it may be changed.
 
-    `changes` are config values of its own.
+    `changes` are config values of its own; `NAME, grouped` has those of `GROUPED`.
     """
     import copy
 

@@ -15,7 +15,8 @@ from swm.interfaces.merger import LayerMerger, LayerWindow, surviving_layer
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.recording import Carried, Recording
-from swm.model.state import State
+from swm.model.state import State, saved_buffers
+from swm.model.surgery import same_memory
 from swm.model.view import ModelView
 from swm.model.windows import End, Window
 
@@ -109,7 +110,40 @@ def merged_state(view: ModelView, members: Sequence[int], merger: LayerMerger, k
     window = Window(members[0], members[-1], keep)
     with _layers_named(view, window):
         merged = merger.merge(LayerWindow([view.state(position) for position in members], keep))
+        _check_buffers(view, members, surviving_layer(merger, window), merged)
     return check_state(merger, view, surviving_layer(merger, window), merged)
+
+
+def _check_buffers(view: ModelView, members: Sequence[int], survivor: int, merged: State) -> None:
+    """Raise WindowError where saved numbers that are no weights would stand beside the weights of other layers.
+
+    They stay with the module of the layer `survivor`. An example is the bias by which a router balances its experts.
+    """
+    own = view.state(survivor)
+    if all(key in own and same_memory(value, own[key]) for key, value in merged.items()):
+        return
+    buffers = [saved_buffers(view.layers[position]) for position in members]
+    for name, value in buffers[0].items():
+        if not value.is_meta and not all(torch.equal(value, other[name]) for other in buffers[1:]):
+            raise WindowError(f"have {name} of their own, which is no weight, so weights cannot be combined")
+
+
+def check_some_pair(view: ModelView, merger: LayerMerger) -> None:
+    """Raise WindowError where no two adjacent layers can become one, so that no window can. Needs no numbers."""
+    refusal: WindowError | None = None
+    for position in range(len(view.layers) - 1):
+        try:
+            merged_state(view, [position, position + 1], merger, None)
+            return
+        except WindowError as error:
+            refusal = error
+        except Exception:  # its arithmetic needs numbers, so only a trial can tell
+            return
+    if refusal is not None:
+        raise WindowError(
+            f"no two adjacent layers of model_type '{view.config.model_type}' can become one with merger "
+            f"'{merger.name}': {refusal}"
+        )
 
 
 @contextmanager

@@ -12,14 +12,16 @@ from zoo import zoo_model
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.builtin.stages.depth import DepthStage
 from swm.depth.engine import DepthEngine
+from swm.depth.fitting import check_some_pair
 from swm.errors import WindowError
-from swm.interfaces.merger import LayerMerger
+from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
+from swm.mergers.formula import merge_by_formula, norm_keys, top
 from swm.mergers.least_squares import LeastSquares
 from swm.model.families import find_family
 from swm.model.shape import shape_now
@@ -48,14 +50,47 @@ def test_windows_of_two_kinds_are_the_worst_for_a_search_and_an_error_in_a_plan(
     engine = engine_of(name, Consolidate())
     assert engine.trial([Window(0, 1)]) == -math.inf
     assert engine.loss([Window(0, 1)]) == math.inf
-    with pytest.raises(WindowError, match=r"layers 0-1 (are of different kinds|have matrices)"):
+    with pytest.raises(WindowError, match="layers 0-1 are of different kinds"):
         engine.check([Window(0, 1)])
 
 
-def test_projections_of_one_layer_never_stand_beside_the_experts_of_another() -> None:
-    engine = engine_of("mixtral", Consolidate())
-    with pytest.raises(WindowError, match=r"layers 1-2 have matrices that the family row does not name \(mlp\."):
+@pytest.mark.parametrize("name", ["mixtral", "deepseek_v3", "falcon_h1", "mamba2", "bamba"])
+def test_projections_of_one_layer_never_stand_beside_the_experts_or_mixers_of_another(name: str) -> None:
+    view, members = context_of(name).view, [0, 2] if name == "bamba" else [1, 2]
+    states = [view.state(position) for position in members]
+    merged = merge_by_formula(LayerWindow(states), top, "bottom")
+    norms = norm_keys(merged)
+    assert all(
+        value.dim() == 1 and "norm" in key.removeprefix("norms.") for key, value in merged.items() if key in norms
+    )
+    assert all(merged[key] is states[0 if key in norms else 1][key] for key in merged)
+    # What makes the mixers of one layer is theirs, vectors too.
+    assert not any(key.endswith(("A_log", "dt_bias", "D", "conv1d.bias")) for key in norms)
+
+
+@pytest.mark.parametrize(("name", "mergeable"), [("lfm2", False), ("lfm2, grouped", True), ("mixtral", True)])
+def test_that_no_window_is_of_one_kind_is_known_without_weights(name: str, mergeable: bool) -> None:
+    view = context_of(name).view
+    view.model.to("meta")
+    check_some_pair(view, Delete())
+    if mergeable:
+        check_some_pair(view, Consolidate())
+        return
+    message = (
+        "no two adjacent layers of model_type 'lfm2' can become one with merger 'consolidate': layers 2-3 are of diff"
+    )
+    with pytest.raises(WindowError, match=message):
+        check_some_pair(view, Consolidate())
+
+
+def test_numbers_that_are_no_weights_stay_beside_their_own_router() -> None:
+    engine_of("deepseek_v3", Consolidate()).check([Window(1, 2)])
+    engine = engine_of("deepseek_v3", Consolidate())
+    engine.view.layers[2].mlp.gate.e_score_correction_bias.add_(0.5)
+    with pytest.raises(WindowError, match=r"layers 1-2 have mlp\.gate\.e_score_correction_bias of their own"):
         engine.check([Window(1, 2)])
+    assert engine.trial([Window(1, 2)]) == -math.inf
+    assert math.isfinite(engine_of("deepseek_v3", Delete()).trial([Window(1, 2)]))
 
 
 @pytest.mark.parametrize("merger", [Delete(), LeastSquares()], ids=["delete", "fit"])

@@ -11,6 +11,7 @@ from pydantic import Field
 from swm.builtin.stages.block_removal import BlockRemoval, Unit
 from swm.builtin.steps.merge import MergeStep
 from swm.depth.engine import DepthEngine
+from swm.depth.fitting import check_some_pair
 from swm.depth.streams import seen_samples
 from swm.errors import BudgetError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
@@ -100,6 +101,10 @@ class DepthStage(Stage):
                 self._target_layers(setting.shape, setting.shape, setting.family, setting.config)
             elif setting.model is not None:
                 blocks.check_target(setting.model, setting.shape)
+        tried = self.search_merger or merger
+        if blocks is None and setting.first and setting.model is not None and not tried.needs_activations:
+            with at("search_merger" if self.search_merger else "merger"):
+                check_some_pair(setting.model, tried)
         with at("search_samples"):
             scored = self._scored_samples(merger, setting.samples)
         with at("similarity"):
@@ -175,6 +180,7 @@ class DepthStage(Stage):
             if count is not None and removed < count and engine.refusal:
                 raise BudgetError(
                     f"only {removed} of {count} layers can go with merger '{tried.name}': {engine.refusal}"
+                    f" (model_type '{view.config.model_type}')"
                 )
             engine.use(merger)
             engine.check(windows)
