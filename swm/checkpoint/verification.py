@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,7 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
         options = ["--trust-remote-code"] if trust_remote_code else []
         command = children.command(reload.__file__, str(folder), str(file), *options)
         # It is alone, whatever this process belongs to.
-        environment = {**children.environment(without=ENVIRONMENT), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = in_fresh_process(command, {**children.environment(without=ENVIRONMENT), "HF_HUB_OFFLINE": "1"})
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         reason = said[-1] if said else f"the process that loads it ended with {done.returncode}"
@@ -158,6 +157,11 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
     if wrong:
         raise CheckpointError(f"the saved model is not the one in memory: {wrong}")
     return comparison
+
+
+def in_fresh_process(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, with these variables and no others, and wait for its end."""
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 def verify_rest(

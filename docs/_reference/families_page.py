@@ -1,0 +1,88 @@
+"""The page of model families: a table of what `families.json` records, which `tests/family_proof.py` writes.
+
+python docs/_reference/families_page.py      writes docs/reference/families.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RECORD = Path(__file__).with_name("families.json")
+PAGE = Path(__file__).parents[1] / "reference" / "families.md"
+LABELS = {
+    "any layer": "layers",
+    "window": "windows",
+    "mlp": "MLP",
+    "kv heads": "KV heads",
+    "query heads": "query heads",
+    "experts": "experts",
+}
+# What refusals say where a model has no such parts; query heads of their own go with their KV heads.
+NO_SUCH_PARTS = ("has no experts in any layer", "every query head has a KV head of its own")
+INTRODUCTION = """# Model families
+
+This table is generated: it says of small random models of {models} architectures ({types} model types) which parts swm
+can remove. {counts}
+
+- **layers**: `block-influence` with `delete` removes a layer. **windows**: Sliding-Window Merging merges layers with
+  `consolidate`; a window whose layers are of different kinds is passed over in favour of one of a kind. **MLP**,
+  **KV heads** and **query heads**: `wanda` removes a part of these units of every layer that has some.
+  **experts**: `reap`
+  removes half of them.
+- **yes**: the saved folder, loaded in a fresh process, gives the same logits and generates the same tokens as the model
+  in memory; where parts are removed and none are merged, that model equals the original in which the same parts are
+  passed by or set to zero, to 1e-5; its parameters are as many as the plan leaves; and the replayed plan gives the same
+  bytes. A norm over all channels of a part is then one over those that stay. That a router chooses as if the experts
+  that went were never chosen is tested apart. **yes, custom**: only with `layout: custom`.
+- **no**: refused with the reason below the table, or, where that says so, not what was in memory when it is loaded, so
+  that nothing is saved. **–**: the model has no such parts.
+
+`swm doctor MODEL` says the same of a model of your own. A plugin [adds a family](../tutorials/family.md).
+"""
+
+
+def page(record: Mapping[str, Any]) -> str:
+    """The page for a record."""
+    reasons: dict[str, int] = {}
+    rows = [_row(name, entry, reasons) for name, entry in record.items()]
+    models, types = len(record), len({entry["model_type"] for entry in record.values()})
+    introduction = INTRODUCTION.format(models=models, types=types, counts=counts(record))
+    head = ["model type", *LABELS.values()]
+    table = [" | ".join(["", *cells, ""]).strip() for cells in (head, ["---"] * len(head), *rows)]
+    notes = [f"{number}. {reason}" for reason, number in reasons.items()]
+    return "\n".join([introduction, *table, "", "## Reasons", "", *notes, ""])
+
+
+def counts(record: Mapping[str, Any]) -> str:
+    """How many of the models each column works for, in a sentence."""
+    works = [
+        f"{label} of {sum('parameters' in entry['cuts'].get(column, {}) for entry in record.values())}"
+        for column, label in LABELS.items()
+    ]
+    return f"Of the {len(record)}, it removes {', '.join(works[:-1])}, and {works[-1]}."
+
+
+def _row(name: str, entry: Mapping[str, Any], reasons: dict[str, int]) -> list[str]:
+    return [f"`{name}`", *(_cell(name, entry, column, reasons) for column in LABELS)]
+
+
+def _cell(name: str, entry: Mapping[str, Any], column: str, reasons: dict[str, int]) -> str:
+    outcome = entry["cuts"][column]
+    if "parameters" in outcome:
+        return f"yes, {outcome['layout']}" if "layout" in outcome else "yes"
+    reason = outcome.get("refused") or outcome["fails"]
+    if any(sign in reason for sign in NO_SUCH_PARTS):
+        return "–"
+    reason = reason.replace(f"'{entry['model_type']}'", "…").replace("|", "\\|")
+    return f"no<sup>{reasons.setdefault(reason, len(reasons) + 1)}</sup>"
+
+
+def main() -> None:
+    PAGE.write_text(page(json.loads(RECORD.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
