@@ -13,7 +13,9 @@ SCRATCH = "scratch"
 Everything = Annotated[
     bool,
     typer.Option(
-        "--all", help="Trainings and searches that could go on, converted models and texts that a model wrote too."
+        "--all",
+        help="Trainings and searches that could go on, converted models, texts that a model wrote and proofs of "
+        "family rows too.",
     ),
 ]
 app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is made twice.")
@@ -21,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is
 
 @app.command(cls=Command)
 def list(as_json: Json = False) -> None:
-    """List observations, trainings to go on with, conversions, texts, and scratch folders of living and killed runs."""
+    """List observations, trainings, conversions, texts, proven family rows, and scratch folders, also of killed runs."""
     from swm.cache.artifacts import artifacts
     from swm.cache.shared import shared_observations
     from swm.commands.console import table
@@ -56,4 +58,4 @@ def clear(everything: Everything = False) -> None:
     dead = clear_all_dead()
     say(f"removed {shared_observations().shrink(0)} observations and {dead} scratch folders of killed runs")
     if everything:
-        say(f"removed {remove_artifacts()} trainings, searches, conversions and texts")
+        say(f"removed {remove_artifacts()} trainings, searches, conversions, texts and proofs of family rows")

@@ -168,6 +168,9 @@ def test_the_commands_from_file_to_table(write: Any, tmp_path: Path) -> None:
     assert "depth trials" in out
     count = int(swm(tmp_path, "cache", "clear")[1].split()[1])
     assert count >= 1
+    left = json.loads(swm(tmp_path, "cache", "list", "--json")[1])
+    assert {entry["about"]["what"] for entry in left} == {"families"}
+    assert swm(tmp_path, "cache", "clear", "--all")[0] == 0
     assert json.loads(swm(tmp_path, "cache", "list", "--json")[1]) == []
     assert "figure-3" in swm(tmp_path, "study", "presets")[1]
 
