@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="What swm keeps, so that nothing is
 
 @app.command(cls=Command)
 def list(as_json: Json = False) -> None:
-    """List observations, trainings, conversions, texts, proven family rows, and scratch folders, also of killed runs."""
+    """List observations, trainings, conversions, texts, proven family rows and scratch folders, also of killed runs."""
     from swm.cache.artifacts import artifacts
     from swm.cache.shared import shared_observations
     from swm.commands.console import table
