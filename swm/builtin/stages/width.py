@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.builtin.stages.expert_steps import merge_steps
+from swm.builtin.stages.width_checks import check_compensation, check_model, check_range, check_target, check_units
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
-from swm.errors import BudgetError, FamilyError, RecipeError, at
+from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.readers import refitted_readers
 from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
@@ -21,14 +22,14 @@ from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.shape import geometries
-from swm.model.units import READERS, UNIT_NAMES, Part
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 from swm.width.allocation import Allocation, allocate, allocate_share, best_units
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.expert_limits import check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
-from swm.width.limits import CutLimits, check_even, check_row, part_rounding, saved_head_counts
+from swm.width.limits import CutLimits, check_row, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
 
 
@@ -74,35 +75,15 @@ class WidthStage(Stage):
         return values
 
     def __post_init__(self) -> None:
-        for name in ("layers", "blocks"):
-            if getattr(self.target, name, None) is not None:
-                raise ValueError(
-                    f"target of a width stage is {{params: n}}, {{ratio: r}} or {{experts: n}}, found {name}"
-                )
-        if self.target is not None and self.target.experts is not None and set(self.units) != {"experts"}:
-            raise ValueError("target: {experts: n} goes with units: [experts] alone; use params or ratio")
-        if "experts" in self.units and (self.compensate is not None or self.backend != "native"):
-            raise ValueError("units: experts can be neither compensated for nor cut by torch-pruning; leave that out")
-        if self.merge is not None and "experts" not in self.units:
-            raise ValueError("merge is for experts that go; add units: [experts], or leave it out")
+        check_target(self.target)
+        check_units(self.units, self.target, self.merge, self.compensate is None and self.backend == "native")
         if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
-        if self.compensate is not None and self.pruner.compensates():
-            raise ValueError(
-                f"compensate: '{self.pruner.name}' already gives a bias what the removed units gave; switch that off "
-                "(flap has bias: false for it), or leave compensate out"
-            )
-        if len(set(self.units)) < len(self.units):
-            raise ValueError(f"units: {self.units[0]} stands there twice")
-        if {"attention", "queries"} <= set(self.units):
-            raise ValueError("units: attention takes query heads along with their KV head; use two stages for both")
+        if self.compensate is not None:
+            check_compensation(self.pruner)
         if self.scope == "global" and self.uniform:
             raise ValueError("scope: global gives layers different widths; add uniform: false, or use scope: local")
-        if self.layers is not None and self.uniform:
-            raise ValueError(
-                f"layers: {list(self.layers)} spares some layers, so that widths differ, and uniform: true forbids it; "
-                "leave layers out, or add uniform: false (and layout: padded or custom to save the model)"
-            )
+        check_range(self.layers, self.uniform)
 
     def wants_target(self) -> bool:
         return self.target is None and self.layer_ratio is None
@@ -139,20 +120,8 @@ class WidthStage(Stage):
     def _check_goal(self, view: ModelView, setting: Setting) -> None:
         if "experts" in self.units:
             check_experts(view, self.round_experts, None if self.target is None else self.target.experts)
-        shape, rounding = widest_geometry(geometries(view)), self._rounding(view)
-        for part in (part for part in self.units if part != "experts"):
-            for position in range(len(view.layers)):
-                view.layer(position).check_part(part)
-            if self.uniform:
-                check_even(geometries(view), part)
-            if not shape.units(part):
-                raise FamilyError(f"family row '{view.family.name}' names no {part} units of any layer")
-            if part == "queries" and shape.queries == 1:
-                raise FamilyError("every query head has a KV head of its own here; use units: attention")
-            if rounding[part] >= shape.units(part) > 1:
-                key, has = "round_mlp" if part == "mlp" else "round_heads", f"{shape.units(part)} {UNIT_NAMES[part]}"
-                value = getattr(self, key) or rounding[part]
-                raise RecipeError(f"found {value}; a layer has {has}, so none could go", (key,))
+        rounding, asked = self._rounding(view), {"round_heads": self.round_heads, "round_mlp": self.round_mlp}
+        check_model(view, {part: rounding[part] for part in self.units}, asked, self.uniform)
         limits = self._limits(view, setting.shape.layers)
         if self.target is not None and self.target.experts is None:
             with at("target"):
