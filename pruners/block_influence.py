@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
-from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
+from swm.pruners.ranking import first_removable, ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -31,4 +31,5 @@ class BlockInfluence(DepthPruner):
     def propose(self, context: DepthContext) -> DepthProposal:
         layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
         scores = {i: 1 - context.compare(i, i + 1) for i in layers}
-        return removal_proposal(context.layers, lowest_scored(scores, required_target(context)), scores)
+        removed = first_removable(context, ranked(scores), required_target(context))
+        return removal_proposal(context.layers, removed, scores)

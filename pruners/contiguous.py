@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
-from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
+from swm.pruners.ranking import ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -34,5 +34,6 @@ class Contiguous(DepthPruner):
         count = required_target(context)
         starts = unprotected_layers(context.layers, self.protect_first, self.protect_last + count - 1)
         scores = {i: 1 - context.compare(i, i + count) for i in starts}
-        [start] = lowest_scored(scores, 1)
-        return removal_proposal(context.layers, range(start, start + count), scores)
+        runs = (range(start, start + count) for start in ranked(scores))
+        removed: Sequence[int] = next(filter(context.removable, runs), ())
+        return removal_proposal(context.layers, removed, scores)

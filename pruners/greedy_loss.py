@@ -9,7 +9,7 @@ from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import windows_without
-from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
+from swm.pruners.ranking import ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -36,9 +36,13 @@ class GreedyLoss(DepthPruner):
         for _ in range(required_target(context)):
             alive = unprotected_layers(context.layers, self.protect_first, self.protect_last)
             scores = {
-                i: context.loss(windows_without([*removed, i], context.layers)) for i in alive if i not in removed
+                i: context.loss(windows_without([*removed, i], context.layers))
+                for i in alive
+                if i not in removed and context.removable([*removed, i])
             }
-            removed += lowest_scored(scores, 1)
+            if not scores:
+                break
+            removed.append(ranked(scores)[0])
             losses.append(scores[removed[-1]])
             context.commit(windows_without(removed, context.layers))
         proposal = removal_proposal(context.layers, removed)

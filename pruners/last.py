@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
-from swm.pruners.ranking import removal_proposal
+from swm.pruners.ranking import first_removable, removal_proposal
 
 
 @final
@@ -26,5 +26,5 @@ class Last(DepthPruner):
     protect_last: Annotated[int, Field(ge=0)] = 1
 
     def propose(self, context: DepthContext) -> DepthProposal:
-        end = context.layers - self.protect_last
-        return removal_proposal(context.layers, range(end - required_target(context), end))
+        downward = range(context.layers - self.protect_last)[::-1]
+        return removal_proposal(context.layers, sorted(first_removable(context, downward, required_target(context))))

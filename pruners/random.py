@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
-from swm.pruners.ranking import removal_proposal, unprotected_layers
+from swm.pruners.ranking import first_removable, removal_proposal, unprotected_layers
 
 
 @final
@@ -27,4 +27,8 @@ class Random(DepthPruner):
     def propose(self, context: DepthContext) -> DepthProposal:
         chooser = random.Random(context.seed if self.seed is None else self.seed)
         layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
-        return removal_proposal(context.layers, sorted(chooser.sample(layers, required_target(context))))
+        count = required_target(context)
+        drawn = chooser.sample(layers, count)
+        others = [layer for layer in layers if layer not in drawn]
+        chooser.shuffle(others)
+        return removal_proposal(context.layers, sorted(first_removable(context, [*drawn, *others], count)))

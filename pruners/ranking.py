@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from swm.interfaces.depth import DepthProposal
+from swm.interfaces.depth import DepthContext, DepthProposal
 from swm.model.windows import windows_without
 
 
@@ -14,10 +14,33 @@ def unprotected_layers(layers: int, protect_first: int, protect_last: int) -> ra
     return range(protect_first, layers - protect_last)
 
 
-def lowest_scored(scores: Mapping[int, float], count: int) -> list[int]:
-    """The `count` layers with the lowest scores; of equal ones the higher layer goes first. NaN never goes first."""
+def ranked(scores: Mapping[int, float]) -> list[int]:
+    """The layers by their scores, the lowest first; of equal ones the higher layer goes first. NaN goes last."""
     # As keys, NaNs would have no order among each other.
-    return sorted(scores, key=lambda i: (math.isnan(scores[i]), 0 if math.isnan(scores[i]) else scores[i], -i))[:count]
+    return sorted(scores, key=lambda i: (math.isnan(scores[i]), 0 if math.isnan(scores[i]) else scores[i], -i))
+
+
+def first_removable(context: DepthContext, order: Sequence[int], count: int) -> list[int]:
+    """The first `count` layers of an order, where the model can do without them; those it cannot do without stay.
+
+    A layer may become removable once another one is, so the order is gone through from its start after each choice.
+    Fewer layers are returned where no more can go.
+
+    Args:
+        context: Says which layers can go together.
+        order: The layers that may go, best first.
+        count: How many of them go.
+    """
+    if len(order) >= count and context.removable(order[:count]):
+        return list(order[:count])
+    chosen: list[int] = []
+    while len(chosen) < count:
+        others = (layer for layer in order if layer not in chosen)
+        layer = next((layer for layer in others if context.removable([*chosen, layer])), None)
+        if layer is None:
+            break
+        chosen.append(layer)
+    return chosen
 
 
 def removal_proposal(layers: int, removed: Iterable[int], scores: Mapping[int, float] | None = None) -> DepthProposal:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import windows_without
-from swm.pruners.ranking import lowest_scored, removal_proposal, unprotected_layers
+from swm.pruners.ranking import first_removable, ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -32,5 +32,6 @@ class SingleLoss(DepthPruner):
 
     def propose(self, context: DepthContext) -> DepthProposal:
         layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
-        scores = {i: context.loss(windows_without([i], context.layers)) for i in layers}
-        return removal_proposal(context.layers, lowest_scored(scores, required_target(context)), scores)
+        scores = {i: context.loss(windows_without([i], context.layers)) for i in layers if context.removable([i])}
+        removed = first_removable(context, ranked(scores), required_target(context))
+        return removal_proposal(context.layers, removed, scores)

@@ -71,6 +71,10 @@ class BlockEngine:
         kept = set(remaining_layers(self._merger, check_windows(windows, self.layers), self.layers))
         return [block for position, block in enumerate(self.blocks) if position not in kept]
 
+    def removable(self, layers: Sequence[int]) -> bool:
+        """Always: no config says which sub-blocks there are. See `DepthContext.removable`."""
+        return True
+
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`."""
         return self._measured.similarity(self._trials, lambda: self._program(windows), self._shown(windows), above)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from swm.depth.fitting import fit_windows
+from swm.depth.layer_removals import LayerRemovals
 from swm.depth.memo import fitted_windows
 from swm.depth.merger_trials import MergerTrials
 from swm.depth.objective import Objective, Reference
@@ -24,7 +25,6 @@ from swm.interfaces.merger import LayerMerger, remaining_layers
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import StageContext
-from swm.model.rebuilt import alike, check_depth
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window, check_windows, removed_layers
@@ -60,8 +60,7 @@ class DepthEngine:
         # Why the last windows that cannot be could not; empty where all could.
         self.refusal = ""
         self._context = context
-        # Where all layers are of one kind, and none is bound to its place, any of them can be left out.
-        self._alike = alike(self.view.layers) and not self.view.family.bound_layers(self.view.model_config)
+        self._removals = LayerRemovals(self.view)
         self._text = SearchText(context.calibration.ids[:samples])
         self._objective = Objective(self.view, similarity)
         self._measured = ProgramTrials(self._objective, self._text, task)
@@ -92,6 +91,12 @@ class DepthEngine:
         """Ask about this merger from now on; what was committed is forgotten with the other one."""
         if merger != self.merger:
             self._merger_trials = self._trials_with(merger)
+
+    def removable(self, layers: Sequence[int]) -> bool:
+        """See `DepthContext.removable`."""
+        why = self._removals.refusal(layers)
+        self.refusal = self.refusal or why
+        return not why
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """See `DepthContext.trial`. Not a number when the merged model overflows, -inf for windows that cannot be."""
@@ -163,17 +168,18 @@ class DepthEngine:
     def check(self, windows: Sequence[Window]) -> None:
         """Raise WindowError where layers of a window cannot become one, or no config says what would be left."""
         kept = remaining_layers(self.merger, check_windows(windows, self.layers), self.layers)
-        check_depth(self.view.model, self.view.family, self.view.numbers, kept)
+        self._removals.check(self._all_but(kept))
         self._merger_trials.program(windows)
 
     def _program(
         self, windows: Sequence[Window], cuts: Sequence[ChannelCut] = (), gone: Sequence[SubBlock] = ()
     ) -> Program:
         program = self._merger_trials.program(windows, cuts, gone)
-        if not self._alike:
-            kept = [slot.position for slot in program]
-            check_depth(self.view.model, self.view.family, self.view.numbers, kept)
+        self._removals.check(self._all_but([slot.position for slot in program]))
         return program
+
+    def _all_but(self, kept: Sequence[int]) -> list[int]:
+        return [position for position in range(self.layers) if position not in kept]
 
     def _layer_similarity(self, lower: int, upper: int) -> float:
         streams = self._merger_trials.settled()

@@ -23,6 +23,12 @@ class DepthContext(Protocol):
     """How many layers to remove, or None when the pruner decides by a threshold."""
     seed: int
 
+    def removable(self, layers: Sequence[int]) -> bool:
+        """Whether these layers can go together: a config of the model's class says that just the others remain.
+
+        A pruner that ranks layers passes over those that cannot go. This needs no numbers.
+        """
+
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         """Similarity of the model with these windows merged to the original model, at the model's end.
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from swm.errors import WindowError, brief
+from swm.errors import brief
 from swm.model.config_depth import cut_config_to, key_sources
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
-from swm.model.ranges import format_ranges
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -38,7 +37,7 @@ def depth_refusal(model: Any, family: ModelFamily, kept: Sequence[int]) -> str:
     if list(kept[:bound]) != list(range(bound)):
         return (
             f"its first {bound} layers are protected, as features of the image are added behind each of them by its "
-            f"number ({family.bound_first}); take others, for example with protect_first: {bound}"
+            f"number ({family.bound_first})"
         )
     config = copy.deepcopy(model.config)
     lost = _lost_source(model.config, kept)
@@ -95,21 +94,6 @@ def _other_source(before: Any, after: Any, kept: Sequence[int]) -> str:
         if (kept[others[new]] if new in others else None) != sources.get(old):
             return f"layer {old} would read the keys and values of another layer"
     return ""
-
-
-def check_depth(model: Any, family: ModelFamily, numbers: Sequence[int], kept: Sequence[int]) -> None:
-    """Raise WindowError where no config says that just the layers at the positions `kept` remain.
-
-    Args:
-        model: The model with all its layers; it is not changed.
-        family: Its row.
-        numbers: The original numbers of all layers, for the message.
-        kept: Positions of the layers that remain, ascending.
-    """
-    why = depth_refusal(model, family, kept)
-    if why:
-        gone = format_ranges([number for position, number in enumerate(numbers) if position not in set(kept)])
-        raise WindowError(f"layers {gone} of this {model.config.model_type} cannot be removed: {why}")
 
 
 def alike(layers: nn.ModuleList) -> bool:

@@ -42,6 +42,12 @@ class Context:
     seed: int = 0
     asked: list[tuple[int, ...]] = field(default_factory=list)
     committed: list[tuple[int, ...]] = field(default_factory=list)
+    # Layers that must stay, and layers that go only if another does.
+    bound: frozenset[int] = frozenset()
+    after: Mapping[int, int] = field(default_factory=dict)
+
+    def removable(self, layers: Sequence[int]) -> bool:
+        return self.bound.isdisjoint(layers) and all(self.after.get(layer, layer) in layers for layer in layers)
 
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         raise AssertionError("no ranking runs merged models for their similarity")
@@ -178,6 +184,39 @@ def test_random_spares_the_ends_and_nothing_else() -> None:
     drawn = {i for seed in range(60) for i in removed(Random().propose(Context(8, 3, seed=seed)), 8)}
     assert drawn == set(range(1, 7))
     assert removed(Random().propose(Context(8, 6)), 8) == (1, 2, 3, 4, 5, 6)
+
+
+def test_rankings_pass_over_layers_that_the_model_cannot_do_without() -> None:
+    similar = influences(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+    bound = frozenset({0, 2})
+    proposal = BlockInfluence().propose(Context(6, 2, similar, bound=bound))
+    assert proposal.facts["order"] == [1, 3]
+    assert proposal.facts["scores"]["0"] == pytest.approx(0.1)
+    runs = {(i, i + 2): 1 - i / 10 for i in range(6)}
+    assert removed(Contiguous().propose(Context(6, 2, runs, bound=bound)), 6) == (3, 4)
+    assert Contiguous().propose(Context(6, 2, runs, bound=frozenset({1, 3, 5}))).windows == []
+    losses = {(1,): 2.0, (3,): 2.1, (4,): 2.2, (1, 3): 2.5, (1, 4): 2.4}
+    context = Context(6, 2, losses=losses, bound=bound)
+    assert removed(SingleLoss(0, 1).propose(context), 6) == (1, 3)
+    assert context.asked == [(1,), (3,), (4,)]
+    assert GreedyLoss().propose(Context(6, 2, losses=losses, bound=bound)).facts["order"] == [1, 4]
+    assert removed(Last().propose(Context(6, 2, bound=frozenset({4, 2}))), 6) == (1, 3)
+    for seed in range(20):
+        assert bound.isdisjoint(removed(Random().propose(Context(8, 4, seed=seed, bound=bound)), 8))
+
+
+def test_a_layer_that_goes_only_with_another_goes_after_it() -> None:
+    similar = influences(0.4, 0.9, 0.5, 0.6)
+    assert BlockInfluence().propose(Context(4, 2, similar, after={1: 3})).facts["order"] == [1, 3]
+    assert BlockInfluence().propose(Context(4, 2, similar, after={1: 2})).facts["order"] == [3, 2]
+    assert BlockInfluence().propose(Context(4, 3, similar, after={1: 2})).facts["order"] == [1, 3, 2]
+
+
+def test_fewer_layers_are_proposed_where_no_more_can_go() -> None:
+    bound = frozenset({0, 1, 2})
+    assert removed(Last(0).propose(Context(4, 2, bound=bound)), 4) == (3,)
+    assert GreedyLoss(0, 0).propose(Context(4, 2, losses={(3,): 1.0}, bound=bound)).facts["order"] == [3]
+    assert removed(Random(None, 0, 0).propose(Context(4, 2, bound=bound)), 4) == (3,)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ class DepthStage(Stage):
         """
         bound = family.bound_layers(config)
         protected = f"; the first {bound} are protected, see {family.bound_first} in the config" if bound else ""
-        capacity = min(self.pruner.capacity(current.layers), current.layers - bound)
+        capacity = min(self.pruner.capacity(current.layers), current.layers - bound - self.pruner.protect_last)
         if self.target is None:
             if capacity < 1:
                 raise BudgetError(f"'{self.pruner.name}' can remove nothing from {current.layers} layers{protected}")
