@@ -151,9 +151,9 @@ class Uncached(DepthEngine):
     def trial(self, windows: Sequence[Window], above: float | None = None) -> float:
         streams = self._merger_trials.settled()
         program = self._merger_trials.program(windows)
-        hidden = streams.scored.states[0]
+        hidden, carried = streams.scored.states[0], streams.scored.carried_to(0)
         for slot in program:
-            hidden = streams.run(slot, hidden, program, streams.scored)
+            hidden = streams.run(slot, hidden, program, streams.scored, carried)
         return self._merger_trials.reference.similarity(hidden)
 
 

@@ -20,7 +20,6 @@ class Frequency(WidthPruner):
     """
 
     name: ClassVar[str] = "frequency"
-    is_baseline: ClassVar[bool] = True
     parts: ClassVar[frozenset[Part]] = frozenset({"experts"})
 
     def needs(self) -> frozenset[Need]:

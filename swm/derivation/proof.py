@@ -20,6 +20,10 @@ UNITS: Mapping[Block, Capability] = {"mlp": "mlp", "attention": "heads"}
 CONFIGS: Mapping[Block, Capability] = {"mlp": "mlp config", "attention": "heads config"}
 
 
+# There is nothing to cut, which is no fault of the row.
+TOO_FEW = "no layer has two of them"
+
+
 @dataclass(frozen=True)
 class RowVerdict:
     """`proven`; `refused` where the row or the class does not claim it; `wrong` where the numbers differ."""
@@ -55,7 +59,7 @@ class Proof:
         for part, name in UNITS.items():
             claimed = READERS[part] in family.projections and (part == "mlp" or family.prunable_heads)
             cut, config = self.verdicts.get(name), self.verdicts.get(CONFIGS[part])
-            if claimed and cut is not None and cut.state != "proven":
+            if claimed and cut is not None and cut.state != "proven" and cut.reason != TOO_FEW:
                 reasons[part] = cut.reason
             elif config is not None and config.state == "wrong":
                 reasons[part] = config.reason

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from swm.derivation.config_fields import projections_of, wrong_biases
 from swm.derivation.probe import probe_ids
-from swm.derivation.proof import CONFIGS, UNITS, Capability, Proof, RowVerdict
+from swm.derivation.proof import CONFIGS, TOO_FEW, UNITS, Capability, Proof, RowVerdict
 from swm.errors import FamilyError, brief
 from swm.model.families import ModelFamily
 from swm.model.layer import Layer
@@ -117,7 +117,7 @@ def _half_of_units(model: Any, family: ModelFamily, part: Block) -> RowVerdict:
         except FamilyError as error:
             return RowVerdict("refused", str(error))
     if not any(view.layer(i).units(part) > 1 for i in range(len(view.layers))):
-        return RowVerdict("refused", "no layer has two of them")
+        return RowVerdict("refused", TOO_FEW)
     cut, masked = _cut_and_masked(model, family, part)
     wanted = logits_of(masked)
     if _distance(wanted, logits_of(model)) < TOLERANCE:
