@@ -76,6 +76,23 @@ def test_uneven_widths_of_a_tower(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layout", ["padded", "custom"])
+def test_a_tower_without_some_attention_and_mlps(layout: str, tmp_path: Path, plugins: Plugins) -> None:
+    model = saved("gemma3", tmp_path / "model")
+    stages = [
+        {"depth": {"pruner": "last", "unit": part, "target": {"blocks": 1}, "merger": "delete"}}
+        for part in ("attention", "mlp")
+    ]
+    run = compressed(model, tmp_path / "out", stages, layout=layout)
+    verification = run.report["verification"]
+    assert verification["image_difference"] <= verification["tolerance"]
+    assert verification["tensors_untouched"] > 30
+    swm.replay(run.plan, plugins, str(tmp_path / "again"), layout=layout)
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+@pytest.mark.slow
 def test_a_plan_for_a_tower_replays_to_the_same_bytes(tmp_path: Path, plugins: Plugins) -> None:
     model = saved("qwen2_5_vl", tmp_path / "model")
     swm_window = {"depth": {"pruner": "sliding-window", "target": {"layers": 1}}}
