@@ -26,9 +26,32 @@ SHARED = ROOT.parent / "shared"
 THREADS = torch.get_num_threads()
 
 
+# Grouped queries, norms behind each part with sliding windows, transposed weights with one matrix for queries, keys and
+# values, biases everywhere. What runs on every family runs on the others among the slow tests; the kit's own tests,
+# which are the longest, on the first and the third by default.
+EVERY_SORT = ("llama", "gemma2", "gpt2", "opt")
+OF_THE_KIT = ("llama", "gpt2")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that run the real model come first: begun last, the longest would leave all workers but one idle."""
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
+    for item in items:
+        family = _family_of(item)
+        if family in FAMILIES and family not in (OF_THE_KIT if item.path.name == "test_conformance.py" else EVERY_SORT):
+            item.add_marker(pytest.mark.slow)
+
+
+def _family_of(item: pytest.Item) -> str:
+    """The family that a test is asked about, by its parameters or, for the kit, by its name."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return ""
+    if item.path.name == "test_conformance.py":
+        return item.callspec.id.split(" ")[0]
+    return str(
+        next((item.callspec.params[name] for name in ("family", "any_model") if name in item.callspec.params), "")
+    )
 
 
 @pytest.fixture(autouse=True)
