@@ -7,7 +7,8 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from swm.interfaces.width import Need, UnitGroup, WidthPruner
+from swm.interfaces.width import CHANNELS, Need, UnitGroup, WidthPruner
+from swm.model.units import Part
 
 
 @final
@@ -20,6 +21,7 @@ class Activation(WidthPruner):
 
     name: ClassVar[str] = "activation"
     paper: ClassVar[str] = "https://arxiv.org/abs/2407.14679"
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"expert_channels"}
 
     def needs(self) -> frozenset[Need]:
         return frozenset({"inputs"})

@@ -8,7 +8,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from swm.interfaces.width import Need, UnitGroup, WidthPruner
+from swm.interfaces.width import CHANNELS, Need, UnitGroup, WidthPruner
+from swm.model.units import Part
 
 
 @final
@@ -25,6 +26,7 @@ class FLAP(WidthPruner):
 
     name: ClassVar[str] = "flap"
     paper: ClassVar[str] = "https://arxiv.org/abs/2312.11983"
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"expert_channels"}
     standardised: ClassVar[bool] = True
 
     bias: bool = True
@@ -38,6 +40,6 @@ class FLAP(WidthPruner):
     def score(self, group: UnitGroup) -> Tensor:
         weight = group.reader.weight.float()
         metric = group.required_inputs.variance.to(weight.device) * weight.square().sum(dim=1)
-        if group.part == "mlp":
+        if group.part in ("mlp", "expert_channels"):
             return metric
         return group.per_unit(metric.square(), lambda channels: torch.mean(channels, dim=1))

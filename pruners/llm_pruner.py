@@ -8,7 +8,8 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
+from swm.interfaces.width import CHANNELS, CoupledWeight, Need, UnitGroup, WidthPruner
+from swm.model.units import Part
 
 
 @final
@@ -27,6 +28,7 @@ class LLMPruner(WidthPruner):
 
     name: ClassVar[str] = "llm-pruner"
     paper: ClassVar[str] = "https://arxiv.org/abs/2305.11627"
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"expert_channels"}
 
     element: Literal["first", "second", "mixed", "vector"] = "first"
     grouping: Literal["sum", "mean", "max", "last"] = "sum"

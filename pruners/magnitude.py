@@ -22,7 +22,7 @@ class Magnitude(WidthPruner):
 
     name: ClassVar[str] = "magnitude"
     is_baseline: ClassVar[bool] = True
-    parts: ClassVar[frozenset[Part]] = CHANNELS | {"experts"}
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"experts", "expert_channels"}
 
     norm: Literal["l1", "l2"] = "l2"
 

@@ -7,7 +7,8 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from swm.interfaces.width import Need, UnitGroup, WidthPruner
+from swm.interfaces.width import CHANNELS, Need, UnitGroup, WidthPruner
+from swm.model.units import Part
 
 
 @final
@@ -21,6 +22,7 @@ class Wanda(WidthPruner):
 
     name: ClassVar[str] = "wanda"
     paper: ClassVar[str] = "https://arxiv.org/abs/2306.11695"
+    parts: ClassVar[frozenset[Part]] = CHANNELS | {"expert_channels"}
 
     def needs(self) -> frozenset[Need]:
         return frozenset({"inputs"})

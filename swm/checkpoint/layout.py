@@ -45,6 +45,9 @@ def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layo
     if layout in ("custom", "factored"):
         return ""
     for part in parts:
+        if part == "expert_channels":
+            # What the config of the class says of them, only the model tells: see `expert_width_refusal`.
+            continue
         if part == "experts":
             # A stock class counts experts in a field of its own.
             if not uneven:
@@ -65,6 +68,27 @@ def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layo
                 "cannot hold the result; choose layout: custom (true sizes, loads with trust_remote_code)"
             )
     return ""
+
+
+def expert_width_refusal(view: ModelView, uneven: bool, layout: Layout) -> str:
+    """Why a layout cannot hold experts with fewer channels; empty when it can. Needs no weights.
+
+    Args:
+        view: The model.
+        uneven: Whether some layers lose more than others.
+        layout: The layout.
+    """
+    field = view.expert_width
+    if layout in ("custom", "factored") or (field is not None and field.alone and not uneven):
+        return ""
+    if uneven:
+        why = "experts of layers differ in their channels, which neither a config of the class nor zeros can stand for"
+    elif field is None:
+        why = "no field of this model's config says how many channels its experts have"
+    else:
+        why = f"{field.name} of this model's config counts the channels of its experts and of other parts in one"
+    way = "add layout: custom (true sizes, loads with trust_remote_code)"
+    return f"{why}, so layout: {layout} cannot hold the result; {way}"
 
 
 def is_uneven(view: ModelView) -> bool:

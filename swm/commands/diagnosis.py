@@ -15,6 +15,7 @@ from swm.files.cache_folder import cache_folder
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.progress import Progress
 from swm.loading import models
+from swm.model.expert_channels import channel_counts
 from swm.model.shape import shape_now
 from swm.model.text_config import text_config
 from swm.model.token_ids import special_ids
@@ -193,7 +194,18 @@ def _experts(view: ModelView) -> dict[str, str]:
     first = blocks[0]
     groups = f", in {first.groups} groups" if first.groups > 1 else ""
     count = f"{first.count} in {len(blocks)} layers{groups}, of which a token takes {first.top_k}"
-    return {"width: experts": f"{count} ({view.experts.field})"}
+    return {"width: experts": f"{count} ({view.experts.field})", "width: expert_channels": _expert_channels(view)}
+
+
+def _expert_channels(view: ModelView) -> str:
+    """How many channels each expert has, and which field of the config says so."""
+    counts = sorted(set(channel_counts(view)) - {0})
+    if not counts:
+        return "no: the weights of the experts do not tell which of their axes is which"
+    field = view.expert_width
+    alone = field is not None and field.alone
+    said = f" ({field.name})" if field is not None and alone else "; with layout: custom only"
+    return f"{', '.join(map(str, counts))} of each expert{said}"
 
 
 def _heads(view: ModelView, shape: Geometry) -> str:

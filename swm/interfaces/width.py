@@ -94,12 +94,13 @@ class CoupledWeight:
 
 @dataclass(frozen=True)
 class UnitGroup:
-    """The units of one part of one layer: KV heads with their query heads, query heads, MLP channels, or experts.
+    """The units of one part of one layer: KV heads with their query heads, query heads, channels, or experts.
 
     `layer` is the number that the layer has in the original model. `inputs` are the statistics of what enters the
     projection that reads the channels (the attention output or MLP down projection), for pruners that need them.
     Of experts, each weight has one channel that holds all numbers of an expert, and none of the weights reads;
-    `routing` says what their router did, for pruners that need it.
+    `routing` says what their router did, for pruners that need it. Channels of routed experts come as a group for each
+    `expert`, like those of an MLP; `inputs` are over the tokens that it was given.
     """
 
     layer: int
@@ -108,6 +109,7 @@ class UnitGroup:
     weights: Sequence[CoupledWeight]
     inputs: InputStatistics | None = None
     routing: RoutingStatistics | None = None
+    expert: int | None = None
 
     @property
     def required_routing(self) -> RoutingStatistics:

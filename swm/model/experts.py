@@ -72,14 +72,26 @@ class ExpertLayout:
 def expert_weights(layer: nn.Module) -> dict[str, list[str]]:
     """The modules of a layer that hold experts, and the names of their weights: a weight of three dimensions each.
 
-    Convolutions have one such weight; experts have two or more, as long as there are experts.
+    Convolutions have one such weight; experts have two or more, as long as there are experts, and beside them a router,
+    which has a row for each, or how many a token takes. Gates of the heads of a recurrent mixer look the same, but
+    nothing routes to them.
     """
     held = {}
     for path, module in layer.named_modules():
         weights = {name: value for name, value in module.named_parameters(recurse=False) if value.dim() == 3}
-        if len(weights) > 1 and len({value.shape[0] for value in weights.values()}) == 1:
+        counts = {value.shape[0] for value in weights.values()}
+        if len(weights) > 1 and len(counts) == 1 and _routed(layer, path, *counts):
             held[path] = list(weights)
     return held
+
+
+def _routed(layer: nn.Module, path: str, count: int) -> bool:
+    """Whether something sends tokens to a module: beside it is a matrix with that many rows, or a number to choose."""
+    block, _, name = path.rpartition(".")
+    owner = layer.get_submodule(block)
+    beside = [value for key, value in owner.named_parameters() if not key.startswith(f"{name}.")]
+    chosen = any(type(vars(module).get(key)) is int for module in owner.modules() for key in TOP_K)
+    return chosen or any(value.dim() == 2 and value.shape[0] == count for value in beside)
 
 
 def expert_count(layer: nn.Module, path: str) -> int:

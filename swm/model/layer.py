@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call  # type: ignore[attr-defined,unused-ignore]
 
 from swm.errors import FamilyError
+from swm.model.expert_axes import ExpertChannels, channels_in
 from swm.model.experts import ExpertBlock, ExpertLayout, block_of
 from swm.model.families import ModelFamily
 from swm.model.recording import Carried, LayerCall, first_tensor
 from swm.model.replacement import Replaced
-from swm.model.units import READERS, ChannelSlice, Geometry, Part, block, channel_slices, features
+from swm.model.units import READERS, ROUTED, ChannelSlice, Geometry, Part, block, channel_slices, features
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ class Layer:
         """The experts that tokens are routed to; None where there are none."""
         layout = self.expert_layout()
         return None if layout is None else block_of(self.module, self.config, self.number, layout)
+
+    @cached_property
+    def expert_channels(self) -> ExpertChannels | None:
+        """The channels of each of the experts; None where there are no experts. Raises FamilyError for unknown ones."""
+        return channels_in(self.module, self.number, self.config.hidden_size)
 
     @cached_property
     def geometry(self) -> Geometry:
@@ -118,7 +124,7 @@ class Layer:
 
     def check_part(self, part: Part) -> None:
         """Raise FamilyError where the layer has units of this part that cannot be cut."""
-        if part == "experts":
+        if part in ROUTED:
             return
         self.family.check_proven(block(part))
         if self.has(READERS[part]) and not self.units(part):
@@ -146,6 +152,8 @@ class Layer:
         """How many units a part has."""
         if part == "experts":
             return 0 if self.experts is None else self.experts.count
+        if part == "expert_channels":
+            return 0 if self.expert_channels is None else self.expert_channels.count
         return self.geometry.units(part)
 
     def unit_parameters(self, part: Part) -> int:
@@ -153,6 +161,10 @@ class Layer:
         if part == "experts" and self.experts is not None:
             parameters = dict(self.module.named_parameters())
             return sum(parameters[path].numel() for path in self.experts.axes if path in parameters) // self.units(part)
+        if part == "expert_channels" and self.expert_channels is not None:
+            channels = self.expert_channels
+            names = {name for name, _, _ in channels.places()}
+            return sum(self.module.get_parameter(channels.key(name)).numel() for name in names) // channels.count
         return sum(piece.view(self.state[piece.key]).numel() for piece in self.slices(part)) // self.units(part)
 
     def state_with(self, part: Part, units: Sequence[int]) -> dict[str, Tensor]:

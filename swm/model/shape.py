@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swm.errors import FamilyError
+from swm.model.expert_channels import channel_counts
 from swm.model.experts import expert_count, expert_weights, routing_numbers
 from swm.model.units import Geometry
 from swm.model.view import ModelView
@@ -81,4 +82,5 @@ def widths(view: ModelView) -> dict[str, int | list[int]]:
     experts = [max((expert_count(layer, path) for path in expert_weights(layer)), default=0) for layer in view.layers]
     if any(experts):
         columns["experts"] = experts
+        columns["expert_channels"] = channel_counts(view)
     return {name: values[0] if len(set(values)) == 1 else values for name, values in columns.items() if values}

@@ -12,7 +12,9 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.model.families import ModelFamily
 
-Part = Literal["attention", "queries", "mlp", "experts"]
+Part = Literal["attention", "queries", "mlp", "experts", "expert_channels"]
+# The parts that routers send tokens to: family rows do not name them, they are found by numbers.
+ROUTED: frozenset[Part] = frozenset({"experts", "expert_channels"})
 
 Block = Literal["attention", "mlp"]
 
@@ -26,12 +28,13 @@ UNIT_NAMES: Mapping[Part, str] = {
     "queries": "query heads",
     "mlp": "MLP channels",
     "experts": "experts",
+    "expert_channels": "channels of each expert",
 }
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The widths of one layer, but for its experts, see `Layer.experts`."""
+    """The widths of one layer, but for its experts, see `Layer.experts` and `Layer.expert_channels`."""
 
     heads: int
     kv_heads: int
@@ -44,7 +47,7 @@ class Geometry:
         return self.heads // max(self.kv_heads, 1)
 
     def units(self, part: Part) -> int:
-        """How many units a part has, which is not `experts`."""
+        """How many units a part has, which is none of `ROUTED`."""
         return {"attention": self.kv_heads, "queries": self.heads, "mlp": self.mlp}[part]
 
 
@@ -151,4 +154,4 @@ def check_units(shape: Geometry, part: Part, units: Sequence[int]) -> None:
 
 def block(part: Part) -> Block:
     """The block of the layer that a part belongs to; its projections share one bias switch."""
-    return "mlp" if part == "mlp" else "attention"
+    return "mlp" if part in ("mlp", "expert_channels") else "attention"

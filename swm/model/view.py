@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from swm.errors import FamilyError
 from swm.memory.working_memory import WorkingMemory
+from swm.model.expert_axes import WidthField, find_expert_width
 from swm.model.experts import ExpertLayout, find_experts
 from swm.model.families import ModelFamily
 from swm.model.fingerprint import fingerprint, weights_fingerprint
@@ -83,6 +84,11 @@ class ModelView:
     def experts(self) -> ExpertLayout | None:
         """Where the experts of the layers are; None for a model without. Raises FamilyError where that is not known."""
         return find_experts(self.model, self.family, self.numbers)
+
+    @cached_property
+    def expert_width(self) -> WidthField | None:
+        """What gives the experts of all layers their width; None where no field does, or there are no experts."""
+        return find_expert_width(self.model, self.config, self.family)
 
     @property
     def vocabulary(self) -> int:

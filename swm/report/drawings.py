@@ -16,7 +16,13 @@ DENSE, COMPRESSED, TEXT, LINE = (
     "var(--soft, #5a6675)",
     "var(--line, #d5dbe3)",
 )
-UNITS = {"heads": "query heads", "kv_heads": "KV heads", "mlp": "MLP channels", "experts": "experts"}
+UNITS = {
+    "heads": "query heads",
+    "kv_heads": "KV heads",
+    "mlp": "MLP channels",
+    "experts": "experts",
+    "expert_channels": "channels of each expert",
+}
 WIDTH = 760
 NARROW = 13
 

@@ -123,7 +123,7 @@ def prepare(
         # What a later stage must remove depends on what the earlier ones remove.
         goal = recipe.budget_share(i, shape, 0) if first else None
         with at("stages", i, stage.name):
-            check_stage_order(recipe, i, output, family)
+            check_stage_order(recipe, i, output, empty)
             aimed = stage.with_target(Target(params=goal)) if goal else stage
             aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
         first = first and goal == 0

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from swm.checkpoint.layout import parts_refusal
+from swm.checkpoint.layout import expert_width_refusal, parts_refusal
 from swm.errors import RecipeError
-from swm.model.families import ModelFamily
+from swm.model.view import ModelView
 from swm.recipe.recipe import Recipe
 
 
-def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: ModelFamily) -> None:
+def check_stage_order(recipe: Recipe, index: int, output: Path | None, view: ModelView) -> None:
     """Check that a stage can follow the earlier ones, and that the result can be saved.
 
     Args:
         recipe: The recipe.
         index: The position of the stage among the recipe's stages.
         output: The folder of the result; None when none is written.
-        family: The family of the model.
+        view: The model, which needs no weights.
 
     Raises:
         RecipeError: For what cannot be done, with what to do instead.
     """
-    stage, earlier = recipe.stages[index], recipe.stages[:index]
+    stage, earlier, family = recipe.stages[index], recipe.stages[:index], view.family
     places = [f"stages.{i}.{before.name}" for i, before in enumerate(earlier)]
     uneven = [place for place, before in zip(places, earlier, strict=True) if before.uneven()]
     replaced = [place for place, before in zip(places, earlier, strict=True) if before.replaces]
@@ -59,6 +59,8 @@ def check_stage_order(recipe: Recipe, index: int, output: Path | None, family: M
             "loads with trust_remote_code)"
         )
     refused = parts_refusal(family, stage.cut_parts(), stage.uneven(), recipe.layout)
+    if "expert_channels" in stage.cut_parts() and not refused:
+        refused = expert_width_refusal(view, stage.uneven(), recipe.layout)
     if refused and output is not None:
         raise RecipeError(refused)
     if stage.uneven() and output is not None and recipe.layout in ("native", "merged"):

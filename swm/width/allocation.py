@@ -34,7 +34,7 @@ def allocate(
 
     Args:
         limits: What limits the cut.
-        scores: The score of each unit, `[units]`, by position and part.
+        scores: The score of each unit, `[units]` (`[experts, channels]`), by position and part.
         standardised: As for `allocate_globally`.
         goal: How many parameters should go.
         share: The share of every layer that should go.
@@ -69,12 +69,14 @@ def allocate_locally(limits: CutLimits, goal: float) -> Allocation:
     # Heads and experts come in large steps: those of the share below stay, and channels fill the rest.
     attention = both[0]
     mlp = min(_bisect(lambda s: removed(attention, s), goal), key=lambda s: abs(removed(attention, s) - goal))
-    if not any(part == "mlp" for _, part in limits.sizes):
+    if not any(part in ("mlp", "expert_channels") for _, part in limits.sizes):
         attention = min(both, key=lambda s: abs(removed(s, s) - goal))
     kept = _kept_locally(limits, attention, mlp)
     facts = {"attention_share": round(attention, 6), "mlp_share": round(mlp, 6)}
     if limits.experts:
         facts["experts_share"] = facts["attention_share"]
+    if limits.channels:
+        facts["expert_channels_share"] = facts["mlp_share"]
     return Allocation(kept, {**facts, "planned_params": limits.removed(kept)})
 
 
@@ -93,9 +95,12 @@ def allocate_experts(limits: CutLimits, count: int) -> Allocation:
 def _kept_locally(limits: CutLimits, attention: float, mlp: float) -> dict[Key, int]:
     """The units that stay when these shares of the heads and of the channels of each layer go."""
     shares: dict[Part, float] = {"attention": attention, "queries": attention, "experts": attention, "mlp": mlp}
+    shares["expert_channels"] = mlp
     kept = {}
     for position, part in limits.sizes:
-        if part == "experts":
+        if part == "expert_channels":
+            asked = int(limits.units((position, part)) * (1 - shares[part]))
+        elif part == "experts":
             asked = round(limits.units((position, part)) * (1 - shares[part]))
         else:
             asked = kept_after_share(limits.shapes[position], part, shares[part])
@@ -129,7 +134,7 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
 
     Args:
         limits: What limits the cut.
-        scores: The score of each unit, `[units]`, by position and part.
+        scores: The score of each unit, `[units]` (`[experts, channels]`), by position and part.
         goal: How many parameters should go.
         standardised: Bring each group's scores to mean 0 and deviation 1 first (FLAP's AL-AM).
 
@@ -137,7 +142,8 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
         BudgetError: As `check_goal`.
     """
     limits.check_goal(goal)
-    values = {key: z_scores(score) if standardised else score for key, score in scores.items()}
+    flat_scores = {key: by_rank(score) for key, score in scores.items()}
+    values = {key: z_scores(score) if standardised else score for key, score in flat_scores.items()}
     flat = torch.cat([values[key] for key in limits.sizes])
     owner = torch.cat([torch.full((limits.units(key),), i) for i, key in enumerate(limits.sizes)])
     order = torch.sort(flat, stable=True).indices
@@ -154,6 +160,14 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
         low, high = (middle, high) if limits.removed(kept(middle)) < goal else (low, middle)
     count = min((low, high), key=lambda c: abs(limits.removed(kept(c)) - goal))
     return Allocation(kept(count), {"planned_params": limits.removed(kept(count))})
+
+
+def by_rank(score: Tensor) -> Tensor:
+    """What goes with each unit, `[units]`: of experts `[experts, channels]`, the sum over their channels of one rank.
+
+    Each expert keeps channels of its own choice, so that the n-th best of each of them go together.
+    """
+    return score if score.dim() == 1 else score.sort(dim=1, descending=True).values.sum(dim=0)
 
 
 def z_scores(score: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from swm.model.experts import ExpertBlock
 from swm.model.layer import Layer
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.width.limits import default_rounding
 
 
 def expert_blocks(view: ModelView) -> dict[int, ExpertBlock]:
@@ -24,6 +25,32 @@ def expert_blocks(view: ModelView) -> dict[int, ExpertBlock]:
 def expert_rounding(view: ModelView, round_to: int) -> int:
     """Of which number the kept experts are a multiple: every group of a router keeps as many as the others."""
     return math.lcm(round_to, *(block.groups for block in expert_blocks(view).values()))
+
+
+def channel_rounding(view: ModelView, round_to: int | None) -> int:
+    """Of which number the kept channels of each expert are a multiple. Raises FamilyError where there are none."""
+    most = max(view.layer(position).units("expert_channels") for position in expert_blocks(view))
+    return round_to or default_rounding(most)
+
+
+def check_channels(view: ModelView, round_to: int | None, uniform: bool) -> None:
+    """Raise an SwmError where no channels of the experts can go. Needs no weights.
+
+    Args:
+        view: The model.
+        round_to: Of which number the kept channels are to be a multiple; None for the default.
+        uniform: Whether all layers are to keep as many.
+    """
+    rounding = channel_rounding(view, round_to)
+    counts = {view.layer(position).units("expert_channels") for position in expert_blocks(view)}
+    if uniform and len(counts) > 1:
+        raise RecipeError(
+            "layers of this model have different numbers of channels of each expert to begin with; use uniform: false "
+            "and layout: custom",
+            ("uniform",),
+        )
+    if rounding >= max(counts):
+        raise RecipeError(f"found {rounding}; an expert has {max(counts)} channels, so none could go", ("round_mlp",))
 
 
 def check_experts(view: ModelView, round_to: int, fewer: int | None) -> None:
@@ -62,4 +89,6 @@ def unit_groups(layer: Layer, part: Part) -> int:
     """In how many groups the units of a part lie, each of which must keep as many as the others."""
     if part == "experts":
         return 1 if layer.experts is None else layer.experts.groups
+    if part == "expert_channels":
+        return 1
     return layer.geometry.kv_heads if part == "queries" else 1

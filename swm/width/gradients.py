@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from swm.errors import FamilyError
 from swm.model.config_depth import key_sources
+from swm.model.experts import expert_weights
 from swm.model.finite import check_finite, not_finite
 from swm.model.recording import Recording
 from swm.model.state import is_norm
@@ -42,7 +43,7 @@ def check_gradients(config: Any) -> None:
 
 
 def layer_gradients(
-    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False
+    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False, experts: bool = False
 ) -> Generator[tuple[int, Gradients, Gradients]]:
     """Gradients of the mean next-token loss, layer by layer from the top down.
 
@@ -54,6 +55,7 @@ def layer_gradients(
         wanted: The positions of the layers to give gradients of.
         per_sample: Give also the mean over samples of the squared gradient of each sample's own mean loss.
         biases: Give the gradients of the projections' biases too.
+        experts: Give the gradients of the weights of all experts too.
 
     Yields:
         The position of a layer, its gradients by canonical name, and its mean squared gradients, empty without
@@ -69,7 +71,7 @@ def layer_gradients(
         scale = first_loss_scale(view.model.parameters())
         upstream, scale = _scaled_loss_gradient(view, recording, ids, scale)
         for position in range(len(view.layers) - 1, min(wanted, default=0) - 1, -1):
-            own = _parameters(view, position, biases) if position in wanted else {}
+            own = _parameters(view, position, biases, experts) if position in wanted else {}
             for weight in own.values():
                 weight.requires_grad_(True)
             while True:
@@ -129,14 +131,22 @@ def _gradient_dtype(values: Tensor) -> torch.dtype:
     return torch.float32 if values.dtype is torch.float16 else values.dtype
 
 
-def _parameters(view: ModelView, position: int, biases: bool) -> dict[str, nn.Parameter]:
-    """The weights of the layer's projections, and their biases if asked for, by canonical name."""
+def _parameters(view: ModelView, position: int, biases: bool, experts: bool) -> dict[str, nn.Parameter]:
+    """The weights of the layer's projections by canonical name, with their biases and those of experts if asked for.
+
+    Args:
+        view: The model.
+        position: Where the layer stands now.
+        biases: Whether biases are asked for.
+        experts: Whether the weights of experts are asked for.
+    """
     layer = view.layer(position)
     kinds = (".weight", ".bias") if biases else (".weight",)
+    fused = {f"{path}.{name}" for path, names in expert_weights(layer.module).items() for name in names if experts}
     return {
         view.family.canonical(key): p
         for key, p in layer.module.named_parameters()
-        if key.endswith(kinds) and not is_norm(view.family.canonical(key))
+        if key in fused or (key.endswith(kinds) and not is_norm(view.family.canonical(key)))
     }
 
 

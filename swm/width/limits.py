@@ -11,7 +11,7 @@ from swm.errors import BudgetError, FamilyError, RecipeError
 from swm.model.experts import ExpertBlock
 from swm.model.families import ModelFamily
 from swm.model.shape import geometries
-from swm.model.units import READERS, UNIT_NAMES, Block, Geometry, Part, block
+from swm.model.units import READERS, ROUTED, UNIT_NAMES, Block, Geometry, Part, block
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 
@@ -25,7 +25,8 @@ class CutLimits:
 
     `shapes` are the widths of the layers by position, `sizes` the parameters of one unit. The kept number of units is
     a multiple of its part's `rounding` and, of heads, one of `head_counts` if there are any; of `experts`, as many
-    stay as their router needs. With `local`, a cut takes the same share of every layer.
+    stay as their router needs. `channels` are those of each expert, with the number of experts. With `local`, a cut
+    takes the same share of every layer.
     """
 
     shapes: Mapping[int, Geometry]
@@ -34,6 +35,7 @@ class CutLimits:
     local: bool
     head_counts: Sequence[int] | None = None
     experts: Mapping[int, ExpertBlock] = field(default_factory=dict)
+    channels: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,16 +58,21 @@ class CutLimits:
         layers = {position: view.layer(position) for position, _ in keys}
         ordered = sorted((position, part) for position, part in keys if layers[position].units(part))
         experts = {i: block for i, part in ordered if part == "experts" and (block := layers[i].experts) is not None}
-        channels = {position for position, part in ordered if part != "experts"}
-        shapes = {position: layers[position].geometry for position in sorted(channels)}
+        channels = {
+            i: (layers[i].units(part), layers[i].units("experts")) for i, part in ordered if part == "expert_channels"
+        }
+        others = {position for position, part in ordered if part not in ROUTED}
+        shapes = {position: layers[position].geometry for position in sorted(others)}
         sizes = {(position, part): layers[position].unit_parameters(part) for position, part in ordered}
-        return cls(shapes, sizes, rounding, local, head_counts, experts)
+        return cls(shapes, sizes, rounding, local, head_counts, experts, channels)
 
     def units(self, key: Key) -> int:
         """How many units there are."""
         position, part = key
         if part == "experts":
             return self.experts[position].count
+        if part == "expert_channels":
+            return self.channels[position][0]
         return self.shapes[position].units(part)
 
     def possible(self, kept: int, key: Key) -> int:
@@ -75,13 +82,20 @@ class CutLimits:
         if key[1] == "experts":
             fewest = self.experts[key[0]].fewest()
             return min(self.units(key), max(rounded, -(-fewest // step) * step))
-        if self.head_counts is None or key[1] == "mlp":
+        if self.head_counts is None or key[1] in ("mlp", "expert_channels"):
             return rounded
         return min(n for n in self.head_counts if n >= rounded)
 
     def removed(self, kept: Mapping[Key, int]) -> int:
         """How many parameters go where so many units stay."""
-        return sum((self.units(key) - kept[key]) * size for key, size in self.sizes.items())
+        gone = {key: self.units(key) - kept[key] for key in self.sizes}
+        # Channels of experts that go are gone already.
+        twice = sum(
+            gone[i, "experts"] * gone[i, "expert_channels"] * self.sizes[i, "expert_channels"] // count
+            for i, (_, count) in self.channels.items()
+            if (i, "experts") in gone
+        )
+        return sum(gone[key] * size for key, size in self.sizes.items()) - twice
 
     def smallest_step(self) -> int:
         """The fewest parameters that can go, 0 when none can: a step in one place or, if `local`, in all layers.
@@ -133,13 +147,13 @@ def check_row(family: ModelFamily, config: Any, parts: Sequence[Part]) -> None:
         parts: The parts.
     """
     for part in parts:
-        family.check_proven(part if part == "experts" else block(part))
+        family.check_proven(part if part in ROUTED else block(part))
     if {"attention", "queries"} & set(parts) and not family.prunable_heads:
         raise FamilyError(
             f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
             "size, or its heads are of several sizes; use units: [mlp]"
         )
-    if any(part != "experts" and READERS[part] not in family.projections for part in parts):
+    if any(part not in ROUTED and READERS[part] not in family.projections for part in parts):
         raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
 
 
@@ -159,7 +173,7 @@ def saved_head_counts(view: ModelView, parts: Sequence[Part], with_biases: bool)
     `parts` are those that are cut. Raises BudgetError when an earlier stage left a number that cannot be saved with
     the biases of this one.
     """
-    if set(parts) == {"experts"}:
+    if ROUTED.issuperset(parts):
         return None
     part: Part = "queries" if "queries" in parts else "attention"
     now = widest_geometry(geometries(view)).units(part)

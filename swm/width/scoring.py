@@ -18,14 +18,18 @@ from swm.model.experts import expert_tensors
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
 from swm.model.recording import batch_rows
-from swm.model.units import READERS, Part
+from swm.model.units import READERS, ROUTED, Part
 from swm.model.view import ModelView
+from swm.width.expert_channels import channel_groups, expert_inputs
 from swm.width.gradients import GRADIENTS, layer_gradients
 from swm.width.routing import Routing, observed_routing, routing_statistics
 
 
 class UnitScores:
-    """Scores by (position, part), and the mean input of each reading projection where it was observed."""
+    """Scores by (position, part), and the mean input of each reading projection where it was observed.
+
+    They are `[units]`, of channels of experts `[experts, channels]`.
+    """
 
     def __init__(self) -> None:
         self.scores: dict[tuple[int, Part], Tensor] = {}
@@ -71,24 +75,33 @@ def score_units(
 
     Raises:
         PlanError: The pruner returns something else than one finite number a unit.
+        FamilyError: Experts are called in a way that is not known.
     """
     scored = UnitScores()
     statistics: dict[tuple[int, Part], InputStatistics] = {}
+    inside: dict[int, list[InputStatistics]] = {}
     if "inputs" in pruner.needs() or pruner.compensates():
-        statistics = input_statistics(view, ids, positions, parts)
+        statistics = input_statistics(view, ids, positions, [part for part in parts if part not in ROUTED])
+        if "expert_channels" in parts:
+            inside = expert_inputs(view, ids, positions)
         scored.means = {key: inputs.mean for key, inputs in statistics.items()}
     if "routing" in pruner.needs() and routing is None:
         routing = routing_statistics(view, ids, positions)
     wanted = set(positions)
     per_sample = "squared_gradients" in pruner.needs()
     if pruner.needs() & GRADIENTS:
-        layers = layer_gradients(view, ids, wanted, per_sample)
+        layers = layer_gradients(view, ids, wanted, per_sample, experts="expert_channels" in parts)
     else:
         layers = ((position, {}, {}) for position in sorted(wanted, reverse=True))
     with closing(layers):
         for position, gradients, squares in layers:
             layer = view.layer(position)
             for part in (part for part in parts if layer.units(part)):
+                if part == "expert_channels":
+                    groups = channel_groups(layer, gradients, squares, inside.get(position))
+                    rows = [checked(pruner, group, pruner.score(group)) for group in groups]
+                    scored.scores[position, part] = torch.stack(rows)
+                    continue
                 if part == "experts":
                     group = expert_group(layer, (routing or {}).get(position))
                 else:

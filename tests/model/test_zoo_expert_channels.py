@@ -15,8 +15,9 @@ from zoo import CAUSAL, zoo_model
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.checkpoint.export import export
 from swm.errors import CheckpointError, PlanError
-from swm.model.expert_channels import channels_of, keep_expert_channels
-from swm.model.families import find_family
+from swm.model.expert_channels import keep_expert_channels
+from swm.model.experts import expert_weights
+from swm.model.families import find_family, row_of
 from swm.model.view import ModelView
 
 IDS = torch.arange(3, 27).reshape(2, 12)
@@ -40,18 +41,25 @@ def view_of(model: Any) -> ModelView:
 
 
 def cut_and_masked(cut: ModelView, masked: ModelView) -> None:
-    """Remove half of the channels of every layer's experts; in `masked`, make what reads them zero instead."""
+    """Remove half of the channels of each expert of every layer; in `masked`, make what reads them zero instead."""
     generator = torch.Generator().manual_seed(0)
     for position in range(len(cut.layers)):
-        channels = channels_of(cut, position)
+        layer = cut.layer(position)
+        channels = layer.expert_channels
         if channels is None:
             continue
-        order = torch.randperm(channels.count, generator=generator)
-        kept, gone = sorted(order[: channels.count // 2].tolist()), order[channels.count // 2 :]
         name, dim = channels.reads
-        with torch.no_grad():
-            masked.layers[position].get_submodule(channels.path).get_parameter(name).index_fill_(dim, gone, 0)
+        weight = masked.layers[position].get_parameter(channels.key(name))
+        kept = []
+        for expert in range(layer.units("experts")):
+            order = torch.randperm(channels.count, generator=generator)
+            kept.append(sorted(order[: channels.count // 2].tolist()))
+            with torch.no_grad():
+                weight[expert].index_fill_(dim - 1, order[channels.count // 2 :], 0)
+        before = cut.parameters()
+        each = layer.unit_parameters("expert_channels")
         keep_expert_channels(cut, position, kept)
+        assert before - cut.parameters() == each * (channels.count // 2)
 
 
 @pytest.mark.parametrize("name", [*ALONE, *SHARED_FIELD])
@@ -78,6 +86,22 @@ def test_with_half_of_the_channels(name: str, tmp_path: Path) -> None:
 def test_channels_that_are_not_there_are_refused() -> None:
     view = view_of(zoo_model("mixtral"))
     with pytest.raises(PlanError, match="channels 0 to 127; the plan keeps 127-128"):
-        keep_expert_channels(view, 0, [127, 128])
+        keep_expert_channels(view, 0, [[127, 128]] * 4)
+    with pytest.raises(PlanError, match="has 4 experts, of each of which as many"):
+        keep_expert_channels(view, 0, [[0, 1], [0, 1], [0], [2, 3]])
     with pytest.raises(PlanError, match="has no experts"):
-        keep_expert_channels(view_of(zoo_model("qwen3_moe")), 1, [0])
+        keep_expert_channels(view_of(zoo_model("qwen3_moe")), 1, [[0]])
+
+
+def test_just_the_layers_with_a_router_have_experts() -> None:
+    def mixed(name: str) -> bool:
+        model = zoo_model(name)
+        row = row_of(model.config, BUILTIN_FAMILIES)
+        if row is None:
+            return False
+        view = ModelView(model, row)
+        assert (view.experts is not None) == any(map(expert_weights, view.layers))
+        return view.experts is not None
+
+    assert not mixed("recurrent_gemma")
+    assert {name for name in CAUSAL if mixed(name)} == {*ALONE, *SHARED_FIELD}

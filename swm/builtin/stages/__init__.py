@@ -13,6 +13,7 @@ from swm.builtin.stages.vocabulary import VocabularyStage
 from swm.builtin.stages.width import WidthStage
 from swm.builtin.steps.drop import DropStep
 from swm.builtin.steps.keep import KeepStep
+from swm.builtin.steps.keep_expert_channels import KeepExpertChannelsStep
 from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.builtin.steps.merge import MergeStep
 from swm.builtin.steps.merge_experts import MergeExpertsStep
@@ -25,5 +26,6 @@ from swm.plugins.hookspecs import hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
     for stage in (AllocateStage, DepthStage, RecoverStage, RepairStage, VocabularyStage, WidthStage):
         register(stage)
-    for step in (DropStep, KeepStep, KeepTokensStep, MergeExpertsStep, MergeStep, RefitStep, TrainStep):
+    cuts = (DropStep, KeepExpertChannelsStep, KeepStep, KeepTokensStep)
+    for step in (*cuts, MergeExpertsStep, MergeStep, RefitStep, TrainStep):
         register(step)

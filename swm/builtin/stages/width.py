@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field
 from torch import Tensor
 
-from swm.builtin.stages.expert_steps import merge_steps
+from swm.builtin.stages.expert_steps import channel_steps, merge_steps
 from swm.builtin.stages.width_checks import check_compensation, check_model, check_range, check_target, check_units
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
@@ -22,12 +22,12 @@ from swm.interfaces.width import WidthPruner
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.shape import geometries
-from swm.model.units import READERS, Part
+from swm.model.units import READERS, ROUTED, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 from swm.width.allocation import Allocation, allocate, allocate_share, best_units
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
-from swm.width.expert_limits import check_experts, expert_rounding, unit_groups
+from swm.width.expert_limits import channel_rounding, check_channels, check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
 from swm.width.limits import CutLimits, check_row, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
@@ -40,6 +40,7 @@ class WidthStage(Stage):
 
     `units: [queries, mlp]` takes single query heads instead, as many from every KV head, which all stay.
     `units: [experts]` takes whole experts, and their rows of the router; `target: {experts: n}` n from every layer.
+    `units: [expert_channels]` takes channels of routed experts, as many of each, which `round_mlp` rounds.
 
     `scope: local` removes the same share of every layer, `global` lets layers compete and needs `uniform: false`.
     `layer_ratio` takes that share of every layer instead of meeting a target: LLM-Pruner's own way to say how much.
@@ -113,6 +114,12 @@ class WidthStage(Stage):
             check_gradients(config)
         if self.pruner.compensates():
             for part in self.units:
+                if part in ROUTED:
+                    raise RecipeError(
+                        f"found {part}; experts have no bias that could keep what '{self.pruner.name}' compensates; "
+                        "switch that off (flap has bias: false for it)",
+                        ("units",),
+                    )
                 check_bias(family, config, part)
         if setting.model is not None:
             self._check_goal(setting.model, setting)
@@ -120,6 +127,8 @@ class WidthStage(Stage):
     def _check_goal(self, view: ModelView, setting: Setting) -> None:
         if "experts" in self.units:
             check_experts(view, self.round_experts, None if self.target is None else self.target.experts)
+        if "expert_channels" in self.units:
+            check_channels(view, self.round_mlp, self.uniform)
         rounding, asked = self._rounding(view), {"round_heads": self.round_heads, "round_mlp": self.round_mlp}
         check_model(view, {part: rounding[part] for part in self.units}, asked, self.uniform)
         limits = self._limits(view, setting.shape.layers)
@@ -138,6 +147,8 @@ class WidthStage(Stage):
         rounding = part_rounding(widest_geometry(geometries(view)), self.round_heads, self.round_mlp)
         if "experts" in self.units:
             rounding["experts"] = expert_rounding(view, self.round_experts)
+        if "expert_channels" in self.units:
+            rounding["expert_channels"] = channel_rounding(view, self.round_mlp)
         return rounding
 
     def _limits(self, view: ModelView, layers: int) -> CutLimits:
@@ -173,6 +184,8 @@ class WidthStage(Stage):
         scored = observed_scores(context, self.pruner, positions, self.units)
         chosen = allocate(limits, scored.scores, self.pruner.standardised, goal, self.layer_ratio, experts)
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": limits.rounding["mlp"]}
+        if "expert_channels" in limits.rounding:
+            facts["round_expert_channels"] = limits.rounding["expert_channels"]
         return self._steps(context, scored, Allocation(chosen.kept, facts))
 
     def _steps(self, context: StageContext, scored: UnitScores, chosen: Allocation) -> StagePlan:
@@ -181,7 +194,7 @@ class WidthStage(Stage):
         units: dict[tuple[int, Part], Sequence[int]] = {}
         for (position, part), score in sorted(scored.scores.items()):
             kept = chosen.kept[position, part]
-            if kept < len(score):
+            if part != "expert_channels" and kept < len(score):
                 units[position, part] = best_units(score, kept, unit_groups(view.layer(position), part))
         refitted = self._refitted(context, units)
         steps = merge_steps(self.merge, context, units)
@@ -195,6 +208,7 @@ class WidthStage(Stage):
             if (position, part) in refitted:
                 tensors[len(steps)] = refitted[position, part]
                 steps.append(RefitStep(view.numbers[position], READERS[part]))
+        steps += channel_steps(view, scored.scores, chosen.kept, units)
         facts = dict(chosen.facts)
         if self.pruner.compensates():
             cut = sorted({part for _, part in units})

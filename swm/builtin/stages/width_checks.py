@@ -9,7 +9,7 @@ from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.model.shape import geometries
-from swm.model.units import UNIT_NAMES, Part
+from swm.model.units import ROUTED, UNIT_NAMES, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 from swm.width.limits import check_even
@@ -26,8 +26,9 @@ def check_units(units: Sequence[Part], target: Target | None, merge: ExpertMerge
     """
     if target is not None and target.experts is not None and set(units) != {"experts"}:
         raise ValueError("target: {experts: n} goes with units: [experts] alone; use params or ratio")
-    if "experts" in units and not plain:
-        raise ValueError("units: experts can be neither compensated for nor cut by torch-pruning; leave that out")
+    if not ROUTED.isdisjoint(units) and not plain:
+        routed = next(part for part in units if part in ROUTED)
+        raise ValueError(f"units: {routed} can be neither compensated for nor cut by torch-pruning; leave that out")
     if merge is not None and "experts" not in units:
         raise ValueError("merge is for experts that go; add units: [experts], or leave it out")
     if len(set(units)) < len(units):
@@ -71,7 +72,7 @@ def check_model(view: ModelView, rounding: Mapping[Part, int], asked: Mapping[st
         uniform: Whether all layers are to keep as many units.
     """
     shape = widest_geometry(geometries(view))
-    for part in (part for part in rounding if part != "experts"):
+    for part in (part for part in rounding if part not in ROUTED):
         for position in range(len(view.layers)):
             view.layer(position).check_part(part)
         if uniform:
