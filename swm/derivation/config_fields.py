@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from swm.model.families import ModelFamily
+from swm.model.config_depth import cut_config_to
+from swm.model.families import Along, ModelFamily
 from swm.model.rebuilt import rebuilt
 from swm.model.units import BLOCKS, READERS, Block, features
 
@@ -54,18 +55,48 @@ class ConfigProbe:
 
     def takes_fewer_heads(self, path: str) -> bool:
         """Whether half of the heads, each as wide as before, halve what the projection at `path` reads."""
-        heads = getattr(self.text, "num_attention_heads", None)
-        if not isinstance(heads, int) or heads < 2:
-            return False
-        kv_heads = getattr(self.text, "num_key_value_heads", None) or heads
         read, written = features(self.reader(path))
-        size = read // heads
-        fields = {"head_dim": size, "num_attention_heads": heads // 2, "num_key_value_heads": max(kv_heads // 2, 1)}
+        fields = self._half_heads(read)
 
         def halved(module: nn.Module) -> bool:
-            return features(module) == (size * (heads // 2), written)
+            return features(module) == (fields["head_dim"] * fields["num_attention_heads"], written)
 
-        return self.every(self.layers(**fields), path, halved)
+        return bool(fields) and self.every(self.layers(**fields), path, halved)
+
+    def narrows(self, output: str, alongside: Mapping[str, Along]) -> bool:
+        """Whether half of the heads shorten the parameters with an entry for each head or each of its channels.
+
+        Args:
+            output: The path of the attention's output projection.
+            alongside: The parameters by path.
+        """
+        mine = [(path, kind) for path, kind in alongside.items() if kind != "channels"]
+        if not mine:
+            return True
+        before = [dict(layer.named_parameters()) for layer in self.model.get_submodule(self.stack)]
+        fields = self._half_heads(features(self.reader(output))[0])
+        after = [dict(layer.named_parameters()) for layer in self.layers(**fields) or ()] if fields else []
+        # The only KV head stays.
+        same = {"keys"} if getattr(self.text, "num_key_value_heads", None) == 1 else set()
+        return bool(after) and all(
+            len(new[path]) == len(old[path]) // (1 if kind in same else 2)
+            for path, kind in mine
+            for old, new in zip(before, after, strict=True)
+            if path in old
+        )
+
+    def _half_heads(self, read: int) -> dict[str, int]:
+        """The fields of half of the heads, each as wide as before; empty where there are not two of them.
+
+        Args:
+            read: How many channels all heads have.
+        """
+        heads = getattr(self.text, "num_attention_heads", None)
+        if not isinstance(heads, int) or heads < 2:
+            return {}
+        kv_heads = getattr(self.text, "num_key_value_heads", None) or heads
+        size = read // heads
+        return {"head_dim": size, "num_attention_heads": heads // 2, "num_key_value_heads": max(kv_heads // 2, 1)}
 
     def bias_switch(self, paths: Sequence[str]) -> str:
         """The field that gives each of these projections a bias; empty where none does."""
@@ -76,6 +107,28 @@ class ConfigProbe:
         """Whether each of these projections has a bias where the switch is on."""
         layers = self.layers(**{switch: True})
         return all(self.every(layers, path, has_bias) for path in paths)
+
+    def by_layer(self) -> dict[str, int]:
+        """The parameters beside the layers of which one axis holds a part for each layer, with that axis."""
+        count = len(self.model.get_submodule(self.stack))
+        body = self.stack.rpartition(".")[0]
+        for gone in reversed(range(count if count > 1 else 0)):
+            trial = copy.deepcopy(self.model.config)
+            try:
+                cut_config_to(trial.get_text_config(), [position for position in range(count) if position != gone])
+                shorter = dict(rebuilt(self.model, trial).get_submodule(body).named_parameters())
+            except Exception:  # the class may need just this layer
+                continue
+            beside = self.model.get_submodule(body).named_parameters()
+            inside = self.stack.removeprefix(f"{body}.")
+            return {
+                path: dim
+                for path, value in beside
+                if not path.startswith(f"{inside}.") and path in shorter
+                for dim, length in enumerate(value.shape)
+                if length % count == 0 and shorter[path].shape[dim] == length // count * (count - 1)
+            }
+        return {}
 
     def every(self, layers: Sequence[nn.Module] | None, path: str, holds: Callable[[nn.Module], bool]) -> bool:
         """Whether some layer has a module at the path, and it holds for that of each that has one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,14 +39,14 @@ def derive_row(model: Any) -> tuple[ModelFamily, tuple[str, ...]]:
     for position, kind in enumerate(layer_kinds(config, view.layers)):
         places.setdefault(kind, []).append(position)
     looked_at = sorted({position for of in places.values() for position in (of[len(of) // 3], of[-1])})
-    projections, notes = _agreed([roles_of(view, recording, position) for position in looked_at])
-    row = _with_fields(ConfigProbe(model, path), view.family, projections, BY_HEAD not in notes)
-    if READERS["mlp"] in projections and not row.mlp_width:
+    agreed, notes = _agreed([roles_of(view, recording, position) for position in looked_at])
+    row = _with_fields(ConfigProbe(model, path), view.family, agreed, BY_HEAD not in notes)
+    if READERS["mlp"] in row.projections and not row.mlp_width:
         notes.append("no field of the config says how wide the MLPs are")
     return row, tuple(notes)
 
 
-def _agreed(each: Iterable[Roles]) -> tuple[dict[str, str], list[str]]:
+def _agreed(each: Sequence[Roles]) -> tuple[Roles, list[str]]:
     """The roles on which all layers agree that have them; of a part on which two differ, none is believed."""
     claims: dict[str, set[str]] = {}
     notes: dict[str, None] = {}
@@ -57,20 +57,20 @@ def _agreed(each: Iterable[Roles]) -> tuple[dict[str, str], list[str]]:
     odd = {role.partition(".")[0] for role, paths in claims.items() if len(paths) > 1}
     notes.update(dict.fromkeys(f"layers differ in where their {part} projections are" for part in sorted(odd)))
     agreed = {role: min(paths) for role, paths in claims.items() if role.partition(".")[0] not in odd}
-    return agreed, list(notes)
+    beside = {path: kind for roles in each for path, kind in roles.alongside.items()}
+    return Roles(agreed, (), beside, any(roles.gated for roles in each)), list(notes)
 
 
-def _with_fields(
-    probe: ConfigProbe, row: ModelFamily, projections: Mapping[str, str], heads_apart: bool
-) -> ModelFamily:
+def _with_fields(probe: ConfigProbe, row: ModelFamily, roles: Roles, heads_apart: bool) -> ModelFamily:
     """The row with its projections and what the config says of them.
 
     Args:
         probe: Asks the class of the model.
         row: The row with its layers and its tail.
-        projections: Canonical names to paths.
+        roles: Its projections, and what lies beside them.
         heads_apart: Whether the channels of a head lie together.
     """
+    projections = roles.paths
     down, output = projections.get(READERS["mlp"]), projections.get(READERS["attention"])
     readers = {part: probe.reader(path) for part in BLOCKS if (path := projections.get(READERS[part]))}
     own = tuple(part for part in BLOCKS if part in readers and has_bias(readers[part]))
@@ -80,6 +80,10 @@ def _with_fields(
     return replace(
         named,
         prunable_heads=bool(output) and heads_apart and probe.takes_fewer_heads(str(output)),
+        custom_only=("attention",) if output and not probe.narrows(output, roles.alongside) else (),
+        gated_queries=roles.gated,
+        alongside=dict(roles.alongside),
+        by_layer=probe.by_layer(),
         mlp_width=probe.mlp_width(down) if down else "",
         transposed=any(map(is_conv, readers.values())),
         own_bias=own,

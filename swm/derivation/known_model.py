@@ -150,6 +150,11 @@ def _derive(empty: Any) -> StoredRow:
         small = small_model(empty, stack)
         row, remarks = derive_row(small)
         proof = prove_row(small, row)
+        config = proof.verdicts.get("mlp config")
+        if config is not None and config.state == "wrong":
+            # The width itself can be cut: no config says it.
+            row, remarks = replace(row, mlp_width=""), (*remarks, f"{row.mlp_width} is not the MLPs' width alone")
+            proof = prove_row(small, row)
     except Exception as error:  # a model of any build may fail anywhere
         text = str(error) if isinstance(error, FamilyError) else f"{type(error).__name__}: {error}"
         return StoredRow(error=" ".join(text.split())[:400])

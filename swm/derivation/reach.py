@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from swm.derivation.alongside import norms_of
 from swm.derivation.layer_stack import hooked
 from swm.model.recording import Recording
 from swm.model.units import features
@@ -83,6 +84,8 @@ def _nudged(
 ) -> Inputs:
     """What each reader is given when sample i + 1 has channel i of a projection's output nudged.
 
+    Norms hand the change of a channel on to that channel alone, as they would if their statistics stayed.
+
     Args:
         view: The model.
         recording: The run that the layer's arguments come from.
@@ -112,7 +115,14 @@ def _nudged(
 
         return hook
 
-    with hooked([(producer, nudge), *((module, keep(path)) for path, module in readers.items())]):
+    def hold(*call: Any) -> Any:
+        _, args, _, output = call
+        given, returned = (value.reshape(samples, -1, value.shape[-1]) for value in (args[0], output))
+        return (returned[:1] + given - given[:1]).reshape(output.shape)
+
+    watched = [(module, keep(path)) for path, module in readers.items()]
+    held = [(module, hold) for module in norms_of(view.layers[position]).values()]
+    with hooked([(producer, nudge), *watched, *held]):
         view.run_batch(recording, 0, position, states)
     return inputs
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
 
+from swm.derivation.alongside import alongside_of
 from swm.derivation.reach import Hits, reach
+from swm.model.families import Along
 from swm.model.recording import Recording
 from swm.model.units import features
 from swm.model.view import ModelView
 
-Sort = Literal["every", "query", "key", "value"]
+Sort = Literal["every", "query", "key", "value", "gate"]
+
+# A channel of a projection, and what it reaches.
+Reached = tuple[int, tuple[int, ...]]
 
 IN_BLOCKS = "one matrix makes queries, keys and values, in this order"
 BY_HEAD = "one matrix makes queries, keys and values, head by head, so heads cannot be cut"
@@ -21,10 +26,15 @@ BY_HEAD = "one matrix makes queries, keys and values, head by head, so heads can
 
 @dataclass(frozen=True)
 class Roles:
-    """Canonical names to paths, and remarks."""
+    """Canonical names to paths, parameters beside them, and remarks.
+
+    `gated` is whether the queries' projection writes, head by head, a query and a gate.
+    """
 
     paths: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    alongside: Mapping[str, Along] = field(default_factory=dict)
+    gated: bool = False
 
 
 def linears_of(layer: nn.Module) -> dict[str, nn.Module]:
@@ -48,7 +58,8 @@ def roles_of(view: ModelView, recording: Recording, position: int) -> Roles:
     hits = reach(view, recording, position, linears)
     paths: dict[str, str] = {}
     notes: list[str] = []
-    for writer in dict.fromkeys(writer for _, writer in hits):
+    # Of several that are like an MLP, it is the widest.
+    for writer in sorted({writer for _, writer in hits}, key=lambda path: (-features(linears[path])[0], path)):
         each = {path: its_hits for (path, to), its_hits in hits.items() if to == writer}
         channels, widths = features(linears[writer])[0], {path: features(linears[path])[1] for path in each}
         mlp = _mlp(each, widths, channels) if "mlp.down" not in paths else {}
@@ -56,10 +67,16 @@ def roles_of(view: ModelView, recording: Recording, position: int) -> Roles:
             paths |= {**mlp, "mlp.down": writer}
             continue
         attention, note = _attention(each, widths, channels)
-        if attention:
+        if attention and not {*attention.values(), writer} & set(paths.values()):
             paths |= {**attention, "attention.o": writer}
             notes += [note] if note else []
-    return Roles(paths, tuple(notes))
+    gated = "attention.q" in paths and features(linears[paths["attention.q"]])[1] == 2 * _read(linears, paths)
+    return Roles(paths, tuple(notes), alongside_of(view, recording, position, paths), gated)
+
+
+def _read(linears: Mapping[str, nn.Module], paths: Mapping[str, str]) -> int:
+    """How many channels the attention's output projection reads."""
+    return features(linears[paths["attention.o"]])[0]
 
 
 def _mlp(each: Mapping[str, Hits], widths: Mapping[str, int], channels: int) -> dict[str, str]:
@@ -84,6 +101,7 @@ def _attention(each: Mapping[str, Hits], widths: Mapping[str, int], channels: in
     """The projections of an attention block, and a remark; none where they are not those of plain attention."""
     sorts = {path: _sorts(hits, channels) for path, hits in each.items()}
     plain = {path: next(iter(sort)) for path, sort in sorts.items() if len(sort) == 1}
+    plain |= {path: "query" for path, hits in each.items() if _gated(hits, sorts[path], widths[path], channels)}
     value = next((path for path, sort in plain.items() if sort == "value"), None)
     if "key" not in plain.values() and value is not None:
         # The only KV head: its keys reach all heads.
@@ -101,9 +119,22 @@ def _attention(each: Mapping[str, Hits], widths: Mapping[str, int], channels: in
     return {}, ""
 
 
-def _sorts(hits: Hits, channels: int) -> dict[Sort, list[tuple[int, tuple[int, ...]]]]:
+def _gated(hits: Hits, sorts: Mapping[Sort, Sequence[Reached]], width: int, channels: int) -> bool:
+    """Whether a projection writes, head by head, the channels of a query and those of a gate of its output."""
+    if set(sorts) != {"query", "gate"} or width != 2 * channels:
+        return False
+    size = max(len(reached) for _, reached in sorts["query"])
+    places = {channel: divmod(channel, 2 * size) for channel in hits}
+    queries = all(reached[0] // size == places[channel][0] for channel, reached in sorts["query"])
+    return queries and all(
+        places[channel][1] >= size and reached[0] == places[channel][0] * size + places[channel][1] - size
+        for channel, reached in sorts["gate"]
+    )
+
+
+def _sorts(hits: Hits, channels: int) -> dict[Sort, list[Reached]]:
     """The channels of a projection by what they are: queries reach one head here, keys whole heads later on."""
-    sorts: dict[Sort, list[tuple[int, tuple[int, ...]]]] = {}
+    sorts: dict[Sort, list[Reached]] = {}
     for channel, hit in hits.items():
         reached = hit.channels
         together = len(reached) > 0.8 * (reached[-1] - reached[0] + 1) and len(reached) > 1
@@ -112,5 +143,7 @@ def _sorts(hits: Hits, channels: int) -> dict[Sort, list[tuple[int, tuple[int, .
             sort = "every"
         elif together:
             sort = "key" if hit.later else "query"
+        elif len(reached) == 1 and not hit.later:
+            sort = "gate"
         sorts.setdefault(sort, []).append((channel, reached))
     return sorts

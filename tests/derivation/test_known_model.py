@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import AutoConfig
+from zoo import zoo_model
 
 from swm.derivation import known_model as place
 from swm.derivation.known_model import AUTOMATIC, known_model
@@ -124,3 +125,18 @@ def test_what_is_no_decoder_gets_no_row(model_type: str, changes: dict[str, Any]
     config = AutoConfig.for_model(model_type, **changes)
     with pytest.raises(FamilyError, match=f"row for model_type '{model_type}', and none can be derived: {why}"):
         known_model(config, plugins.registry)
+
+
+@pytest.mark.parametrize("name", ["zamba2", "gemma3n_text"])
+def test_layers_that_share_tensors_by_their_numbers_are_refused(name: str, plugins: Any) -> None:
+    with pytest.raises(FamilyError, match=f"model_type '{name}' cannot be taken: its layers share "):
+        known_model(zoo_model(name).config, plugins.registry)
+
+
+def test_a_width_that_is_also_that_of_experts_is_cut_without_the_config(plugins: Any) -> None:
+    registry = Registry()
+    known = known_model(zoo_model("hunyuan_v1_moe").config, registry)
+    assert known.origin == AUTOMATIC
+    assert known.family.only_custom("mlp")
+    assert "intermediate_size is not the MLPs' width alone" in known.remarks
+    assert known.view.layer(0).units("mlp") == 128

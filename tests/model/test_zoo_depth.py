@@ -18,7 +18,7 @@ from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
 
 IDS = torch.arange(3, 27).reshape(2, 12)
-# No row knows how their layers share tensors or streams.
+# Their layers share tensors or streams by their numbers.
 UNKNOWN = ("zamba2", "gemma3n_text")
 # A period in the config says which layer is of which kind, so all but the last must stay where they are; or the last
 # layer must be of one kind, or stays because others read what it makes.

@@ -117,4 +117,14 @@ HYBRID = (
         prunable_heads=False,
         by_layer={"embed_tokens_per_layer.weight": 1, "per_layer_model_projection.weight": 0},
     ),
+    ModelFamily(
+        name="gemma3n",
+        model_types=("gemma3n_text",),
+        refused="its layers share keys, values and streams by their numbers",
+    ),
+    ModelFamily(
+        name="zamba2",
+        model_types=("zamba2",),
+        refused="its layers share blocks of attention by their numbers, and adapters beside them",
+    ),
 )
