@@ -11,6 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.interfaces.similarity import SimilarityMetric
+from swm.measure.points import Points, median_distance, squared_distances
+from swm.memory.pieces import pieces, pieces_of
 
 # The rows of all layers' Gram matrices that are made at a time take this much memory.
 BLOCK_BYTES = 256 * 2**20
@@ -46,16 +48,19 @@ class CKA(SimilarityMetric):
     def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
         return float(self.pairwise([reference, candidate], mask)[0, 1])
 
+    def compare_states(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
+        return self.compare(reference, candidate, mask)
+
     def pairwise(self, layers: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
         """One centred Gram matrix a layer; all pairs are then one matrix product.
 
         Whole, these matrices would fill the memory (4,096 tokens and 32 layers: 4 GB), so some rows of all of them are
         made at a time.
         """
-        points = [self._points(layer, mask) for layer in layers]
+        points = [Points.of(self._points(layer, mask)) for layer in layers]
         prepared = [self._prepare(layer) for layer in points]
-        n = len(points[0])
-        hsic = torch.zeros(len(points), len(points), dtype=torch.float64, device=points[0].device)
+        n = len(points[0].values)
+        hsic = torch.zeros(len(points), len(points), dtype=torch.float64, device=points[0].mean.device)
         size = max(1, BLOCK_BYTES // (8 * n * len(points)))
         for start in range(0, n, size):
             rows = torch.arange(start, min(start + size, n), device=hsic.device)
@@ -66,37 +71,39 @@ class CKA(SimilarityMetric):
         scale = hsic.diagonal().clamp_min(0).sqrt()
         return hsic / (scale[:, None] * scale[None, :])
 
-    def _prepare(self, points: Tensor) -> tuple[Tensor, float]:
+    def _prepare(self, points: Points) -> tuple[Tensor, float]:
         """The sums of the Gram matrix's rows, and the kernel's width."""
         if self.kernel == "linear":
-            centred = _around_mean(points)
-            sums = centred @ centred.sum(dim=0)
-            return sums if self.estimator == "biased" else sums - centred.square().sum(dim=1), 1.0
-        every = torch.arange(len(points), device=points.device)
-        squared = _squared_distances(points, every)
-        off_diagonal = squared[every[:, None] != every]
-        width = 2 * self.bandwidth**2 * float(off_diagonal.median())
-        return self._gram(points, every, width).sum(dim=1), width
+            parts = pieces_of(points.values)
+            total = torch.stack([points.rows(rows).sum(dim=0) for rows in parts]).sum(dim=0)
+            sums = torch.cat([points.rows(rows) @ total for rows in parts])
+            if self.estimator == "biased":
+                return sums, 1.0
+            return sums - torch.cat([points.rows(rows).square().sum(dim=1) for rows in parts]), 1.0
+        width = 2 * self.bandwidth**2 * median_distance(points)
+        every = torch.arange(len(points.values), device=points.mean.device)
+        blocks = (every[rows] for rows in pieces(len(every), len(every)))
+        return torch.cat([self._gram(points, rows, width).sum(dim=1) for rows in blocks]), width
 
-    def _gram(self, points: Tensor, rows: Tensor, width: float) -> Tensor:
+    def _gram(self, points: Points, rows: Tensor, width: float) -> Tensor:
         """Some rows of the Gram matrix; the unbiased estimator's has no diagonal."""
+        own, others = points.rows(rows), pieces_of(points.values)
         if self.kernel == "linear":
-            centred = _around_mean(points)
-            gram = centred[rows] @ centred.T
+            gram = torch.cat([own @ points.rows(columns).T for columns in others], dim=1)
         else:
-            gram = torch.exp(-_squared_distances(points, rows) / width)
+            gram = torch.exp(-squared_distances(points, rows) / width)
         return gram if self.estimator == "biased" else _without_diagonal(gram, rows)
 
-    def _centred(self, points: Tensor, rows: Tensor, sums: Tensor, width: float) -> Tensor:
+    def _centred(self, points: Points, rows: Tensor, sums: Tensor, width: float) -> Tensor:
         """Some rows of the centred Gram matrix.
 
         Args:
-            points: The compared points `[points, features]`.
+            points: The compared points.
             rows: The numbers of the rows.
             sums: The sum of each row of the Gram matrix, `[points]`.
             width: The kernel's width.
         """
-        n, gram = len(points), self._gram(points, rows, width)
+        n, gram = len(points.values), self._gram(points, rows, width)
         if self.estimator == "biased":
             return gram - (sums[rows, None] + sums) / n + sums.sum() / n**2
         # U-centring (Székely and Rizzo 2014): the inner product of two such matrices is the unbiased HSIC.
@@ -112,16 +119,6 @@ class CKA(SimilarityMetric):
             return layer.flatten(1)
         count = layer.shape[1] if mask is None else mask.sum(dim=1, keepdim=True)
         return layer.sum(dim=1, dtype=torch.float64) / count
-
-
-def _around_mean(points: Tensor) -> Tensor:
-    points = points.double()
-    return points - points.mean(dim=0)
-
-
-def _squared_distances(points: Tensor, rows: Tensor) -> Tensor:
-    points = _around_mean(points)
-    return torch.cdist(points[rows], points).square()
 
 
 def _without_diagonal(gram: Tensor, rows: Tensor) -> Tensor:

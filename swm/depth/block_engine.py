@@ -110,7 +110,7 @@ class BlockEngine:
         return self._trials.program([], (), self.gone(windows))
 
     def _compared(self, first: SubBlock, last: SubBlock) -> float:
-        value = self.similarity.compare(self._before(first), self._after(last))
+        value = self.similarity.compare_states(self._before(first), self._after(last))
         if math.isnan(value):
             raise ModelError(
                 f"similarity '{self.similarity.name}' of {_named(first)} and {_named(last)} is not a number"
@@ -130,13 +130,13 @@ class BlockEngine:
 
     @torch.no_grad()
     def _inside(self, mlp: SubBlock) -> Tensor:
-        """What the layer gives without its MLP, float32."""
+        """What the layer gives without its MLP."""
         streams, position = self._trials.settled(), mlp.position
         slot = streams.base[position]
         others = tuple(block for block in slot.gone if block.part != mlp.part)
         silent = Slot(position, gone=(*others, mlp))
         stream = streams.scored
-        return streams.run(silent, stream.states[position], streams.base, stream, stream.carried_to(position)).float()
+        return streams.run(silent, stream.states[position], streams.base, stream, stream.carried_to(position))
 
     def _shown(self, windows: Sequence[Window]) -> str:
         return " ".join(f"-{_named(block)}" for block in self.gone(windows)) or "all"

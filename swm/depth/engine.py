@@ -183,7 +183,7 @@ class DepthEngine:
 
     def _layer_similarity(self, lower: int, upper: int) -> float:
         streams = self._merger_trials.settled()
-        value = self.similarity.compare(streams.entering(lower), streams.entering(upper))
+        value = self.similarity.compare_states(streams.entering(lower), streams.entering(upper))
         if math.isnan(value):
             raise ModelError(f"similarity '{self.similarity.name}' of layers {lower} and {upper} is not a number")
         return value
@@ -194,7 +194,7 @@ class DepthEngine:
         below = window.first - removed_layers([w for w in self._merger_trials.committed if w.last < window.first])
         entering, leaving = (streams.scored.states[below + i] for i in (0, window.removed + 1))
         merged = streams.run(program[below], entering, program, streams.scored, streams.scored.carried_to(below))
-        return self.similarity.compare(self._objective.prepared(leaving), self._objective.prepared(merged))
+        return self._objective.similarity(self._objective.prepared(leaving), merged)
 
     def _fit(self, windows: Sequence[Window]) -> tuple[dict[Window, State], float]:
         fitted = fit_windows(self.view, self._context.calibration.ids, windows, self.merger)

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric, TokenMetric, token_mean
+from swm.memory.pieces import pieces_of
+from swm.model.row_store import RowStore
 from swm.model.token_scores import score_pieces
 from swm.model.view import ModelView
 
@@ -28,9 +30,26 @@ class Objective:
         self.view = view
         self.metric = similarity
 
+    def ready(self, end: Tensor) -> Tensor:
+        """What a similarity of hidden states compares of some samples' end: after the final norm if it is to be so."""
+        return self.view.tail(end) if self.metric.space == "normed" else end
+
     def prepared(self, end: Tensor) -> Tensor:
-        """What a similarity of hidden states compares: an end, after the final norm where the metric wants it."""
-        return (self.view.tail(end) if self.metric.space == "normed" else end).float()
+        """As `ready`, of all samples."""
+        if self.metric.space != "normed":
+            return end
+        normed = RowStore(len(end), self.view.memory)
+        for rows in pieces_of(end):
+            normed.put(rows, self.ready(end[rows]))
+        return normed.filled()
+
+    def similarity(self, reference: Tensor, end: Tensor) -> float:
+        """Of an end to the prepared end `reference`, in a space of hidden states."""
+        metric = self.metric
+        if not isinstance(metric, SampleMetric):
+            return metric.compare_states(reference, self.prepared(end))
+        values = [metric.per_sample(reference[rows].float(), self.ready(end[rows]).float()) for rows in pieces_of(end)]
+        return metric.reduce(torch.cat(values))
 
     def logits(self, end: Tensor) -> Iterator[Tensor]:
         """Next-token scores `[1, tokens, vocabulary]`, some tokens at a time.
@@ -62,12 +81,14 @@ class Objective:
 
     def next_token_loss(self, end: Tensor, ids: Tensor) -> float:
         """Mean cross entropy in nats of the token ids `[samples, seq]`."""
-        tokens, wanted = end[:, :-1].flatten(0, 1), ids[:, 1:].flatten().to(end.device)
+        tokens, wanted = end.flatten(0, 1), ids[:, 1:].flatten().to(end.device)
+        # Nothing is predicted at the last place of a sample.
+        places = torch.arange(len(tokens), device=end.device).view(end.shape[:2])[:, :-1].flatten()
         total = 0.0
-        for rows in score_pieces(len(tokens), self.view.config.vocab_size):
-            logits = self.view.logits(tokens[None, rows])[0].float()
+        for rows in score_pieces(len(places), self.view.config.vocab_size):
+            logits = self.view.logits(tokens[None, places[rows]])[0].float()
             total += float(F.cross_entropy(logits, wanted[rows], reduction="sum"))
-        return total / len(tokens)
+        return total / len(places)
 
     def stop(self, above: float | None) -> EarlyStop | None:
         """How trials stop early; None where all of the text has to be run."""
@@ -94,7 +115,7 @@ class Reference:
         """Of another model's end to this one."""
         objective, metric = self._objective, self._objective.metric
         if metric.space != "logits":
-            return metric.compare(self.prepared, objective.prepared(end))
+            return objective.similarity(self.prepared, end)
         return objective.compared(zip(self._logits(), objective.logits(end), strict=True), end)
 
     def _logits(self) -> Iterable[Tensor]:
@@ -123,7 +144,7 @@ class EarlyStop:
         samples = len(reference)
         values = torch.empty(0)
         for rows, candidate in batches:
-            fresh = self.metric.per_sample(reference[rows], candidate)
+            fresh = self.metric.per_sample(reference[rows].float(), candidate.float())
             values = torch.cat([values.to(fresh), fresh])
             bound = self.metric.most(values, samples)
             if bound <= self.above:

@@ -86,7 +86,7 @@ class ProgramTrials:
     def _similarity_until(self, of: MergerTrials, program: Program, stop: EarlyStop) -> tuple[float, bool]:
         """A similarity, and whether it is exact; if not, it is a bound that is not above the limit."""
         streams, reference = of.settled(), of.reference.prepared
-        ends = ((rows, self._objective.prepared(end)) for rows, end in streams.end_by_batch(program))
+        ends = ((rows, self._objective.ready(end)) for rows, end in streams.end_by_batch(program))
         value, samples = stop.similarity(reference, ends)
         streams.count_part(program, samples)
         return value, samples == len(reference)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from swm.depth.activations import RecordedActivations
@@ -15,6 +14,7 @@ from swm.depth.program import Program, Slot, shared_slots
 from swm.depth.slot_states import SlotStates
 from swm.model.blocks import without
 from swm.model.recording import Carried, Recording
+from swm.model.row_store import RowStore
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window
@@ -98,8 +98,15 @@ class Streams:
         self.base = program
 
     def entering(self, layer: int) -> Tensor:
-        """What enters this slot of the base program, of all samples, float32."""
-        return torch.cat([stream.states[layer] for stream in self._all]).float()
+        """What enters this slot of the base program, of all samples."""
+        if len(self._all) == 1:
+            return self.scored.states[layer]
+        parts = [stream.states[layer] for stream in self._all]
+        whole = RowStore(sum(map(len, parts)), self._view.memory)
+        start = 0
+        for part in parts:
+            whole.put(slice(start, start := start + len(part)), part)
+        return whole.filled()
 
     def end(self, program: Program, stream: Stream | None = None) -> Tensor:
         """The hidden states after the last slot of a program, from the longest part that is already known.

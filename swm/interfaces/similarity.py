@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from swm.interfaces.strategy import Strategy
+from swm.memory.pieces import pieces_of
 
 
 class SimilarityMetric(Strategy):
@@ -33,6 +34,10 @@ class SimilarityMetric(Strategy):
         The value must depend on the samples only, never on how they were batched.
         """
 
+    def compare_states(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
+        """As `compare`, of tensors of any type; override it where no copy of all samples in float32 is needed."""
+        return self.compare(reference.float(), candidate.float(), mask)
+
     def check(self, samples: int, seq_len: int) -> None:
         """Raise ValueError when activations of that many samples and tokens cannot be compared."""
 
@@ -41,7 +46,7 @@ class SimilarityMetric(Strategy):
         table = torch.ones(len(layers), len(layers), dtype=torch.float64)
         pairs = itertools.combinations if self.symmetric else itertools.permutations
         for i, j in pairs(range(len(layers)), 2):
-            table[i, j] = self.compare(layers[i].float(), layers[j].float(), mask)
+            table[i, j] = self.compare_states(layers[i], layers[j], mask)
             if self.symmetric:
                 table[j, i] = table[i, j]
         return table
@@ -68,6 +73,14 @@ class SampleMetric(SimilarityMetric):
     def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
         """`reduce(per_sample(...))`."""
         return self.reduce(self.per_sample(reference, candidate, mask))
+
+    def compare_states(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
+        """As `compare`, of tensors of any type, some samples at a time."""
+        values = [
+            self.per_sample(reference[rows].float(), candidate[rows].float(), None if mask is None else mask[rows])
+            for rows in pieces_of(reference)
+        ]
+        return self.reduce(torch.cat(values))
 
 
 class TokenMetric(SampleMetric):

@@ -13,6 +13,7 @@ from swm.loading.model_class import auto_class
 from swm.loading.source import ModelSource
 from swm.loading.weights import check_folder, check_taken
 from swm.model.devices import pick_device
+from swm.model.finite import all_finite
 from swm.model.quiet import quiet_transformers
 
 
@@ -62,7 +63,7 @@ def load_model(
         raise ModelError(f"model '{source.name}' cannot be loaded: {type(error).__name__}: {brief(error)}") from error
     check_taken(source.name, model, report, architectures)
     for name, value in model.named_parameters():
-        if not value.is_meta and not torch.isfinite(value).all():
+        if not value.is_meta and not all_finite(value):
             raise ModelError(f"model '{source.name}': weight {name} holds values that are not a number or infinite")
     if getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None):
         # transformers leaves apart what is stored twice with different numbers, and says so in a warning alone.

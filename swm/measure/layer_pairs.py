@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric
+from swm.memory.working_memory import WorkingMemory
+from swm.model.row_store import RowStore
 
 
 class LayerPairs:
@@ -18,8 +20,10 @@ class LayerPairs:
     states are then kept as they come, in the type of the model.
     """
 
-    def __init__(self, metric: SimilarityMetric) -> None:
+    def __init__(self, metric: SimilarityMetric, memory: WorkingMemory | None = None) -> None:
+        """`memory` decides where hidden states are kept."""
         self._metric = metric
+        self._memory = memory or WorkingMemory()
         self._values: list[Tensor] = []
         self._states: list[Sequence[Tensor]] = []
 
@@ -37,9 +41,16 @@ class LayerPairs:
     def table(self) -> Tensor:
         """The similarities `[layers, layers]` (float64) of all samples so far."""
         if not isinstance(self._metric, SampleMetric):
-            return self._metric.pairwise([torch.cat(parts) for parts in zip(*self._states, strict=True)]).cpu()
+            return self._metric.pairwise([self._joined(parts) for parts in zip(*self._states, strict=True)]).cpu()
         values = torch.cat(self._values, dim=2)
         table = torch.ones(values.shape[:2], dtype=torch.float64)
         for i, j in permutations(range(len(table)), 2):
             table[i, j] = self._metric.reduce(values[i, j])
         return table
+
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        whole = RowStore(sum(map(len, parts)), self._memory)
+        start = 0
+        for part in parts:
+            whole.put(slice(start, start := start + len(part)), part)
+        return whole.filled()
