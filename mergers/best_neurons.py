@@ -107,12 +107,11 @@ class _FitTokens:
     def __init__(self, window: LayerWindow, start: State, settings: BestNeurons) -> None:
         self.activations, self.bias = window.required_activations(), BIAS in start
         silent: State = {k: torch.zeros_like(v) if k in (DOWN, BIAS) else v for k, v in start.items()}
-        wanted = self.activations.leaving()
-        self.missing = wanted - self.activations.run(silent)
-        self.scale = by_length(wanted) if settings.relative else torch.ones_like(wanted[..., :1])
+        wanted, self.relative = self.activations.leaving(), settings.relative
+        self.wanted, self.given = wanted, self.activations.run(silent)
         self.counted = torch.ones(wanted.shape[:2], dtype=torch.bool, device=wanted.device)
         self.counted[:, : settings.skip_first] = False
-        self.left_out = left_out_of(wanted, settings.fold)
+        self.left_out = left_out_of(len(wanted), wanted.shape[1], settings.fold).to(wanted.device)
 
     def batch(self, batch: int, neurons: Neurons) -> tuple[Tensor, Tensor, Tensor]:
         """Activations `[tokens, neurons]`, and 1 for a bias; what is missing `[tokens, hidden]`; which are left out."""
@@ -120,14 +119,15 @@ class _FitTokens:
         channels = [self.activations.inputs_of(batch, ROLE, state) for state in neurons.states()]
         if self.bias:
             channels.append(torch.ones_like(channels[0][..., :1]))
-        scale, counted = self.scale[rows], self.counted[rows]
+        wanted, counted = self.wanted[rows], self.counted[rows]
+        scale = by_length(wanted) if self.relative else torch.ones_like(wanted[..., :1])
         inputs = (torch.cat(channels, -1).float() * scale.float())[counted]
-        return inputs, (self.missing[rows] * scale)[counted].float(), self.left_out[rows][counted]
+        return inputs, ((wanted - self.given[rows]) * scale)[counted].float(), self.left_out[rows][counted]
 
     def sums(self, neurons: Neurons) -> tuple[Sums, Sums]:
         """Over the tokens to fit to, and over those that are left out."""
         size = len(neurons.prior())
-        both = tuple(Sums.zeros(size, self.missing.shape[-1], self.missing.device) for _ in range(2))
+        both = tuple(Sums.zeros(size, self.wanted.shape[-1], self.wanted.device) for _ in range(2))
         for inputs, missing, left_out in self.batches(neurons):
             for sums, chosen in zip(both, (~left_out, left_out), strict=True):
                 sums.add(inputs[chosen], missing[chosen])

@@ -51,7 +51,6 @@ class Distilled(LayerMerger):
         activations = window.required_activations()
         begun = self.start.merge(window)
         wanted = activations.leaving()
-        weight = by_length(wanted) if self.relative else torch.ones_like(wanted[..., :1])
         trained = {key: value.detach().float().clone().requires_grad_() for key, value in begun.items()}
         optimizer = torch.optim.AdamW(trained.values(), lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
         size = min(self.batch, len(wanted))
@@ -65,7 +64,9 @@ class Distilled(LayerMerger):
                 with torch.enable_grad():
                     state = {k: v.to(begun[k].dtype) for k, v in trained.items()}
                     output = activations.run_some(samples, state)
-                    missing = (output.float() - wanted[samples].float()) * weight[samples].float()
+                    target = wanted[samples]
+                    weight = by_length(target) if self.relative else torch.ones_like(target[..., :1])
+                    missing = (output.float() - target.float()) * weight.float()
                     loss = missing.square().sum(-1).mean()
                 gradients, scale = scaled_gradients(loss, list(trained.values()), scale)
                 self._step(optimizer, trained, gradients, self.learning_rate * rate(step, total))

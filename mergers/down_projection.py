@@ -13,6 +13,7 @@ from swm.errors import FamilyError, WindowError
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import Change
 from swm.interfaces.merger import LayerWindow
+from swm.memory.pieces import MadeRows, Rows, norm_of
 from swm.model.state import State
 
 ROLE: Final = "mlp.down"
@@ -28,7 +29,7 @@ class DownProjectionFit:
 
     projection: Projection
     inputs: Tensor
-    missing: Tensor
+    missing: Rows
 
     def changed(self, own: State, change: Change) -> State:
         """The layer's state `own` with this change added to the projection."""
@@ -56,7 +57,8 @@ def down_projection_fit(window: LayerWindow, state: State | None = None) -> Down
         weight = Projection.of(own, ROLE, transposed).weight
         if weight.shape != (inputs.shape[-1], rest.shape[-1]):
             return math.inf
-        return float((rest + inputs @ weight + bias - now).norm()) / max(float(now.norm()), 1e-12)
+        apart = norm_of(MadeRows(len(now), lambda rows: rest[rows] + inputs[rows] @ weight + bias - now[rows]))
+        return apart / max(norm_of(now), 1e-12)
 
     # A square weight does not tell by its shape which way it is stored.
     transposed = distance(True) < distance(False)
@@ -65,4 +67,6 @@ def down_projection_fit(window: LayerWindow, state: State | None = None) -> Down
             "layers of this family normalise what their MLP gives, so no projection of theirs can be refitted in "
             "closed form; use a merger that needs no activations"
         )
-    return DownProjectionFit(Projection.of(own, ROLE, transposed), inputs, activations.leaving() - now)
+    leaving = activations.leaving()
+    missing = MadeRows(len(now), lambda rows: leaving[rows] - now[rows])
+    return DownProjectionFit(Projection.of(own, ROLE, transposed), inputs, missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final, Literal, final
@@ -11,8 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.fitting.projection import Projection
-from swm.fitting.refitting import Change, by_length, fit_change
+from swm.fitting.refitting import Change, by_length, fit_change, lengths_of
 from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.memory.pieces import MadeRows, Rows, norm_of, pieces_of
 from swm.mergers.down_projection import BIAS, DownProjectionFit, down_projection_fit
 from swm.model.state import State
 
@@ -63,21 +65,25 @@ class LeastSquares(LayerMerger):
     def _error(self, window: LayerWindow, state: State) -> float:
         activations = window.required_activations()
         wanted = activations.leaving()
-        missing = activations.run(state) - wanted
-        missing = missing * by_length(wanted) if self.relative else missing
-        return float(missing[:, self.skip_first :].double().square().sum())
+        given, total = activations.run(state), 0.0
+        for rows in pieces_of(wanted):
+            missing = given[rows] - wanted[rows]
+            missing = missing * by_length(wanted[rows]) if self.relative else missing
+            total += float(missing[:, self.skip_first :].double().square().sum())
+        return total
 
     def attention(self, window: LayerWindow, fit: DownProjectionFit) -> State:
         """The bottom layer's state with the attention's part of the joint fit."""
         own = window.states[0]
         heads, channels = window.required_activations().inputs(OUT, None), fit.inputs.shape[-1]
         # One ridge for both: the inputs of the two are of different sizes.
-        size = fit.inputs.square().mean().sqrt() / heads.square().mean().sqrt().clamp_min(1e-12)
-        change = self._change(window, torch.cat([fit.inputs, heads * size], dim=-1), fit, bias=False)
+        size = _typical(fit.inputs) / max(_typical(heads), 1e-12)
+        both = MadeRows(len(heads), lambda rows: torch.cat([fit.inputs[rows], heads[rows] * size], dim=-1))
+        change = self._change(window, both, fit, bias=False)
         projection = Projection.of(own, OUT, fit.projection.transposed)
         return {**own, **projection.changed(replace(change, weight=change.weight[channels:] * size)).state()}
 
-    def _change(self, window: LayerWindow, inputs: Tensor, fit: DownProjectionFit, *, bias: bool) -> Change:
+    def _change(self, window: LayerWindow, inputs: Rows, fit: DownProjectionFit, *, bias: bool) -> Change:
         """The change of projections with these inputs that gives what is missing.
 
         Args:
@@ -87,12 +93,17 @@ class LeastSquares(LayerMerger):
             bias: Whether the bias may change too.
         """
         counted = slice(self.skip_first, None)
-        leaving = window.required_activations().leaving()[:, counted]
+        leaving = window.required_activations().leaving()
         return fit_change(
-            inputs[:, counted],
-            fit.missing[:, counted],
-            by_length(leaving) if self.relative else None,
+            MadeRows(len(inputs), lambda rows: inputs[rows][:, counted]),
+            MadeRows(len(inputs), lambda rows: fit.missing[rows][:, counted]),
+            lengths_of(leaving[:, counted]) if self.relative else None,
             bias=bias,
             ridge=self.ridge,
             fold=self.fold,
         )
+
+
+def _typical(values: Tensor) -> float:
+    """The root of the mean square."""
+    return norm_of(values) / math.sqrt(max(1, values.numel()))

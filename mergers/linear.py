@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
-from swm.fitting.refitting import Change
-from swm.fitting.ridge import Sums, solve
+from swm.fitting.refitting import Change, fit_change
 from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.memory.pieces import MadeRows
 from swm.mergers.down_projection import down_projection_fit
 from swm.model.state import State
 
@@ -35,7 +35,7 @@ class Linear(LayerMerger):
         own = window.states[0]
         fit = down_projection_fit(window)
         weight, bias = fit.projection.weight, fit.projection.bias
-        output = fit.projection.output(fit.inputs.flatten(0, 1))
-        change = solve(Sums.of(output, fit.missing.flatten(0, 1)), self.ridge)
+        output = MadeRows(len(fit.inputs), lambda rows: fit.projection.output(fit.inputs[rows]))
+        change = fit_change(output, fit.missing, bias=False, ridge=self.ridge, fold=2).weight
         added = None if bias is None else bias.double() @ change
         return fit.changed(own, Change(weight.double() @ change, added, self.ridge, None))

@@ -11,6 +11,7 @@ from torch import Tensor
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import fit_change
 from swm.interfaces.merger import LayerWindow
+from swm.memory.pieces import MadeRows
 from swm.mergers.down_projection import BIAS, DOWN
 from swm.model.state import State
 
@@ -33,7 +34,7 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
     bias = f"{role}.bias" in start
     states: list[State] = []
     for own, original in zip(window.states, activations.originals(role), strict=True):
-        change = fit_change(entering, original - entering, bias=bias, ridge=None, fold=fold)
+        change = fit_change(entering, _difference(original, entering), bias=bias, ridge=None, fold=fold)
         mapped = dict(own)
         for reader in readers(start):
             projection = Projection.of(own, reader, transposed)
@@ -42,6 +43,10 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
             mapped |= projection.changed(replace(change, weight=change.weight @ weight, bias=added)).state()
         states.append(mapped)
     return states
+
+
+def _difference(one: Tensor, other: Tensor) -> MadeRows:
+    return MadeRows(len(one), lambda rows: one[rows] - other[rows])
 
 
 def readers(state: State) -> list[str]:

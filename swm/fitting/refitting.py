@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from swm.fitting.ridge import Ridge, Sums, solve
+from swm.memory.pieces import MadeRows, Rows, pieces
+
+# Narrow inputs are added up in pieces of 2,048 tokens.
+CHUNK_WIDTH = 4096
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,11 @@ class Change:
 
 
 def fit_change(
-    inputs: Tensor, missing: Tensor, scale: Tensor | None = None, *, bias: bool, ridge: float | None, fold: int
+    inputs: Rows, missing: Rows, scale: Rows | None = None, *, bias: bool, ridge: float | None, fold: int
 ) -> Change:
     """`argmin sum_t ||s_t (x_t D + d - m_t)||^2 + ridge c ||D||^2`, c the mean of the diagonal of `sum s^2 x'x`.
+
+    The tensors are read some samples at a time.
 
     Args:
         inputs: x, what enters the projection, `[samples, seq, channels]`.
@@ -37,28 +43,53 @@ def fit_change(
         ridge: Without one, the best of a grid on samples that are left out to choose it.
         fold: One of so many samples is left out; of a single sample, its last tokens.
     """
-    if bias:
-        inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
-    if scale is not None:
-        inputs, missing = inputs * scale, missing * scale
     error = None
+    sums, left_out = _sums(inputs, missing, scale, bias, fold if ridge is None else None)
     if ridge is None:
-        held = left_out_of(inputs, fold)
-        training, left_out = (Sums.of(inputs[chosen], missing[chosen]) for chosen in (~held, held))
-        solutions = Ridge(training)
+        solutions = Ridge(sums)
         ridge = solutions.best(left_out)
         error = left_out.error(solutions.solution(ridge)) / left_out.yy if left_out.yy else 1.0
-        sums = training + left_out
-    else:
-        sums = Sums.of(inputs.flatten(0, 1), missing.flatten(0, 1))
+        del solutions
+        sums += left_out
+        del left_out
     change = solve(sums, ridge)
     return Change(change[:-1], change[-1], ridge, error) if bias else Change(change, None, ridge, error)
 
 
-def left_out_of(inputs: Tensor, fold: int) -> Tensor:
-    """Which tokens `[samples, seq]` of `[samples, seq, ..]` a fit leaves out to choose the ridge: see `fit_change`."""
-    samples, seq = inputs.shape[:2]
-    held = torch.zeros(samples, seq, dtype=torch.bool, device=inputs.device)
+def _sums(inputs: Rows, missing: Rows, scale: Rows | None, bias: bool, fold: int | None) -> tuple[Sums, Sums]:
+    """The sums over the tokens to fit to, and over those that are left out; with no `fold`, all are fitted to.
+
+    Args:
+        inputs: As in `fit_change`.
+        missing: As there.
+        scale: As there.
+        bias: Whether a column of ones is added to the inputs.
+        fold: One of so many samples is left out.
+    """
+    first = inputs[:1]
+    seq, channels = first.shape[1:]
+    held = torch.zeros(len(inputs), seq, dtype=torch.bool, device=first.device)
+    if fold is not None:
+        held = left_out_of(len(inputs), seq, fold).to(first.device)
+    outputs = missing[:1].shape[-1]
+    size = channels + bias
+    training = Sums.zeros(size, outputs, first.device)
+    left_out = Sums.zeros(0 if fold is None else size, outputs, first.device)
+    for rows in pieces(len(inputs), seq * max(channels, CHUNK_WIDTH)):
+        x, y, chosen = inputs[rows], missing[rows], held[rows]
+        if bias:
+            x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+        if scale is not None:
+            x, y = x * scale[rows], y * scale[rows]
+        for sums, tokens in ((training, ~chosen), (left_out, chosen)):
+            if tokens.any():
+                sums.add(x[tokens].double(), y[tokens].double())
+    return training, left_out
+
+
+def left_out_of(samples: int, seq: int, fold: int) -> Tensor:
+    """Which tokens `[samples, seq]` a fit leaves out to choose the ridge: see `fit_change`."""
+    held = torch.zeros(samples, seq, dtype=torch.bool)
     if samples > 1:
         held[:: max(fold, 2)] = True
     else:
@@ -76,7 +107,10 @@ def fit_without(inputs: Tensor, weight: Tensor, removed: Tensor, *, bias: bool, 
         bias: See `fit_change`.
         ridge: See `fit_change`.
     """
-    return fit_change(inputs[..., ~removed], inputs[..., removed] @ weight[removed], bias=bias, ridge=ridge, fold=5)
+    lost = weight[removed]
+    stays = MadeRows(len(inputs), lambda rows: inputs[rows][..., ~removed])
+    missing = MadeRows(len(inputs), lambda rows: inputs[rows][..., removed] @ lost)
+    return fit_change(stays, missing, bias=bias, ridge=ridge, fold=5)
 
 
 def by_length(hidden: Tensor) -> Tensor:
@@ -86,3 +120,8 @@ def by_length(hidden: Tensor) -> Tensor:
     """
     lengths: Tensor = hidden.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return lengths.reciprocal()
+
+
+def lengths_of(hidden: Rows) -> MadeRows:
+    """`by_length` of hidden states of all samples."""
+    return MadeRows(len(hidden), lambda rows: by_length(hidden[rows]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -47,6 +48,12 @@ class Sums:
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.xx + other.xx, self.xy + other.xy, self.yy + other.yy)
+
+    def __iadd__(self, other: Sums) -> Self:
+        self.xx += other.xx
+        self.xy += other.xy
+        self.yy += other.yy
+        return self
 
     def error(self, solution: Tensor) -> float:
         """`||y - x B||^2` for a solution B `[inputs, outputs]`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 # In float64, the numbers of one piece take at most this much memory, or are those of one sample.
@@ -46,3 +47,12 @@ def pieces(samples: int, numbers: int) -> list[slice]:
 def pieces_of(tensor: Tensor) -> list[slice]:
     """`pieces` for a tensor `[samples, ..]`."""
     return pieces(len(tensor), math.prod(tensor.shape[1:]))
+
+
+def norm_of(values: Rows) -> float:
+    """The Euclidean norm of hidden states `[samples, seq, hidden]`, some samples at a time; sums in float64."""
+    size = values[:1].numel()
+    squares = [
+        torch.linalg.vector_norm(values[rows], dtype=torch.float64).square() for rows in pieces(len(values), size)
+    ]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

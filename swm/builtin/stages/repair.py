@@ -14,9 +14,10 @@ from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
 from swm.errors import FamilyError, PlanError
 from swm.fitting.projection import Projection
-from swm.fitting.refitting import by_length, fit_change
+from swm.fitting.refitting import fit_change, lengths_of
 from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.memory.pieces import MadeRows, Rows, norm_of
 from swm.model.finite import check_finite
 from swm.model.state import State
 from swm.model.surgery import check_not_replaced
@@ -109,8 +110,9 @@ class _Repair:
         layer = self.view.layer(position)
         if ATTENTION in self.settings.projections and attention is not None and layer.has(ATTENTION):
             _, heads = self._run(position, ATTENTION, state)
-            now = _projection(self.view, state, ATTENTION).output(heads)
-            state = self._refit(position, ATTENTION, state, heads, attention - now, attention)
+            now = _projection(self.view, state, ATTENTION)
+            missing = MadeRows(len(heads), lambda rows: attention[rows] - now.output(heads[rows]))
+            state = self._refit(position, ATTENTION, state, heads, missing, attention)
         inputs: Tensor | None = None
         if layer.has(MLP):
             output, inputs = self._run(position, MLP, state)
@@ -119,24 +121,30 @@ class _Repair:
         check_finite(output, f"the output of layer {self.view.numbers[position]} holds")
         fits = MLP in self.settings.projections
         if fits and inputs is not None and self._adds(position, state, output, inputs):
-            state = self._refit(position, MLP, state, inputs, self.wanted - output, self.wanted)
+            given, wanted = output, self.wanted
+            missing = MadeRows(len(given), lambda rows: wanted[rows] - given[rows])
+            state = self._refit(position, MLP, state, inputs, missing, wanted)
             output = self.view.run_layer(self.records[0], position, self.hidden, state)
         self.hidden = output
 
-    def _advance(self, position: int) -> Tensor | None:
+    def _advance(self, position: int) -> MadeRows | None:
         """Run the original model to where this layer should end; what its attention projection gave on the way."""
         given = None
         for layer in range(self.reached, self.view.ends[position] + 1):
             if self.dense.layer(layer).has(ATTENTION):
                 end, inputs = self.dense.run_watched(self.records[1], layer, self.wanted, ATTENTION)
                 if layer == self.view.numbers[position]:
-                    given = _projection(self.dense, self.dense.state(layer), ATTENTION).output(inputs)
+                    given = self._given(_projection(self.dense, self.dense.state(layer), ATTENTION), inputs)
             else:
                 end = self.dense.run_layer(self.records[1], layer, self.wanted)
             check_finite(end, f"the output of layer {layer} of the original model holds")
             self.wanted = end
         self.reached = self.view.ends[position] + 1
         return given
+
+    @staticmethod
+    def _given(projection: Projection, inputs: Tensor) -> MadeRows:
+        return MadeRows(len(inputs), lambda rows: projection.output(inputs[rows]))
 
     def _run(self, position: int, role: str, state: State) -> tuple[Tensor, Tensor]:
         return self.view.run_watched(self.records[0], position, self.hidden, role, state)
@@ -152,10 +160,11 @@ class _Repair:
         """
         silent = {k: torch.zeros_like(v) if k.startswith("mlp.down.") else v for k, v in state.items()}
         rest = self.view.run_layer(self.records[0], position, self.hidden, silent)
-        given = _projection(self.view, state, MLP).output(inputs)
-        return bool((rest + given - output).norm() <= 1e-2 * output.norm())
+        given = self._given(_projection(self.view, state, MLP), inputs)
+        apart = MadeRows(len(output), lambda rows: rest[rows] + given[rows] - output[rows])
+        return norm_of(apart) <= 1e-2 * norm_of(output)
 
-    def _refit(self, position: int, role: Role, state: State, inputs: Tensor, missing: Tensor, wanted: Tensor) -> State:
+    def _refit(self, position: int, role: Role, state: State, inputs: Tensor, missing: Rows, wanted: Rows) -> State:
         """Refit a projection and add the step for it.
 
         Args:
@@ -169,14 +178,14 @@ class _Repair:
         Returns:
             The state with the refitted projection; the given state where a refit does not help.
         """
-        before = float(missing.norm()) / max(float(wanted.norm()), 1e-12)
+        before = norm_of(missing) / max(norm_of(wanted), 1e-12)
         if before < NOTHING:
             return state
         projection, settings = _projection(self.view, state, role), self.settings
         change = fit_change(
             inputs,
             missing,
-            by_length(wanted) if settings.relative else None,
+            lengths_of(wanted) if settings.relative else None,
             bias=projection.bias is not None,
             ridge=settings.ridge,
             fold=settings.fold,
