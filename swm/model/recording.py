@@ -15,6 +15,7 @@ from swm.errors import FamilyError
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
 from swm.model.row_store import RowStore
+from swm.model.shared_arguments import SharedArguments
 
 TOKENS_PER_BATCH = 4096
 
@@ -126,6 +127,7 @@ class LayerRecorder:
         # By boundary between layers, all samples.
         self._states: list[RowStore] = [RowStore(samples, memory) for _ in range(len(layers) + 1)]
         self._rows = slice(0)
+        self._arguments = SharedArguments(memory)
         self._plain: list[bool] = []
 
     @contextmanager
@@ -134,6 +136,7 @@ class LayerRecorder:
         self._rows = rows
         calls: list[LayerCall] = []
         self.calls.append(calls)
+        self._arguments.begin()
         passing = self.only_first and bool(self._plain) and all(self._plain)
         with pass_through(self.layers) if passing else nullcontext():
             handles = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in self.layers]
@@ -154,7 +157,10 @@ class LayerRecorder:
         if not (calls and self.only_first):
             self._states[len(calls)].put(self._rows, hidden)
         # What layers hand on in such an argument is kept as this one found it.
-        calls.append(LayerCall(args, {name: _own(value) for name, value in kwargs.items()}))
+        own = {name: _own(value) for name, value in kwargs.items()}
+        place = str(len(calls))
+        args, own = self._arguments.kept(place, args), self._arguments.kept(place, own)
+        calls.append(LayerCall(args, own))
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         self._plain.append(isinstance(output, Tensor) and not self.calls[-1][-1].shared())

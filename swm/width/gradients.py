@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swm.errors import FamilyError
+from swm.memory.working_memory import WorkingMemory
 from swm.model.config_depth import key_sources
 from swm.model.experts import expert_weights
-from swm.model.finite import check_finite, not_finite
+from swm.model.finite import all_finite, check_finite, not_finite
 from swm.model.recording import Recording
 from swm.model.state import is_norm
 from swm.model.token_scores import score_pieces
@@ -75,11 +76,12 @@ def layer_gradients(
             for weight in own.values():
                 weight.requires_grad_(True)
             while True:
-                layer = _LayerBackward(own, upstream, scale, per_sample)
+                layer = _LayerBackward(own, upstream, scale, per_sample, view.memory)
                 if layer.run(view, recording, position):
                     break
                 # Only the scale was too large for float16.
-                upstream, scale = upstream / 2, scale / 2
+                halved = view.memory.empty(upstream.shape, upstream.dtype, upstream.device)
+                upstream, scale = torch.div(upstream, 2, out=halved), scale / 2
             for weight in own.values():
                 weight.requires_grad_(False)
             recording.states.pop()
@@ -96,13 +98,21 @@ class _LayerBackward:
         upstream: The gradient of `scale` times the loss by the layer's output, `[samples, seq, hidden]`.
         scale: What the loss is multiplied with, so that gradients in float16 do not underflow.
         per_sample: Keep the mean squared gradients of single samples too.
+        memory: Decides where the gradient by the layer's input is kept.
 
     `below` becomes the gradient of `scale` times the loss by the layer's input.
     """
 
-    def __init__(self, own: Mapping[str, nn.Parameter], upstream: Tensor, scale: float, per_sample: bool) -> None:
+    def __init__(
+        self,
+        own: Mapping[str, nn.Parameter],
+        upstream: Tensor,
+        scale: float,
+        per_sample: bool,
+        memory: WorkingMemory,
+    ) -> None:
         self.own, self.upstream, self.scale = own, upstream, scale
-        self.below = torch.empty_like(upstream)
+        self.below = memory.empty(upstream.shape, upstream.dtype, upstream.device)
         self.gradients = {key: torch.zeros_like(weight, dtype=_gradient_dtype(weight)) for key, weight in own.items()}
         self.squares = {key: torch.zeros_like(g) for key, g in self.gradients.items()} if per_sample else {}
 
@@ -167,7 +177,7 @@ def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: flo
     """
     end = recording.states[-1]
     # Nothing is predicted at the last place of a sample.
-    result = torch.zeros_like(end)
+    result = view.memory.empty(end.shape, end.dtype, end.device).zero_()
     tokens = ids[:, 1:].numel()
     pieces = score_pieces(ids.shape[1] - 1, view.config.vocab_size)
     for row, piece in itertools.product(range(len(ids)), pieces):
@@ -194,7 +204,7 @@ def _scaled_loss_gradient(view: ModelView, recording: Recording, ids: Tensor, sc
     """
     while True:
         gradient = loss_gradient(view, recording, ids, scale)
-        if scale <= 1 or torch.isfinite(gradient).all():
+        if scale <= 1 or all_finite(gradient):
             return gradient, scale
         scale /= 2
 
