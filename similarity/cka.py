@@ -75,7 +75,9 @@ class CKA(SimilarityMetric):
         """The sums of the Gram matrix's rows, and the kernel's width."""
         if self.kernel == "linear":
             parts = pieces_of(points.values)
-            total = torch.stack([points.rows(rows).sum(dim=0) for rows in parts]).sum(dim=0)
+            total = torch.zeros_like(points.mean)
+            for rows in parts:
+                total += points.rows(rows).sum(dim=0)
             sums = torch.cat([points.rows(rows) @ total for rows in parts])
             if self.estimator == "biased":
                 return sums, 1.0

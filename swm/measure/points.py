@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from swm.memory.pieces import PIECE_BYTES, pieces, pieces_of
+from swm.memory.pieces import pieces, pieces_of
 
 # The median is found 16 bits at a time.
 BITS = 16
@@ -23,8 +23,10 @@ class Points:
     @classmethod
     def of(cls, values: Tensor) -> Points:
         """With the mean of the values."""
-        sums = [values[rows].double().sum(dim=0) for rows in pieces_of(values)]
-        return cls(values, torch.stack(sums).sum(dim=0) / len(values))
+        total = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
+        for rows in pieces_of(values):
+            total += values[rows].double().sum(dim=0)
+        return cls(values, total / len(values))
 
     def rows(self, rows: slice | Tensor) -> Tensor:
         """Some points less the mean, float64."""
@@ -41,7 +43,7 @@ def median_distance(points: Points) -> float:
     """The median of the squared distances of all pairs of points; of two in the middle, the smaller one."""
     n = len(points.values)
     every = torch.arange(n, device=points.mean.device)
-    if n * n * 8 <= PIECE_BYTES:
+    if len(pieces(n, n)) == 1:
         return float(squared_distances(points, every)[every[:, None] != every].median())
     # Numbers that are not negative are in the order of their bits.
     rank, leading = (n * (n - 1) - 1) // 2, 0
