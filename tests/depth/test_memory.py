@@ -76,7 +76,7 @@ def too_large(
     """
     monkeypatch.setattr(working_memory, "SMALL", 1)
     monkeypatch.setattr(pieces, "PIECE_BYTES", SEQ * 32 * 8)
-    monkeypatch.setattr("swm.similarity.cka.BLOCK_BYTES", 8 * 110 * 7 * 8)
+    monkeypatch.setattr("swm.similarity.cka.BLOCK_BYTES", 1)
     monkeypatch.setattr(recording, "TOKENS_PER_BATCH", SEQ)
     monkeypatch.setattr("swm.measure.inspection.TOKENS_PER_BATCH", SEQ)
     monkeypatch.setattr(token_scores, "SCORE_BYTES", 4 * 96 * SEQ)
