@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from swm.checkpoint.model_buffers import CARRIED_TEXT, SAVED_TEXT, model_buffers, saved_buffers
 from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
 from swm.loading.model_class import auto_class
@@ -47,15 +48,15 @@ class {name}(Parent):
         super().__init__(config)
         layers = self.get_submodule("{layers}")
         for i, shape in enumerate(config.swm_layers):
-{widths}{calls}        self.post_init()
+{widths}{calls}{saved}        self.post_init()
 '''
 # Only where layers have widths of their own must they be made anew.
 WIDTHS_TEXT = """            own = copy.copy(config.get_text_config())
-            for name, value in shape.get("widths", {}).items():
+            for name, value in shape.get("widths", {{}}).items():
                 setattr(own, name, value)
             if "widths" in shape:
-                layers[i] = type(layers[i])(own, i)
-"""
+                plain, layers[i] = layers[i], type(layers[i])(own, i)
+{carried}"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Export:
     multiplied: bool = False
     # Where the text tower lies in a model of several parts; all else is to be as it was.
     tower: str = ""
+    # Names of buffers that are to be saved, which the class of the model makes anew.
+    buffers: Sequence[str] = ()
 
     def write(self, folder: Path) -> None:
         """Save everything into an existing folder."""
@@ -86,7 +89,8 @@ class Export:
             # transformers saves no settings that contradict each other, and many models come with such.
             self.model.generation_config = GenerationConfig()
             try:
-                self.model.save_pretrained(folder, **options)
+                with saved_buffers(self.model, self.buffers):
+                    self.model.save_pretrained(folder, **options)
             finally:
                 self.model.generation_config = settings
         (folder / "generation_config.json").write_text(settings.to_json_string(use_diff=True), encoding="utf-8")
@@ -108,6 +112,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     if removed and even_geometry(shapes, view.family) is not None and not uneven_experts(view):
         shapes = []
     plain = view.family.layers_of(rebuilt(model, model.config))
+    buffers = model_buffers(view, plain)
     layers = [_layer_shape(view, i, shapes, plain) for i in range(len(view.layers))]
     if any(resize.__name__ in layer for layer in layers):
         # Before other modules are put in place of some.
@@ -119,7 +124,8 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
         name=name,
         model_type=model_type,
         layers=view.family.layers,
-        widths="" if removed and not shapes else WIDTHS_TEXT,
+        widths="" if removed and not shapes else WIDTHS_TEXT.format(carried=CARRIED_TEXT if buffers else ""),
+        saved=SAVED_TEXT.format(names=buffers) if buffers else "",
         sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in rebuilds.values()),
         calls="".join(f'            {name}(layers[i], shape.get("{name}", {{}}))\n' for name in rebuilds),
     )
@@ -133,7 +139,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
         },
         "swm_layers": layers,
     }
-    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower}
+    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower, "buffers": buffers}
     return Export(model, {MODELLING: text}, config, needs_code=True, **about)
 
 

@@ -30,8 +30,6 @@ QUICK = ("llama", "gemma2", "opt", "bloom", "falcon", "qwen2_moe", "falcon_h1", 
 GONE: tuple[tuple[int, Block], ...] = ((0, "attention"), (1, "mlp"), (2, "attention"), (2, "mlp"))
 # transformers itself cannot generate with the cache that it makes for them.
 OWN_CACHE = ("minimax",)
-# The model makes tables of its layers that code of one's own does not get back: `layout: custom` is refused.
-MADE_BY_THE_MODEL = ("falcon_h1",)
 
 
 def view_of(model: Any) -> ModelView | None:
@@ -98,8 +96,7 @@ def test_without_some_sub_blocks(name: str, tmp_path: Path) -> None:
     assert not torch.allclose(wanted, before, atol=1e-3), "what was silenced does not count"
     assert torch.allclose(logits(view.model), wanted, atol=1e-5)
     models = {"memory": view.model, "padded": reloaded(view, tmp_path / "padded", "padded")}
-    if name not in MADE_BY_THE_MODEL:
-        models["custom"] = reloaded(view, tmp_path / "custom", "custom")
+    models["custom"] = reloaded(view, tmp_path / "custom", "custom")
     for where, model in models.items():
         assert torch.allclose(logits(model), wanted, atol=1e-5), where
         assert sum(p.numel() for p in model.parameters()) == (parameters if where == "padded" else view.parameters())
