@@ -12,6 +12,7 @@ from swm.derivation.probe import probe_ids
 from swm.derivation.reach import CHANNELS
 from swm.derivation.roles import BY_HEAD, Roles, is_conv, roles_of
 from swm.derivation.small_model import layer_kinds
+from swm.errors import FamilyError
 from swm.model.families import ModelFamily
 from swm.model.units import BLOCKS, READERS
 from swm.model.view import ModelView
@@ -40,10 +41,20 @@ def derive_row(model: Any) -> tuple[ModelFamily, tuple[str, ...]]:
         places.setdefault(kind, []).append(position)
     looked_at = sorted({position for of in places.values() for position in (of[len(of) // 3], of[-1])})
     agreed, notes = _agreed([roles_of(view, recording, position) for position in looked_at])
+    if config is not model.config:
+        _check_by_number(model.config)
     row = _with_fields(ConfigProbe(model, path), view.family, agreed, BY_HEAD not in notes)
     if READERS["mlp"] in row.projections and not row.mlp_width:
         notes.append("no field of the config says how wide the MLPs are")
     return row, tuple(notes)
+
+
+def _check_by_number(config: Any) -> None:
+    """Raise FamilyError where features of an image are added behind layers by their numbers: no text shows that."""
+    for part, values in config.to_dict().items():
+        for name in values if isinstance(values, dict) else ():
+            if "deepstack" in str(name) and values[name]:
+                raise FamilyError(f"features of images are added behind layers by their numbers ({part}.{name})")
 
 
 def _agreed(each: Sequence[Roles]) -> tuple[Roles, list[str]]:
@@ -84,6 +95,7 @@ def _with_fields(probe: ConfigProbe, row: ModelFamily, roles: Roles, heads_apart
         gated_queries=roles.gated,
         alongside=dict(roles.alongside),
         by_layer=probe.by_layer(),
+        tower="" if probe.text is probe.model.config else row.layers.rpartition(".")[0],
         mlp_width=probe.mlp_width(down) if down else "",
         transposed=any(map(is_conv, readers.values())),
         own_bias=own,

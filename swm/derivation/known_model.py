@@ -133,8 +133,6 @@ def _kept(empty: Any, row: ModelFamily | None) -> StoredRow:
 
 
 def _test(empty: Any, row: ModelFamily) -> StoredRow:
-    if row.tower:
-        return StoredRow(notes=["not tested: the model has large parts beside its text tower"])
     try:
         small = small_model(empty, row.layers)
     except FamilyError as error:

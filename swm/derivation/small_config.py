@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ HEADS, KV_HEADS, HEAD_DIM, WIDTH = 4, 2, 16, 4
 # Parts of the names of fields that are widths, and of fields that look so and are none.
 WIDTHS = ("size", "dim", "embd", "inner", "rank", "_width", "d_model", "d_ssm", "d_head")
 NO_WIDTHS = ("vocab", "position", "window", "chunk", "kernel", "block", "conv", "state", "group", "image", "patch")
+# How parts beside the text model call the number of their layers.
+COUNT_OF_LAYERS = re.compile("(layers|depth)$")
 NO_EXPERT_COUNTS = ("per_tok", "size", "shared", "dim", "layer", "period", "offset")
 
 
@@ -27,12 +30,25 @@ def small_configs(config: Any) -> Iterator[Any]:
         for by_heads, by_channels in dict.fromkeys(((heads, channels), (heads, 1), (1, channels), (1, 1))):
             for fewer_experts in dict.fromkeys((bool(dict(_experts(text))), False)):
                 smaller = copy.deepcopy(config)
+                _shallow_parts(smaller)
                 _divide(smaller.get_text_config(), by_heads, by_channels)
                 if fewer_experts:
                     _set(smaller.get_text_config(), {name: EXPERTS for name, _ in _experts(text)})
                 if fewer_tokens:
                     _fewer_tokens(smaller)
                 yield smaller
+
+
+def _shallow_parts(config: Any) -> None:
+    """One layer of each part beside the text model: no text passes them."""
+    for part in vars(config).values():
+        if not hasattr(part, "to_dict") or part is config.get_text_config():
+            continue
+        for name, value in part.to_dict().items():
+            if COUNT_OF_LAYERS.search(name) and type(value) is int and value > 1:
+                setattr(part, name, 1)
+            elif name.endswith("indexes") and isinstance(value, list):
+                setattr(part, name, value[:1])
 
 
 def _fewer_heads(text: Any) -> int:
@@ -104,7 +120,7 @@ def _fewer_tokens(config: Any) -> None:
     for part in {id(each): each for each in (config, config.get_text_config())}.values():
         for name, value in part.to_dict().items():
             many = type(value) is int and value >= VOCABULARY
-            if name.endswith("token_id") and (many or isinstance(value, list)):
+            if name.endswith(("token_id", "token_index")) and (many or isinstance(value, list)):
                 setattr(part, name, 0)
             elif name.startswith("vocab_size") and many:
                 setattr(part, name, VOCABULARY)

@@ -58,10 +58,20 @@ def small_model(empty: Any, stack: str) -> nn.Module:
 
 
 def stack_guess(empty: Any) -> str:
-    """The path of the list of as many modules as the config says there are layers; empty where there is none."""
+    """The path of the list of as many modules as the text config says there are layers; empty where there is none."""
     count = getattr(empty.config.get_text_config(), "num_hidden_layers", None)
     lists = [name for name, module in empty.named_modules() if isinstance(module, nn.ModuleList)]
-    return next((name for name in lists if len(empty.get_submodule(name)) == count), "")
+    likely = [name for name in lists if len(empty.get_submodule(name)) == count]
+    for kept in (range(count - 1), range(1, count)) if count and len(likely) > 1 else ():
+        config = copy.deepcopy(empty.config)
+        try:
+            cut_config_to(config.get_text_config(), list(kept))
+            shorter = rebuilt(empty, config)
+        except Exception:  # each class fails in its own way on a config that makes no sense
+            continue
+        likely = [name for name in likely if len(list(shorter.get_submodule(name).children())) == len(kept)] or likely
+        break
+    return next(iter(likely), "")
 
 
 def layer_kinds(config: Any, layers: nn.ModuleList) -> list[Any]:

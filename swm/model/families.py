@@ -167,7 +167,7 @@ class ModelFamily:
 
 
 def row_of(config: Any, families: Sequence[ModelFamily]) -> ModelFamily | None:
-    """The first row for `config.model_type`; None where there is none.
+    """The first row for `config.model_type`; None where there is none for it or for the text tower that it names.
 
     Raises FamilyError when the config binds a layer's arithmetic to its position.
     """
@@ -177,7 +177,8 @@ def row_of(config: Any, families: Sequence[ModelFamily]) -> ModelFamily | None:
             if family.refused:
                 raise FamilyError(f"model_type '{model_type}' cannot be taken: {family.refused}")
             if family.tower:
-                return family.around(find_family(text_config(config), families))
+                inner = row_of(text_config(config), families)
+                return None if inner is None else family.around(inner)
             for switch in family.position_bound:
                 if getattr(config, switch, False):
                     raise FamilyError(
