@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from swm.files.cache_folder import cache_folder
+from swm.files.scratch import clear_dead
 from swm.memory.mapped import mapped_tensor
 
 # Smaller tensors are always in memory: a mapped file takes whole pages and a call of the kernel.
@@ -48,6 +49,8 @@ class WorkingMemory:
         else:
             folder = self._folder or cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
+            if not self.most_mapped:
+                clear_dead(folder)
             tensor = mapped_tensor(shape, dtype, folder)
             self.mapped += size
             self.most_mapped = max(self.most_mapped, self.mapped)

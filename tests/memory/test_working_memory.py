@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from swm.errors import SwmError
+from swm.files.scratch import clear_all_dead
 from swm.memory import mapped
 from swm.memory.machine import available_memory, own_memory, physical_memory
 from swm.memory.mapped import mapped_tensor
 from swm.memory.working_memory import SMALL, WorkingMemory
+
+# Stops where the file exists and is not mapped yet.
+CHILD = """
+import sys, time
+from pathlib import Path
+import torch
+from swm.memory import mapped
+if sys.argv[2] == "named":
+    mapped.DESCRIPTORS = Path("/none")
+class Storage:
+    def from_file(*args, **options):
+        print("ready", flush=True)
+        time.sleep(600)
+torch.UntypedStorage = Storage
+mapped.mapped_tensor((2**30,), torch.uint8, Path(sys.argv[1]))
+"""
+
+
+def killed_while_it_makes_a_file(folder: Path, how: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(folder), how], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        os.kill(child.pid, signal.SIGKILL)
 
 
 def test_what_exceeds_the_limit_is_mapped(tmp_path: Path) -> None:
@@ -76,3 +104,24 @@ def test_mapped_pages_are_no_memory_of_the_process(tmp_path: Path) -> None:
     tensor.fill_(1)
     assert own_memory() - before < 32 * 2**20
     assert 0 < available_memory() <= physical_memory()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="this system makes no files without names")
+def test_a_kill_leaves_nothing_of_a_file_without_a_name(tmp_path: Path) -> None:
+    killed_while_it_makes_a_file(tmp_path, "unnamed")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_leaves_of_a_named_file_goes_with_the_next_mapped_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWM_CACHE", str(tmp_path))
+    monkeypatch.setattr(mapped, "DESCRIPTORS", tmp_path / "none")
+    killed_while_it_makes_a_file(tmp_path, "named")
+    assert len(list(tmp_path.glob("*/new/mapped"))) == 1
+    tensor = WorkingMemory(limit=0).empty((SMALL,), torch.uint8)
+    assert list(tmp_path.iterdir()) == []
+    assert tensor.fill_(3).sum() == 3 * SMALL
+    killed_while_it_makes_a_file(tmp_path, "named")
+    assert clear_all_dead() == 1
+    assert list(tmp_path.iterdir()) == []
