@@ -12,11 +12,13 @@ from torch import Tensor
 
 from swm.fitting.refitting import by_length, left_out_of
 from swm.fitting.ridge import Sums
+from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.down_projection import BIAS, DOWN, ROLE, down_projection_fit
 from swm.mergers.least_squares import OUT, LeastSquares
 from swm.mergers.neurons import Neurons, read_as_before
 from swm.model.state import State
+from swm.model.view import ModelView
 
 # A neuron's share of the output is told well by far fewer tokens than a fit takes.
 TOKENS_TO_RANK = 12288
@@ -49,6 +51,11 @@ class BestNeurons(LayerMerger):
     relative: bool = True
     skip_first: Annotated[int, Field(ge=0)] = 0
     fold: Annotated[int, Field(ge=2)] = 5
+
+    def working_bytes(self, model: ModelView) -> int:
+        channels, hidden = widest(model, ROLE), model.config.hidden_size
+        joint = fit_bytes(channels + widest(model, OUT), hidden, searches_ridge=True)
+        return max(joint, fit_bytes(self.candidates * channels, hidden, searches_ridge=True))
 
     @torch.no_grad()
     def merge(self, window: LayerWindow) -> State:

@@ -16,6 +16,7 @@ from swm.fitting.refitting import by_length
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.strategy import Strategy
 from swm.model.state import State
+from swm.model.view import ModelView
 from swm.training.master_weights import first_loss_scale, scaled_gradients
 
 WARM_UP, MAX_NORM = 0.05, 1.0
@@ -46,6 +47,10 @@ class Distilled(LayerMerger):
     def complete(cls, values: dict[str, Any], build: Callable[[str, Any], Strategy]) -> dict[str, Any]:
         """Fill in the default start."""
         return {"start": build("merger", "best-neurons"), **values}
+
+    def working_bytes(self, model: ModelView) -> int:
+        # In float32: the weights, their gradients, and AdamW's two averages.
+        return max(self.start.working_bytes(model), 4 * 4 * max(model.layer_parameters()))
 
     def merge(self, window: LayerWindow) -> State:
         activations = window.required_activations()

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import Change, by_length, fit_change, lengths_of
+from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.memory.pieces import MadeRows, Rows, norm_of, pieces_of
 from swm.mergers.down_projection import BIAS, DownProjectionFit, down_projection_fit
 from swm.model.state import State
+from swm.model.view import ModelView
 
 OUT: Final = "attention.o"
 
@@ -49,6 +51,10 @@ class LeastSquares(LayerMerger):
     def __post_init__(self) -> None:
         if "mlp.down" not in self.projections:
             raise ValueError(f"projections need mlp.down, found {', '.join(self.projections)}")
+
+    def working_bytes(self, model: ModelView) -> int:
+        inputs = sum(widest(model, role) for role in {*self.projections})
+        return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
 
     def merge(self, window: LayerWindow) -> State:
         own, fit = window.states[0], down_projection_fit(window)

@@ -8,10 +8,12 @@ from typing import Annotated, ClassVar, final
 from pydantic import Field
 
 from swm.fitting.refitting import Change, fit_change
+from swm.fitting.working_bytes import fit_bytes
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.memory.pieces import MadeRows
 from swm.mergers.down_projection import down_projection_fit
 from swm.model.state import State
+from swm.model.view import ModelView
 
 
 @final
@@ -30,6 +32,9 @@ class Linear(LayerMerger):
     needs_activations: ClassVar[bool] = True
 
     ridge: Annotated[float, Field(ge=0)] = 1e-4
+
+    def working_bytes(self, model: ModelView) -> int:
+        return fit_bytes(model.config.hidden_size, model.config.hidden_size, searches_ridge=False)
 
     def merge(self, window: LayerWindow) -> State:
         own = window.states[0]

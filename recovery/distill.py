@@ -20,6 +20,7 @@ from swm.recovery.adapters import adapters
 from swm.training.loop import train
 from swm.training.trained_recovery import TrainedRecovery
 from swm.training.training_set import IGNORED, TokenBatch
+from swm.training.working_bytes import adapter_bytes, training_bytes
 
 
 @final
@@ -43,6 +44,11 @@ class Distill(TrainedRecovery):
     trains: Literal["adapters", "all"] = "adapters"
     rank: Annotated[int, Field(ge=1, le=2**14)] = 8
     alpha: Annotated[float, Field(gt=0)] = 16
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        if self.trains == "adapters":
+            return adapter_bytes(model, self, self.rank, dtype)
+        return training_bytes(model, self, model.parameters(), dtype)
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         data = self.training_set(context)

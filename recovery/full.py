@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
+import torch
 from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
+from swm.model.view import ModelView
 from swm.training.loop import train
 from swm.training.next_token import next_token_loss
 from swm.training.trained_recovery import TrainedRecovery
+from swm.training.working_bytes import training_bytes
 
 
 @final
@@ -23,6 +26,9 @@ class Full(TrainedRecovery):
     default_text: ClassVar[str] = "generated"
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        return training_bytes(model, self, model.parameters(), dtype)
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         model = context.view.model

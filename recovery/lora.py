@@ -8,15 +8,18 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, final
 
+import torch
 from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.measure.presets import apply_preset
+from swm.model.view import ModelView
 from swm.recovery.adapters import adapters
 from swm.training.loop import train
 from swm.training.next_token import next_token_loss
 from swm.training.trained_recovery import TrainedRecovery
+from swm.training.working_bytes import adapter_bytes
 
 PRESETS: MappingProxyType[str, dict[str, Any]] = MappingProxyType(
     {
@@ -72,6 +75,9 @@ class LoRA(TrainedRecovery):
         if self.preset is None:
             del values["preset"]
         return values
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        return adapter_bytes(model, self, self.rank, dtype)
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         data = self.training_set(context)

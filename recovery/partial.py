@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
+import torch
 from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
+from swm.model.view import ModelView
 from swm.training.loop import train
 from swm.training.next_token import next_token_loss
 from swm.training.trained_recovery import TrainedRecovery
+from swm.training.working_bytes import training_bytes
 
 
 @final
@@ -30,6 +33,10 @@ class Partial(TrainedRecovery):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     layers: Annotated[int, Field(ge=1)] = 3
     head: bool = True
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        head = model.vocabulary * model.config.hidden_size if self.head else 0
+        return training_bytes(model, self, sum(model.layer_parameters()[-self.layers :]) + head, dtype)
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         model: Any = context.view.model

@@ -10,8 +10,8 @@ from torch import Tensor
 from swm.fitting.ridge import Ridge, Sums, solve
 from swm.memory.pieces import MadeRows, Rows, pieces
 
-# Narrow inputs are added up in pieces of 2,048 tokens.
-CHUNK_WIDTH = 4096
+# Sums are large matrices themselves, so many tokens are added at once; of narrow inputs, 2,048.
+CHUNK_WIDTH, CHUNK_PIECES = 4096, 4
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _sums(inputs: Rows, missing: Rows, scale: Rows | None, bias: bool, fold: int
     size = channels + bias
     training = Sums.zeros(size, outputs, first.device)
     left_out = Sums.zeros(0 if fold is None else size, outputs, first.device)
-    for rows in pieces(len(inputs), seq * max(channels, CHUNK_WIDTH)):
+    for rows in pieces(len(inputs), seq * max(channels, CHUNK_WIDTH) // CHUNK_PIECES):
         x, y, chosen = inputs[rows], missing[rows], held[rows]
         if bias:
             x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)

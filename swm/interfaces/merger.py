@@ -13,6 +13,7 @@ from swm.errors import PlanError
 from swm.interfaces.activations import WindowActivations
 from swm.interfaces.strategy import Strategy
 from swm.model.state import State
+from swm.model.view import ModelView
 from swm.model.windows import End, Window
 
 
@@ -89,6 +90,10 @@ class LayerMerger(Strategy):
     @abstractmethod
     def merge(self, window: LayerWindow) -> State:
         """One state with the keys, shapes and dtypes of `window.states[0]`. Input tensors may be returned."""
+
+    def working_bytes(self, model: ModelView) -> int:
+        """Bytes that a fit needs beside a layer and a batch, whatever lies in files; `model` has no weights."""
+        return 0
 
     def survivor(self, keep: End | None) -> End:
         """Whose module, with all that is no weight (such as sliding or full attention), carries the result.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
@@ -55,6 +57,13 @@ class Recovery(Strategy):
 
     def check(self, tokenizer: Any) -> None:
         """Raise RecoveryError or TextError early when there is too little text to train on; must be cheap."""
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        """Bytes that it needs beside a layer and a batch, whatever lies in files; `model` has no weights.
+
+        `dtype` is that of the weights.
+        """
+        return 0
 
     def longest(self) -> int:
         """The number of tokens of the longest piece of text it trains on, 0 when it reads none."""

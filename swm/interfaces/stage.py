@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor
 
 from swm.cache.observations import Observation, Observed
@@ -171,7 +172,14 @@ class Stage(Strategy):
 
         At all of them where a stage does not say that it needs fewer.
         """
-        return layers + 2 if self.reads_calibration else 0
+        return layers + 3 if self.reads_calibration else 0
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        """Bytes that it needs beside a layer and a batch, whatever lies in files; `model` has no weights.
+
+        `dtype` is that of the weights.
+        """
+        return 0
 
     def uneven(self) -> bool:
         """Whether layers may have different shapes afterwards, which neither stock classes nor mergers can take."""

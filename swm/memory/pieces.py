@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # In float64, the numbers of one piece take at most this much memory, or are those of one sample.
-PIECE_BYTES = 64 * 2**20
+PIECE_BYTES = 16 * 2**20
 
 
 class Rows(Protocol):

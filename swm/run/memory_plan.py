@@ -12,10 +12,11 @@ import torch
 from swm.errors import ModelError
 from swm.interfaces.stage import Stage
 from swm.memory.byte_size import parse_bytes, written_bytes
-from swm.memory.machine import available_memory, own_memory
+from swm.memory.machine import available_memory, own_memory, physical_memory
 from swm.memory.working_memory import WorkingMemory
 from swm.model.recording import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
+from swm.model.view import ModelView
 
 # Next-token scores in float32, at most so many bytes at a time, and what is computed with them.
 SCORES = 2**28
@@ -60,7 +61,13 @@ class MemoryPlan:
 
 
 def plan_memory(
-    given: str | int | None, stages: Sequence[Stage], shape: ModelShape, config: Any, tokens: int, dtype: str
+    given: str | int | None,
+    stages: Sequence[Stage],
+    shape: ModelShape,
+    config: Any,
+    tokens: int,
+    dtype: str,
+    model: ModelView | None = None,
 ) -> MemoryPlan:
     """The memory plan of a run on the CPU.
 
@@ -71,21 +78,34 @@ def plan_memory(
         config: The config of the text model.
         tokens: How many tokens of calibration text there are.
         dtype: The recipe's `dtype`.
+        model: The model without its weights, where it computes on the CPU: what stages need beside hidden states is
+            counted then.
 
     Raises:
-        ModelError: So much memory is too little, whatever lies in files; says how much would do.
+        ModelError: So much memory, or that of the machine, is too little, whatever lies in files; says how much would
+            do.
         RecipeError: `given` is no size.
     """
     kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
     hidden = config.hidden_size * kind.itemsize
-    states = max((stage.kept_states(shape.layers) for stage in stages), default=0) * tokens * hidden
+    places = max((stage.kept_states(shape.layers) for stage in stages), default=0)
+    if len(stages) > 1:
+        # The end of the original model, which later stages compare with, and the run that gives it.
+        places = max(places, shape.layers + 1) + 1
+    states = places * tokens * hidden
     batch = min(tokens, TOKENS_PER_BATCH) * config.hidden_size * 4 * ACTIVATIONS_OF_A_LAYER
-    floor = own_memory() + 2 * max(shape.layer_parameters) * kind.itemsize + batch + SCORES
+    needs = {} if model is None else {stage.name: stage.working_bytes(model, kind) for stage in stages}
+    heaviest = max(needs, key=lambda name: needs[name], default="")
+    working = needs.get(heaviest, 0)
+    floor = own_memory() + 2 * max(shape.layer_parameters) * kind.itemsize + batch + SCORES + working
     size = None if given is None else parse_bytes(given)
-    if size is not None and size < floor:
+    have = physical_memory() if size is None and working else size
+    if have is not None and have < floor:
+        which = f", {written_bytes(working)} of it for what stage '{heaviest}' cannot stream" if working else ""
         raise ModelError(
-            f"found {given}; this run needs {written_bytes(floor)} or more beside what lies in files: a smaller "
-            "calibration seq_len, or a smaller model, needs less"
+            f"{'this machine has ' + written_bytes(have) if size is None else f'found {given}'}; this run needs "
+            f"{written_bytes(floor)} or more beside what lies in files{which}: a smaller calibration seq_len, or a "
+            "smaller model, needs less"
         )
     whole = SHARE * available_memory() if size is None else size
     return MemoryPlan(size, max(0, int(whole - floor)), shape.parameters * kind.itemsize, states, int(floor))

@@ -139,7 +139,9 @@ def prepare(
             stage.check_texts(tokenizer)
     with at("memory"):
         tokens = text.samples * text.seq_len
-        memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype)
+        on_cpu = recipe.device_map is None and models.pick_device(recipe.device).type == "cpu"
+        weightless = empty if on_cpu else None
+        memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless)
     notes = [*known.notes(), *models.corrections(source, config)]
     original = Original(_loader(recipe, source), family, tokenizer, progress, memory=memory.memory())
     calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from swm.builtin.stages.repair import RepairStage
 from swm.errors import ModelError, RecipeError
 from swm.memory import working_memory
 from swm.model.shape import ModelShape
+from swm.model.view import ModelView
+from swm.plugins.loading import Plugins
 from swm.run import memory_plan
 from swm.run.memory_plan import SCORES, plan_memory
 from swm.run.pipeline import compress
@@ -42,6 +46,42 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
         plan_memory("100MiB", [], SHAPE, Config(), tokens=100, dtype="float32")
     with pytest.raises(RecipeError, match="8GiB"):
         plan_memory("plenty", [], SHAPE, Config(), tokens=100, dtype="float32")
+
+
+class Heavy(RepairStage):
+    """Needs a GiB beside hidden states."""
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        return 2**30
+
+
+def test_what_a_stage_cannot_stream_counts_and_is_named(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = {"tokens": 100, "dtype": "float32", "model": llama}
+    assert plan_memory("2GiB", [Heavy()], SHAPE, Config(), **about).floor > 2**30
+    with pytest.raises(ModelError, match=r"needs 1\.3 GiB or more .*, 1\.0 GiB of it for what stage 'repair' cannot"):
+        plan_memory("1GiB", [Heavy()], SHAPE, Config(), **about)
+    monkeypatch.setattr(memory_plan, "physical_memory", lambda: 2**30)
+    with pytest.raises(ModelError, match=r"this machine has 1\.0 GiB; this run needs 1\.3 GiB"):
+        plan_memory(None, [Heavy()], SHAPE, Config(), **about)
+    assert plan_memory(None, [Heavy()], SHAPE, Config(), tokens=100, dtype="float32").floor < 2**30, "not on the CPU"
+
+
+def test_what_stages_need_is_as_large_as_what_they_make(llama: ModelView, plugins: Plugins) -> None:
+    def needs(**stage: Any) -> int:
+        [(name, values)] = stage.items()
+        built: Any = plugins.registry.build("stage", {"name": name, **values})
+        return built.working_bytes(llama, torch.bfloat16)
+
+    weights = llama.parameters()
+    assert needs(recover={"recovery": "full"}) > weights * 18
+    assert weights * 2 < needs(recover={"recovery": "lora"}) < needs(recover={"recovery": "full"})
+    assert needs(depth={"pruner": "last", "target": {"layers": 1}}) == 0
+    channels, hidden = 64, 32
+    plain = needs(depth={"pruner": "last", "merger": "least-squares", "target": {"layers": 1}})
+    given = needs(depth={"pruner": "last", "merger": {"name": "least-squares", "ridge": 0.1}, "target": {"layers": 1}})
+    assert plain - given == 8 * 2 * channels**2
+    pool = needs(depth={"pruner": "last", "merger": "best-neurons", "target": {"layers": 1}})
+    assert pool - plain == 8 * (5 * ((3 * channels) ** 2 - channels**2) + 4 * 2 * channels * hidden)
 
 
 def test_without_a_size_a_share_of_what_is_free_is_taken() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
+import torch
 from pydantic import Field
 
 from swm.builtin.stages.allocation_trials import choose_removal
@@ -21,6 +22,7 @@ from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import sub_blocks
 from swm.errors import BudgetError, FamilyError, RecipeError, at
 from swm.fitting.readers import refitted_readers, state_without_channels
+from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
 from swm.interfaces.similarity import SimilarityMetric
@@ -89,7 +91,11 @@ class AllocateStage(Stage):
         return self.target is None
 
     def kept_states(self, layers: int) -> int:
-        return 2 * (layers + 1)
+        return 3 * (layers + 1) + 12
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        refit = fit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, searches_ridge=False)
+        return max(refit, required(self.merger, "merger").working_bytes(model))
 
     def uneven(self) -> bool:
         return True

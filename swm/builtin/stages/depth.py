@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
+import torch
 from pydantic import Field
 
 from swm.builtin.stages.block_removal import BlockRemoval, Unit
@@ -22,6 +23,7 @@ from swm.interfaces.target import Target
 from swm.model.families import ModelFamily
 from swm.model.finite import not_finite
 from swm.model.shape import ModelShape, shape_now
+from swm.model.view import ModelView
 from swm.model.windows import check_windows, removed_layers
 
 
@@ -89,7 +91,13 @@ class DepthStage(Stage):
         return self.target is None or self.target.params is None or self.target.params >= least
 
     def kept_states(self, layers: int) -> int:
-        return 2 * (layers + 1) if self._parts()[1].needs_activations else layers + 2
+        # What enters each layer: as settled last, while a new program is settled, and in the original model.
+        fits = self._parts()[1].needs_activations
+        return 3 * (layers + 1) + 12 if fits else 2 * (layers + 1) + 3
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        tried = (self._parts()[1], self.search_merger)
+        return max(merger.working_bytes(model) for merger in tried if merger is not None)
 
     def check(self, setting: Setting) -> None:
         similarity, merger = self._parts()

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+import torch
+
 from swm.builtin.steps.train import TrainStep
 from swm.errors import RecoveryError, at
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.text import TextSource
 from swm.model.lengths import check_length
+from swm.model.view import ModelView
 
 
 @final
@@ -24,6 +27,9 @@ class RecoverStage(Stage):
     reads_calibration: ClassVar[bool] = False
 
     recovery: Recovery
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        return self.recovery.working_bytes(model, dtype)
 
     def texts(self) -> Sequence[TextSource]:
         return self.recovery.texts()

@@ -15,6 +15,7 @@ from swm.cache.observations import Observation
 from swm.errors import FamilyError, PlanError
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import fit_change, lengths_of
+from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.memory.pieces import MadeRows, Rows, norm_of
@@ -51,7 +52,11 @@ class RepairStage(Stage):
     fold: Annotated[int, Field(ge=2)] = 5
 
     def kept_states(self, layers: int) -> int:
-        return 6
+        return 12
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        inputs = max(widest(model, role) for role in self.projections)
+        return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
 
     def check(self, setting: Setting) -> None:
         missing = [role for role in self.projections if role not in setting.family.projections]

@@ -41,6 +41,9 @@ class VocabularyStage(Stage):
 
     keep: KeptTokens
 
+    def kept_states(self, layers: int) -> int:
+        return 0
+
     def texts(self) -> Sequence[TextSource]:
         return () if self.keep.text is None else (self.keep.text,)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.readers import refitted_readers
+from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
@@ -94,6 +96,16 @@ class WidthStage(Stage):
             return True
         step = self._limits(context.view, context.original.layers).smallest_step()
         return self.target.parameters(context.original) > step / 2
+
+    def kept_states(self, layers: int) -> int:
+        gradients = layers + 3 if self.pruner.needs() & GRADIENTS else 0
+        return max(gradients, 8 if self.compensate else 0)
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        if self.compensate is None:
+            return 0
+        inputs = max(widest(model, READERS[part]) for part in self.units)
+        return fit_bytes(inputs, model.config.hidden_size, searches_ridge=True)
 
     def uneven(self) -> bool:
         return not self.uniform
