@@ -17,12 +17,15 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.loading import models
 from swm.measure.inspection import Inspection, check_metric, inspect_model
+from swm.memory.machine import available_memory
+from swm.memory.working_memory import WorkingMemory
 from swm.model.lengths import check_length
 from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import CalibrationRecipe
+from swm.run.memory_plan import SHARE
 from swm.text.calibration import draw_samples
 
 
@@ -103,6 +106,7 @@ def inspect_named(
             source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=recipe.trust_remote_code
         )
     view, name = ModelView(model, known.family), Path(recipe.model).name or source.folder.name
+    view.memory = WorkingMemory(SHARE * available_memory())
     threshold = recipe.patch_threshold
     inspection = inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
     return replace(inspection, notes=tuple(known.notes()))
