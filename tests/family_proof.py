@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from fresh_processes import fresh_processes
 from silenced import logits, silence
+from transformers import AutoTokenizer
 from zoo import CAUSAL, GROUPED, zoo_model
 
 from swm.errors import SwmError
@@ -61,6 +62,20 @@ def _width(unit: str, share: float) -> Cut:
 
 
 ANY_WINDOW = {"name": "sliding-window", "protect_first": 0, "protect_last": 0}
+
+
+def _experts(unit: str, pruner: str) -> Cut:
+    # That a cut equals the original with the same silent, tests/model/test_zoo_experts.py and its neighbour show.
+    stage = {"width": {"pruner": pruner, "units": [unit], "layer_ratio": 0.5}}
+    return Cut(stage, silences=False, layouts=("native", "custom"))
+
+
+def _block(unit: str) -> Cut:
+    # That a cut equals the original with the sub-block at zero, tests/model/test_zoo_blocks.py shows.
+    stage = {"depth": {"pruner": "block-influence", "unit": unit, "target": {"blocks": 1}}}
+    return Cut(stage, silences=False, layouts=("native", "custom"))
+
+
 CUTS: Mapping[str, Cut] = {
     "last layer": Cut({"depth": {"pruner": "last", "merger": "delete", "target": {"layers": 1}}}),
     "any layer": Cut({"depth": {"pruner": "block-influence", "merger": "delete", "target": {"layers": 1}}}),
@@ -68,12 +83,10 @@ CUTS: Mapping[str, Cut] = {
     "mlp": _width("mlp", 0.25),
     "kv heads": _width("attention", 0.5),
     "query heads": _width("queries", 0.5),
-    # That a cut equals a router which chooses none of those that went, tests/model/test_zoo_experts.py shows.
-    "experts": Cut(
-        {"width": {"pruner": "reap", "units": ["experts"], "layer_ratio": 0.5}},
-        silences=False,
-        layouts=("native", "custom"),
-    ),
+    "experts": _experts("experts", "reap"),
+    "expert channels": _experts("expert_channels", "magnitude"),
+    "attention block": _block("attention"),
+    "mlp block": _block("mlp"),
 }
 
 
@@ -96,6 +109,8 @@ class Proof:
         if not folder.exists():
             zoo_model(self.name).save_pretrained(folder)
             tiny_tokenizer().save_pretrained(folder)
+            # For some model types transformers reads a general tokenizer as one of their own class; name that.
+            AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
         return folder
 
     def family(self) -> ModelFamily:
@@ -106,14 +121,13 @@ class Proof:
 
         Raises FaultError for whatever is neither.
         """
-        refused: dict[str, Any] = {}
+        outcome: dict[str, Any] = {}
         for layout in cut.layouts:
+            # The last layout holds the most, so that its reason is the model's own.
             outcome = self._attempt(cut, layout)
             if "refused" not in outcome:
-                return outcome
-            # The reason that the first layout has is the model's own.
-            refused = refused or outcome
-        return refused
+                break
+        return outcome
 
     def _attempt(self, cut: Cut, layout: str) -> dict[str, Any]:
         output, again = (self.place / f"{self.folder.name}, {kind}" for kind in ("cut", "replayed"))

@@ -15,10 +15,13 @@ PAGE = Path(__file__).parents[1] / "reference" / "families.md"
 LABELS = {
     "any layer": "layers",
     "window": "windows",
-    "mlp": "MLP",
+    "mlp": "MLP channels",
     "kv heads": "KV heads",
     "query heads": "query heads",
     "experts": "experts",
+    "expert channels": "expert channels",
+    "attention block": "attentions",
+    "mlp block": "MLPs",
 }
 # What refusals say where a model has no such parts; query heads of their own go with their KV heads.
 NO_SUCH_PARTS = ("has no experts in any layer", "every query head has a KV head of its own")
@@ -28,17 +31,18 @@ This table is generated: it says of small random models of {models} architecture
 can remove. {counts}
 
 - **layers**: `block-influence` with `delete` removes a layer. **windows**: Sliding-Window Merging merges layers with
-  `consolidate`; a window whose layers are of different kinds is passed over in favour of one of a kind. **MLP**,
-  **KV heads** and **query heads**: `wanda` removes a part of these units of every layer that has some.
-  **experts**: `reap`
-  removes half of them.
-- **yes**: the saved folder, loaded in a fresh process, gives the same logits and generates the same tokens as the model
-  in memory; where parts are removed and none are merged, that model equals the original in which the same parts are
-  passed by or set to zero, to 1e-5; its parameters are as many as the plan leaves; and the replayed plan gives the same
-  bytes. A norm over all channels of a part is then one over those that stay. That a router chooses as if the experts
-  that went were never chosen is tested apart. **yes, custom**: only with `layout: custom`.
-- **no**: refused with the reason below the table, or, where that says so, not what was in memory when it is loaded, so
-  that nothing is saved. **–**: the model has no such parts.
+  `consolidate`; a window whose layers are of different kinds is passed over in favour of one of a kind.
+- **MLP channels**, **KV heads**, **query heads**: `wanda` removes a part of these units of every layer that has some.
+  **experts**: `reap` removes half of them; **expert channels**: `magnitude` removes half of each expert's.
+- **attentions**, **MLPs**: `block-influence` removes one whole attention or MLP (`unit: attention`, `unit: mlp`).
+
+**yes** means: the saved folder, loaded in a fresh process, gives the same logits and generates the same tokens as the
+model in memory; its parameters are as many as the plan leaves; and the replayed plan gives the same bytes. Where
+layers, channels or heads are removed, the model equals the original in which they are passed by or set to zero, to
+1e-5; a norm over all channels of a part is then one over those that stay. For experts and sub-blocks other tests
+compare models in memory. **yes, custom** means: only with `layout: custom`. **no** means: refused, with the reason
+below the table; where that is about the saved model, the check after saving did not pass, and nothing was left.
+**–** means: the model has no such parts.
 
 `swm doctor MODEL` says the same of a model of your own. A plugin [adds a family](../tutorials/family.md).
 """
