@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
 from torch import Tensor
@@ -30,11 +30,12 @@ class DropStep(Step):
 
     layer: int
     part: Block
-    modules: Mapping[str, RemovedModule]
+    modules: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         if not self.modules:
             raise ValueError(f"step removes the {self.part} of layer {self.layer} and names no module")
+        object.__setattr__(self, "modules", {path: _removed(path, value) for path, value in self.modules.items()})
 
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         if self.layer not in view.numbers:
@@ -50,3 +51,13 @@ class DropStep(Step):
     def to_plan(self) -> dict[str, Any]:
         modules = {path: module.settings() for path, module in self.modules.items()}
         return {"layer": self.layer, "part": self.part, "modules": modules}
+
+
+def _removed(path: str, value: Any) -> RemovedModule:
+    """What stands in place of a module, also as a plan file holds it. Raises ValueError for anything else."""
+    if isinstance(value, RemovedModule):
+        return value
+    names = [field.name for field in fields(RemovedModule)]
+    if not isinstance(value, Mapping) or set(value) - set(names):
+        raise ValueError(f"{path} holds {value}; allowed: {', '.join(names)}")
+    return RemovedModule(**value)
