@@ -12,7 +12,7 @@ import torch
 from swm.errors import ModelError
 from swm.interfaces.stage import Stage
 from swm.memory.byte_size import parse_bytes, written_bytes
-from swm.memory.machine import available_memory, own_memory, physical_memory
+from swm.memory.machine import available_memory, give_freed_memory_back, own_memory, physical_memory
 from swm.memory.working_memory import WorkingMemory
 from swm.model.recording import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
@@ -42,7 +42,9 @@ class MemoryPlan:
     floor: int
 
     def memory(self, folder: Path | None = None) -> WorkingMemory:
-        """What decides, tensor by tensor, as planned."""
+        """What decides, tensor by tensor, as planned; where not all fits, freed memory is not kept for later."""
+        if self.states + self.weights > self.limit:
+            give_freed_memory_back()
         return WorkingMemory(self.limit, folder)
 
     def sentence(self) -> str:

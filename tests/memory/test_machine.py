@@ -1,0 +1,30 @@
+"""What a process knows of its memory, and gives back of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from swm.memory.machine import STATUS
+
+# Blocks between which small ones stay; the C library raises what it keeps with the size of what was freed.
+SCRIPT = """
+import torch
+from swm.memory.machine import give_freed_memory_back, own_memory
+{first}
+kept, before = [], own_memory()
+for size in range(8, 24):
+    large = [torch.ones(size * 2**18) for _ in range(4)]
+    kept.append(torch.ones(100))
+    del large
+print(own_memory() - before)
+"""
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux alone says how much memory lies in no file")
+def test_what_large_tensors_leave_goes_back_to_the_system() -> None:
+    script = SCRIPT.format(first="assert give_freed_memory_back()")
+    left = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert int(left) < 8 * 2**20
