@@ -128,7 +128,9 @@ def _kept(empty: Any, row: ModelFamily | None) -> StoredRow:
     if stored is None:
         with _aside():
             stored = _test(empty, row) if row is not None else _derive(empty)
-        write_row(file, stored)
+        if not stored.error:
+            # What fails for want of memory or of a package may work the next time.
+            write_row(file, stored)
     return stored
 
 

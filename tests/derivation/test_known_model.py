@@ -72,6 +72,20 @@ def test_a_model_without_row_gets_one_that_is_kept(biogpt: Any, plugins: Any, ca
     assert json.loads(file.read_text())["family"]["name"] == "automatic biogpt"
 
 
+def test_a_failure_is_not_kept(
+    biogpt: Any, plugins: Any, cache: Path, tested: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_memory(model: Any) -> Any:
+        raise MemoryError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, "derive_row", without_memory)
+        with pytest.raises(FamilyError, match="MemoryError: no memory"):
+            known_model(biogpt, plugins.registry)
+    assert not cache.exists() or not list(cache.iterdir())
+    assert known_model(biogpt, plugins.registry).origin == AUTOMATIC
+
+
 def test_another_config_is_tested_by_itself(tiny: Any, plugins: Any, tested: list[str]) -> None:
     known_model(tiny("llama").config, plugins.registry)
     known_model(tiny("llama", num_key_value_heads=4).config, plugins.registry)
