@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 from device_jobs import QUICK, SLOW
 from device_rules import PLANTED
 
+from swm.processes.children import SAFE_PATH
+
 Answer = Callable[[str], list[str]]
 
 
@@ -20,9 +23,13 @@ def answer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answer]:
     """Asks a process in which torch knows the pretend device; for good, so it is not this one."""
     command = [sys.executable, str(Path(__file__).with_name("device_jobs.py")), str(tmp_path_factory.mktemp("jobs"))]
     errors = tmp_path_factory.mktemp("errors") / "stderr"
+    # The jobs import modules that lie beside them; a command that a test ran in this process may have ruled that out.
+    variables = {name: value for name, value in os.environ.items() if name != SAFE_PATH}
     with (
         errors.open("w") as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as child,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=variables
+        ) as child,
     ):
         assert child.stdin is not None
         assert child.stdout is not None
