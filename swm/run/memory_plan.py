@@ -16,10 +16,11 @@ from swm.memory.machine import available_memory, give_freed_memory_back, own_mem
 from swm.memory.working_memory import WorkingMemory
 from swm.model.recording import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
+from swm.model.token_scores import SCORE_BYTES
 from swm.model.view import ModelView
 
-# Next-token scores in float32, at most so many bytes at a time, and what is computed with them.
-SCORES = 2**28
+# Next-token scores are made in pieces; a piece stands beside what is computed with it.
+SCORES = 2 * SCORE_BYTES
 # Without `memory`, this share of what is free is taken: other processes need some, and mapped files live there.
 SHARE = 0.7
 # Of a layer: its inputs, its attention and its MLP on one batch, in float32.
@@ -54,7 +55,7 @@ class MemoryPlan:
         where = f" {written_bytes(self.limit)}" if self.states > self.limit else ""
         return (
             f"memory: {whole}; weights {written_bytes(self.weights)}, mapped from their files; hidden states "
-            f"{written_bytes(self.states)}, {states}{where}; scores at most {written_bytes(SCORES)} at a time"
+            f"{written_bytes(self.states)}, {states}{where}; scores in pieces of {written_bytes(SCORE_BYTES)}"
         )
 
     def record(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from swm.model.finite import check_finite
 from swm.model.layer import Layer
 from swm.model.recording import batch_rows
 from swm.model.view import ModelView
+from swm.width.expert_calls import ExpertCall
 
 
 def channel_groups(
@@ -45,13 +46,12 @@ def channel_groups(
         for name, dim, where in places:
             path = channels.key(name)
             key = layer.family.canonical(path)
-            values = [
+            weight = channel_matrix(layer.module.get_parameter(path)[expert].detach(), dim, where)
+            gradient, squared = (
                 None if held is None else channel_matrix(held[expert].detach(), dim, where)
-                for held in (layer.module.get_parameter(path), gradients.get(key), squares.get(key))
-            ]
+                for held in (gradients.get(key), squares.get(key))
+            )
             reads = name == channels.reads[0]
-            weight, gradient, squared = values
-            assert weight is not None
             weights.append(CoupledWeight(f"{key}[{expert}, {where.start}]", weight, reads, gradient, squared))
         own = None if inputs is None else inputs[expert]
         yield UnitGroup(layer.number, "expert_channels", channels.count, weights, own, expert=expert)
@@ -122,24 +122,17 @@ class _Watcher:
             output: What it gave.
         """
         self.dtype = output.dtype
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        if len(given) == 1:
-            hidden = given[0].reshape(self.experts, -1, given[0].shape[-1])
-            index = torch.arange(self.experts, device=hidden.device).repeat_interleave(hidden.shape[1])
-            chosen = (hidden != 0).any(dim=-1).flatten()
-            self._add(index[chosen], lambda: module.forward(given[0]).reshape(len(index), -1)[chosen], module)
-            return
-        given.sort(key=lambda value: value.is_floating_point())
-        if len(given) != 3 or given[0].is_floating_point() or given[0].shape != given[2].shape:
+        call = ExpertCall.read(args, kwargs)
+        if call is None:
             self.unknown = True
-            return
-        experts, hidden, weights = given
-        for choice in range(experts.shape[1]):
-            one, equal = experts[:, choice : choice + 1], torch.ones_like(weights[:, :1])
-            # Some routers give numbers beyond the experts to choices that count for nothing.
-            real = one[:, 0] < self.experts
-            alone, sent = hidden[real], (one[real], equal[real])
-            self._add(one[real, 0], partial(module.forward, alone, *sent), module)
+        elif call.experts is None:
+            index, chosen = call.sent(self.experts)
+            whole = call.hidden
+            self._add(index[chosen], lambda: module.forward(whole).reshape(len(index), -1)[chosen], module)
+        else:
+            for real, expert, weight in call.choices(self.experts):
+                alone = partial(module.forward, call.hidden[real], expert, torch.ones_like(weight))
+                self._add(expert[:, 0], alone, module)
 
     def _add(self, index: Tensor, run: Callable[[], Tensor], module: nn.Module) -> None:
         """Add what the experts `index` of the tokens make of them; `run` calls the module with these tokens."""

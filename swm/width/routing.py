@@ -16,6 +16,7 @@ from swm.interfaces.width import RoutingStatistics
 from swm.model.finite import check_finite
 from swm.model.recording import batch_rows
 from swm.model.view import ModelView
+from swm.width.expert_calls import ExpertCall
 
 Routing = Mapping[int, RoutingStatistics]
 
@@ -146,28 +147,21 @@ class Watcher:
             output: What it gave.
         """
         self.dtype = output.dtype
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        count = len(self.routed)
-        if len(given) == 1:
-            hidden = given[0].reshape(count, -1, given[0].shape[-1])
-            chosen = (hidden != 0).any(dim=-1).double()
-            norms = output.reshape(count, -1, output.shape[-1]).float().norm(dim=-1).double()
-            self._add(chosen.sum(dim=1), (norms * chosen).sum(dim=1))
-            return
-        given.sort(key=lambda value: value.is_floating_point())
-        if len(given) != 3 or given[0].is_floating_point() or given[0].shape != given[2].shape:
+        count, call = len(self.routed), ExpertCall.read(args, kwargs)
+        if call is None:
             self.unknown = True
-            return
-        experts, hidden, weights = given
-        for choice in range(experts.shape[1]):
-            chosen, weight = experts[:, choice : choice + 1], weights[:, choice : choice + 1]
-            alone = module.forward(hidden, chosen, torch.ones_like(weight))
-            norms = alone.float().norm(dim=-1).double() * weight[:, 0].abs().double()
-            index = chosen[:, 0]
-            # Some routers give numbers beyond the experts to choices that count for nothing.
-            real = index < count
-            routed = torch.bincount(index[real], minlength=count)
-            self._add(routed, torch.bincount(index[real], weights=norms[real], minlength=count))
+        elif call.experts is None:
+            index, chosen = call.sent(count)
+            norms = output.reshape(len(index), -1).float().norm(dim=-1).double() * chosen
+            self._add(
+                torch.bincount(index[chosen], minlength=count), torch.bincount(index, weights=norms, minlength=count)
+            )
+        else:
+            for real, expert, weight in call.choices(count):
+                alone = module.forward(call.hidden[real], expert, torch.ones_like(weight))
+                norms = alone.float().norm(dim=-1).double() * weight[:, 0].abs().double()
+                routed = torch.bincount(expert[:, 0], minlength=count)
+                self._add(routed, torch.bincount(expert[:, 0], weights=norms, minlength=count))
 
     def _add(self, routed: Tensor, output: Tensor) -> None:
         self.routed = self.routed.to(routed.device) + routed
