@@ -6,11 +6,14 @@ Configs of 4 layers, hidden size 64, 128 MLP channels, 4 heads and 2 KV heads wh
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.utils import logging
+
+from swm.testing import tiny_tokenizer
 
 LAYERS = 4
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -333,3 +336,11 @@ def zoo_model(name: str, **changes: Any) -> PreTrainedModel:
     import copy
 
     return copy.deepcopy(_template(name, tuple(sorted(changes.items()))))
+
+
+def save_zoo_model(folder: Path, name: str, **changes: Any) -> Path:
+    """Write a model of the zoo with a tokenizer into a folder, unless it is there; returns the folder."""
+    if not folder.is_dir():
+        zoo_model(name, **changes).save_pretrained(folder)
+        tiny_tokenizer().save_pretrained(folder)
+    return folder

@@ -68,10 +68,7 @@ def draw_similarity(figure: Figure, inspection: Inspection) -> None:
         axis.set_ticks([i + 0.5 for i in ticks], [str(inspection.layers[i]) for i in ticks])
         axis.set_tick_params(length=0)
     axes.set(xlabel="output of layer", ylabel="output of layer")
-    bar = figure.colorbar(cells, shrink=0.8, aspect=30, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0)
-    bar.set_label("similarity")
+    _colour_bar(figure, cells, "similarity", shrink=0.8)
     patches = ", ".join(format_ranges(layers) for layers in inspection.patch_layers()) or "none"
     about = [_metric(inspection), f"patches (all pairs at least {inspection.patch_threshold:.3f}): {patches}"]
     _title(axes, "Similarity of layers", inspection, about)
@@ -144,14 +141,19 @@ def draw_experts(figure: Figure, inspection: Inspection) -> None:
     axes.set_xticks(_ticks(most))
     axes.tick_params(length=0)
     axes.set(xlabel="expert", ylabel="layer")
-    bar = figure.colorbar(cells, shrink=0.9, aspect=30, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0)
-    bar.set_label("tokens, in even shares")
+    _colour_bar(figure, cells, "tokens, in even shares", shrink=0.9)
     unused = sum(share == 0 for load in loads for share in load.share)
     takes = ", ".join(map(str, sorted({load.top_k for load in loads})))
     about = [f"a token takes {takes} of {most} experts; an even share is 1. Experts without a token: {unused}"]
     _title(axes, "Load of experts", inspection, about)
+
+
+def _colour_bar(figure: Any, cells: Any, label: str, shrink: float) -> None:
+    """What the colours of the cells mean, beside them; `shrink` is its length as a part of theirs."""
+    bar = figure.colorbar(cells, shrink=shrink, aspect=30, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0)
+    bar.set_label(label)
 
 
 def _even_shares(load: ExpertLoad) -> list[float]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from silenced import pass_by
+from torch import Tensor
 from zoo import LAYERS
 from zoo_multimodal import MULTIMODAL, multimodal_model
 
@@ -23,7 +24,6 @@ from swm.errors import FamilyError
 from swm.loading.model_class import auto_class
 from swm.model.families import find_family
 from swm.model.rebuilt import depth_refusal
-from swm.model.recording import split_hidden
 from swm.model.shape import geometries
 from swm.model.surgery import keep_layers
 from swm.model.units import READERS, Part
@@ -56,17 +56,6 @@ def answers(model: Any, image: dict[str, Tensor]) -> list[Tensor]:
 
 def alike(model: Any, image: dict[str, Tensor], wanted: list[Tensor]) -> bool:
     return all(torch.allclose(one, other, atol=1e-5) for one, other in zip(answers(model, image), wanted, strict=True))
-
-
-def pass_by(layer: nn.Module) -> None:
-    """Let a layer return what it is given."""
-    run = layer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        output, hidden = run(*args, **kwargs), split_hidden(args, kwargs)[0]
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    layer.forward = forward
 
 
 def rebuilt(model: Any) -> Any:

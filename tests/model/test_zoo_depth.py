@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from silenced import pass_by
 from torch import Tensor, nn
 from zoo import CAUSAL, LAYERS, zoo_model
 
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.model.families import find_family
 from swm.model.rebuilt import depth_refusal
-from swm.model.recording import split_hidden
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
 
@@ -31,14 +31,8 @@ def logits(model: Any) -> Tensor:
 
 
 def passed_by(model: Any, layer: nn.Module) -> Tensor:
-    """The logits of a model of which one layer runs, as later ones may share what it makes, and changes nothing."""
-    run = layer.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        output, hidden = run(*args, **kwargs), split_hidden(args, kwargs)[0]
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-    layer.forward = forward
+    """The logits of a model of which one layer changes nothing."""
+    pass_by(layer)
     return logits(model)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
-from zoo import zoo_model
+from zoo import save_zoo_model
 
 from swm.errors import SwmError
 from swm.model.ranges import parse_ranges
@@ -17,7 +17,6 @@ from swm.plugins.loading import Plugins
 from swm.run.pipeline import compress
 from swm.run.replay import replay
 from swm.run.result import RunResult
-from swm.testing import tiny_tokenizer
 
 CALIBRATION = {"text": "python-docs", "samples": 4, "seq_len": 16}
 UNITS: Mapping[str, Any] = {"units": ["expert_channels"]}
@@ -26,16 +25,8 @@ UNITS: Mapping[str, Any] = {"units": ["expert_channels"]}
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A folder with a zoo model and a tokenizer."""
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            zoo_model(name).save_pretrained(made[name])
-            tiny_tokenizer().save_pretrained(made[name])
-        return made[name]
-
-    return make
+    folder = tmp_path_factory.mktemp("models")
+    return lambda name: save_zoo_model(folder / name, name)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from zoo import zoo_model
+from zoo import save_zoo_model
 
 from swm.cache.observations import ObservationCache
 from swm.commands.console import report_table
@@ -31,7 +31,7 @@ from swm.report.record import RunReport
 from swm.run.pipeline import CompressionPipeline, compress
 from swm.run.result import RunResult
 from swm.study.measures import measures_of
-from swm.testing import checks_for, tiny_tokenizer
+from swm.testing import checks_for
 from swm.testing.tiny import EXPERTS
 from swm.width import routing
 
@@ -53,16 +53,8 @@ TestMagnitudeOfExperts = checks_for(Magnitude, families=EXPERTS, fresh_process=F
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A folder with a zoo model of 8 experts and a tokenizer."""
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp(name)
-            zoo_model(name, **EIGHT[name]).save_pretrained(made[name])
-            tiny_tokenizer().save_pretrained(made[name])
-        return made[name]
-
-    return make
+    folder = tmp_path_factory.mktemp("models")
+    return lambda name: save_zoo_model(folder / name, name, **EIGHT[name])
 
 
 @pytest.fixture
