@@ -97,7 +97,10 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 def pages_to_run() -> Iterator[object]:
     for page in PAGES:
         if any(block.not_run is None for block in blocks(page, *RUN)):
-            yield pytest.param(page, marks=pytest.mark.real if page == README else (), id=page.name)
+            # Tutorials run the test kit, and the page on studies runs several of them.
+            long = page.parent.name == "tutorials" or page.name == "studies.md"
+            marks = pytest.mark.real if page == README else pytest.mark.slow if long else ()
+            yield pytest.param(page, marks=marks, id=page.name)
 
 
 def blocks_to_check() -> list[object]:

@@ -164,6 +164,7 @@ def test_a_report_from_before_the_rows_is_no_report_of_the_same_protocol(tmp_pat
         compare([before, now])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "value"), [({}, 112.02), ({"joined": "rows"}, 114.48)])
 def test_wikitext_2_by_rows_is_what_the_released_code_measures(
     stories: Path, settings: dict[str, Any], value: float

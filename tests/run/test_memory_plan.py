@@ -96,7 +96,7 @@ def test_without_a_size_a_share_of_what_is_free_is_taken() -> None:
     "stage",
     [
         {"depth": {"pruner": "block-influence", "merger": "least-squares", "target": {"layers": 1}}},
-        {"width": {"pruner": "llm-pruner", "target": {"ratio": 0.1}}},
+        pytest.param({"width": {"pruner": "llm-pruner", "target": {"ratio": 0.1}}}, marks=pytest.mark.slow),
     ],
 )
 def test_hidden_states_in_files_give_the_same_bytes(

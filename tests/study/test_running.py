@@ -313,6 +313,7 @@ def test_models_are_kept_and_verified_when_asked(write: Any, tmp_path: Path) -> 
     assert report["verification"]["max_abs_difference"] == 0
 
 
+@pytest.mark.slow
 def test_with_and_without_the_cache_the_results_are_the_same_bytes(write: Any, tmp_path: Path) -> None:
     grid = {"stages.0.depth.target.layers": [1, 2], "stages.0.depth.merger": ["delete", "least-squares"]}
     for name, cache in [("plain", False), ("cold", True), ("warm", True)]:

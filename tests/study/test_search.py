@@ -67,6 +67,7 @@ def test_a_front_is_searched_with_several_objectives(write: Any, loaded: Load, t
     assert len(first.values) == 2
 
 
+@pytest.mark.slow
 def test_candidates_are_raced_by_a_short_recovery(write: Any, loaded: Load, tmp_path: Path) -> None:
     lora = {"name": "lora", "data": "python-docs", "cutoff": 32, "batch": 2, "micro_batch": 2, "steps": 1}
     stages = [{"depth": {"pruner": "random", "target": {"ratio": 0.2}}}, {"recover": lora}]

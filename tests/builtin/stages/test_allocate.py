@@ -40,6 +40,7 @@ def test_the_budget_is_met_and_what_was_measured_is_told(stories: Path, plugins:
     assert kinds.count("MergeStep") == len(facts["windows"])
 
 
+@pytest.mark.slow
 def test_the_saved_model_is_the_one_in_memory_and_the_plan_replays(
     stories: Path, plugins: Plugins, tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def check_same(parent: Path, model: Any, cut: Any, text: str) -> None:
     assert float((before[..., old] - after).abs().max()) <= 1e-6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_the_saved_folder_reads_the_kept_text_as_the_original_does(kind: str, folder_of: Folder) -> None:
     parent = folder_of(kind)
     run = compressed(parent, {"vocabulary": {"keep": {"text": [TEXT]}}}, evaluate=PERPLEXITY)
@@ -97,6 +97,7 @@ def test_every_family_gives_the_same_scores(family: str, folder_of: Folder) -> N
     check_same(parent, run.model, run.tokenizer, TEXT[:200])
 
 
+@pytest.mark.slow
 def test_a_replay_gives_the_same_bytes(folder_of: Folder, tmp_path: Path) -> None:
     parent = folder_of("byte fallback", tie_word_embeddings=False)
     run = compressed(parent, {"vocabulary": {"keep": {"text": [TEXT]}}})

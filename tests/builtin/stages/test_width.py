@@ -119,6 +119,7 @@ def test_only_the_named_units_go(run: Runs, units: list[str], heads: int, channe
     assert (widths["kv_heads"], widths["mlp"]) == (heads, channels)
 
 
+@pytest.mark.slow
 def test_single_query_heads_go_evenly_and_are_saved(
     folder_of: Callable[..., Path], plugins: Plugins, tmp_path: Path
 ) -> None:
@@ -270,6 +271,7 @@ def same_bytes(one: Path, other: Path, names: tuple[str, ...]) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_the_same_recipe_and_its_plan_give_the_same_bytes(run: Runs, plugins: Plugins, tmp_path: Path) -> None:
     stages = [depth("sliding-window"), width("llm-pruner")]
     budget = {"ratio": 0.35, "depth_share": 0.5}
@@ -284,6 +286,7 @@ def test_the_same_recipe_and_its_plan_give_the_same_bytes(run: Runs, plugins: Pl
     assert again.report["compressed"] == report["compressed"]
 
 
+@pytest.mark.slow
 def test_fitted_biases_go_with_the_plan_and_with_layers_that_are_spared(
     run: Runs, plugins: Plugins, tmp_path: Path
 ) -> None:

@@ -41,9 +41,8 @@ def cut(folder: Path, output: Path, part: str, **recipe: Any) -> Any:
     return compress(str(folder), [stage], output=str(output), dtype="float32", calibration=text, **recipe)
 
 
-@pytest.mark.parametrize(
-    ("name", "part"), [("bloom", "mlp"), pytest.param("olmoe", "attention", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "part"), [("bloom", "mlp"), ("olmoe", "attention")])
 def test_a_recipe_says_the_layout_and_gets_the_true_sizes(
     folder_of: Callable[[str], Path], tmp_path: Path, plugins: Plugins, name: str, part: str
 ) -> None:

@@ -62,6 +62,7 @@ def test_from_recipe_to_a_stock_folder_and_again_from_its_plan(
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_model_whose_config_counts_shared_experts_too(
     run: Callable[..., RunResult], tmp_path: Path, plugins: Plugins
 ) -> None:

