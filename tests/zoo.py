@@ -282,6 +282,8 @@ HYBRID: dict[str, dict[str, Any]] = {
     },
 }
 CAUSAL = {**DENSE, **EXPERTS, **HYBRID}
+# Their layers share tensors or streams by their numbers, so no row can be right about them.
+REFUSED = ("zamba2", "gemma3n_text")
 # The same with layers of one kind next to each other, as in real models, whose patterns are longer than four layers.
 _HALVES = {"layer_types": ["linear_attention"] * 2 + ["full_attention"] * 2}
 GROUPED: dict[str, dict[str, Any]] = {
