@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import house
@@ -13,6 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from fresh_processes import FreshProcesses
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -65,6 +66,36 @@ def _environment_of_a_command_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> N
 def _a_relative_path_leads_into_a_folder_of_the_test(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What lies where the tests were started, say an `out` of a run by hand, cannot change a test, nor a test it."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Callable[[], FreshProcesses]]:
+    """Gives the process from which fresh ones are forked; it is started when it is first wanted."""
+    started: list[FreshProcesses] = []
+
+    def process() -> FreshProcesses:
+        if not started:
+            started.append(FreshProcesses(os.environ))
+        return started[0]
+
+    yield process
+    for one in started:
+        one.close()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_processes_are_forked(
+    request: pytest.FixtureRequest, forked: Callable[[], FreshProcesses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check of a saved folder runs the same file in a process as fresh, without seconds of imports each time.
+
+    Tests with the marker `own_process` start a Python each, as users do.
+    """
+    if not request.node.get_closest_marker("own_process"):
+        monkeypatch.setattr(
+            "swm.checkpoint.verification.in_fresh_process",
+            lambda command, environment: forked()(command, environment),
+        )
 
 
 @pytest.fixture(scope="session")

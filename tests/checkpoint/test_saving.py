@@ -27,6 +27,8 @@ from swm.files.manifest import MANIFEST
 from swm.mergers.average import Average
 from swm.mergers.delete import Delete
 
+pytestmark = pytest.mark.own_process
+
 
 def extras(folder: Path, verification: dict[str, Any]) -> None:
     (folder / checkpoint.REPORT).write_text(json.dumps(verification))
