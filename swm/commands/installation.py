@@ -63,6 +63,7 @@ def schema(
 def doctor(
     model: Annotated[str | None, typer.Argument(help="A hub id, folder, GGUF file or registered name.")] = None,
     plugin: PluginFile = [],  # noqa: B006
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check the installation and, given a model, what applies to it and why not."""
@@ -70,7 +71,7 @@ def doctor(
     from swm.commands.diagnosis import diagnose
     from swm.plugins.loading import load_plugins
 
-    findings = diagnose(load_plugins(plugin), model, progress_of(as_json))
+    findings = diagnose(load_plugins(plugin), model, progress_of(as_json), trust_remote_code)
     if as_json:
         print_json(findings)
         return

@@ -9,7 +9,7 @@ from torch import Tensor
 from swm.depth.program import SubBlock
 from swm.errors import FamilyError
 from swm.model.block_probe import layer_probes
-from swm.model.blocks import Removal, RemovedModule, block_modules
+from swm.model.blocks import Removal, RemovedModule, block_modules, block_name
 from swm.model.view import ModelView
 
 
@@ -24,6 +24,7 @@ def sub_blocks(view: ModelView, ids: Tensor) -> list[SubBlock]:
         module = probe.layer.module
         for part in block_modules(module, view.family):
             try:
+                view.family.check_proven(block_name(part))
                 removal = probe.removal(part)
             except FamilyError as error:
                 why = str(error)

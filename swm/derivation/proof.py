@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from swm.model.families import ModelFamily
 from swm.model.units import READERS, Block
 
 State = Literal["proven", "refused", "wrong"]
-# Layers run one by one; models without a layer; units cut in memory; models with fewer units built from their config.
-Capability = Literal["layers", "fewer layers", "mlp", "mlp config", "heads", "heads config"]
+# Layers run one by one; models without a layer; units cut in memory; models with fewer units built from their config;
+# fewer experts, and channels of each; layers without their attention, or their MLP.
+Capability = Literal[
+    "layers",
+    "fewer layers",
+    "mlp",
+    "mlp config",
+    "heads",
+    "heads config",
+    "experts",
+    "expert channels",
+    "attention block",
+    "mlp block",
+]
 
-CAPABILITIES: tuple[Capability, ...] = ("layers", "fewer layers", "mlp", "mlp config", "heads", "heads config")
+CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 # Without these a row is of no use.
 NEEDED: tuple[Capability, ...] = ("layers", "fewer layers")
 UNITS: Mapping[Block, Capability] = {"mlp": "mlp", "attention": "heads"}
 CONFIGS: Mapping[Block, Capability] = {"mlp": "mlp config", "attention": "heads config"}
-
+# What no row names, but what is found by numbers, may be found wrongly.
+EXPERTS: Mapping[str, Capability] = {"experts": "experts", "expert_channels": "expert channels"}
+SUB_BLOCKS: Mapping[Block, Capability] = {"attention": "attention block", "mlp": "mlp block"}
 
 # There is nothing to cut, which is no fault of the row.
 TOO_FEW = "no layer has two of them"
@@ -54,7 +68,7 @@ class Proof:
         return ""
 
     def disproven(self, family: ModelFamily) -> dict[str, str]:
-        """The parts of a layer that the row claims and the test does not confirm, with the reason."""
+        """The parts of a layer that can be asked for and that the test does not confirm, with the reason."""
         reasons: dict[str, str] = {}
         for part, name in UNITS.items():
             claimed = READERS[part] in family.projections and (part == "mlp" or family.prunable_heads)
@@ -63,6 +77,11 @@ class Proof:
                 reasons[part] = cut.reason
             elif config is not None and config.state == "wrong":
                 reasons[part] = config.reason
+        beside: dict[str, Capability] = {**EXPERTS, **{name: name for name in SUB_BLOCKS.values()}}
+        for what, name in beside.items():
+            verdict = self.verdicts.get(name)
+            if verdict is not None and verdict.state == "wrong":
+                reasons[what] = verdict.reason
         return reasons
 
 

@@ -9,15 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from swm.derivation.comparing import PROVEN, TOLERANCE, Differs, built_anew, check_same, distance, logits_of
 from swm.derivation.config_fields import projections_of, wrong_biases
+from swm.derivation.experts_silent import fewer_expert_channels, fewer_experts
 from swm.derivation.probe import probe_ids
-from swm.derivation.proof import CONFIGS, TOO_FEW, UNITS, Capability, Proof, RowVerdict
+from swm.derivation.proof import CONFIGS, SUB_BLOCKS, TOO_FEW, UNITS, Capability, Proof, RowVerdict
+from swm.derivation.sub_blocks_silent import without_blocks
 from swm.errors import FamilyError, brief
+from swm.model.experts import expert_weights
 from swm.model.families import ModelFamily
 from swm.model.layer import Layer
-from swm.model.quiet import quiet_transformers
 from swm.model.ranges import format_ranges
 from swm.model.rebuilt import depth_refusal
 from swm.model.recording import split_hidden
@@ -25,14 +28,6 @@ from swm.model.surgery import keep_layers
 from swm.model.units import READERS, Block, features
 from swm.model.view import ModelView
 from swm.model.width_surgery import keep_units
-
-# Of the largest score: rounding leaves a hundredth of it, and what does not count is less than that.
-TOLERANCE = 1e-4
-PROVEN = RowVerdict("proven")
-
-
-class _Differs(Exception):  # noqa: N818  not an error of the program: a row that is wrong
-    """Two models that should compute the same do not."""
 
 
 @torch.no_grad()
@@ -55,21 +50,19 @@ def prove_row(model: Any, family: ModelFamily) -> Proof:
             verdicts[name] = _tried(lambda part=part, row=row: _half_of_units(model, row, part))  # type: ignore[misc]
             if verdicts[name].state == "proven":
                 verdicts[CONFIGS[part]] = _tried(lambda part=part, row=row: _half_built_anew(model, row, part))  # type: ignore[misc]
+        if any(map(expert_weights, family.layers_of(model))):
+            verdicts["experts"] = _tried(lambda: fewer_experts(model, family))
+            verdicts["expert channels"] = _tried(lambda: fewer_expert_channels(model, family))
+        for part, name in SUB_BLOCKS.items():
+            verdicts[name] = _tried(lambda part=part: without_blocks(model, family, part))  # type: ignore[misc]
     return Proof(verdicts)
-
-
-def logits_of(model: Any) -> Tensor:
-    """The scores of the test's tokens."""
-    ids = probe_ids(model.config.get_text_config().vocab_size)
-    logits: Tensor = model(input_ids=ids, use_cache=False).logits
-    return logits
 
 
 def _tried(test: Callable[[], RowVerdict]) -> RowVerdict:
     try:
         return test()
     except Exception as error:  # a wrong row fails anywhere, with any error
-        text = str(error) if isinstance(error, (_Differs, FamilyError)) else f"{type(error).__name__}: {brief(error)}"
+        text = str(error) if isinstance(error, (Differs, FamilyError)) else f"{type(error).__name__}: {brief(error)}"
         return RowVerdict("wrong", text)
 
 
@@ -79,7 +72,7 @@ def _layer_by_layer(model: Any, family: ModelFamily) -> RowVerdict:
     hidden = recording.states[0]
     for position in range(len(view.layers)):
         hidden = view.run_layer(recording, position, hidden)
-    _check_same(view.logits(hidden), logits_of(model), "its layers run one by one")
+    check_same(view.logits(hidden), logits_of(model), "its layers run one by one")
     return PROVEN
 
 
@@ -96,8 +89,8 @@ def _without_each_layer(model: Any, family: ModelFamily) -> RowVerdict:
         keep_layers(ModelView(cut, family), kept)
         with _passed_by(family.layers_of(model)[gone]):
             wanted = logits_of(model)
-        _check_same(logits_of(cut), wanted, f"the model without its layer {gone}")
-        _check_same(logits_of(_built_anew(cut)), wanted, f"the model without its layer {gone}, built from its config,")
+        check_same(logits_of(cut), wanted, f"the model without its layer {gone}")
+        check_same(logits_of(built_anew(cut)), wanted, f"the model without its layer {gone}, built from its config,")
     if count < 2 or len(refused) == count:
         return RowVerdict("refused", why or "the model has one layer")
     places = format_ranges(refused)
@@ -120,9 +113,9 @@ def _half_of_units(model: Any, family: ModelFamily, part: Block) -> RowVerdict:
         return RowVerdict("refused", TOO_FEW)
     cut, masked = _cut_and_masked(model, family, part)
     wanted = logits_of(masked)
-    if _distance(wanted, logits_of(model)) < TOLERANCE:
+    if distance(wanted, logits_of(model)) < TOLERANCE:
         return RowVerdict("wrong", f"the {READERS[part]} projection makes no difference to the model")
-    _check_same(logits_of(cut), wanted, f"the model with half of its {_units(part)}")
+    check_same(logits_of(cut), wanted, f"the model with half of its {_units(part)}")
     return PROVEN
 
 
@@ -133,11 +126,9 @@ def _half_built_anew(model: Any, family: ModelFamily, part: Block) -> RowVerdict
         return RowVerdict("refused", "no field of the config says this width; layout: custom holds it")
     biases = wrong_biases(model, family).get(part)
     if biases:
-        raise _Differs(biases)
+        raise Differs(biases)
     cut, masked = _cut_and_masked(model, family, part)
-    _check_same(
-        logits_of(_built_anew(cut)), logits_of(masked), f"the model with half of its {_units(part)}, built anew,"
-    )
+    check_same(logits_of(built_anew(cut)), logits_of(masked), f"the model with half of its {_units(part)}, built anew,")
     return PROVEN
 
 
@@ -173,14 +164,6 @@ def _mask_norms(layer: Layer, masked: nn.Module, part: Block, kept: list[int]) -
                 setattr(norm, name, getattr(norm, name) * float(stays.float().mean()))
 
 
-def _built_anew(model: Any) -> Any:
-    """A model of the same class for the model's config, with the same weights. Raises when they do not fit."""
-    with torch.random.fork_rng(devices=[]), quiet_transformers():
-        again = type(model)(copy.deepcopy(model.config))
-    again.load_state_dict(model.state_dict(), strict=True)
-    return again.eval()
-
-
 @contextmanager
 def _passed_by(layer: nn.Module) -> Iterator[None]:
     """Inside the block the layer runs, as others may share what it makes, and gives what it was given."""
@@ -195,17 +178,6 @@ def _passed_by(layer: nn.Module) -> Iterator[None]:
         yield
     finally:
         del layer.forward
-
-
-def _check_same(one: Tensor, wanted: Tensor, what: str) -> None:
-    distance = _distance(one, wanted)
-    if not distance <= TOLERANCE:
-        raise _Differs(f"{what} gives other scores than the original model with the same silent: by {distance:.1g}")
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    """The largest difference, as a share of the largest value."""
-    return float((one - other).abs().max() / other.abs().max().clamp(min=1e-30))
 
 
 def _units(part: Block) -> str:

@@ -59,6 +59,11 @@ def block_modules(layer: nn.Module, family: ModelFamily) -> dict[Block, tuple[st
     return {part: tuple(parts[part]) for part in BLOCKS if parts[part]}
 
 
+def block_name(part: Block) -> str:
+    """What the test of a family row calls a sub-block, to tell it from the units inside."""
+    return f"{part} block"
+
+
 def removed_modules(layer: nn.Module) -> dict[str, dict[str, Any]]:
     """The settings of what stands in place of removed modules in a layer, by path; empty for a whole one."""
     modules = {path: module for path, module in layer.named_modules() if isinstance(module, RemovedBlock)}

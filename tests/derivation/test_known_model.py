@@ -61,7 +61,7 @@ def test_a_model_without_row_gets_one_that_is_kept(biogpt: Any, plugins: Any, ca
     assert first.family.own_bias == ("attention", "mlp")
     (note,) = first.notes()
     assert "no family row for model_type 'biogpt': an automatic one was derived" in note
-    assert "proven: fewer layers, layers, mlp, mlp config; not heads: " in note
+    assert "proven: attention block, fewer layers, layers, mlp, mlp block, mlp config; not heads: " in note
     again = known_model(biogpt, plugins.registry)
     assert (again.family, again.proof) == (first.family, first.proof)
     assert tested == ["automatic biogpt"]

@@ -54,7 +54,8 @@ def test_a_row_is_derived_in_the_whole_model() -> None:
     known = known_model(config, Registry())
     assert known.origin == AUTOMATIC
     assert (known.family.layers, known.family.tower) == ("model.language_model.layers", "model.language_model")
-    assert known.proof.of("proven") == ["layers", "fewer layers", "mlp", "mlp config", "heads", "heads config"]
+    units = ["mlp", "mlp config", "heads", "heads config"]
+    assert known.proof.of("proven") == ["layers", "fewer layers", *units, "attention block", "mlp block"]
 
 
 def test_features_added_by_the_numbers_of_layers_are_refused() -> None:

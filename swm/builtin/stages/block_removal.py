@@ -19,7 +19,7 @@ from swm.interfaces.merger import LayerMerger
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.target import Target
-from swm.model.blocks import block_modules
+from swm.model.blocks import block_modules, block_name
 from swm.model.finite import not_finite
 from swm.model.ranges import format_ranges
 from swm.model.shape import ModelShape
@@ -55,11 +55,13 @@ class BlockRemoval:
 
     def check_target(self, view: ModelView, shape: ModelShape) -> None:
         """Raise BudgetError where fewer can go, FamilyError where there are none. Needs no weights."""
+        if self.part is not None:
+            view.family.check_proven(block_name(self.part))
         sizes = [
             sum(p.numel() for path in paths for p in layer.get_submodule(path).parameters())
             for layer in view.layers
             for part, paths in block_modules(layer, view.family).items()
-            if self.part in (None, part)
+            if self.part in (None, part) and block_name(part) not in view.family.disproven
         ]
         if not sizes:
             raise FamilyError(f"no layer of this {view.config.model_type} has an {self.part or 'attention or MLP'}")
