@@ -8,9 +8,8 @@ import resource
 import sys
 from pathlib import Path
 
-# Control groups, version 2 and version 1; containers see their own group at the root.
-GROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-GROUP_USES = (Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"))
+from swm.memory.control_groups import group_memory
+
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
 # The number of that setting of mallopt; blocks of so many bytes are given back.
@@ -18,16 +17,16 @@ MMAP_THRESHOLD, LARGE = -3, 4 * 2**20
 
 
 def physical_memory() -> int:
-    """Bytes of memory that this process may use at most: those of the machine, or fewer where its group has a limit."""
-    return min([_machine_memory(), *_numbers(GROUP_LIMITS)])
+    """Bytes of memory that this process may use at most: those of the machine, or fewer where a group has a limit."""
+    group = group_memory()
+    return _machine_memory() if group is None else min(_machine_memory(), group.limit)
 
 
 def available_memory() -> int:
     """Bytes that are free now, or can be freed without writing anything to a disk; all of it where nobody says."""
-    free = _line(MEMINFO, "MemAvailable")
-    limits, uses = _numbers(GROUP_LIMITS), _numbers(GROUP_USES)
-    in_group = [limit - used for limit, used in zip(limits, uses, strict=False) if limit < _machine_memory()]
-    return max(0, min([physical_memory() if free is None else free, *in_group]))
+    free, group = _line(MEMINFO, "MemAvailable"), group_memory()
+    left = [] if group is None else [group.left]
+    return max(0, min([physical_memory() if free is None else free, *left]))
 
 
 def own_memory() -> int:
@@ -63,13 +62,3 @@ def _line(file: Path, name: str) -> int | None:
         return None
     values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
     return int(values[0]) * 1024 if values else None
-
-
-def _numbers(files: tuple[Path, ...]) -> list[int]:
-    """The number in the first of the files that holds one; `max` is none."""
-    for file in files:
-        try:
-            return [int(file.read_text(encoding="ascii"))]
-        except (OSError, ValueError):
-            continue
-    return []

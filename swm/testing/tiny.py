@@ -32,9 +32,8 @@ def tiny_model(name: str, **changes: Any) -> PreTrainedModel:
     are random too: where they are all one or zero they hide mistakes. Raises KeyError for an unknown name.
     """
     row = _ROWS[name]
-    config = AutoConfig.for_model(
-        row.get("model_type", name), vocab_size=VOCABULARY, **SPECIAL, **{**_config(name), **changes}
-    )
+    values = {"vocab_size": VOCABULARY, **SPECIAL, **_config(name), **changes}
+    config = AutoConfig.for_model(row.get("model_type", name), **values)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.generation_config = GenerationConfig(**SPECIAL)
     generator = torch.Generator().manual_seed(7)
