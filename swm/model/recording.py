@@ -34,6 +34,10 @@ class LayerCall:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
+    def same(self, other: LayerCall) -> bool:
+        """Whether both have the very same arguments, not equal ones."""
+        return _same(self.args, other.args) and _same(dict(self.kwargs), dict(other.kwargs))
+
     def shared(self) -> list[str]:
         """The arguments in which layers hand things on to later ones."""
         return [name for name, value in self.kwargs.items() if isinstance(value, MutableMapping)]
@@ -44,6 +48,17 @@ class LayerCall:
         for name in self.shared():
             own[name].update(carried.get(name, {}))
         return own
+
+
+def _same(value: Any, other: Any) -> bool:
+    """Whether two values are one, or tuples or plain dictionaries of such."""
+    if type(value) is not type(other):
+        return False
+    if type(value) is tuple:
+        return len(value) == len(other) and all(map(_same, value, other))
+    if type(value) is dict:
+        return value.keys() == other.keys() and all(_same(item, other[name]) for name, item in value.items())
+    return value is other or (isinstance(value, int | float | str) and bool(value == other))
 
 
 def _own(value: Any) -> Any:
@@ -159,8 +174,10 @@ class LayerRecorder:
         # What layers hand on in such an argument is kept as this one found it.
         own = {name: _own(value) for name, value in kwargs.items()}
         place = str(len(calls))
-        args, own = self._arguments.kept(place, args), self._arguments.kept(place, own)
-        calls.append(LayerCall(args, own))
+        call = LayerCall(self._arguments.kept(place, args), self._arguments.kept(place, own))
+        # A long text has many batches, and a call of each layer in each of them.
+        first = self.calls[0][len(calls) : len(calls) + 1] if calls is not self.calls[0] else []
+        calls.append(first[0] if first and call.same(first[0]) else call)
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
         self._plain.append(isinstance(output, Tensor) and not self.calls[-1][-1].shared())

@@ -54,6 +54,16 @@ def test_what_layers_are_given_is_recorded_without_running_them_on_all_of_the_te
     torch.testing.assert_close(hidden, whole.states[-1], rtol=0, atol=0)
 
 
+def test_batches_that_are_given_the_same_share_their_calls(llama: ModelView, ids: Tensor) -> None:
+    last = len(ids) - 1
+    calls = llama.record(torch.cat([ids, ids.flip(0), ids[:last]]), None, len(ids)).calls
+    assert all(first is second for first, second in zip(calls[0], calls[1], strict=True))
+    mask = torch.ones(2 * len(ids), ids.shape[1], dtype=torch.long)
+    mask[0, 0] = 0
+    first, second = llama.record(torch.cat([ids, ids]), mask, len(ids)).calls
+    assert not first[0].same(second[0])
+
+
 def test_recording_and_logits_leave_no_trace_in_the_model(view: ModelView, ids: Tensor) -> None:
     with torch.no_grad():
         before = view.model(input_ids=ids).logits
