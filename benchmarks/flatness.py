@@ -59,7 +59,7 @@ def main() -> None:
         name = f"{options.layers} layers, {vocabulary} in the vocabulary, {tokens} tokens: {job}"
         model = options.folder / f"llama-{options.layers}-{vocabulary}"
         measured = rows.measure(name, lambda: peak(model, {**shape, "vocab_size": vocabulary}, jobs[job], tokens))
-        return f"{measured['anonymous'] / 2**20:.0f}" if "anonymous" in measured else "not measured"
+        return f"{measured['stages'] / 2**20:.0f}" if "stages" in measured else "not measured"
 
     for table, jobs in (("calibration", CALIBRATION), ("vocabulary", VOCABULARY)):
         if table not in options.tables:
@@ -74,8 +74,9 @@ def main() -> None:
         write_section(
             f"flatness-{table}",
             f"## Memory by the size of the {'calibration text' if of_text else 'vocabulary'}\n\n"
-            f"The most MiB that lie in no file, of a Llama of {options.layers} layers of width 576 in bfloat16 with random "
-            f"weights, samples of {SEQ_LEN} tokens, in the least `memory` that the run accepts.\n"
+            f"Of a Llama of {options.layers} layers of width 576, of random weights in bfloat16: the most MiB that "
+            f"lie in no file while the stages run, beyond what the process had before. Samples of {SEQ_LEN} tokens; "
+            "no hidden states are kept in memory.\n"
             f"Machine: {machine()}.\n\nCommand: `python benchmarks/flatness.py --folder FOLDER`\n\n"
             f"{markdown_table(head, lines)}",
         )

@@ -187,28 +187,25 @@ def _influence(states: Sequence[Tensor]) -> Tensor:
 
 
 def _norms(states: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
-    """The norm of every token at every boundary, `[layers + 1, samples, seq]` in float64."""
+    """Of every sample at every boundary what `BoundaryNorms` says of all, `[layers + 1, samples, 6]` in float64."""
     norms = torch.stack([torch.linalg.vector_norm(state, dim=-1, dtype=torch.float64).cpu() for state in states])
     if not torch.isfinite(norms).all():
         first = int(torch.isfinite(norms).flatten(1).all(dim=1).long().argmin())
         where = "what enters the first layer" if first == 0 else f"the output of layer {numbers[first - 1]}"
         raise ModelError(f"{where} holds values that are not a number or infinite; another dtype may help")
-    return norms
-
-
-def _summary(norms: Tensor) -> BoundaryNorms:
-    """The norms `[samples, seq]` of one boundary in a few numbers."""
     squares = norms.square()
-    largest = squares.max(dim=1)
-    rest = norms[:, 1:] if norms.shape[1] > 1 else norms
-    return BoundaryNorms(
-        mean=float(norms.mean()),
-        max=float(norms.max()),
-        mean_first=float(norms[:, 0].mean()),
-        mean_rest=float(rest.mean()),
-        largest_share=float((largest.values / squares.sum(dim=1).clamp_min(torch.finfo(squares.dtype).tiny)).mean()),
-        first_is_largest=float((largest.indices == 0).double().mean()),
-    )
+    largest = squares.max(dim=-1)
+    share = largest.values / squares.sum(dim=-1).clamp_min(torch.finfo(squares.dtype).tiny)
+    rest = norms[..., 1:] if norms.shape[-1] > 1 else norms
+    first_is_largest = (largest.indices == 0).double()
+    columns = [norms.mean(dim=-1), norms.amax(dim=-1), norms[..., 0], rest.mean(dim=-1), share, first_is_largest]
+    return torch.stack(columns, dim=-1)
+
+
+def _summary(samples: Tensor) -> BoundaryNorms:
+    """The numbers `[samples, 6]` of one boundary over all samples."""
+    mean, _, mean_first, mean_rest, largest_share, first_is_largest = samples.mean(dim=0).tolist()
+    return BoundaryNorms(mean, float(samples[:, 1].max()), mean_first, mean_rest, largest_share, first_is_largest)
 
 
 def _check_table(table: Tensor, metric: SimilarityMetric, numbers: Sequence[int]) -> None:

@@ -39,7 +39,8 @@ def _folders() -> Iterator[Path]:
     roots = [CONTROL_GROUPS, CONTROL_GROUPS / "memory", CONTROL_GROUPS / "unified"]
     yield from roots
     for line in _read(OWN_GROUPS).splitlines():
-        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if number != "0" and "memory" not in controllers.split(","):
             continue
         below = [part for part in path.split("/") if part not in ("", "..")]
