@@ -106,8 +106,8 @@ class ObservationCache:
         tensors = {key: value.detach().cpu().contiguous() for key, value in observation.tensors.items()}
         metadata = {"about": json.dumps(about), "facts": json.dumps(observation.facts)}
         with whole(file) as made:
-            # safetensors refuses tensors that share memory, and a file without any.
-            save_file({k: v.clone() for k, v in tensors.items()} or {"": torch.empty(0)}, made, metadata)
+            # safetensors refuses a file without tensors.
+            save_file(_apart(tensors) or {"": torch.empty(0)}, made, metadata)
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,17 @@ class Observed:
     def values(self, what: Mapping[str, Any]) -> RecordedNumbers:
         """See `ObservationCache.values`."""
         return self.cache.values({**what, **self.about})
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, copies of those that share memory with an earlier one, which safetensors refuses."""
+    seen: set[int] = set()
+    result = {}
+    for name, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        result[name] = value.clone() if place in seen else value
+        seen.add(place)
+    return result
 
 
 def _read(file: Path) -> Observation | None:

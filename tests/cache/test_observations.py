@@ -234,3 +234,16 @@ def test_another_model_text_seed_or_version_is_another_observation(
 def test_without_a_cache_a_context_observes(llama: Any, ids: torch.Tensor) -> None:
     context = StageContext(llama, None, None, 0, None)  # type: ignore[arg-type]
     assert context.observation({"what": "x"}, numbers).facts == {"best": 0.1}
+
+
+def test_tensors_that_share_memory_are_kept(tmp_path: Path) -> None:
+    values = torch.arange(6.0)
+    cache = ObservationCache(tmp_path)
+    shared = Observation({"all": values, "some": values[2:4], "same": values})
+    assert cache.observation({"n": 1}, lambda: shared) is shared
+    kept = cache.observation({"n": 1}, lambda: pytest.fail("it was kept"))
+    assert {name: value.tolist() for name, value in kept.tensors.items()} == {
+        "all": values.tolist(),
+        "some": [2.0, 3.0],
+        "same": values.tolist(),
+    }
