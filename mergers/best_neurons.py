@@ -16,7 +16,7 @@ from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.down_projection import BIAS, DOWN, ROLE, down_projection_fit
 from swm.mergers.least_squares import OUT, LeastSquares
-from swm.mergers.neurons import Neurons, read_as_before
+from swm.mergers.neurons import Neurons, check_one_kind, read_as_before
 from swm.model.state import State
 from swm.model.view import ModelView
 
@@ -60,6 +60,7 @@ class BestNeurons(LayerMerger):
     @torch.no_grad()
     def merge(self, window: LayerWindow) -> State:
         fit = down_projection_fit(window)
+        check_one_kind(window)
         start = LeastSquares(None, self.relative, self.skip_first, self.fold, (OUT, ROLE)).attention(window, fit)
         layers = read_as_before(window, start, fit.projection.transposed, self.fold)
         neurons = Neurons.of(start, layers, fit.projection.transposed)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.errors import PlanError
+from swm.errors import PlanError, WindowError
 from swm.fitting.refitting import by_length
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.strategy import Strategy
@@ -26,6 +26,8 @@ WARM_UP, MAX_NORM = 0.05, 1.0
 @dataclass(frozen=True)
 class Distilled(LayerMerger):
     """The layer that `start` gives, all of its parameters trained alone: no layer above or below is run for that.
+
+    Where `start` cannot fit the bottom layer, such as one of experts, training begins with that layer as it is.
 
     Minimises `mean_t c_t ||f(e_t) - l_t||^2` over the calibration tokens: e enters the window in the compressed model
     so far, l left it in the original one, `c = 1/||l||^2` where `relative`, else 1. AdamW, `epochs` times over the
@@ -54,7 +56,7 @@ class Distilled(LayerMerger):
 
     def merge(self, window: LayerWindow) -> State:
         activations = window.required_activations()
-        begun = self.start.merge(window)
+        begun = self._begun(window)
         wanted = activations.leaving()
         trained = {key: value.detach().float().clone().requires_grad_() for key, value in begun.items()}
         optimizer = torch.optim.AdamW(trained.values(), lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -77,6 +79,12 @@ class Distilled(LayerMerger):
                 self._step(optimizer, trained, gradients, self.learning_rate * rate(step, total))
                 step += 1
         return {key: value.detach().to(begun[key].dtype) for key, value in trained.items()}
+
+    def _begun(self, window: LayerWindow) -> State:
+        try:
+            return self.start.merge(window)
+        except WindowError:  # training needs no projection that closed forms can fit
+            return window.states[0]
 
     def _step(
         self,

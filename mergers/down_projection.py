@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from swm.errors import FamilyError, WindowError
+from swm.errors import WindowError
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import Change
 from swm.interfaces.merger import LayerWindow
@@ -41,8 +41,8 @@ def down_projection_fit(window: LayerWindow, state: State | None = None) -> Down
     """What the bottom layer's down projection sees, and what it should add so that the layer gives what the window did.
 
     `state` takes the place of the bottom layer's own parameters.
-    Raises FamilyError for a layer that changes the projection's output before adding it (a norm behind the MLP), and
-    PlanError where there are no activations, WindowError where the bottom layer has no such projection.
+    Raises PlanError where there are no activations, and WindowError where the bottom layer has no such projection or
+    changes its output before adding it (a norm behind the MLP, a gate of a shared expert).
     """
     activations = window.required_activations()
     if DOWN not in window.states[0]:
@@ -63,9 +63,9 @@ def down_projection_fit(window: LayerWindow, state: State | None = None) -> Down
     # A square weight does not tell by its shape which way it is stored.
     transposed = distance(True) < distance(False)
     if distance(transposed) > 1e-2:
-        raise FamilyError(
-            "layers of this family normalise what their MLP gives, so no projection of theirs can be refitted in "
-            "closed form; use a merger that needs no activations"
+        raise WindowError(
+            "cannot be fitted in closed form: the lowest one does not add what its mlp.down gives as it is (a norm, a "
+            "gate or experts stand behind it); delete and distilled take such layers"
         )
     leaving = activations.leaving()
     missing = MadeRows(len(now), lambda rows: leaving[rows] - now[rows])

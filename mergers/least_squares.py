@@ -79,8 +79,10 @@ class LeastSquares(LayerMerger):
         return total
 
     def attention(self, window: LayerWindow, fit: DownProjectionFit) -> State:
-        """The bottom layer's state with the attention's part of the joint fit."""
+        """The bottom layer's state with the attention's part of the joint fit; as it is where it has no attention."""
         own = window.states[0]
+        if f"{OUT}.weight" not in own:
+            return own
         heads, channels = window.required_activations().inputs(OUT, None), fit.inputs.shape[-1]
         # One ridge for both: the inputs of the two are of different sizes.
         size = _typical(fit.inputs) / max(_typical(heads), 1e-12)

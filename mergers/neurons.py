@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from swm.errors import WindowError
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import fit_change
 from swm.interfaces.merger import LayerWindow
@@ -43,6 +44,13 @@ def read_as_before(window: LayerWindow, start: State, transposed: bool, fold: in
             mapped |= projection.changed(replace(change, weight=change.weight @ weight, bias=added)).state()
         states.append(mapped)
     return states
+
+
+def check_one_kind(window: LayerWindow) -> None:
+    """Raise WindowError unless the MLPs of all layers have the bottom layer's parameters."""
+    own, *others = [{k: v.shape for k, v in state.items() if k.startswith("mlp.")} for state in window.states]
+    if any(other != own for other in others):
+        raise WindowError("have MLPs of different kinds, so their neurons cannot stand in one of them")
 
 
 def _difference(one: Tensor, other: Tensor) -> MadeRows:

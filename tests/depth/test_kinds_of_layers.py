@@ -19,8 +19,10 @@ from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
+from swm.mergers.best_neurons import BestNeurons
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
+from swm.mergers.distilled import Distilled
 from swm.mergers.formula import merge_by_formula, norm_keys, top
 from swm.mergers.least_squares import LeastSquares
 from swm.model.families import find_family
@@ -106,6 +108,22 @@ def test_a_fit_names_the_layers_that_have_nothing_to_fit() -> None:
     assert engine.trial([Window(1, 2)]) == -math.inf
     with pytest.raises(WindowError, match=r"layers 1-2 cannot be fitted: the lowest one has no mlp\.down"):
         engine.fitted([Window(1, 2)])
+
+
+def test_a_fit_passes_over_layers_whose_experts_stand_behind_the_projection() -> None:
+    engine = engine_of("qwen3_next", LeastSquares())
+    assert engine.trial([Window(1, 2)]) == -math.inf
+    with pytest.raises(WindowError, match=r"layers 1-2 cannot be fitted in closed form: the lowest one does not add"):
+        engine.fitted([Window(1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("name", "window"), [("qwen3_next", Window(1, 2)), ("mamba", Window(1, 2)), ("jamba", Window(2, 3))]
+)
+def test_training_takes_any_window(name: str, window: Window) -> None:
+    merged = engine_of(name, Distilled(start=BestNeurons(), epochs=1)).fitted([window])[0][window]
+    before = engine_of(name, Delete()).view.state(window.first)
+    assert any(not torch.equal(merged[key], before[key]) for key in before)
 
 
 def test_what_no_config_says_is_the_worst_for_a_search_and_an_error_in_a_plan() -> None:

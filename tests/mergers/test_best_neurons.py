@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swm.depth.engine import DepthEngine
-from swm.errors import FamilyError
+from swm.errors import WindowError
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
@@ -54,7 +54,7 @@ def test_the_window_is_met_better_than_by_the_bottom_layers_own_neurons(
     view = view_of(any_model)
     before = [{key: value.clone() for key, value in view.state(i).items()} for i in range(6)]
     if view.config.model_type.startswith("gemma") or not getattr(view.config, "do_layer_norm_before", True):
-        with pytest.raises(FamilyError, match="normalise what their MLP gives"):
+        with pytest.raises(WindowError, match=r"does not add what its mlp\.down gives as it is"):
             fitted(view, many, BestNeurons())
         return
     own = before[WINDOW.first]

@@ -11,7 +11,7 @@ from torch import Tensor
 from swm.depth.activations import RecordedActivations
 from swm.depth.engine import DepthEngine
 from swm.depth.fitting import fit_window
-from swm.errors import FamilyError
+from swm.errors import WindowError
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext
@@ -59,7 +59,7 @@ def test_only_the_down_projection_changes_and_the_window_is_met_better_than_by_d
     view = view_of(any_model)
     own = {key: value.clone() for key, value in view.state(WINDOW.first).items()}
     if view.config.model_type.startswith("gemma") or not getattr(view.config, "do_layer_norm_before", True):
-        with pytest.raises(FamilyError, match="normalise what their MLP gives"):
+        with pytest.raises(WindowError, match=r"does not add what its mlp\.down gives as it is"):
             fitted(view, many, merger)
         return
     state = fitted(view, many, merger)
