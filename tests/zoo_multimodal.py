@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
-from zoo import CAUSAL, DELTA, HEADS, LINEAR, LLAMA, SLIDING, SPECIAL, VOCABULARY, randomise
+from zoo import CAUSAL, DELTA, GROUPED, HEADS, LINEAR, LLAMA, SLIDING, SPECIAL, VOCABULARY, randomise
 
 from swm.testing.tiny import tiny_tokenizer
 
@@ -237,12 +237,64 @@ MULTIMODAL: dict[str, dict[str, Any]] = {
     },
 }
 
+# Types of which swm has no family row.
+WITHOUT_ROW: dict[str, dict[str, Any]] = {
+    "deepseek_vl": {
+        "text_config": {**_TEXT, "model_type": "llama"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "siglip_vision_model"},
+        "image_token_id": IMAGE,
+    },
+    "exaone4_5": {
+        "text_config": {**_PLAIN_TEXT, **SLIDING, "model_type": "exaone4", "sliding_window_pattern": 2},
+        "vision_config": {**_QWEN, "num_key_value_heads": 1, "fullatt_block_indexes": [1]},
+        "image_token_id": IMAGE,
+        "video_token_id": VIDEO,
+    },
+    "glm4v": {
+        "text_config": {**_PLAIN_TEXT, "rope_parameters": {**_MROPE, "partial_rotary_factor": 1.0}},
+        "vision_config": {**_QWEN, "image_size": 32},
+        **_QWEN_IDS,
+    },
+    "got_ocr2": {
+        "text_config": {**_PLAIN_TEXT, "model_type": "qwen2"},
+        "vision_config": {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 64,
+            "patch_size": 8,
+            "output_channels": 32,
+            "mlp_dim": 64,
+            "global_attn_indexes": [1],
+        },
+        "image_token_index": IMAGE,
+    },
+    "lighton_ocr": {
+        "text_config": {**_TEXT, "model_type": "qwen3"},
+        "vision_config": {**_PLAIN_CLIP, "model_type": "pixtral", "head_dim": 16, "image_size": 32},
+        "image_token_id": IMAGE,
+    },
+    "ovis2": {
+        "text_config": {**_PLAIN_TEXT, "model_type": "qwen2"},
+        "vision_config": {**_PLAIN_CLIP, "vocab_size": 64, "num_visual_indicator_tokens": 5},
+        "image_token_id": IMAGE,
+    },
+}
+# The same with layers of one kind next to each other.
+GROUPED_TOWERS: dict[str, dict[str, Any]] = {
+    name: GROUPED[text]
+    for name, text in (("qwen3_5", "qwen3_5_text"), ("lfm2_vl", "lfm2"), ("qwen3_5_moe", "qwen3_5_moe_text"))
+}
+
 
 @functools.cache
 def _template(name: str) -> PreTrainedModel:
     logging.set_verbosity_error()
     torch.manual_seed(0)
-    config = AutoConfig.for_model(name, **copy.deepcopy(MULTIMODAL[name]))
+    plain = name.removesuffix(", grouped")
+    values = copy.deepcopy({**MULTIMODAL, **WITHOUT_ROW}[plain])
+    values["text_config"] |= GROUPED_TOWERS[plain] if plain != name else {}
+    config = AutoConfig.for_model(plain, **values)
     model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
     model.config.architectures = [type(model).__name__]
     model.generation_config = GenerationConfig(**SPECIAL)
@@ -250,7 +302,10 @@ def _template(name: str) -> PreTrainedModel:
 
 
 def multimodal_model(name: str) -> PreTrainedModel:
-    """A random float32 model, the same at every call; a copy, so that it may be changed."""
+    """A random float32 model, the same at every call; a copy, so that it may be changed.
+
+    `NAME, grouped` has the layers of `GROUPED_TOWERS`.
+    """
     return copy.deepcopy(_template(name))
 
 

@@ -32,7 +32,12 @@ SEED = 0
 
 def takes_images(model: Any) -> bool:
     """Whether a model reads images beside text."""
-    return text_config(model.config) is not model.config and hasattr(model, "get_image_features")
+    return text_config(model.config) is not model.config and _eyes(model) is not None
+
+
+def _eyes(model: Any) -> Any:
+    """What makes features of an image: the model, or the one that it adds a head to; None where neither does."""
+    return next((one for one in (model, model.base_model) if hasattr(one, "get_image_features")), None)
 
 
 def try_image_prompt(model: Any, parent: Path, trust_remote_code: bool = False) -> tuple[dict[str, Tensor], list[str]]:
@@ -107,11 +112,11 @@ def random_image(model: Any) -> dict[str, Tensor]:
     names = inspect.signature(model.forward).parameters
     pixels = _moved(random_pixels(model.config, names, generator), model)
     try:
-        features = _features(model.get_image_features(**pixels))
+        features = _features(_eyes(model).get_image_features(**pixels))
     except Exception:  # some vision towers are told the size of the image, and others cannot be
         if pixels.pop("image_sizes", None) is None:
             raise
-        features = _features(model.get_image_features(**pixels))
+        features = _features(_eyes(model).get_image_features(**pixels))
     pieces = sum(piece.numel() for piece in features) // text_config(model.config).hidden_size
     values = model.config.to_dict()
     special = {value for key, value in values.items() if "token" in key and isinstance(value, int)}

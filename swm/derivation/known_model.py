@@ -47,7 +47,7 @@ class KnownModel:
     def notes(self) -> list[str]:
         """What a report says of the row: that it is automatic, and which parts the test did not confirm."""
         if self.origin == AUTOMATIC:
-            kind = self.view.config.model_type
+            kind = self.view.model_config.model_type
             return [
                 f"swm has no family row for model_type '{kind}': an automatic one was derived and tested; "
                 f"proven: {listed(self.proof.of('proven'))}{self._unproven()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 VOCABULARY, EXPERTS = 128, 16
@@ -22,15 +23,22 @@ def small_configs(config: Any) -> Iterator[Any]:
     """Copies of a config that describe smaller models, the smallest first and the exact widths last.
 
     Fewer heads, with channels as before, and everything as wide as fewer times; heads of fewer channels, and everything
-    narrower by as much; both; neither. Not all of them make sense to a class.
+    narrower by as much; both; neither. Parts beside the text model get one layer, first a narrow one. Not all of the
+    configs make sense to a class.
     """
     text = config.get_text_config()
     heads, channels = _fewer_heads(text), _narrower_heads(text)
     for fewer_tokens in (True, False):
         for by_heads, by_channels in dict.fromkeys(((heads, channels), (heads, 1), (1, channels), (1, 1))):
-            for fewer_experts in dict.fromkeys((bool(dict(_experts(text))), False)):
+            choices = product(
+                dict.fromkeys((bool(dict(_experts(text))), False)), dict.fromkeys((bool(_parts(config)), False))
+            )
+            for fewer_experts, narrow_parts in choices:
                 smaller = copy.deepcopy(config)
-                _shallow_parts(smaller)
+                for part in _parts(smaller):
+                    _shallow(part)
+                    if narrow_parts:
+                        _divide(part, _fewer_heads(part), _narrower_heads(part))
                 _divide(smaller.get_text_config(), by_heads, by_channels)
                 if fewer_experts:
                     _set(smaller.get_text_config(), {name: EXPERTS for name, _ in _experts(text)})
@@ -39,22 +47,24 @@ def small_configs(config: Any) -> Iterator[Any]:
                 yield smaller
 
 
-def _shallow_parts(config: Any) -> None:
-    """One layer of each part beside the text model: no text passes them."""
-    for part in vars(config).values():
-        if not hasattr(part, "to_dict") or part is config.get_text_config():
-            continue
-        for name, value in part.to_dict().items():
-            if COUNT_OF_LAYERS.search(name) and type(value) is int and value > 1:
-                setattr(part, name, 1)
-            elif name.endswith("indexes") and isinstance(value, list):
-                setattr(part, name, value[:1])
+def _parts(config: Any) -> list[Any]:
+    """The configs beside that of the text model: no text passes what they describe."""
+    return [part for part in vars(config).values() if hasattr(part, "to_dict") and part is not config.get_text_config()]
+
+
+def _shallow(part: Any) -> None:
+    """Leave one layer of a part."""
+    for name, value in part.to_dict().items():
+        if COUNT_OF_LAYERS.search(name) and type(value) is int and value > 1:
+            setattr(part, name, 1)
+        elif name.endswith("indexes") and isinstance(value, list):
+            setattr(part, name, value[:1])
 
 
 def _fewer_heads(text: Any) -> int:
     """By how much all counts of heads can be divided, a power of two."""
     counts = [value for name, value in _numbers(text) if _counts_heads(name) and value > 1]
-    most = getattr(text, "num_attention_heads", None)
+    most = _heads(text)
     by = 1
     while counts and isinstance(most, int) and most // (2 * by) >= HEADS:
         if any(count % (2 * by) or count // (2 * by) < KV_HEADS for count in counts):
@@ -66,7 +76,7 @@ def _fewer_heads(text: Any) -> int:
 def _narrower_heads(text: Any) -> int:
     """By how much the channels of all heads can be divided, a power of two."""
     widths = [value for name, value in _numbers(text) if _is_head_width(name)]
-    hidden, heads = (getattr(text, name, None) for name in ("hidden_size", "num_attention_heads"))
+    hidden, heads = getattr(text, "hidden_size", None), _heads(text)
     if not widths and isinstance(hidden, int) and isinstance(heads, int) and heads and hidden % heads == 0:
         widths.append(hidden // heads)
     by = 1
@@ -95,6 +105,10 @@ def _divide(text: Any, by_heads: int, by_channels: int) -> None:
 def _set(text: Any, changes: dict[str, int]) -> None:
     for name, value in changes.items():
         setattr(text, name, value)
+
+
+def _heads(part: Any) -> Any:
+    return getattr(part, "num_attention_heads", None) or getattr(part, "num_heads", None)
 
 
 def _numbers(text: Any) -> list[tuple[str, int]]:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 from zoo_multimodal import MULTIMODAL, multimodal_model
 
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.derivation.known_model import AUTOMATIC, known_model
 from swm.derivation.self_test import prove_row
+from swm.derivation.small_model import small_model
 from swm.errors import FamilyError
+from swm.loading.empty_model import empty_model
 from swm.model.families import row_of
 from swm.plugins.registry import Registry
 
@@ -45,6 +48,14 @@ def test_the_row_of_a_tower_is_tested_on_a_model_with_little_beside_it(plugins: 
     assert known.proof.of("wrong") == []
     # Features of the image are added behind it.
     assert known.proof.verdicts["fewer layers"].reason.startswith("layers 0 of 2 must stay: its first 1 layers")
+
+
+def test_parts_beside_a_tower_are_made_narrow() -> None:
+    # As wide as the real ones: nothing says sizes but the class.
+    empty = empty_model(AutoConfig.for_model("exaone4_5"))
+    small = small_model(empty, "model.language_model.layers")
+    assert sum(value.numel() for value in small.parameters()) < 2_000_000
+    assert len(small.get_submodule("model.visual.blocks")) == 1
 
 
 def test_a_row_is_derived_in_the_whole_model() -> None:

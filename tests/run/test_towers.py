@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from zoo_multimodal import multimodal_model, save_llava_processor
+from zoo_multimodal import WITHOUT_ROW, multimodal_model, save_llava_processor
 
 import swm
 from swm.checkpoint.untouched import check_untouched
@@ -100,6 +100,25 @@ def test_a_plan_for_a_tower_replays_to_the_same_bytes(tmp_path: Path, plugins: P
     swm.replay(run.plan, plugins, str(tmp_path / "again"))
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+QUICK = ("deepseek_vl",)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in WITHOUT_ROW]
+)
+def test_a_type_without_a_row_goes_through_a_whole_run(name: str, tmp_path: Path) -> None:
+    model = saved(name, tmp_path / "model")
+    run = compressed(model, tmp_path / "out", [LAST, {"width": {**MLP, "layer_ratio": 0.25}}])
+    assert any(
+        f"swm has no family row for model_type '{name}': an automatic one" in note for note in run.report["notes"]
+    )
+    verification = run.report["verification"]
+    assert verification["class"] == type(multimodal_model(name)).__name__
+    assert verification["generated_equal"]
+    assert verification["image_difference"] <= verification["tolerance"]
+    assert verification["tensors_untouched"] > 20
 
 
 def test_protected_layers_are_named_before_weights_are_loaded(tmp_path: Path) -> None:
