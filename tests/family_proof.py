@@ -4,8 +4,8 @@
 
 A cut works where the saved folder, loaded by a fresh process, equals the model in memory in logits and generated
 tokens; where the model equals the original in which the same parts are passed by or set to zero; where it has as many
-parameters as the plan leaves; and where the plan, replayed, gives the same bytes. Otherwise it must be refused with
-its reason. Anything else is a fault.
+parameters as the plan leaves; and where the plan, replayed, gives the same bytes. Models of images and text answer an
+image prompt as well. Otherwise a cut must be refused with its reason. Anything else is a fault.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from typing import Any
 import torch
 from fresh_processes import fresh_processes
 from silenced import logits, silence
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 from zoo import CAUSAL, GROUPED, zoo_model
+from zoo_multimodal import GROUPED_TOWERS, MULTIMODAL, multimodal_model
 
+from swm.checkpoint.image_prompt import image_prompt
 from swm.errors import SwmError
 from swm.interfaces.progress import Silent
 from swm.loading import models
@@ -44,6 +46,17 @@ RECORD = Path(__file__).parents[1] / "docs" / "_reference" / "families.json"
 TEXT = "It was a dark and stormy night: the rain fell in torrents, except at occasional intervals (so they say).\n" * 6
 CALIBRATION = {"text": {"name": "list", "texts": [TEXT]}, "samples": 4, "seq_len": 24}
 SAME = 1e-5
+ALL = (*CAUSAL, *MULTIMODAL)
+
+
+def model_of(name: str) -> PreTrainedModel:
+    """A model of the zoo, or one of images and text; `NAME, grouped` has layers of one kind next to each other."""
+    return (multimodal_model if is_tower(name) else zoo_model)(name)
+
+
+def is_tower(name: str) -> bool:
+    """Whether swm cuts the text tower of a model of images and text."""
+    return name.removesuffix(", grouped") in MULTIMODAL
 
 
 @dataclass(frozen=True)
@@ -107,14 +120,14 @@ class Proof:
         """The saved model with its tokenizer."""
         folder = self.place / self.name.replace(", ", "-")
         if not folder.exists():
-            zoo_model(self.name).save_pretrained(folder)
+            model_of(self.name).save_pretrained(folder)
             tiny_tokenizer().save_pretrained(folder)
             # For some model types transformers reads a general tokenizer as one of their own class; name that.
             AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
         return folder
 
     def family(self) -> ModelFamily:
-        return find_family(zoo_model(self.name).config, self.plugins.registry.families)
+        return find_family(model_of(self.name).config, self.plugins.registry.families)
 
     def outcome(self, cut: Cut) -> dict[str, Any]:
         """What the record holds of a cut: the parameters that are left, or why it is refused.
@@ -177,12 +190,20 @@ class Proof:
             raise FaultError(f"{self.name}: the report tells of other parameters than the model's {kept}")
         if not result.report["verification"]["generated_equal"]:
             raise FaultError(f"{self.name}: not verified")
+        if is_tower(self.name):
+            said = result.report["verification"]
+            if not said.get("tensors_untouched") or not said.get("image_difference", 1.0) <= said["tolerance"]:
+                raise FaultError(f"{self.name}: not compared on an image, or beside the text tower")
         if cut.silences:
-            original = zoo_model(self.name)
+            original = model_of(self.name)
             silence(original, family, result.plan)
-            cut, silenced = logits(result.model), logits(original)
-            if not torch.allclose(cut, silenced, atol=SAME):
-                difference = float((cut - silenced).abs().max())
+            difference = float((logits(result.model) - logits(original)).abs().max())
+            if is_tower(self.name):
+                prompt = image_prompt(original)
+                with torch.no_grad():
+                    seen, wanted = (model(**prompt, use_cache=False).logits for model in (result.model, original))
+                difference = max(difference, float((seen - wanted).abs().max()))
+            if not difference <= SAME:
                 raise FaultError(f"{self.name}: {difference:g} from the original with its parts silenced")
 
 
@@ -194,15 +215,17 @@ def digests(folder: Path) -> dict[str, str]:
 
 def record(name: str, place: Path, plugins: Plugins, columns: Sequence[str] = tuple(CUTS)) -> dict[str, Any]:
     """The entry of a model of the zoo: its type, its parameters, and the outcome of each cut. Raises FaultError."""
-    model = zoo_model(name)
+    model = model_of(name)
     outcomes = {}
     for column in columns:
         # Four layers of alternating kinds have no two of a kind next to each other.
-        grouped = column == "window" and name in GROUPED
+        grouped = column == "window" and name in (*GROUPED, *GROUPED_TOWERS)
         proof = Proof(f"{name}, grouped" if grouped else name, place, plugins)
         outcomes[column] = proof.outcome(CUTS[column])
+    text_type = {"text_type": model.config.get_text_config().model_type} if is_tower(name) else {}
     return {
         "model_type": model.config.model_type,
+        **text_type,
         "parameters": sum(p.numel() for p in model.parameters()),
         "cuts": outcomes,
     }
@@ -223,9 +246,9 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     old = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
-    entries, faults, plugins = {name: old[name] for name in CAUSAL if name in old}, 0, load_plugins()
+    entries, faults, plugins = {name: old[name] for name in ALL if name in old}, 0, load_plugins()
     with tempfile.TemporaryDirectory() as place, fresh_processes(), quiet_transformers():
-        for name in options.names or CAUSAL:
+        for name in options.names or ALL:
             entry = record(name, Path(place), plugins, ())
             entry["cuts"] = {column: cut for column, cut in old.get(name, entry)["cuts"].items() if column in CUTS}
             known = {column for column, cut in entry["cuts"].items() if "parameters" in cut and options.refused}
@@ -241,7 +264,7 @@ def main() -> int:
                 print(f"{name} | {column} | {time.perf_counter() - started:.1f} s | {said}", flush=True)
             entry["cuts"] = {column: entry["cuts"][column] for column in CUTS if column in entry["cuts"]}
             entries[name] = entry
-            in_order = {name: entries[name] for name in CAUSAL if name in entries}
+            in_order = {name: entries[name] for name in ALL if name in entries}
             RECORD.write_text(as_text(in_order), encoding="utf-8")
     return faults
 

@@ -46,18 +46,27 @@ below the table; where that is about the saved model, the check after saving did
 
 `swm doctor MODEL` says the same of a model of your own. A plugin [adds a family](../tutorials/family.md).
 """
+TOWERS = """
+## Models of images and text
+
+Of these the text model is cut. {counts}
+
+**yes** means the same as above, and that the saved model answers an image prompt as the model in memory does, which
+answers it as the original with layers, channels or heads silent. All tensors outside of the text model are those of the
+original, byte for byte.
+"""
 
 
 def page(record: Mapping[str, Any]) -> str:
     """The page for a record."""
+    texts = {name: entry for name, entry in record.items() if "text_type" not in entry}
+    towers = {name: entry for name, entry in record.items() if "text_type" in entry}
     reasons: dict[str, int] = {}
-    rows = [_row(name, entry, reasons) for name, entry in record.items()]
-    models, types = len(record), len({entry["model_type"] for entry in record.values()})
-    introduction = INTRODUCTION.format(models=models, types=types, counts=counts(record))
-    head = ["model type", *LABELS.values()]
-    table = [" | ".join(["", *cells, ""]).strip() for cells in (head, ["---"] * len(head), *rows)]
+    models, types = len(texts), len({entry["model_type"] for entry in texts.values()})
+    introduction = INTRODUCTION.format(models=models, types=types, counts=counts(texts))
+    tables = [introduction, *_table(texts, reasons), TOWERS.format(counts=counts(towers)), *_table(towers, reasons)]
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
-    return "\n".join([introduction, *table, "", "## Reasons", "", *notes, ""])
+    return "\n".join([*tables, "", "## Reasons", "", *notes, ""])
 
 
 def counts(record: Mapping[str, Any]) -> str:
@@ -69,8 +78,15 @@ def counts(record: Mapping[str, Any]) -> str:
     return f"Of the {len(record)}, it removes {', '.join(works[:-1])}, and {works[-1]}."
 
 
+def _table(record: Mapping[str, Any], reasons: dict[str, int]) -> list[str]:
+    rows = [_row(name, entry, reasons) for name, entry in record.items()]
+    head = ["model type", *LABELS.values()]
+    return [" | ".join(["", *cells, ""]).strip() for cells in (head, ["---"] * len(head), *rows)]
+
+
 def _row(name: str, entry: Mapping[str, Any], reasons: dict[str, int]) -> list[str]:
-    return [f"`{name}`", *(_cell(name, entry, column, reasons) for column in LABELS)]
+    text = f" ({entry['text_type']})" if "text_type" in entry else ""
+    return [f"`{name}`{text}", *(_cell(name, entry, column, reasons) for column in LABELS)]
 
 
 def _cell(name: str, entry: Mapping[str, Any], column: str, reasons: dict[str, int]) -> str:
@@ -80,7 +96,9 @@ def _cell(name: str, entry: Mapping[str, Any], column: str, reasons: dict[str, i
     reason = outcome.get("refused") or outcome["fails"]
     if any(sign in reason for sign in NO_SUCH_PARTS):
         return "–"
-    reason = reason.replace(f"'{entry['model_type']}'", "…").replace("|", "\\|")
+    for name in (entry["model_type"], entry.get("text_type")):
+        reason = reason.replace(f"'{name}'", "…")
+    reason = reason.replace("|", "\\|")
     return f"no<sup>{reasons.setdefault(reason, len(reasons) + 1)}</sup>"
 
 
