@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from swm.model.ranges import format_ranges
     from swm.model.recording import Recording
     from swm.model.replacement import Rebuild, Replaced
+    from swm.model.samples import Samples
     from swm.model.shape import ModelShape
     from swm.model.surgery import positions, replace_projection, set_parameter
     from swm.model.units import features
@@ -136,6 +137,7 @@ _HOME = {
     "features": "swm.model.units",
     "ModelView": "swm.model.view",
     "Recording": "swm.model.recording",
+    "Samples": "swm.model.samples",
     "Window": "swm.model.windows",
     "run_study": "swm.study.studies",
     "windows_without": "swm.model.windows",
@@ -176,6 +178,7 @@ __all__ = [
     "Replaced",
     "RunResult",
     "SampleMetric",
+    "Samples",
     "Setting",
     "SimilarityMetric",
     "Stage",

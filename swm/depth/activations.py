@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from swm.model.config_depth import key_sources
@@ -44,7 +45,10 @@ class RecordedActivations:
         return self.view.run_layer(self.recording, self.window.first, self.entered, state)
 
     def run_some(self, samples: Tensor, state: State) -> Tensor:
-        return self.view.run_batch(self._calls_of(samples), 0, self.window.first, self.entered[samples], state)
+        calls, hidden = self._calls_of(samples), self.entered[samples]
+        position = self.window.first
+        parts = [self.view.run_batch(calls, i, position, hidden[rows], state) for i, rows in enumerate(calls.rows)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def inputs(self, role: str, state: State | None) -> Tensor:
         return self.view.run_watched(self.recording, self.window.first, self.entered, role, state)[1]
@@ -64,15 +68,16 @@ class RecordedActivations:
         """The layers' other arguments for some samples.
 
         Samples are whole and of one length, so those arguments are the same for any of them, unless they come from
-        the tokens.
+        the tokens or from images.
         """
         view = self.view
-        from_tokens = bool(view.family.by_layer_of(view.model) or key_sources(view.config))
+        images = self.recording.samples.images
+        from_tokens = bool(view.family.by_layer_of(view.model) or key_sources(view.config) or images)
         chosen = tuple(samples.tolist()) if from_tokens else tuple(range(len(samples)))
         if chosen not in self._calls:
             if from_tokens:
                 # Others are not asked for again soon.
                 self._calls.clear()
-            ids = self.recording.ids[list(chosen)]
-            self._calls[chosen] = view.record(ids, batch_size=len(chosen), only_first=True)
+            text = self.recording.samples[chosen]
+            self._calls[chosen] = view.record(text, batch_size=len(chosen), only_first=True)
         return self._calls[chosen]

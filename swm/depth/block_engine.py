@@ -56,7 +56,7 @@ class BlockEngine:
         self.similarity = similarity
         self._merger = merger
         self._all = blocks
-        text = SearchText(context.calibration.ids[:samples])
+        text = SearchText(context.calibration.samples[:samples])
         self._text, objective = text, Objective(context.view, similarity)
         self._trials = MergerTrials(context, text, objective, merger, {})
         self._measured = ProgramTrials(objective, text, task)

@@ -61,7 +61,7 @@ class DepthEngine:
         self.refusal = ""
         self._context = context
         self._removals = LayerRemovals(self.view)
-        self._text = SearchText(context.calibration.ids[:samples])
+        self._text = SearchText(context.calibration.samples[:samples])
         self._objective = Objective(self.view, similarity)
         self._measured = ProgramTrials(self._objective, self._text, task)
         self._offers: dict[ChannelCut, OfferedCut] = {}
@@ -197,7 +197,7 @@ class DepthEngine:
         return self._objective.similarity(self._objective.prepared(leaving), merged)
 
     def _fit(self, windows: Sequence[Window]) -> tuple[dict[Window, State], float]:
-        fitted = fit_windows(self.view, self._context.calibration.ids, windows, self.merger)
+        fitted = fit_windows(self.view, self._context.calibration.samples, windows, self.merger)
         whole = self._context.reference
         reference = Reference(self._objective, fitted.original_end if whole is None else whole, logits_bytes=0)
         return fitted.states, reference.similarity(fitted.end)

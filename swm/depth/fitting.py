@@ -15,6 +15,7 @@ from swm.interfaces.merger import LayerMerger, LayerWindow, surviving_layer
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.recording import Carried, Recording
+from swm.model.samples import Samples
 from swm.model.state import State, saved_buffers
 from swm.model.surgery import same_memory
 from swm.model.view import ModelView
@@ -40,18 +41,20 @@ class FittedWindows:
 
 
 @torch.no_grad()
-def fit_windows(view: ModelView, ids: Tensor, windows: Sequence[Window], merger: LayerMerger) -> FittedWindows:
+def fit_windows(
+    view: ModelView, text: Tensor | Samples, windows: Sequence[Window], merger: LayerMerger
+) -> FittedWindows:
     """Fit these windows; the states share no memory with the model.
 
     The original and the merged model run side by side: of each, the hidden states at one place are in memory.
 
     Args:
         view: The model, which stays as it is.
-        ids: The text, `[samples, seq]`.
+        text: The tokens, `[samples, seq]`.
         windows: Ascending and disjoint.
         merger: A merger that needs activations.
     """
-    pair = _ModelPair(view, view.record(ids, only_first=True))
+    pair = _ModelPair(view, view.record(text, only_first=True))
     states: dict[Window, State] = {}
     for window in windows:
         pair.run_to(window.first)

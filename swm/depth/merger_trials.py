@@ -14,7 +14,6 @@ from swm.depth.slot_states import SlotStates
 from swm.depth.streams import SearchText, Streams, seen_samples
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.stage import StageContext
-from swm.model.recording import batch_rows
 from swm.model.windows import Window, check_windows
 
 
@@ -45,17 +44,17 @@ class MergerTrials:
         self._objective = objective
         self._original_end = context.reference
         self._offers = offers
-        self._seen = seen_samples(len(text.ids)) if merger.needs_activations else 0
+        self._seen = seen_samples(len(text.samples)) if merger.needs_activations else 0
         self._states = SlotStates(context.view, merger, offers)
         self._base = self._states.plain
         self._streams: Streams | None = None
-        self.memo = Memo(context.observed, {"what": "depth trials", "samples": len(text.ids), "seen": self._seen})
+        self.memo = Memo(context.observed, {"what": "depth trials", "samples": len(text.samples), "seen": self._seen})
 
     @cached_property
     def reference(self) -> Reference:
         """The original model's end, of the samples that are scored."""
         whole = self._original_end
-        end = self._started().original_end if whole is None else whole[: len(self._text.ids)][self._seen :]
+        end = self._started().original_end if whole is None else whole[: len(self._text.samples)][self._seen :]
         return Reference(self._objective, end)
 
     def program(
@@ -107,5 +106,5 @@ class MergerTrials:
     def _scored_batches(self) -> int:
         """In how many batches the text that is scored is run; their size shows in the last digits."""
         fits = self.merger.needs_activations and not self._seen
-        wanted, scored = self._text.decided_batches(), self._text.ids[self._seen :]
-        return len(batch_rows(len(scored), scored.shape[1], batches=1 if fits else wanted))
+        wanted, scored = self._text.decided_batches(), self._text.samples[self._seen :]
+        return len(scored.batches(batches=1 if fits else wanted))

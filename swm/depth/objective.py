@@ -16,6 +16,7 @@ from torch import Tensor
 from swm.interfaces.similarity import SampleMetric, SimilarityMetric, TokenMetric, token_mean
 from swm.memory.pieces import pieces_of
 from swm.model.row_store import RowStore
+from swm.model.samples import Samples
 from swm.model.token_scores import score_pieces
 from swm.model.view import ModelView
 
@@ -79,11 +80,13 @@ class Objective:
         [pair] = scores
         return metric.compare(*pair)
 
-    def next_token_loss(self, end: Tensor, ids: Tensor) -> float:
-        """Mean cross entropy in nats of the token ids `[samples, seq]`."""
-        tokens, wanted = end.flatten(0, 1), ids[:, 1:].flatten().to(end.device)
+    def next_token_loss(self, end: Tensor, text: Tensor | Samples) -> float:
+        """Mean cross entropy in nats of the tokens `[samples, seq]`, without the pieces of images."""
+        samples = Samples.of(text)
+        tokens, predicted = end.flatten(0, 1), samples.predicted.to(end.device)
+        wanted = samples.ids[:, 1:].to(end.device)[predicted]
         # Nothing is predicted at the last place of a sample.
-        places = torch.arange(len(tokens), device=end.device).view(end.shape[:2])[:, :-1].flatten()
+        places = torch.arange(len(tokens), device=end.device).view(end.shape[:2])[:, :-1][predicted]
         total = 0.0
         for rows in score_pieces(len(places), self.view.config.vocab_size):
             logits = self.view.logits(tokens[None, places[rows]])[0].float()

@@ -93,7 +93,7 @@ class ProgramTrials:
 
     def _next_token_loss(self, of: MergerTrials, program: Program) -> float:
         streams = of.settled()
-        return self._objective.next_token_loss(streams.end(program), streams.scored.recording.ids)
+        return self._objective.next_token_loss(streams.end(program), streams.scored.recording.samples)
 
 
 def _similarity(of: MergerTrials, program: Program) -> float:

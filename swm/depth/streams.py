@@ -15,6 +15,7 @@ from swm.depth.slot_states import SlotStates
 from swm.model.blocks import without
 from swm.model.recording import Carried, Recording
 from swm.model.row_store import RowStore
+from swm.model.samples import Samples
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window
@@ -22,13 +23,13 @@ from swm.model.windows import Window
 
 @dataclass
 class SearchText:
-    """The samples that trials look at: token ids `[samples, seq]`, and what is told of their runs.
+    """The samples that trials look at, and what is told of their runs.
 
     `batches` is in how many batches they are run at least. The first question decides that, even if its answer is known
     already; `layer_forwards` counts the layers that they were run through.
     """
 
-    ids: Tensor
+    samples: Samples
     batches: int | None = None
     layer_forwards: int = 0
 
@@ -79,8 +80,8 @@ class Streams:
         self._states = states
         self.base = states.plain
         fits = states.merger.needs_activations
-        self.scored = self._recorded(text.ids[seen:], fits=fits and not seen)
-        self.fitting = self._recorded(text.ids[:seen], fits=True) if seen else self.scored
+        self.scored = self._recorded(text.samples[seen:], fits=fits and not seen)
+        self.fitting = self._recorded(text.samples[:seen], fits=True) if seen else self.scored
         self._all = (self.fitting, self.scored) if seen else (self.scored,)
         self.original_end = self.scored.states[-1]
         text.layer_forwards += len(view.layers)
@@ -195,8 +196,8 @@ class Streams:
         stream = self.fitting
         return self._view.run_watched(stream.recording, position, stream.states[position], "mlp.down")[1]
 
-    def _recorded(self, ids: Tensor, *, fits: bool) -> Stream:
-        recording = self._view.record(ids, batches=1 if fits else self._text.decided_batches())
+    def _recorded(self, samples: Samples, *, fits: bool) -> Stream:
+        recording = self._view.record(samples, batches=1 if fits else self._text.decided_batches())
         states, recording.states = recording.states, []
         return Stream(recording, list(states), states if fits else [])
 

@@ -11,6 +11,7 @@ from swm.fitting.projection import Projection
 from swm.interfaces.progress import Task
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
+from swm.model.samples import Samples
 from swm.model.state import State
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
@@ -37,7 +38,7 @@ def state_without_channels(layer: Layer, kept: Sequence[int], ridge: float, inpu
 @torch.no_grad()
 def refitted_readers(
     view: ModelView,
-    ids: Tensor,
+    text: Tensor | Samples,
     kept: Mapping[tuple[int, Part], Sequence[int]],
     ridge: float | None = None,
     task: Task | None = None,
@@ -48,7 +49,7 @@ def refitted_readers(
 
     Args:
         view: The model.
-        ids: The text, `[samples, seq]`.
+        text: The tokens, `[samples, seq]`.
         kept: The units that stay, ascending, by (position, part).
         ridge: As in `Projection.refitted_without`.
         task: Advances with every layer.
@@ -59,7 +60,7 @@ def refitted_readers(
     refitted: dict[tuple[int, Part], dict[str, Tensor]] = {}
     if not kept:
         return refitted
-    recording = view.record(ids, only_first=True)
+    recording = view.record(text, only_first=True)
     hidden = recording.states[0]
     for position in range(1 + max(position for position, _ in kept)):
         layer, output = view.layer(position), None

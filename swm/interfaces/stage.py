@@ -139,6 +139,8 @@ class Stage(Strategy):
     """Whether the stage changes the model's own projections, so that none of them may have been replaced before it."""
     reads_calibration: ClassVar[bool] = True
     """Whether the stage runs the model on the calibration text."""
+    reads_images: ClassVar[bool] = False
+    """Whether it runs the model on `context.calibration.samples`, which may hold images, and never on the ids alone."""
 
     def removed_kinds(self) -> frozenset[str]:
         """What the stage takes away: decides which stages it may follow, and its share of the recipe's budget.

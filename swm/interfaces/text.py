@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
+import torch
 from torch import Tensor
 
 from swm.errors import TextError
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
+from swm.model.samples import Samples
 from swm.model.token_ids import new_rows
 
 Purpose = Literal["calibration", "evaluation"]
@@ -35,6 +37,15 @@ class Example:
 
     prompt: str
     response: str
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A row of a source that may hold images: its text, empty where it has none, its image, and its place."""
+
+    text: str
+    image: Path | None
+    where: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,14 @@ class TextSource(Strategy):
     def examples(self) -> Iterable[Example] | None:
         """Prompts with their responses, for a source that has them; None for plain text."""
         return None
+
+    def image_rows(self) -> Iterable[TextRow] | None:
+        """Rows of which some hold an image, for a source that is told to read images; None for text alone."""
+        return None
+
+    def unread(self) -> str:
+        """What of the source is not read although it could be, as a sentence for the report; empty for nothing."""
+        return ""
 
     def written_by(self, dense: DenseModel) -> Sequence[str]:
         """The documents, for a source that needs the original model. Raises TextError when they cannot be had."""
@@ -114,10 +133,24 @@ class Calibration:
     source: dict[str, Any]
     seed: int
     drawn: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    """By its row, what a sample with an image gives the model beside its ids."""
+    placeholders: Sequence[int] = ()
+    """The ids that stand for pieces of an image."""
+
+    @property
+    def samples(self) -> Samples:
+        """The ids with the images: what a model is run on."""
+        return Samples(self.ids, self.images, self.placeholders)
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(self.ids.numpy().tobytes())
+        for row, inputs in sorted(self.images.items()):
+            for name, value in sorted(inputs.items()):
+                digest.update(f"{row} {name} {value.dtype} {list(value.shape)}".encode())
+                digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def renumbered(self, kept: Sequence[int]) -> Calibration:
         """The same text by its ids in a vocabulary of which the ids `kept`, ascending, are left.
@@ -140,6 +173,7 @@ class Calibration:
             "text": self.source,
             "samples": samples,
             "seq_len": seq_len,
+            **({"images": len(self.images)} if self.images else {}),
             **self.drawn,
             "seed": self.seed,
             "sha256": self.fingerprint,

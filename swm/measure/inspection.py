@@ -150,10 +150,10 @@ def inspect_model(
     samples, seq_len = calibration.ids.shape
     check_metric(similarity, samples, seq_len)
     pairs, influence, norms = LayerPairs(similarity, view.memory), list[Tensor](), list[Tensor]()
-    batches = torch.split(calibration.ids, max(1, TOKENS_PER_BATCH // seq_len))
+    batches = calibration.samples.batches(max(1, TOKENS_PER_BATCH // seq_len))
     with watched_experts(view) as watchers, (progress or Silent()).task("inspect layers", len(batches)) as task:
-        for ids in batches:
-            states = view.record(ids).states
+        for rows in batches:
+            states = view.record(calibration.samples[rows]).states
             norms.append(_norms(states, view.numbers))
             influence.append(_influence(states))
             pairs.add(states[1:])

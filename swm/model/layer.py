@@ -207,7 +207,8 @@ class Layer:
             output = functional_call(self.module, native, args, kwargs)
         if carried is not None:
             carried.update({name: dict(kwargs[name]) for name in call.shared()})
-        return first_tensor(output)
+        left = first_tensor(output)
+        return left if call.added is None else (left + call.added).to(left.dtype)
 
     @torch.no_grad()
     def run_watched(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,14 +14,10 @@ from torch import Tensor, nn
 from swm.errors import FamilyError
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
+from swm.model.reading import read_batch
 from swm.model.row_store import RowStore
+from swm.model.samples import Samples
 from swm.model.shared_arguments import SharedArguments
-
-TOKENS_PER_BATCH = 4096
-
-# Smaller batches cost more for each token: on a CPU, layers of width 576 take 9 % more time with 256 at once than 1280.
-FEWEST_TOKENS = 256
-
 
 # What the layers of one run have handed on to later ones in each argument that is there for that.
 Carried = dict[str, dict[Any, Any]]
@@ -29,10 +25,14 @@ Carried = dict[str, dict[Any, Any]]
 
 @dataclass(frozen=True)
 class LayerCall:
-    """The arguments of one layer in one batch, without the hidden states."""
+    """The arguments of one layer in one batch, without the hidden states.
+
+    `added` is what the model adds to the layer's output before the next layer reads it: features of an image.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    added: Tensor | None = None
 
     def same(self, other: LayerCall) -> bool:
         """Whether both have the very same arguments, not equal ones."""
@@ -75,18 +75,23 @@ class Recording:
     `rows[batch]` its samples.
     """
 
-    ids: Tensor
+    samples: Samples
     mask: Tensor | None
     states: list[Tensor]
     calls: list[list[LayerCall]]
     rows: list[slice]
+
+    @property
+    def ids(self) -> Tensor:
+        """The tokens, `[samples, seq]`."""
+        return self.samples.ids
 
 
 @torch.no_grad()
 def record_run(
     model: nn.Module,
     family: ModelFamily,
-    ids: Tensor,
+    text: Tensor | Samples,
     mask: Tensor | None,
     rows: Sequence[slice],
     only_first: bool,
@@ -97,7 +102,7 @@ def record_run(
     Args:
         model: The causal language model; its vocabulary projection is not run.
         family: The family row of the model.
-        ids: Tokens `[samples, seq]`.
+        text: Tokens `[samples, seq]`, or samples of which some hold an image.
         mask: `[samples, seq]`, 0 for padding; None where there is none.
         rows: The samples of each batch.
         only_first: Keep the hidden states that enter the first layer, and no others. Layers that return nothing else
@@ -108,20 +113,20 @@ def record_run(
         The recording. Whether its numbers are finite is not checked here.
 
     Raises:
-        FamilyError: The body does not run each layer once.
+        FamilyError: The body does not run each layer once, or does between them what no row says.
     """
-    body, device = family.body_of(model), next(model.parameters()).device
-    recorder = LayerRecorder(family.layers_of(model), only_first, len(ids), memory)
+    samples = Samples.of(text)
+    recorder = LayerRecorder(family.layers_of(model), only_first, len(samples), memory)
     for row in rows:
-        with recorder.batch(row) as calls:
-            body(
-                input_ids=ids[row].to(device),
-                attention_mask=None if mask is None else mask[row].to(device),
-                use_cache=False,
-            )
+        batch = samples[row]
+        # What is added behind a layer is known to the last digit only behind what the layer gives.
+        with recorder.batch(row, whole=bool(batch.images and family.bound_first)) as calls:
+            read_batch(model, family, batch, None if mask is None else mask[row])
         if len(calls) != len(recorder.layers):
             raise FamilyError(f"{family.layers} has {len(recorder.layers)} layers, {len(calls)} were run")
-    return Recording(ids, mask, recorder.states(), recorder.calls, list(rows))
+        if any(call.added is not None for call in calls) and not family.bound_first:
+            raise FamilyError(f"{family.body_of(model).__class__.__name__} changes hidden states between its layers")
+    return Recording(samples, mask, recorder.states(), recorder.calls, list(rows))
 
 
 class LayerRecorder:
@@ -142,17 +147,19 @@ class LayerRecorder:
         # By boundary between layers, all samples.
         self._states: list[RowStore] = [RowStore(samples, memory) for _ in range(len(layers) + 1)]
         self._rows = slice(0)
+        self._memory = memory
         self._arguments = SharedArguments(memory)
         self._plain: list[bool] = []
+        self._output: Tensor | None = None
 
     @contextmanager
-    def batch(self, rows: slice) -> Iterator[list[LayerCall]]:
-        """The calls of the layers that run inside the block, on these samples."""
+    def batch(self, rows: slice, whole: bool = False) -> Iterator[list[LayerCall]]:
+        """The calls of the layers that run inside the block, on these samples; `whole` has them run in any case."""
         self._rows = rows
         calls: list[LayerCall] = []
         self.calls.append(calls)
         self._arguments.begin()
-        passing = self.only_first and bool(self._plain) and all(self._plain)
+        passing = not whole and self.only_first and bool(self._plain) and all(self._plain)
         with pass_through(self.layers) if passing else nullcontext():
             handles = [layer.register_forward_pre_hook(self._before, with_kwargs=True) for layer in self.layers]
             handles += [layer.register_forward_hook(self._after) for layer in self.layers]
@@ -161,6 +168,7 @@ class LayerRecorder:
             finally:
                 for handle in handles:
                     handle.remove()
+                self._output = None
 
     def states(self) -> list[Tensor]:
         """The hidden states `[samples, seq, hidden]` at each boundary that was kept."""
@@ -169,6 +177,8 @@ class LayerRecorder:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls = self.calls[-1]
         hidden, args, kwargs = split_hidden(args, kwargs)
+        if calls and hidden is not self._output and self._output is not None:
+            calls[-1] = replace(calls[-1], added=self._difference(hidden, self._output))
         if not (calls and self.only_first):
             self._states[len(calls)].put(self._rows, hidden)
         # What layers hand on in such an argument is kept as this one found it.
@@ -179,7 +189,15 @@ class LayerRecorder:
         first = self.calls[0][len(calls) : len(calls) + 1] if calls is not self.calls[0] else []
         calls.append(first[0] if first and call.same(first[0]) else call)
 
+    def _difference(self, hidden: Tensor, output: Tensor) -> Tensor | None:
+        """What was added to a layer's output, in float32 or wider; None for nothing."""
+        if torch.equal(hidden, output):
+            return None
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        return self._memory.keep(hidden.to(wide) - output.to(wide))
+
     def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._output = first_tensor(output)
         self._plain.append(isinstance(output, Tensor) and not self.calls[-1][-1].shared())
         if module is self.layers[-1] and not self.only_first:
             self._states[-1].put(self._rows, first_tensor(output))
@@ -214,17 +232,3 @@ def first_tensor(output: Any) -> Tensor:
     """A layer's hidden states: transformers 5 returns a tensor, older layers and plugins a tuple."""
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
     return hidden
-
-
-def batch_rows(samples: int, seq: int, batch_size: int | None = None, batches: int = 1) -> list[slice]:
-    """The samples of each batch of a text `[samples, seq]`.
-
-    Args:
-        samples: The number of samples.
-        seq: The number of tokens of a sample.
-        batch_size: Samples in a batch; without it, as many as fit into `TOKENS_PER_BATCH`.
-        batches: The fewest batches to make, where none of them gets smaller than `FEWEST_TOKENS` for that.
-    """
-    tokens = min(TOKENS_PER_BATCH, max(FEWEST_TOKENS, samples * seq // batches))
-    size = batch_size or max(1, tokens // seq)
-    return [slice(i, min(i + size, samples)) for i in range(0, samples, size)]

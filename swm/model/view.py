@@ -22,9 +22,10 @@ from swm.model.fingerprint import fingerprint, weights_fingerprint
 from swm.model.finite import check_states
 from swm.model.head import Head
 from swm.model.layer import Layer
-from swm.model.recording import Carried, Recording, batch_rows, record_run
+from swm.model.recording import Carried, Recording, record_run
 from swm.model.replacement import Replaced
 from swm.model.row_store import RowStore
+from swm.model.samples import Samples
 from swm.model.text_config import text_config
 
 
@@ -124,7 +125,7 @@ class ModelView:
     @torch.no_grad()
     def record(
         self,
-        ids: Tensor,
+        text: Tensor | Samples,
         mask: Tensor | None = None,
         batch_size: int | None = None,
         only_first: bool = False,
@@ -133,7 +134,7 @@ class ModelView:
         """Run the model, without its head, once over a text and keep what is needed to run any layer again.
 
         Args:
-            ids: Tokens `[samples, seq]`.
+            text: Tokens `[samples, seq]`, or samples of which some hold an image.
             mask: `[samples, seq]`, 0 for padding.
             batch_size: Samples in a batch; without it, batches are as large as they may be.
             only_first: Keep the hidden states that enter the first layer only; see `record_run`.
@@ -142,11 +143,11 @@ class ModelView:
         Raises:
             ModelError: What is kept is not finite, or the model answers the same whatever it reads.
         """
-        rows = batch_rows(len(ids), ids.shape[1], batch_size=batch_size, batches=batches)
-        recording = record_run(self.model, self.family, ids, mask, rows, only_first, self.memory)
+        rows = Samples.of(text).batches(batch_size, batches)
+        recording = record_run(self.model, self.family, text, mask, rows, only_first, self.memory)
         check_states(recording.states, self.numbers)
         if not only_first:
-            self.head.check_answers(ids, recording.states[-1])
+            self.head.check_answers(recording.ids, recording.states[-1])
         return recording
 
     @torch.no_grad()

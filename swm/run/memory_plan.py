@@ -14,7 +14,7 @@ from swm.interfaces.stage import Stage
 from swm.memory.byte_size import parse_bytes, written_bytes
 from swm.memory.machine import available_memory, give_freed_memory_back, own_memory, physical_memory
 from swm.memory.working_memory import WorkingMemory
-from swm.model.recording import TOKENS_PER_BATCH
+from swm.model.samples import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
 from swm.model.token_scores import SCORE_BYTES
 from swm.model.view import ModelView

@@ -96,7 +96,7 @@ class StagePlanner:
 
     def _last_hidden(self, context: StageContext) -> Tensor:
         def record() -> Observation:
-            return Observation({"states": context.view.record(context.calibration.ids).states[-1]})
+            return Observation({"states": context.view.record(context.calibration.samples).states[-1]})
 
         return context.observation({"what": "last hidden states"}, record).tensors["states"].to(context.view.device)
 

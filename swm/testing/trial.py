@@ -229,7 +229,7 @@ def batches(tokens: int | None) -> Iterator[None]:
     if tokens is None:
         yield
         return
-    with mock.patch("swm.model.recording.TOKENS_PER_BATCH", tokens):
+    with mock.patch("swm.model.samples.TOKENS_PER_BATCH", tokens):
         yield
 
 

@@ -15,7 +15,8 @@ from swm.interfaces.width import CoupledWeight, InputStatistics, UnitGroup
 from swm.model.expert_axes import ExpertChannels, channel_matrix
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
-from swm.model.recording import batch_rows
+from swm.model.reading import read_samples
+from swm.model.samples import Samples
 from swm.model.view import ModelView
 from swm.width.expert_calls import ExpertCall
 
@@ -58,12 +59,14 @@ def channel_groups(
 
 
 @torch.no_grad()
-def expert_inputs(view: ModelView, ids: Tensor, positions: Sequence[int]) -> dict[int, list[InputStatistics]]:
+def expert_inputs(
+    view: ModelView, text: Tensor | Samples, positions: Sequence[int]
+) -> dict[int, list[InputStatistics]]:
     """Statistics of what enters the down projection of each expert, over the tokens that it is given.
 
     Args:
         view: The model.
-        ids: The tokens, `[samples, seq]`.
+        text: The tokens, `[samples, seq]`.
         positions: Where the layers stand now; those without experts are passed over.
 
     Returns:
@@ -82,8 +85,8 @@ def expert_inputs(view: ModelView, ids: Tensor, positions: Sequence[int]) -> dic
             experts = layer.module.get_submodule(layer.expert_channels.path)
             handles.append(experts.register_forward_hook(watcher.watch, with_kwargs=True))
     try:
-        for rows in batch_rows(*ids.shape) if watchers else ():
-            view.body(input_ids=ids[rows].to(view.device), use_cache=False)
+        if watchers:
+            read_samples(view.model, view.family, text)
     finally:
         for handle in handles:
             handle.remove()

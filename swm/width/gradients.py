@@ -22,6 +22,7 @@ from swm.model.config_depth import key_sources
 from swm.model.experts import expert_weights
 from swm.model.finite import all_finite, check_finite, not_finite
 from swm.model.recording import Recording
+from swm.model.samples import Samples
 from swm.model.state import is_norm
 from swm.model.token_scores import score_pieces
 from swm.model.view import ModelView
@@ -30,6 +31,8 @@ from swm.training.master_weights import first_loss_scale
 Gradients = dict[str, Tensor]
 # What pruners that need gradients say so by.
 GRADIENTS = frozenset({"gradients", "squared_gradients"})
+# In place of an id that is not to be predicted.
+NO_TARGET = -100
 
 
 def check_gradients(config: Any) -> None:
@@ -44,7 +47,12 @@ def check_gradients(config: Any) -> None:
 
 
 def layer_gradients(
-    view: ModelView, ids: Tensor, wanted: set[int], per_sample: bool, biases: bool = False, experts: bool = False
+    view: ModelView,
+    text: Tensor | Samples,
+    wanted: set[int],
+    per_sample: bool,
+    biases: bool = False,
+    experts: bool = False,
 ) -> Generator[tuple[int, Gradients, Gradients]]:
     """Gradients of the mean next-token loss, layer by layer from the top down.
 
@@ -52,7 +60,7 @@ def layer_gradients(
 
     Args:
         view: The model.
-        ids: The tokens, `[samples, seq]`.
+        text: The tokens, `[samples, seq]`.
         wanted: The positions of the layers to give gradients of.
         per_sample: Give also the mean over samples of the squared gradient of each sample's own mean loss.
         biases: Give the gradients of the projections' biases too.
@@ -67,10 +75,10 @@ def layer_gradients(
         FamilyError: Gradients cannot be taken layer by layer.
     """
     check_gradients(view.config)
-    recording = view.record(ids, batch_size=1 if per_sample else None)
+    recording = view.record(text, batch_size=1 if per_sample else None)
     with frozen(view.model):
         scale = first_loss_scale(view.model.parameters())
-        upstream, scale = _scaled_loss_gradient(view, recording, ids, scale)
+        upstream, scale = _scaled_loss_gradient(view, recording, scale)
         for position in range(len(view.layers) - 1, min(wanted, default=0) - 1, -1):
             own = _parameters(view, position, biases, experts) if position in wanted else {}
             for weight in own.values():
@@ -160,13 +168,12 @@ def _parameters(view: ModelView, position: int, biases: bool, experts: bool) -> 
     }
 
 
-def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: float = 1.0) -> Tensor:
+def loss_gradient(view: ModelView, recording: Recording, scale: float = 1.0) -> Tensor:
     """The gradient of the mean next-token cross entropy by the last layer's output.
 
     Args:
         view: The model.
-        recording: A run over the text.
-        ids: The tokens of the text, `[samples, seq]`.
+        recording: A run over the text; the pieces of images in it are not predicted.
         scale: What the loss is multiplied with.
 
     Returns:
@@ -175,17 +182,17 @@ def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: flo
     Raises:
         ModelError: The loss is not finite.
     """
-    end = recording.states[-1]
+    end, ids, predicted = recording.states[-1], recording.ids, recording.samples.predicted
     # Nothing is predicted at the last place of a sample.
     result = view.memory.empty(end.shape, end.dtype, end.device).zero_()
-    tokens = ids[:, 1:].numel()
+    tokens = int(predicted.sum())
     pieces = score_pieces(ids.shape[1] - 1, view.config.vocab_size)
     for row, piece in itertools.product(range(len(ids)), pieces):
         hidden = end[row : row + 1, piece].detach().requires_grad_(True)
         with torch.enable_grad():
             logits = view.logits_with_gradient(hidden).float()
-            target = ids[row, 1:][piece].to(logits.device)
-            loss = F.cross_entropy(logits[0], target, reduction="sum") / tokens
+            target = ids[row, 1:].where(predicted[row], NO_TARGET)[piece].to(logits.device)
+            loss = F.cross_entropy(logits[0], target, ignore_index=NO_TARGET, reduction="sum") / tokens
             scaled = loss * scale
         if not torch.isfinite(loss):
             raise not_finite("the loss on the calibration text is not finite: there are", end.dtype)
@@ -193,17 +200,16 @@ def loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: flo
     return result
 
 
-def _scaled_loss_gradient(view: ModelView, recording: Recording, ids: Tensor, scale: float) -> tuple[Tensor, float]:
+def _scaled_loss_gradient(view: ModelView, recording: Recording, scale: float) -> tuple[Tensor, float]:
     """`loss_gradient` at the largest scale at which it is finite, and that scale.
 
     Args:
         view: The model.
         recording: A run over the text.
-        ids: The tokens of the text, `[samples, seq]`.
         scale: The scale to begin with; it is halved again and again.
     """
     while True:
-        gradient = loss_gradient(view, recording, ids, scale)
+        gradient = loss_gradient(view, recording, scale)
         if scale <= 1 or all_finite(gradient):
             return gradient, scale
         scale /= 2

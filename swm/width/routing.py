@@ -14,7 +14,8 @@ from swm.errors import FamilyError
 from swm.interfaces.stage import StageContext
 from swm.interfaces.width import RoutingStatistics
 from swm.model.finite import check_finite
-from swm.model.recording import batch_rows
+from swm.model.reading import read_samples
+from swm.model.samples import Samples
 from swm.model.view import ModelView
 from swm.width.expert_calls import ExpertCall
 
@@ -22,12 +23,12 @@ Routing = Mapping[int, RoutingStatistics]
 
 
 @torch.no_grad()
-def routing_statistics(view: ModelView, ids: Tensor, positions: Sequence[int]) -> Routing:
+def routing_statistics(view: ModelView, text: Tensor | Samples, positions: Sequence[int]) -> Routing:
     """What the routers of these layers do with a text; layers without experts are passed over.
 
     Args:
         view: The model.
-        ids: The tokens, `[samples, seq]`.
+        text: The tokens, `[samples, seq]`.
         positions: Where the layers stand now.
 
     Returns:
@@ -38,9 +39,9 @@ def routing_statistics(view: ModelView, ids: Tensor, positions: Sequence[int]) -
         ModelError: What an expert gives is not finite.
     """
     with routers_watched(view, positions) as watchers:
-        for rows in batch_rows(*ids.shape) if watchers else ():
-            view.body(input_ids=ids[rows].to(view.device), use_cache=False)
-    return {position: watcher.statistics(ids.numel()) for position, watcher in watchers.items()}
+        if watchers:
+            read_samples(view.model, view.family, text)
+    return {position: watcher.statistics(Samples.of(text).ids.numel()) for position, watcher in watchers.items()}
 
 
 @contextmanager
@@ -73,13 +74,13 @@ def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing
         context: The model, the text and the cache.
         positions: Where the layers stand now.
     """
-    view, ids = context.view, context.calibration.ids
+    view, samples = context.view, context.calibration.samples
     # So that pruners and mergers, which ask for other layers, share what was observed.
     positions = [position for position in positions if view.layer(position).experts is not None]
 
     def watch() -> Observation:
         with context.progress.task("routing", 1) as task:
-            routing = routing_statistics(view, ids, positions)
+            routing = routing_statistics(view, samples, positions)
             task.advance()
         kinds = ("routed", "output", "agreement")
         named = {f"{i} {kind}": getattr(one, kind) for i, one in routing.items() for kind in kinds}
@@ -88,8 +89,9 @@ def observed_routing(context: StageContext, positions: Sequence[int]) -> Routing
     what = {"what": "routing", "positions": list(positions), "layers": view.numbers}
     tensors = context.observation(what, watch).tensors
     layers = {int(name.split(" ")[0]) for name in tensors}
+    tokens = samples.ids.numel()
     return {
-        i: RoutingStatistics(ids.numel(), tensors[f"{i} routed"], tensors[f"{i} output"], tensors.get(f"{i} agreement"))
+        i: RoutingStatistics(tokens, tensors[f"{i} routed"], tensors[f"{i} output"], tensors.get(f"{i} agreement"))
         for i in sorted(layers)
     }
 

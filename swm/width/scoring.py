@@ -17,7 +17,8 @@ from swm.interfaces.width import CoupledWeight, InputStatistics, RoutingStatisti
 from swm.model.experts import expert_tensors
 from swm.model.finite import check_finite
 from swm.model.layer import Layer
-from swm.model.recording import batch_rows
+from swm.model.reading import read_samples
+from swm.model.samples import Samples
 from swm.model.units import READERS, ROUTED, Part
 from swm.model.view import ModelView
 from swm.width.expert_channels import channel_groups, expert_inputs
@@ -52,7 +53,7 @@ class UnitScores:
 
 def score_units(
     view: ModelView,
-    ids: Tensor,
+    text: Tensor | Samples,
     pruner: WidthPruner,
     positions: Sequence[int],
     parts: Sequence[Part],
@@ -63,7 +64,7 @@ def score_units(
 
     Args:
         view: The model.
-        ids: The calibration tokens, `[samples, seq]`.
+        text: The calibration tokens, `[samples, seq]`.
         pruner: The width pruner.
         positions: Where the layers stand now.
         parts: The parts of each layer.
@@ -81,16 +82,16 @@ def score_units(
     statistics: dict[tuple[int, Part], InputStatistics] = {}
     inside: dict[int, list[InputStatistics]] = {}
     if "inputs" in pruner.needs() or pruner.compensates():
-        statistics = input_statistics(view, ids, positions, [part for part in parts if part not in ROUTED])
+        statistics = input_statistics(view, text, positions, [part for part in parts if part not in ROUTED])
         if "expert_channels" in parts:
-            inside = expert_inputs(view, ids, positions)
+            inside = expert_inputs(view, text, positions)
         scored.means = {key: inputs.mean for key, inputs in statistics.items()}
     if "routing" in pruner.needs() and routing is None:
-        routing = routing_statistics(view, ids, positions)
+        routing = routing_statistics(view, text, positions)
     wanted = set(positions)
     per_sample = "squared_gradients" in pruner.needs()
     if pruner.needs() & GRADIENTS:
-        layers = layer_gradients(view, ids, wanted, per_sample, experts="expert_channels" in parts)
+        layers = layer_gradients(view, text, wanted, per_sample, experts="expert_channels" in parts)
     else:
         layers = ((position, {}, {}) for position in sorted(wanted, reverse=True))
     with closing(layers):
@@ -122,12 +123,12 @@ def observed_scores(
         positions: Where the layers stand now.
         parts: The parts of each layer.
     """
-    view, ids = context.view, context.calibration.ids
+    view, samples = context.view, context.calibration.samples
 
     def score() -> Observation:
         routing = observed_routing(context, positions) if "routing" in pruner.needs() else None
         with context.progress.task(f"{pruner.name} · {' + '.join(parts)}", len(positions)) as task:
-            return score_units(view, ids, pruner, positions, parts, task, routing).observation()
+            return score_units(view, samples, pruner, positions, parts, task, routing).observation()
 
     what = {"what": "unit scores", "pruner": pruner.spec(), "seed": context.seed}
     place = {"positions": list(positions), "layers": view.numbers, "parts": list(parts)}
@@ -191,13 +192,13 @@ def checked(pruner: WidthPruner, group: UnitGroup, score: Tensor) -> Tensor:
 
 @torch.no_grad()
 def input_statistics(
-    view: ModelView, ids: Tensor, positions: Sequence[int], parts: Sequence[Part]
+    view: ModelView, text: Tensor | Samples, positions: Sequence[int], parts: Sequence[Part]
 ) -> dict[tuple[int, Part], InputStatistics]:
     """Statistics of what enters the reading projections, from one forward pass; sums in float64.
 
     Args:
         view: The model.
-        ids: The tokens, `[samples, seq]`.
+        text: The tokens, `[samples, seq]`.
         positions: Where the layers stand now.
         parts: The parts of each layer.
 
@@ -224,12 +225,11 @@ def input_statistics(
         if view.layer(position).units(part)
     ]
     try:
-        for rows in batch_rows(*ids.shape):
-            view.body(input_ids=ids[rows].to(view.device), use_cache=False)
+        read_samples(view.model, view.family, text)
     finally:
         for handle in handles:
             handle.remove()
-    tokens = ids.numel()
+    tokens = Samples.of(text).ids.numel()
     result = {}
     for key, totals in sums.items():
         for value in totals:

@@ -136,7 +136,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
 ) -> None:
     together = engine_of(llama, ids, similarity=similarity)
     expected = together.trial(PAIR), together.loss(PAIR)
-    monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 2 * ids.shape[1])
+    monkeypatch.setattr("swm.model.samples.TOKENS_PER_BATCH", 2 * ids.shape[1])
     monkeypatch.setattr("swm.model.token_scores.SCORE_BYTES", 1)
     apart = engine_of(llama, ids, similarity=similarity)
     assert (apart.trial(PAIR), apart.loss(PAIR)) == pytest.approx(expected, abs=1e-6)
@@ -147,7 +147,7 @@ def test_results_do_not_depend_on_how_samples_are_batched(
 def test_a_trial_above_a_threshold_stops_where_the_rest_cannot_lift_it(
     llama: ModelView, ids: Tensor, similarity: SimilarityMetric, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", ids.shape[1])
+    monkeypatch.setattr("swm.model.samples.TOKENS_PER_BATCH", ids.shape[1])
     exact = engine_of(llama, ids, similarity=similarity).trial(PAIR)
     for above in (exact - 0.1, exact - 1e-5, exact + 1e-5, (1 + exact) / 2, 1.0):
         engine = engine_of(llama, ids, similarity=similarity)

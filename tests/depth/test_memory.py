@@ -19,7 +19,8 @@ from swm.interfaces.text import Calibration
 from swm.measure.inspection import inspect_model
 from swm.memory import pieces, working_memory
 from swm.memory.working_memory import WorkingMemory
-from swm.model import recording, token_scores
+from swm.model import samples as text_samples
+from swm.model import token_scores
 from swm.model.shape import ModelShape
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
@@ -77,7 +78,7 @@ def too_large(
     monkeypatch.setattr(working_memory, "SMALL", 1)
     monkeypatch.setattr(pieces, "PIECE_BYTES", SEQ * 32 * 8)
     monkeypatch.setattr("swm.similarity.cka.BLOCK_BYTES", 1)
-    monkeypatch.setattr(recording, "TOKENS_PER_BATCH", SEQ)
+    monkeypatch.setattr(text_samples, "TOKENS_PER_BATCH", SEQ)
     monkeypatch.setattr("swm.measure.inspection.TOKENS_PER_BATCH", SEQ)
     monkeypatch.setattr(token_scores, "SCORE_BYTES", 4 * 96 * SEQ)
 

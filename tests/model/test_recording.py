@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from swm.errors import FamilyError
 from swm.memory import working_memory
 from swm.memory.working_memory import WorkingMemory
-from swm.model.recording import batch_rows, record_run
+from swm.model.recording import record_run
+from swm.model.samples import batch_rows
 from swm.model.view import ModelView
 
 
@@ -98,8 +99,8 @@ def test_a_body_that_leaves_layers_out_is_refused(llama: ModelView, ids: Tensor)
 
 
 def test_batches_are_as_large_as_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 64)
-    monkeypatch.setattr("swm.model.recording.FEWEST_TOKENS", 16)
+    monkeypatch.setattr("swm.model.samples.TOKENS_PER_BATCH", 64)
+    monkeypatch.setattr("swm.model.samples.FEWEST_TOKENS", 16)
     assert batch_rows(5, 32) == [slice(0, 2), slice(2, 4), slice(4, 5)]
     assert batch_rows(5, 32, batch_size=3) == [slice(0, 3), slice(3, 5)]
     # Four batches of 32 tokens; no sixteen, which would have less than 16.

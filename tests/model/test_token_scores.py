@@ -150,7 +150,7 @@ def test_measures_in_pieces_are_those_of_the_whole(
     for tokens in (10**6, 4):
         small(tokens)
         with frozen(model):
-            gradient = loss_gradient(view, recording, IDS)
+            gradient = loss_gradient(view, recording)
         objective = Objective(view, KL())
         results.append(
             [
@@ -209,7 +209,7 @@ WORK: dict[str, Callable[[ModelView, Recording], Any]] = {
     "tasks": lambda view, run: _scored(view.model, [([5, 6], [*row]) for row in IDS.tolist()]),
     "loss of a search": lambda view, run: Objective(view, KL()).next_token_loss(run.states[-1], IDS),
     "kl": lambda view, run: Reference(Objective(view, KL()), run.states[-1]).similarity(run.states[-2]),
-    "gradients": lambda view, run: loss_gradient(view, run, IDS),
+    "gradients": lambda view, run: loss_gradient(view, run),
     "next-token training": lambda view, run: next_token_loss(view.model, BATCH).backward(),
     "distillation": lambda view, run: DistillationLoss(Distill(next_token=1.0), view, view)(BATCH).backward(),
 }

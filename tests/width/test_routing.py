@@ -116,7 +116,7 @@ def test_every_token_takes_its_experts(name: str, monkeypatch: pytest.MonkeyPatc
         assert block is not None
         assert int(statistics.routed.sum()) == 48 * block.top_k
         assert (statistics.output > 0).equal(statistics.routed > 0)
-    monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 16)
+    monkeypatch.setattr("swm.model.samples.TOKENS_PER_BATCH", 16)
     for position, statistics in routing_statistics(view, IDS, positions).items():
         assert statistics.routed.equal(routing[position].routed)
         torch.testing.assert_close(statistics.output, routing[position].output, rtol=1e-4, atol=1e-4)

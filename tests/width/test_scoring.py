@@ -56,8 +56,7 @@ def test_gradients_are_those_of_the_models_own_loss(view: ModelView, ids: Tensor
 
 def test_the_size_of_batches_does_not_matter(llama: ModelView, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, statistics = gradients(llama, ids), input_statistics(llama, ids, [1, 4], PARTS)
-    monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 2 * ids.shape[1])
-    monkeypatch.setattr("swm.width.scoring.batch_rows", lambda samples, seq: [slice(0, 3), slice(3, 5)])
+    monkeypatch.setattr("swm.model.samples.TOKENS_PER_BATCH", 2 * ids.shape[1])
     for position, by_key in gradients(llama, ids).items():
         for key, gradient in by_key.items():
             close(gradient, whole[position][key], 1e-5)
@@ -253,7 +252,7 @@ def test_a_loss_that_is_not_finite_is_an_error(llama: ModelView, ids: Tensor) ->
     recording = llama.record(ids)
     llama.model.get_parameter("model.norm.weight").data[0] = torch.nan
     with pytest.raises(ModelError, match="loss on the calibration text is not finite"):
-        loss_gradient(llama, recording, ids)
+        loss_gradient(llama, recording)
     with pytest.raises(ModelError, match="next-token scores hold values that are not a number"):
         gradients(llama, ids)
 

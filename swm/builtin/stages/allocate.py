@@ -58,6 +58,7 @@ class AllocateStage(Stage):
     """
 
     name: ClassVar[str] = "allocate"
+    reads_images: ClassVar[bool] = True
     removes: ClassVar[frozenset[str]] = frozenset({"layers", "widths"})
 
     pruner: WidthPruner
@@ -136,7 +137,7 @@ class AllocateStage(Stage):
         cuts = channel_cuts(view, self.levels, self.round_mlp)
         units = self._kept_units(context, cuts)
         windows = self._windows(len(view.layers))
-        ids, goal = context.calibration.ids, target.parameters(context.original)
+        ids, goal = context.calibration.samples.text, target.parameters(context.original)
         blocks = sub_blocks(view, ids) if self.blocks else []
         trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
         with context.progress.task("allocate", trials) as task:
@@ -191,7 +192,7 @@ class AllocateStage(Stage):
         """The steps that cut channels and refit the projections that read them, each with what was fitted for it."""
         view = context.view
         kept: dict[tuple[int, Part], list[int]] = {(cut[0], "mlp"): units[cut] for cut in cuts}
-        refitted = refitted_readers(view, context.calibration.ids, kept, RIDGE)
+        refitted = refitted_readers(view, context.calibration.samples, kept, RIDGE)
         steps: list[tuple[Step, State]] = []
         for (position, part), channels in kept.items():
             layer = view.layer(position)

@@ -75,7 +75,7 @@ class BlockRemoval:
 
     def plan(self, context: StageContext) -> StagePlan:
         """The steps that remove them."""
-        view, ids = context.view, context.calibration.ids
+        view, ids = context.view, context.calibration.samples.text
         blocks = sub_blocks(view, ids)
         label = f"{self.pruner.name} · {self.part or 'attention and mlp'}"
         effort = None

@@ -40,6 +40,7 @@ class DepthStage(Stage):
     """
 
     name: ClassVar[str] = "depth"
+    reads_images: ClassVar[bool] = True
     removes: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     pruner: DepthPruner

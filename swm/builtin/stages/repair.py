@@ -20,6 +20,7 @@ from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.memory.pieces import MadeRows, Rows, norm_of
 from swm.model.finite import check_finite
+from swm.model.samples import Samples
 from swm.model.state import State
 from swm.model.surgery import check_not_replaced
 from swm.model.view import ModelView
@@ -44,6 +45,7 @@ class RepairStage(Stage):
     """
 
     name: ClassVar[str] = "repair"
+    reads_images: ClassVar[bool] = True
     needs_plain: ClassVar[bool] = True
 
     projections: Annotated[Sequence[Role], Field(min_length=1)] = (ATTENTION, MLP)
@@ -81,7 +83,7 @@ class RepairStage(Stage):
     def _fit(self, context: StageContext, load_original: Callable[[], ModelView]) -> Observation:
         view = context.view
         with context.progress.task("repair", len(view.layers)) as task:
-            planned = _Repair(self, view, load_original(), context.calibration.ids).run(task)
+            planned = _Repair(self, view, load_original(), context.calibration.samples).run(task)
         tensors = {f"{i} {key}": v for i, by in planned.tensors.items() for key, v in by.items()}
         steps = [[step.layer, step.projection] for step in planned.steps if isinstance(step, RefitStep)]
         return Observation(tensors, {**planned.facts, "steps": steps})
@@ -90,9 +92,9 @@ class RepairStage(Stage):
 class _Repair:
     """The original and the compressed model side by side: of each, the hidden states at one place are in memory."""
 
-    def __init__(self, settings: RepairStage, view: ModelView, dense: ModelView, ids: Tensor) -> None:
+    def __init__(self, settings: RepairStage, view: ModelView, dense: ModelView, samples: Samples) -> None:
         self.settings, self.view, self.dense = settings, view, dense
-        self.records = view.record(ids, only_first=True), dense.record(ids, only_first=True)
+        self.records = view.record(samples, only_first=True), dense.record(samples, only_first=True)
         self.hidden = self.records[0].states[0]
         self.wanted = self.records[1].states[0]
         self.reached = 0

@@ -54,6 +54,7 @@ class WidthStage(Stage):
     """
 
     name: ClassVar[str] = "width"
+    reads_images: ClassVar[bool] = True
     removes: ClassVar[frozenset[str]] = frozenset({"widths"})
 
     pruner: WidthPruner
@@ -233,4 +234,4 @@ class WidthStage(Stage):
         if self.compensate is None or not units:
             return {}
         with context.progress.task("compensate", 1 + max(position for position, _ in units)) as task:
-            return refitted_readers(context.view, context.calibration.ids, units, task=task)
+            return refitted_readers(context.view, context.calibration.samples, units, task=task)

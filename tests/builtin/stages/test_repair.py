@@ -167,7 +167,7 @@ def test_the_batch_size_does_not_matter(
 ) -> None:
     cut = narrower(llama)
     whole = make().plan(context(cut, llama, many))
-    monkeypatch.setattr("swm.model.recording.TOKENS_PER_BATCH", 36)
+    monkeypatch.setattr("swm.model.samples.TOKENS_PER_BATCH", 36)
     parts = make().plan(context(cut, llama, many))
     assert whole.steps == parts.steps
     for i, tensors in whole.tensors.items():
