@@ -15,29 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swm.checkpoint.reload import PROCESSORS
 from swm.errors import brief
+from swm.loading.processor import eyes_of, has_processor, load_processor, placeholder_of, takes_images
 from swm.model.quiet import quiet_transformers
+from swm.model.reading import moved
 from swm.model.text_config import text_config
+from swm.text.images import written
 
 SIDE = 56
 # Patches to a side of an image that a model takes in any size.
 PATCHES = 4
 # Text tokens before and behind the image.
 AROUND = 4
-# Of the ids of tokens in a config, the names of that which stands for a piece of an image.
-PLACEHOLDERS = ("image_token_id", "image_token_index")
 SEED = 0
-
-
-def takes_images(model: Any) -> bool:
-    """Whether a model reads images beside text."""
-    return text_config(model.config) is not model.config and _eyes(model) is not None
-
-
-def _eyes(model: Any) -> Any:
-    """What makes features of an image: the model, or the one that it adds a head to; None where neither does."""
-    return next((one for one in (model, model.base_model) if hasattr(one, "get_image_features")), None)
 
 
 def try_image_prompt(model: Any, parent: Path, trust_remote_code: bool = False) -> tuple[dict[str, Tensor], list[str]]:
@@ -56,7 +46,7 @@ def try_image_prompt(model: Any, parent: Path, trust_remote_code: bool = False) 
         return {}, []
     notes = []
     with quiet_transformers():
-        if any((parent / name).is_file() for name in PROCESSORS):
+        if has_processor(parent):
             try:
                 return answered(model, image_prompt(model, load_processor(parent, trust_remote_code))), []
             except Exception as error:  # processors of each architecture, some of them in need of other packages
@@ -76,18 +66,11 @@ def answered(model: Any, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return inputs
 
 
-def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
-    """The processor of a model's folder."""
-    from transformers import AutoProcessor
-
-    return AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-
-
 @torch.no_grad()
 def image_prompt(model: Any, processor: Any = None) -> dict[str, Tensor]:
     """The arguments of the model's forward for one image among text, the same at every call."""
     inputs = random_image(model) if processor is None else processed_image(processor)
-    return _moved({name: value for name, value in inputs.items() if isinstance(value, Tensor)}, model)
+    return moved({name: value for name, value in inputs.items() if isinstance(value, Tensor)}, model)
 
 
 def processed_image(processor: Any) -> Mapping[str, Any]:
@@ -96,33 +79,26 @@ def processed_image(processor: Any) -> Mapping[str, Any]:
     from PIL import Image
 
     colours = np.random.default_rng(SEED).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    if getattr(processor, "chat_template", None):
-        content = [{"type": "image"}, {"type": "text", "text": "What is this?"}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    else:
-        mark = getattr(processor, "boi_token", None) or getattr(processor, "image_token", "<image>")
-        text = f"{mark} What is this?"
-    inputs: Mapping[str, Any] = processor(images=[Image.fromarray(colours)], text=[text], return_tensors="pt")
-    return inputs
+    return written(processor, Image.fromarray(colours), "What is this?")
 
 
 def random_image(model: Any) -> dict[str, Tensor]:
     """Random pixels in the form that the model takes, and random text tokens around their places."""
     generator = torch.Generator().manual_seed(SEED)
     names = inspect.signature(model.forward).parameters
-    pixels = _moved(random_pixels(model.config, names, generator), model)
+    pixels = moved(random_pixels(model.config, names, generator), model)
     try:
-        features = _features(_eyes(model).get_image_features(**pixels))
+        features = _features(eyes_of(model).get_image_features(**pixels))
     except Exception:  # some vision towers are told the size of the image, and others cannot be
         if pixels.pop("image_sizes", None) is None:
             raise
-        features = _features(_eyes(model).get_image_features(**pixels))
+        features = _features(eyes_of(model).get_image_features(**pixels))
     pieces = sum(piece.numel() for piece in features) // text_config(model.config).hidden_size
     values = model.config.to_dict()
     special = {value for key, value in values.items() if "token" in key and isinstance(value, int)}
     plain = [token for token in range(3, text_config(model.config).vocab_size) if token not in special]
     chosen = torch.tensor(plain)[torch.randint(len(plain), (2 * AROUND,), generator=generator)]
-    image = next(values[name] for name in PLACEHOLDERS if values.get(name) is not None)
+    image = placeholder_of(model.config)
     ids = torch.cat([chosen[:AROUND], torch.full((pieces,), image), chosen[AROUND:]])[None]
     kinds = {name: (ids == image).long() for name in ("token_type_ids", "mm_token_type_ids") if name in names}
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **kinds, **pixels}
@@ -166,14 +142,6 @@ def random_pixels(config: Any, names: Mapping[str, Any], generator: torch.Genera
         leading = (1, 1) if "pixel_attention_mask" in names else (1,)
     sizes = {"image_sizes": torch.tensor([[height, width]])} if "image_sizes" in names else {}
     return {"pixel_values": torch.randn(*leading, channels, height, width, generator=generator), **sizes}
-
-
-def _moved(inputs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
-    """The tensors where the model is, numbers in its type."""
-    return {
-        name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
-        for name, value in inputs.items()
-    }
 
 
 def _sides(size: Any) -> tuple[int, int]:

@@ -173,6 +173,8 @@ def _title(axes: Axes, title: str, inspection: Inspection, about: Iterable[str],
     """
     data = inspection.calibration
     text = f"calibration: {text_name(data)}, {data['samples']} samples of {data['seq_len']} tokens"
+    if "images" in data:
+        text += f", {data['images']} of them with an image"
     lines = [line for given in (*about, text) for line in wrap(given, 96)]
     small: dict[str, Any] = {"color": SOFT, "fontsize": 8.5, "linespacing": 1.35}
     axes.annotate(figure_text("\n".join(lines)), (0, 1), (0, rise), "axes fraction", "offset points", **small)

@@ -25,8 +25,8 @@ from swm.model.view import ModelView
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import CalibrationRecipe
+from swm.run.calibrating import calibration_images, check_sampling, draw_calibration, unread_notes
 from swm.run.memory_plan import SHARE
-from swm.text.calibration import draw_samples
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def inspect_named(
         check_inputs(output, plain(recipe), plugins.files)
     with at("calibration", "text"):
         wanted.text.check()
+    if wanted.text.image_rows() is not None:
+        check_sampling(wanted)
     with at("device"):
         models.pick_device(recipe.device)
     source = models.locate(recipe.model, plugins.registry, progress)
@@ -91,16 +93,8 @@ def inspect_named(
     check_length(config, wanted.seq_len, ("calibration", "seq_len"))
     models.check_memory(shape_now(known.view), recipe.dtype, config, recipe.device)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
-    with at("calibration"):
-        calibration = draw_samples(
-            tokenizer,
-            wanted.text,
-            samples=wanted.samples,
-            seq_len=wanted.seq_len,
-            seed=recipe.seed,
-            bos=wanted.bos,
-            sampling=wanted.sampling or "windows",
-        )
+    images = calibration_images(wanted.text, source, known.view.model, tokenizer, recipe.trust_remote_code)
+    calibration = draw_calibration(wanted, wanted.text, tokenizer, recipe.seed, images)
     with progress.task("load the model"):
         model = models.load_model(
             source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=recipe.trust_remote_code
@@ -109,7 +103,7 @@ def inspect_named(
     view.memory = WorkingMemory(SHARE * available_memory())
     threshold = recipe.patch_threshold
     inspection = inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
-    return replace(inspection, notes=tuple(known.notes()))
+    return replace(inspection, notes=(*known.notes(), *unread_notes(wanted.text)))
 
 
 def _of_states(metric: type[Any]) -> bool:

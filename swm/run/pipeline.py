@@ -27,9 +27,10 @@ from swm.recipe.building import build_recipe
 from swm.recipe.loading import load_recipe
 from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
+from swm.run.calibrating import draw_calibration
 from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner
-from swm.run.preparation import Prepared, draw_calibration, prepare
+from swm.run.preparation import Prepared, prepare
 from swm.run.result import RunResult
 from swm.run.retokenizing import probe_ids
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder, RunRecord
@@ -126,7 +127,9 @@ class CompressionPipeline:
         with stopwatch.timed("meet"):
             ready.original.write_texts(view, texts)
         if ready.calibration is None:
-            ready.calibration = draw_calibration(self.recipe, ready.original)
+            wanted, original = self.recipe.calibration, ready.original
+            text = original.text(wanted.text)
+            ready.calibration = draw_calibration(wanted, text, original.tokenizer, self.recipe.seed)
         return view
 
     def decide(self, ready: Prepared, view: ModelView, apply_last: bool) -> Plan:
@@ -162,7 +165,8 @@ class CompressionPipeline:
             plan: What was changed.
             report: The report, which gets the result of the verification.
         """
-        recipe, ids = self.recipe, probe_ids(ready.drawn_calibration().ids[:PROBE_SAMPLES, :PROBE_TOKENS], view)
+        recipe, text = self.recipe, ready.drawn_calibration().samples.text
+        ids = probe_ids(text[:PROBE_SAMPLES, :PROBE_TOKENS], view)
         if ready.output is None:
             probe(view.model, ids)
             return

@@ -24,10 +24,10 @@ from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
+from swm.run.calibrating import calibration_images, check_images, draw_calibration, unread_notes
 from swm.run.memory_plan import MemoryPlan, plan_memory
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
-from swm.text.calibration import draw_samples
 from swm.vocabulary.cut_tokenizer import CutTokenizer
 
 
@@ -89,6 +89,7 @@ def prepare(
             check_inputs(output, {**recipe.resolved(), "output": None}, [*plugins.files, *inputs])
     with at("calibration", "text"):
         recipe.calibration.text.check()
+    check_images(recipe, plugins.registry)
     if recipe.evaluate.perplexity is not None:
         with at("evaluate", "perplexity", "text"):
             recipe.evaluate.perplexity.text.check()
@@ -142,9 +143,12 @@ def prepare(
         on_cpu = recipe.device_map is None and models.pick_device(recipe.device).type == "cpu"
         weightless = empty if on_cpu else None
         memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless)
-    notes = [*known.notes(), *models.corrections(source, config)]
+    notes = [*known.notes(), *models.corrections(source, config), *unread_notes(recipe.calibration.text)]
     original = Original(_loader(recipe, source), family, tokenizer, progress, memory=memory.memory())
-    calibration = None if recipe.calibration.text.from_model else draw_calibration(recipe, original)
+    images = calibration_images(recipe.calibration.text, source, empty.model, tokenizer, recipe.trust_remote_code)
+    calibration = None
+    if not recipe.calibration.text.from_model:
+        calibration = draw_calibration(recipe.calibration, recipe.calibration.text, tokenizer, recipe.seed, images)
     for i, stage in enumerate(recipe.stages):
         if calibration is not None and any(later.reads_calibration for later in recipe.stages[i + 1 :]):
             with at("stages", i, stage.name):
@@ -160,21 +164,6 @@ def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]
     for i, stage in enumerate(recipe.stages):
         for text in stage.texts():
             yield ("stages", i, stage.name, "data"), text
-
-
-def draw_calibration(recipe: Recipe, original: Original) -> Calibration:
-    """The calibration text as tokens, once the model has written it if it must."""
-    wanted = recipe.calibration
-    with at("calibration"):
-        return draw_samples(
-            original.tokenizer,
-            original.text(wanted.text),
-            samples=wanted.samples,
-            seq_len=wanted.seq_len,
-            seed=recipe.seed,
-            bos=wanted.bos,
-            sampling=wanted.sampling or "windows",
-        )
 
 
 def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from swm.errors import TextError
-from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.text import Calibration, TextRow, TextSource
+from swm.text.images import ImageReader
+from swm.text.mixed_samples import mixed_samples
 from swm.text.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
 from swm.text.vocabulary import bos_id
 
@@ -40,6 +43,7 @@ def draw_samples(
     seed: int,
     bos: Bos = "auto",
     sampling: Sampling = "windows",
+    images: ImageReader | None = None,
 ) -> Calibration:
     """Draw `samples` distinct rows of `seq_len` tokens.
 
@@ -57,6 +61,7 @@ def draw_samples(
         seed: The seed of all draws.
         bos: Whether each row begins with the BOS token; `auto` does what the tokenizer itself does.
         sampling: `windows` or `documents`.
+        images: Makes samples of the images of a source that reads some; these begin as the model's processor has it.
 
     Returns:
         Token ids `[samples, seq_len]` with the parameters of their source and the seed.
@@ -64,24 +69,74 @@ def draw_samples(
     Raises:
         TextError: When the text is too short, with the number there is.
     """
+    rows = source.image_rows()
+    if rows is not None:
+        return _mixed(tokenizer, source, rows, images, samples=samples, seq_len=seq_len, seed=seed, bos=bos)
     first = wants_bos(tokenizer, bos)
     text = read_text(source.documents("calibration"), source.title())
     if sampling == "documents":
         ids = _crops(tokenizer, text, source.title(), samples, seq_len, seed, bos)
         return Calibration(ids, source.spec(), seed, {"sampling": sampling, **text.record()})
+    ids = _windows(tokenizer, text, source.title(), samples, seq_len, torch.Generator().manual_seed(seed), first)
+    how = {"sampling": "windows of parts"} if text.is_huge else {}
+    return Calibration(ids, source.spec(), seed, {**how, **text.record()})
+
+
+def _windows(
+    tokenizer: Any, text: Text, title: str, samples: int, seq_len: int, generator: torch.Generator, first: bool
+) -> Tensor:
+    """Draw windows that do not overlap.
+
+    Args:
+        tokenizer: Makes ids of the text.
+        text: The documents.
+        title: What messages call the text.
+        samples: The number of windows.
+        seq_len: The tokens of each.
+        generator: Draws them.
+        first: Whether each begins with the BOS token.
+
+    Returns:
+        Token ids `[samples, seq_len]`.
+
+    Raises:
+        TextError: When the text is too short.
+    """
     width = seq_len - first
-    generator = torch.Generator().manual_seed(seed)
     windows = windows_of(tokenizer, text, width, samples, generator)
     if len(windows) < samples:
         raise TextError(
             f"{samples} samples of {width} tokens need {samples * width} tokens; "
-            f"text '{source.title()}' has {len(stream_of(tokenizer, text))} (enough for {len(windows)} samples)"
+            f"text '{title}' has {len(stream_of(tokenizer, text))} (enough for {len(windows)} samples)"
         )
     ids = windows[torch.randperm(len(windows), generator=generator)[:samples].sort().values]
-    if first:
-        ids = torch.cat([torch.full((samples, 1), tokenizer.bos_token_id), ids], dim=1)
-    how = {"sampling": "windows of parts"} if text.is_huge else {}
-    return Calibration(ids, source.spec(), seed, {**how, **text.record()})
+    return torch.cat([torch.full((samples, 1), tokenizer.bos_token_id), ids], dim=1) if first else ids
+
+
+def _mixed(
+    tokenizer: Any, source: TextSource, rows: Iterable[TextRow], images: ImageReader | None, **wanted: Any
+) -> Calibration:
+    """As `draw_samples`, from rows of which some hold an image.
+
+    Args:
+        tokenizer: Makes ids of text.
+        source: Where the rows are from.
+        rows: The rows.
+        images: Makes samples of images; None where nothing can.
+        wanted: `samples`, `seq_len`, `seed` and `bos`.
+
+    Raises:
+        TextError: When there are too few rows or too little text, or nothing reads images here.
+    """
+    if images is None:
+        raise TextError(f"text '{source.title()}' has images, which are not read here; leave the key for images out")
+    title, seq_len, first = source.title(), wanted["seq_len"], wants_bos(tokenizer, wanted.pop("bos"))
+
+    def windows(documents: Sequence[str], samples: int, generator: torch.Generator) -> Tensor:
+        return _windows(tokenizer, read_text(documents, title), title, samples, seq_len, generator, first)
+
+    mixed = mixed_samples(rows, title, images, windows, **wanted)
+    return Calibration(mixed.ids, source.spec(), wanted["seed"], {}, mixed.images, images.placeholders)
 
 
 def _crops(tokenizer: Any, text: Text, title: str, samples: int, seq_len: int, seed: int, bos: Bos) -> Tensor:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from swm.builtin.texts.fields import text_of
-from swm.interfaces.text import Purpose, TextSource
+from swm.builtin.texts.image_fields import IMAGE, check_image_rows, image_of
+from swm.errors import TextError
+from swm.interfaces.text import Purpose, TextRow, TextSource
 from swm.paths import is_file
 from swm.text.rows import ROW_SUFFIXES, rows
-from swm.text.text_file import PACKED_SUFFIXES, blocks, check_file
+from swm.text.text_file import PACKED_SUFFIXES, blocks, check_file, inner_suffix
 from swm.text.tokens import MAX_CHARACTERS
 
 SUFFIXES = (".txt", ".raw", ".md", *ROW_SUFFIXES, *PACKED_SUFFIXES)
@@ -25,12 +27,16 @@ class FileText(TextSource):
     called. Files may be packed by gzip, bzip2 or xz. A byte order mark says the encoding, which is UTF-8 without one.
     Rows whose field is null are left out and counted. Of plain text the first 20,000,000 characters are read. A bare
     path in a recipe means this source. A file gives the same text for every purpose.
+
+    `image` names the field of rows that holds the path of an image (png or jpg), relative to the file; rows without one
+    are text. Calibration reads images for models of images and text.
     """
 
     name: ClassVar[str] = "file"
 
     path: str
     field: str = "text"
+    image: str | None = None
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
@@ -49,7 +55,9 @@ class FileText(TextSource):
         for document in self.documents("calibration"):
             total += len(document)
             if total >= MAX_CHARACTERS:
-                return
+                break
+        if self.image is not None:
+            check_image_rows(self._image_rows(self.image), self.path, self.image)
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         read = rows(self.path, columns=[self.field])
@@ -58,6 +66,30 @@ class FileText(TextSource):
             return
         for where, row in read:
             yield text_of(where, row, self.field, f"{{name: alpaca, path: {self.path}}}")
+
+    def image_rows(self) -> Iterable[TextRow] | None:
+        return None if self.image is None else self._image_rows(self.image)
+
+    def unread(self) -> str:
+        read = rows(self.path, columns=[self.field, IMAGE]) if self.image is None and self.field != IMAGE else None
+        for number, (where, row) in enumerate(read or ()):
+            if isinstance(row, Mapping) and row.get(IMAGE):
+                return (
+                    f"{where}: column '{IMAGE}' of the calibration text is not read; image: {IMAGE} beside its path "
+                    "has a model of images and text see it"
+                )
+            # Every row of a table has the columns of the first.
+            if number == 0 and inner_suffix(self.path) == ".parquet":
+                break
+        return ""
+
+    def _image_rows(self, column: str) -> Iterator[TextRow]:
+        read = rows(self.path, columns=[self.field, column])
+        if read is None:
+            raise TextError(f"{self.path} is plain text, which has no column '{column}'; leave image out")
+        for where, row in read:
+            text = text_of(where, row, self.field, f"{{name: alpaca, path: {self.path}}}")
+            yield TextRow(str(text), image_of(where, row, column, self.path), where)
 
     def _plain(self) -> str:
         """The text, with one character more than is ever read where there are more."""
