@@ -32,7 +32,7 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     uneven, replaced, removed = is_uneven(view) or uneven_experts(view), any(view.replaced), any_removed(view)
     if layout in ("custom", "factored") and (uneven or replaced or removed or misfit(view)):
         return custom_export(view, shapes)
-    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower}
+    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower, "memory": view.memory}
     if removed:
         return Export(padded_model(view, shapes), **about)
     if not shapes:
@@ -109,7 +109,7 @@ def dense_state(view: ModelView) -> dict[str, Tensor]:
             dense = dict(module.dense_state())
             if view.family.transposed:
                 dense["weight"] = dense["weight"].T.contiguous()
-            state.update({prefix + name: value for name, value in dense.items()})
+            state.update({prefix + name: view.memory.keep(value) for name, value in dense.items()})
     return state
 
 
@@ -171,7 +171,7 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
         layer = view.layer(position)
         for part in (part for part in cut if layer.units(part)):
             for key, value in _padded_part(layer, widest, part).items():
-                state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
+                state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = view.memory.keep(value)
     set_widths(config, view.family, widest)
     if any_removed(view):
         # A config that was saved names its dtype by a string, which not every class takes.
@@ -185,7 +185,7 @@ def _with_zeros(state: dict[str, Tensor], whole: nn.Module, view: ModelView) -> 
     prefix = f"{view.family.layers}."
     missing = {k: v for k, v in whole.state_dict().items() if k not in state and k.startswith(prefix)}
     kinds = {key: view.dtype if value.is_floating_point() else value.dtype for key, value in missing.items()}
-    zeros = {key: torch.zeros(value.shape, dtype=kinds[key], device=view.device) for key, value in missing.items()}
+    zeros = {key: view.memory.empty(value.shape, kinds[key], view.device).zero_() for key, value in missing.items()}
     return {**state, **zeros}
 
 

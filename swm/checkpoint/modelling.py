@@ -14,6 +14,8 @@ from swm.checkpoint.model_buffers import CARRIED_TEXT, SAVED_TEXT, model_buffers
 from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
 from swm.loading.model_class import auto_class
+from swm.memory.kept_results import KeptResults
+from swm.memory.working_memory import WorkingMemory
 from swm.model.blocks import any_removed, removed_modules
 from swm.model.expert_surgery import expert_widths, uneven_experts
 from swm.model.quiet import quiet_transformers
@@ -77,6 +79,8 @@ class Export:
     tower: str = ""
     # Names of buffers that are to be saved, which the class of the model makes anew.
     buffers: Sequence[str] = ()
+    # Where tensors go that are made for the files alone.
+    memory: WorkingMemory = field(default_factory=WorkingMemory)
 
     def write(self, folder: Path) -> None:
         """Save everything into an existing folder."""
@@ -89,7 +93,7 @@ class Export:
             # transformers saves no settings that contradict each other, and many models come with such.
             self.model.generation_config = GenerationConfig()
             try:
-                with saved_buffers(self.model, self.buffers):
+                with saved_buffers(self.model, self.buffers), KeptResults(self.memory):
                     self.model.save_pretrained(folder, **options)
             finally:
                 self.model.generation_config = settings
@@ -139,7 +143,9 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
         },
         "swm_layers": layers,
     }
-    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower, "buffers": buffers}
+    family = view.family
+    about: dict[str, Any] = {"flat_rope": family.flat_rope, "tower": family.tower, "memory": view.memory}
+    about["buffers"] = buffers
     return Export(model, {MODELLING: text}, config, needs_code=True, **about)
 
 

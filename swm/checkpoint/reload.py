@@ -18,6 +18,8 @@ TEXT = "Hello, world!\n\n\tÜber 1234 naïve  東京 🙂 e\u0301 <s></s><|endof
 IDS = "ids of a text"
 MESSAGES = (("user", "Hi."), ("assistant", "Hello."), ("user", "Why?"))
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*", "*.tiktoken")
+# So many logits are compared at once.
+NUMBERS = 2**22
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
@@ -42,12 +44,12 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
     model = model.to(metadata["device"]).eval()
     ids = ids.to(model.device)
     with torch.no_grad():
-        again = model(input_ids=ids, use_cache=False).logits.float().cpu()
+        difference = largest_difference(model(input_ids=ids, use_cache=False).logits, logits)
         tokens = generate(model, ids[:1], max_new_tokens=continued.shape[1] - ids.shape[1]).cpu()
         seen = {"image_difference": _image_difference(model, image)} if image else {}
     return {
         **seen,
-        "max_abs_difference": float((again - logits).abs().max()),
+        "max_abs_difference": difference,
         "generated_equal": bool(tokens.shape == continued.shape and torch.equal(tokens, continued)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "missing_keys": sorted(info["missing_keys"]),
@@ -66,8 +68,23 @@ def _image_difference(model: Any, image: dict[str, Any]) -> float:
     """How far the logits of the image prompt are from those of the model in memory."""
     logits = image.pop("image_logits")
     inputs = {key.removeprefix("image."): value.to(model.device) for key, value in image.items()}
-    again = model(**inputs, use_cache=False).logits.float().cpu()
-    return float((again - logits).abs().max())
+    return largest_difference(model(**inputs, use_cache=False).logits, logits)
+
+
+def largest_difference(some: Any, others: Any) -> float:
+    """The largest difference of logits `[samples, seq, vocabulary]`, in float32; NaN where one of them is NaN.
+
+    `some` may be of any type and on any device. Of all of them at once, no copy is made.
+    """
+    import torch
+
+    tokens = max(1, NUMBERS // some.shape[-1])
+    largest = [
+        (one[i : i + tokens].float().cpu() - other[i : i + tokens]).abs().max()
+        for one, other in zip(some, others, strict=True)
+        for i in range(0, len(one), tokens)
+    ]
+    return float(torch.stack(largest).max())
 
 
 def tokenizer_facts(folder: str, trust_remote_code: bool) -> dict[str, Any] | None:

@@ -67,11 +67,11 @@ def save(
     """
     exported = exported or Export(model)
     image, unseen = try_image_prompt(exported.model, parent, trust_remote_code)
-    before = probe(model, ids, image)
+    before = probe(model, ids, image, exported.memory)
     multiplied = None
     # Spread over several devices, only the model in memory has what moves the states from one to the next.
     if exported.multiplied and len({p.device for p in exported.model.parameters()}) == 1:
-        given, before = before, probe(exported.model, ids, image)
+        given, before = before, probe(exported.model, ids, image, exported.memory)
         multiplied = check_multiplied(given, before)
     try:
         with scratch(nearest_folder(output), indexed=True) as place:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from swm.checkpoint import reload
 from swm.errors import CheckpointError, brief
 from swm.loading.model_class import auto_class
+from swm.memory.working_memory import WorkingMemory
 from swm.model.finite import check_finite
 from swm.model.quiet import quiet_transformers
 from swm.processes import children
@@ -58,26 +59,42 @@ class Probe:
         """The largest difference of logits that may come from the order of floating-point sums."""
         if self.dtype in (torch.float32, torch.float64):
             return 1e-5
-        return 2 * torch.finfo(self.dtype).eps * float(self.logits.abs().max())
+        return 2 * torch.finfo(self.dtype).eps * self.largest
 
     @property
     def rounding(self) -> float:
         """The largest difference of logits that may come from rounding products of weights to the model's dtype."""
         half = self.dtype not in (torch.float32, torch.float64)
         share = HALF_ROUNDING_UNITS * torch.finfo(self.dtype).eps if half else ROUNDING
-        return max(self.tolerance, share * float(self.logits.abs().max()))
+        return max(self.tolerance, share * self.largest)
+
+    @property
+    def largest(self) -> float:
+        """The largest size of a logit; no tensor of their sizes is made on the way."""
+        return float(torch.linalg.vector_norm(self.logits, torch.inf))
 
 
 @torch.no_grad()
-def probe(model: Any, ids: Tensor, image: Mapping[str, Tensor] | None = None) -> Probe:
-    """Run the model in memory; `image` are the inputs of an image prompt, see `swm.checkpoint.image_prompt`.
+def probe(
+    model: Any, ids: Tensor, image: Mapping[str, Tensor] | None = None, memory: WorkingMemory | None = None
+) -> Probe:
+    """Run the model in memory.
 
-    Raises ModelError when its logits are not finite, and CheckpointError when it cannot generate: some classes need a
-    layer of each kind for that.
+    Args:
+        model: The model.
+        ids: Token ids `[samples, seq]`.
+        image: The inputs of an image prompt, see `swm.checkpoint.image_prompt`.
+        memory: Where the logits go; into memory by default.
+
+    Returns:
+        What the model answers.
+
+    Raises:
+        ModelError: Its logits are not finite.
+        CheckpointError: It cannot generate: some classes need a layer of each kind for that.
     """
-    ids = ids.to(model.device)
-    logits = model(input_ids=ids, use_cache=False).logits.float().cpu()
-    check_finite(logits, "the next-token scores of the compressed model hold", model.dtype)
+    ids, memory = ids.to(model.device), memory or WorkingMemory()
+    logits = _logits(model, {"input_ids": ids}, memory)
     try:
         with quiet_transformers():
             generated = reload.generate(model, ids[:1], max_new_tokens=GENERATED_TOKENS).cpu()
@@ -86,9 +103,15 @@ def probe(model: Any, ids: Tensor, image: Mapping[str, Tensor] | None = None) ->
         raise CheckpointError(f"the compressed model cannot generate with its key-value cache: {why}") from error
     image_logits = None
     if image:
-        image_logits = model(**image, use_cache=False).logits.float().cpu()
-        check_finite(image_logits, "the next-token scores of the compressed model hold", model.dtype)
+        image_logits = _logits(model, image, memory)
     return Probe(ids.cpu(), logits, generated, model.dtype, str(model.device), image or {}, image_logits)
+
+
+def _logits(model: Any, inputs: Mapping[str, Tensor], memory: WorkingMemory) -> Tensor:
+    """The logits in float32, on the CPU. Raises ModelError when they are not finite."""
+    made = model(**inputs, use_cache=False).logits
+    check_finite(made, "the next-token scores of the compressed model hold", model.dtype)
+    return memory.empty(made.shape, torch.float32).copy_(made)
 
 
 def check_multiplied(before: Probe, multiplied: Probe) -> dict[str, Any]:
@@ -96,7 +119,7 @@ def check_multiplied(before: Probe, multiplied: Probe) -> dict[str, Any]:
 
     Raises CheckpointError when rounding does not explain it. Tokens between which the logits hardly differ may change.
     """
-    difference = float((multiplied.logits - before.logits).abs().max())
+    difference = reload.largest_difference(multiplied.logits, before.logits)
     if not difference <= before.rounding:
         raise CheckpointError(
             "the model with its factors multiplied out is not the one in memory: "

@@ -100,6 +100,10 @@ def apply(
             "projections in factors. What is custom or factored loads with trust_remote_code."
         ),
     ] = Layout.native,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="How much it may take beside what lies in files: 8GiB. By default 70 % of what is free."),
+    ] = None,
     overwrite: Overwrite = False,
     structure_only: Annotated[
         bool, typer.Option("--structure-only", help="Leave trainings out, which a plan cannot repeat.")
@@ -123,6 +127,7 @@ def apply(
         overwrite=overwrite,
         progress=progress,
         layout=layout.value,
+        memory=memory,
         structure_only=structure_only,
         inputs=[plan_file],
     )

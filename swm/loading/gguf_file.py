@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from swm.errors import ModelError, brief
+from swm.errors import ModelError, SwmError, brief
 from swm.files.scratch import clear_dead, scratch
 from swm.interfaces.progress import Progress
 from swm.loading.gguf_rope import scaled_rope
 from swm.loading.legacy_config import complete_config
+from swm.loading.streaming import kept_by
 from swm.loading.weights import check_taken, some
+from swm.memory.kept_results import KeptResults
+from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
 from swm.model.quiet import no_stderr, quiet_transformers
 
@@ -59,7 +62,9 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
         scratch(folder.parent) as place,
     ):
         fresh = place.new / "model"
-        with _readable(file):
+        # All in files: the result is read from the disk anyway.
+        memory = WorkingMemory(0, folder.parent)
+        with _readable(file), kept_by(memory), KeptResults(memory):
             model, report = AutoModelForCausalLM.from_pretrained(
                 file.parent,
                 gguf_file=file.name,
@@ -74,7 +79,8 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
         rope = scaled_rope(reader, architecture, model.config)
         if rope is not None:
             model.config.rope_parameters = rope
-        model.save_pretrained(fresh)
+        with KeptResults(memory):
+            model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         rows = (row for row in families if model.config.model_type in row.model_types)
         flat_rope: Mapping[str, str] = next((row.flat_rope for row in rows), {})
@@ -114,7 +120,7 @@ def _readable(file: Path) -> Iterator[None]:
     """Whatever is raised inside means that the file cannot be read: three libraries read it, each with its errors."""
     try:
         yield
-    except ModelError:
+    except SwmError:
         raise
     except Exception as error:
         raise ModelError(f"GGUF file {file} cannot be read: {type(error).__name__}: {brief(error)}") from error

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from swm.errors import ModelError, brief
+from swm.errors import ModelError, SwmError, brief
 from swm.loading.config import SPECIAL_IDS, correct_ids, embedding_count, load_config
 from swm.loading.model_class import auto_class
 from swm.loading.source import ModelSource
-from swm.loading.weights import check_folder, check_taken
+from swm.loading.streaming import kept_by
+from swm.loading.weights import check_folder, check_taken, converted_bytes
+from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import pick_device
 from swm.model.finite import all_finite
 from swm.model.quiet import quiet_transformers
@@ -24,8 +26,11 @@ def load_model(
     device: str = "auto",
     device_map: str | None = None,
     trust_remote_code: bool = False,
+    memory: WorkingMemory | None = None,
 ) -> nn.Module:
     """Load all weights of a model and nothing else.
+
+    On the CPU, what is stored as it is wanted is mapped from the files. The other tensors are made one at a time.
 
     Args:
         source: The folder of the model.
@@ -33,11 +38,13 @@ def load_model(
         device: Where the model goes, such as `cuda:1`; `auto` for the fastest there is.
         device_map: How transformers spreads the model over several devices, in place of `device`.
         trust_remote_code: Whether code in the model's folder may run.
+        memory: Where tensors go that are not mapped from the model's files; into memory by default.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
+        SwmError: Neither memory nor the disk has room for weights of another type than they are stored in.
         ModelError: When weights cannot be read, are missing, left over, have another shape, or are not finite.
     """
     from transformers import GenerationConfig
@@ -46,8 +53,12 @@ def load_model(
     config = load_config(source, trust_remote_code)
     architectures = getattr(config, "architectures", None)
     weight_dtype = "auto" if dtype == "auto" else getattr(torch, dtype)
+    memory = memory or WorkingMemory()
+    if device_map is None and pick_device(device).type == "cpu":
+        kind: Any = getattr(config, "dtype", None) if dtype == "auto" else weight_dtype
+        memory.check_room(0 if kind is None else converted_bytes(source.name, source.folder, kind))
     try:
-        with quiet_transformers():
+        with quiet_transformers(), kept_by(memory):
             model, report = auto_class(config, trust_remote_code).from_pretrained(
                 source.folder,
                 config=config,
@@ -59,6 +70,8 @@ def load_model(
                 output_loading_info=True,
                 generation_config=GenerationConfig(),
             )
+    except SwmError:
+        raise
     except Exception as error:  # damaged files, too little memory, code that came with the model
         raise ModelError(f"model '{source.name}' cannot be loaded: {type(error).__name__}: {brief(error)}") from error
     check_taken(source.name, model, report, architectures)

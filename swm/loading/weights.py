@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -20,6 +22,8 @@ ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.b
 SHOWN = 8
 # Rows of two matrices that are compared at once.
 ROWS = 4096
+# As a file names them.
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def check_folder(name: str, folder: Path) -> None:
@@ -127,6 +131,20 @@ class StoredWeights:
             return True
         rows = first.get_shape()[0]
         return any(not first[i : i + ROWS].equal(second[i : i + ROWS]) for i in range(0, rows, ROWS))
+
+
+def converted_bytes(name: str, folder: Path, dtype: torch.dtype) -> int:
+    """How many bytes the weights of a folder take that are stored in another floating-point type than `dtype`."""
+    total = 0
+    for file in weight_files(name, folder):
+        try:
+            with safe_open(file, "pt") as stream:  # type: ignore[no-untyped-call,unused-ignore]
+                slices = [stream.get_slice(key) for key in stream.keys()]  # noqa: SIM118  not a mapping
+                kinds = [(one.get_dtype(), math.prod(one.get_shape())) for one in slices]
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"model '{name}': {file.name} cannot be read: {brief(error)}") from error
+        total += sum(count * dtype.itemsize for kind, count in kinds if FLOATS.get(kind, dtype) != dtype)
+    return total
 
 
 def check_taken(name: str, model: Any, report: Mapping[str, Any], architectures: Sequence[str] | None = None) -> None:

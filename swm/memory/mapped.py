@@ -19,6 +19,8 @@ from swm.memory.byte_size import written_bytes
 SPARE = 2**28
 # Where an open file without a name can be opened by one.
 DESCRIPTORS = Path("/proc/self/fd")
+# What lies where in the memory of this process.
+ADDRESSES = Path("/proc/self/maps")
 
 
 def mapped_tensor(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
@@ -38,20 +40,44 @@ def mapped_tensor(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Ten
     size = math.prod(shape) * dtype.itemsize
     if not size:
         return torch.zeros(tuple(shape), dtype=dtype)
+    check_room(size, folder)
     try:
-        free = os.statvfs(folder)
-        if size + SPARE > free.f_bavail * free.f_frsize:
-            raise SwmError(
-                f"{folder} has {written_bytes(free.f_bavail * free.f_frsize)} free and needs {written_bytes(size)} "
-                "for tensors that do not fit into memory; set SWM_CACHE to a folder on a larger disk, raise memory, "
-                "or take less calibration text"
-            )
         with _file(folder) as (handle, name):
             os.ftruncate(handle, size)
             storage = torch.UntypedStorage.from_file(name, shared=True, nbytes=size)
     except OSError as error:
         raise SwmError(f"no file for tensors can be made in {folder}: {error.strerror or error}") from error
     return torch.empty(0, dtype=dtype).set_(storage, 0, tuple(shape))  # type: ignore[call-overload,no-any-return,unused-ignore]
+
+
+def check_room(size: int, folder: Path) -> None:
+    """Raise SwmError where the file system of an existing folder has no room for so many bytes of tensors."""
+    try:
+        free = os.statvfs(folder)
+    except OSError as error:
+        raise SwmError(f"no file for tensors can be made in {folder}: {error.strerror or error}") from error
+    if size + SPARE > free.f_bavail * free.f_frsize:
+        raise SwmError(
+            f"{folder} has {written_bytes(free.f_bavail * free.f_frsize)} free and needs {written_bytes(size)} "
+            "for tensors that do not fit into memory; set SWM_CACHE to a folder on a larger disk, raise memory, "
+            "or take less calibration text"
+        )
+
+
+def lies_in_file(tensor: Tensor) -> bool:
+    """Whether a tensor on the CPU is mapped from a file; False where the system does not say."""
+    try:
+        lines = ADDRESSES.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    address = tensor.data_ptr()
+    for line in lines:
+        span, _, rest = line.partition(" ")
+        first, _, last = span.partition("-")
+        if int(first, 16) <= address < int(last, 16):
+            # Behind rights, offset and device: the number of the file, 0 for none.
+            return rest.split()[3] != "0"
+    return False
 
 
 @contextmanager

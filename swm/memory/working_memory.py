@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead
-from swm.memory.mapped import mapped_tensor
+from swm.memory.mapped import check_room, lies_in_file, mapped_tensor
 
 # Smaller tensors are always in memory: a mapped file takes whole pages and a call of the kernel.
 SMALL = 2**20
@@ -47,8 +47,7 @@ class WorkingMemory:
         if self.used + size <= self.limit:
             tensor = self._counted(torch.empty(tuple(shape), dtype=dtype))
         else:
-            folder = self._folder or cache_folder()
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = self._existing_folder()
             if not self.most_mapped:
                 clear_dead(folder)
             tensor = mapped_tensor(shape, dtype, folder)
@@ -58,13 +57,24 @@ class WorkingMemory:
         return tensor
 
     def keep(self, tensor: Tensor) -> Tensor:
-        """The tensor itself where it may stay in memory, else a copy of it in a mapped file."""
+        """The tensor itself where it may stay in memory or is mapped already, else a copy of it in a mapped file."""
         size = tensor.numel() * tensor.dtype.itemsize
-        if tensor.device.type != "cpu" or size < SMALL:
+        if tensor.device.type != "cpu" or size < SMALL or lies_in_file(tensor):
             return tensor
         if self.used + size <= self.limit:
             return self._counted(tensor)
         return self.empty(tensor.shape, tensor.dtype).copy_(tensor)
+
+    def check_room(self, size: int) -> None:
+        """Raise SwmError where so many bytes more fit neither into memory nor on the disk."""
+        beyond = self.used + size - self.limit
+        if beyond > 0:
+            check_room(min(size, math.ceil(beyond)), self._existing_folder())
+
+    def _existing_folder(self) -> Path:
+        folder = self._folder or cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def _counted(self, tensor: Tensor) -> Tensor:
         size = tensor.numel() * tensor.dtype.itemsize

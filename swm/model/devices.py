@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def check_memory(shape: ModelShape, dtype: str, config: Any, device: str) -> None:
-    """Check that the weights fit into the memory of the device.
+    """Check that the weights fit into the memory of a GPU; on the CPU they lie in files where they must.
 
     Args:
         shape: The shape of the model.
@@ -59,14 +58,11 @@ def check_memory(shape: ModelShape, dtype: str, config: Any, device: str) -> Non
     kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
     need = shape.parameters * kind.itemsize
     chosen = pick_device(device)
-    if chosen.type == "cuda":
-        have = torch.cuda.get_device_properties(chosen).total_memory
-    elif chosen.type == "cpu":
-        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    else:
+    if chosen.type != "cuda":
         return
+    have = torch.cuda.get_device_properties(chosen).total_memory
     if need > have:
         raise ModelError(
             f"the model needs {need / 2**30:.1f} GiB for its weights in {str(kind).removeprefix('torch.')}; "
-            f"{chosen.type} has {have / 2**30:.1f} GiB. Use dtype: bfloat16, device_map: auto, or a larger machine"
+            f"{chosen.type} has {have / 2**30:.1f} GiB. Use dtype: bfloat16, device_map: auto, or device: cpu"
         )

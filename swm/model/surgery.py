@@ -78,7 +78,7 @@ def _keep_by_layer(view: ModelView, kept: Sequence[int]) -> None:
     for path, axis in view.family.by_layer_of(view.model).items():
         value = view.body.get_parameter(path).detach()
         parts = value.chunk(len(view.layers), dim=axis)
-        set_parameter(view.body, path, torch.cat([parts[i] for i in kept], dim=axis))
+        set_parameter(view.body, path, view.memory.keep(torch.cat([parts[i] for i in kept], dim=axis)))
 
 
 def replace_projection(view: ModelView, position: int, role: str, module: Any, told: Replaced) -> None:
@@ -107,6 +107,8 @@ def replace_projection(view: ModelView, position: int, role: str, module: Any, t
         )
     owner, _, name = path.rpartition(".")
     setattr(layer.module.get_submodule(owner), name, module)
+    for parameter in layer.module.get_submodule(path).parameters():
+        parameter.data = view.memory.keep(parameter.data)
     view.replaced[position][path] = told
 
 

@@ -46,11 +46,11 @@ def keep_tokens(view: ModelView, tokens: Sequence[int]) -> None:
     kept = torch.tensor([places[token] for token in tokens])
     embedding, head = _embedding(view), _head(view)
     whole = embedding.weight
-    embedding.weight = _rows(whole, kept)
+    embedding.weight = _rows(view, whole, kept)
     if head is not None:
-        head.weight = embedding.weight if head.weight is whole else _rows(head.weight, kept)
+        head.weight = embedding.weight if head.weight is whole else _rows(view, head.weight, kept)
         if getattr(head, "bias", None) is not None:
-            head.bias = _rows(head.bias, kept)
+            head.bias = _rows(view, head.bias, kept)
     new_ids = {row: new for new, row in enumerate(kept.tolist())}
     _settle(view, embedding, head, rows, new_ids)
     view.tokens = list(tokens)
@@ -66,8 +66,9 @@ def _head(view: ModelView) -> Any:
     return model.get_output_embeddings()
 
 
-def _rows(whole: Tensor, kept: Tensor) -> nn.Parameter:
-    return nn.Parameter(whole.index_select(0, kept.to(whole.device)), requires_grad=whole.requires_grad)
+def _rows(view: ModelView, whole: Tensor, kept: Tensor) -> nn.Parameter:
+    rows = view.memory.keep(whole.index_select(0, kept.to(whole.device)))
+    return nn.Parameter(rows, requires_grad=whole.requires_grad)
 
 
 def _settle(view: ModelView, embedding: Any, head: Any, rows: int, new_ids: dict[int, int]) -> None:

@@ -11,10 +11,13 @@ from swm.loading import models
 from swm.measure.evaluator import make_evaluator
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.task_index import check_tasks
+from swm.memory.machine import available_memory
+from swm.memory.working_memory import WorkingMemory
 from swm.model.shape import ModelShape
 from swm.model.text_config import text_config
 from swm.plugins.loading import Plugins
 from swm.recipe.building import build_evaluation
+from swm.run.memory_plan import SHARE
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -61,7 +64,8 @@ def evaluate_model(
     parameters = sum(p.numel() for p in models.empty_model(config, trust_remote_code).parameters())
     models.check_memory(ModelShape(parameters, ()), dtype, config, device)
     evaluator = make_evaluator(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
-    loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    memory = WorkingMemory(SHARE * available_memory())
+    loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code, memory=memory)
     measured: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, source.folder.name))}
     if asked.speed is not None:
         about = {"progress": progress, "tokenizer": evaluator.tokenizer}

@@ -95,12 +95,13 @@ def inspect_named(
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     images = calibration_images(wanted.text, source, known.view.model, tokenizer, recipe.trust_remote_code)
     calibration = draw_calibration(wanted, wanted.text, tokenizer, recipe.seed, images)
+    memory, own_code = WorkingMemory(SHARE * available_memory()), recipe.trust_remote_code
     with progress.task("load the model"):
         model = models.load_model(
-            source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=recipe.trust_remote_code
+            source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=own_code, memory=memory
         )
     view, name = ModelView(model, known.family), Path(recipe.model).name or source.folder.name
-    view.memory = WorkingMemory(SHARE * available_memory())
+    view.memory = memory
     threshold = recipe.patch_threshold
     inspection = inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
     return replace(inspection, notes=(*known.notes(), *unread_notes(wanted.text)))

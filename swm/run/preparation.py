@@ -19,6 +19,7 @@ from swm.interfaces.text import Calibration, TextSource
 from swm.loading import models
 from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.tasks.task_index import check_tasks
+from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
 from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
@@ -144,7 +145,8 @@ def prepare(
         weightless = empty if on_cpu else None
         memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless)
     notes = [*known.notes(), *models.corrections(source, config), *unread_notes(recipe.calibration.text)]
-    original = Original(_loader(recipe, source), family, tokenizer, progress, memory=memory.memory())
+    working = memory.memory()
+    original = Original(_loader(recipe, source, working), family, tokenizer, progress, memory=working)
     images = calibration_images(recipe.calibration.text, source, empty.model, tokenizer, recipe.trust_remote_code)
     calibration = None
     if not recipe.calibration.text.from_model:
@@ -166,11 +168,12 @@ def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]
             yield ("stages", i, stage.name, "data"), text
 
 
-def _loader(recipe: Recipe, source: models.ModelSource) -> Callable[[], Any]:
+def _loader(recipe: Recipe, source: models.ModelSource, memory: WorkingMemory) -> Callable[[], Any]:
     return lambda: models.load_model(
         source,
         dtype=recipe.dtype,
         device=recipe.device,
         device_map=recipe.device_map,
         trust_remote_code=recipe.trust_remote_code,
+        memory=memory,
     )

@@ -13,7 +13,7 @@ from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import Layout
 from swm.derivation.known_model import known_model
-from swm.errors import ModelError, PlanError
+from swm.errors import ModelError, PlanError, at
 from swm.files.outputs import check_apart, check_inputs
 from swm.interfaces.progress import Progress, Silent
 from swm.loading import models
@@ -24,6 +24,7 @@ from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
 from swm.report.builder import ReportBuilder
+from swm.run.memory_plan import plan_memory
 from swm.run.result import RunResult
 from swm.run.retokenizing import cut_tokenizer
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder
@@ -39,6 +40,7 @@ def replay(
     progress: Progress | None = None,
     device: str = "auto",
     layout: Layout = "native",
+    memory: str | int | None = None,
     trust_remote_code: bool = False,
     structure_only: bool = False,
     inputs: Sequence[str | Path] = (),
@@ -54,6 +56,7 @@ def replay(
         progress: Shows what takes long; None for nothing.
         device: `auto`, or a device of torch.
         layout: How the result is saved, as in a recipe.
+        memory: How much may be taken beside what lies in files, as in a recipe.
         trust_remote_code: Whether the model's own code may run.
         structure_only: Leave out trainings, which no plan can repeat.
         inputs: Files, such as the plan's own, that must not lie in the output folder.
@@ -88,13 +91,19 @@ def replay(
     check_companions(source.folder)
     empty = known.view
     models.check_memory(shape_now(empty), plan.model["dtype"], config, device)
+    with at("memory"):
+        shape, tokens = shape_now(empty), PROBE_SAMPLES * PROBE_TOKENS
+        working = plan_memory(memory, (), shape, empty.config, tokens, plan.model["dtype"]).memory()
     empty.model.to(getattr(torch, plan.model["dtype"]))
     if rehearse(plan, empty):
         check_layout(empty, layout, "--layout ")
     config = models.load_config(source, trust_remote_code)
     tokenizer = models.load_tokenizer(source, trust_remote_code, config)
-    loaded = models.load_model(source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code)
+    loaded = models.load_model(
+        source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code, memory=working
+    )
     view = ModelView(loaded, known.family)
+    view.memory = working
     before = shape_now(view)
     fingerprint = view.fingerprint()
     # Plans of earlier versions name the weights alone.

@@ -9,14 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from swm.errors import SwmError
 from swm.files.scratch import clear_all_dead
 from swm.memory import mapped
+from swm.memory.kept_results import KeptResults
 from swm.memory.machine import available_memory, own_memory, physical_memory
-from swm.memory.mapped import mapped_tensor
+from swm.memory.mapped import lies_in_file, mapped_tensor
 from swm.memory.working_memory import SMALL, WorkingMemory
 
 # Stops where the file exists and is not mapped yet.
@@ -66,6 +68,26 @@ def test_what_exists_already_is_kept_or_copied(tmp_path: Path) -> None:
     copied = memory.keep(ones + 1)
     assert (memory.used, memory.mapped) == (SMALL, SMALL)
     assert bool((copied == 2).all())
+
+
+def test_a_tensor_that_lies_in_a_file_is_kept_as_it_is(tmp_path: Path) -> None:
+    memory = WorkingMemory(limit=0, folder=tmp_path)
+    tensor = mapped_tensor((SMALL,), torch.uint8, tmp_path)
+    assert memory.keep(tensor) is tensor
+    assert (memory.used, memory.most_mapped) == (0, 0)
+    assert not lies_in_file(torch.ones(SMALL))
+
+
+def test_results_inside_a_block_are_kept(tmp_path: Path) -> None:
+    memory, numbers = WorkingMemory(limit=0, folder=tmp_path), np.ones(SMALL, dtype=np.float32)
+    with KeptResults(memory):
+        whole = torch.from_numpy(numbers)
+        parts = [part.contiguous() for part in whole.view(2, -1, 2).chunk(2, dim=-1)]
+        whole.mul_(2)
+    assert [lies_in_file(tensor) for tensor in (whole, *parts)] == [True] * 3
+    assert memory.mapped == 8 * SMALL
+    assert (float(whole.sum()), float(parts[0].sum())) == (2 * SMALL, SMALL / 2)
+    assert not lies_in_file(torch.ones(SMALL))
 
 
 def test_small_tensors_and_an_unlimited_memory_need_no_file(tmp_path: Path) -> None:
