@@ -716,6 +716,7 @@ def test_a_model_too_big_for_the_memory_is_not_measured_either(refused: Refused)
         ("opt", "{pruner: random, layer_ratio: 0.2, units: [attention]}", ("heads of model_type 'opt'",)),
         ("mistral", "{pruner: flap, layer_ratio: 0.2}", ("'mistral' has no bias", "attention", "bias: false")),
         ("qwen3", "{pruner: flap, layer_ratio: 0.2}", ("'qwen3' has no bias for its mlp output", "bias: false")),
+        ("llama", "{pruner: wanda, layer_ratio: 0.2, units: [expert_channels]}", ("'llama' has no experts",)),
     ],
 )
 def test_units_that_a_family_cannot_lose_are_refused_by_its_config(

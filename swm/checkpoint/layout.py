@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from swm.model.experts import expert_weights
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
 from swm.model.rebuilt import rebuilt
@@ -80,6 +81,9 @@ def expert_width_refusal(view: ModelView, uneven: bool, layout: Layout) -> str:
     """
     field = view.expert_width
     if layout in ("custom", "factored") or (field is not None and field.alone and not uneven):
+        return ""
+    if not any(map(expert_weights, view.layers)):
+        # There is nothing to hold, which the stage says.
         return ""
     if uneven:
         why = "experts of layers differ in their channels, which neither a config of the class nor zeros can stand for"

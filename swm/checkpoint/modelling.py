@@ -51,7 +51,13 @@ class {name}(Parent):
         layers = self.get_submodule("{layers}")
         for i, shape in enumerate(config.swm_layers):
 {widths}{calls}{saved}        self.post_init()
-'''
+{cache}'''
+# transformers knows classes with a cache of their own by their names, which is another here.
+CACHE_TEXT = """
+    @classmethod
+    def _supports_default_dynamic_cache(cls):
+        return False
+"""
 # Only where layers have widths of their own must they be made anew.
 WIDTHS_TEXT = """            own = copy.copy(config.get_text_config())
             for name, value in shape.get("widths", {{}}).items():
@@ -108,6 +114,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     model = view.model
     parent = type(model)
     model_type = f"swm_{view.model_config.model_type}"
+    plain_cache = getattr(parent, "_supports_default_dynamic_cache", lambda: True)
     name = "PrunedForConditionalGeneration" if view.family.tower else "PrunedForCausalLM"
     rebuilds = {one.rebuild.name: one.rebuild for layer in view.replaced for one in layer.values()}
     removed = any_removed(view)
@@ -130,6 +137,7 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
         layers=view.family.layers,
         widths="" if removed and not shapes else WIDTHS_TEXT.format(carried=CARRIED_TEXT if buffers else ""),
         saved=SAVED_TEXT.format(names=buffers) if buffers else "",
+        cache="" if plain_cache() else CACHE_TEXT,
         sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in rebuilds.values()),
         calls="".join(f'            {name}(layers[i], shape.get("{name}", {{}}))\n' for name in rebuilds),
     )

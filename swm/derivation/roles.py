@@ -109,7 +109,8 @@ def _attention(each: Mapping[str, Hits], widths: Mapping[str, int], channels: in
         plain.update(dict.fromkeys(wide, "key"))
     if {"query", "key", "value"} <= set(plain.values()):
         letters = {"query": "attention.q", "key": "attention.k", "value": "attention.v"}
-        return {letters[sort]: path for path, sort in plain.items() if sort != "every"}, ""
+        # A gate of the output in a matrix of its own has no role: the row leaves it uncovered, so heads stay.
+        return {letters[sort]: path for path, sort in plain.items() if sort in letters}, ""
     for path, sort in sorts.items():
         size = max((len(reached) for _, reached in sort.get("query", ())), default=channels)
         rest = widths[path] - channels

@@ -64,7 +64,10 @@ class Layer:
         """
         paths = self.family.projections
         if READERS["mlp"] not in paths and not (self._keys and READERS["attention"] in paths):
-            raise FamilyError(f"family row '{self.family.name}' names no projections, so widths cannot be pruned")
+            raise FamilyError(
+                f"family row '{self.family.name}' names no projections of model_type '{self.config.model_type}', so "
+                "widths cannot be pruned"
+            )
         heads, kv_heads, head_dim = self._heads()
         has_mlp = self.has(READERS["mlp"]) and "mlp" not in self.family.disproven and not self.uncovered("mlp")
         return Geometry(heads, kv_heads, head_dim, features(self.projection(READERS["mlp"]))[0] if has_mlp else 0)

@@ -153,8 +153,12 @@ def check_row(family: ModelFamily, config: Any, parts: Sequence[Part]) -> None:
             f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
             "size, or its heads are of several sizes; use units: [mlp]"
         )
-    if any(part not in ROUTED and READERS[part] not in family.projections for part in parts):
-        raise FamilyError(f"family row '{family.name}' names no projections, so widths cannot be pruned")
+    for part in parts:
+        if part not in ROUTED and READERS[part] not in family.projections:
+            raise FamilyError(
+                f"family row '{family.name}' names no {block(part)} projections of model_type '{config.model_type}', "
+                f"so units: [{part}] cannot be pruned"
+            )
 
 
 def check_even(shapes: Sequence[Geometry], part: Part) -> None:

@@ -6,6 +6,7 @@ import functools
 
 import pytest
 import torch
+from transformers import AutoConfig
 from zoo import CAUSAL, zoo_model
 
 from swm.builtin.families import BUILTIN_FAMILIES
@@ -14,7 +15,9 @@ from swm.derivation.layer_stack import check_causal, find_stack
 from swm.derivation.probe import probe_ids
 from swm.derivation.proof import Proof
 from swm.derivation.self_test import prove_row
+from swm.derivation.small_model import small_model
 from swm.errors import FamilyError
+from swm.loading.empty_model import empty_model
 from swm.model.families import ModelFamily, row_of
 
 # Dense with a gate, one matrix for attention, Conv1D, norms over all heads.
@@ -71,6 +74,15 @@ def test_a_bias_switch_is_found_where_it_is_for_all_projections() -> None:
     assert llama[0].bias_switch == {"attention": "attention_bias", "mlp": "mlp_bias"}
     # Queries, keys and values have biases already.
     assert seed[0].bias_switch == {"attention": "attention_out_bias", "mlp": "mlp_bias"}
+
+
+def test_a_gate_of_attention_in_a_matrix_of_its_own_keeps_its_heads() -> None:
+    empty = empty_model(AutoConfig.for_model("afmoe", layer_types=["full_attention"] * 3, num_hidden_layers=3))
+    model = small_model(empty, "model.layers")
+    row, _ = derive_row(model)
+    assert row.projections["attention.q"] == "self_attn.q_proj"
+    heads = prove_row(model, row).verdicts["heads"]
+    assert (heads.state, "says nothing of self_attn.gate_proj.weight" in heads.reason) == ("refused", True)
 
 
 def test_layers_of_which_something_is_done_between_are_refused() -> None:

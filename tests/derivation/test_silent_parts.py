@@ -94,6 +94,8 @@ def test_what_is_disproven_is_refused_before_weights_are_loaded() -> None:
     for part in ("experts", "expert_channels"):
         with pytest.raises(FamilyError, match=f"row 'experts' did not pass its test for {part}"):
             check_row(row, model.config, [part])  # type: ignore[list-item]
+    with pytest.raises(FamilyError, match=r"names no mlp projections of model_type 'mixtral', so units: \[mlp\]"):
+        check_row(row, model.config, ["mlp"])
     view = ModelView(model, row)
     with pytest.raises(FamilyError, match="did not pass its test for mlp block"):
         sub_blocks(view, probe_ids(128))

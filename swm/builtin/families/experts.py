@@ -16,6 +16,9 @@ def shared(name: str) -> dict[str, str]:
     }
 
 
+# Those of the layers that are dense.
+DENSE_LAYERS = {**ATTENTION, "mlp.gate": "mlp.gate_proj", "mlp.up": "mlp.up_proj", "mlp.down": "mlp.down_proj"}
+
 # One matrix makes gate and up of the expert that all tokens pass.
 SHARED_LINEAR = {**ATTENTION, "mlp.gate_up": "shared_mlp.input_linear", "mlp.down": "shared_mlp.output_linear"}
 
@@ -24,7 +27,6 @@ EXPERTS = (
         name="experts",
         model_types=(
             "mixtral",
-            "qwen3_moe",
             "phimoe",
             "granitemoe",
             "deepseek_v2",
@@ -37,6 +39,14 @@ EXPERTS = (
         layers="model.layers",
         tail=("model.norm",),
         projections=ATTENTION,
+    ),
+    ModelFamily(
+        name="experts, dense layers",
+        model_types=("qwen3_moe",),
+        layers="model.layers",
+        tail=("model.norm",),
+        projections=DENSE_LAYERS,
+        bias_switch={"attention": "attention_bias"},
     ),
     ModelFamily(
         name="experts, head norms",

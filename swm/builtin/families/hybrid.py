@@ -81,6 +81,15 @@ HYBRID = (
         model_types=("nemotron_h",),
         layers="model.layers",
         tail=("model.norm_f",),
+        projections={
+            "attention.q": "mixer.q_proj",
+            "attention.k": "mixer.k_proj",
+            "attention.v": "mixer.v_proj",
+            "attention.o": "mixer.o_proj",
+            "mlp.up": "mixer.up_proj",
+            "mlp.down": "mixer.down_proj",
+        },
+        bias_switch={"mlp": "mlp_bias"},
     ),
     ModelFamily(
         name="mamba",

@@ -20,7 +20,7 @@ from swm.builtin.steps.refit import RefitStep
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import sub_blocks
-from swm.errors import BudgetError, FamilyError, RecipeError, at
+from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.readers import refitted_readers, state_without_channels
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger
@@ -35,6 +35,7 @@ from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units
+from swm.width.limits import check_row
 from swm.width.scoring import observed_scores
 
 # For the refits of the search, which only rank; in units of the mean squared input.
@@ -109,9 +110,7 @@ class AllocateStage(Stage):
         return kinds | {"blocks"} if self.blocks else kinds
 
     def check(self, setting: Setting) -> None:
-        setting.family.check_proven("mlp")
-        if READERS["mlp"] not in setting.family.projections:
-            raise FamilyError(f"family row '{setting.family.name}' names no projections, so widths cannot be pruned")
+        check_row(setting.family, setting.config, ["mlp"])
         with at("search_samples"):
             if (self.search_samples or 1) > setting.samples:
                 raise RecipeError(f"found {self.search_samples}; the calibration text has {setting.samples} samples")
