@@ -36,8 +36,8 @@ VOCABULARY: dict[str, Any] = {
     "perplexity": [],
     "kl": [{"depth": {"pruner": "sliding-window", "similarity": "kl", "target": ONE_LAYER}}],
     "llm-pruner": CALIBRATION["llm-pruner"],
-    "lora": [{"recover": {"recovery": "lora", **TRAINED}}],
-    "distill": [{"recover": {"recovery": "distill", **TRAINED}}],
+    "lora": [{"recover": {"name": "lora", **TRAINED}}],
+    "distill": [{"recover": {"name": "distill", **TRAINED}}],
 }
 
 

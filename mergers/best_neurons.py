@@ -10,10 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.fitting.products import fit_products
 from swm.fitting.refitting import by_length, left_out_of
 from swm.fitting.ridge import Sums
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.interfaces.work import Work
 from swm.mergers.down_projection import BIAS, DOWN, ROLE, down_projection_fit
 from swm.mergers.least_squares import OUT, LeastSquares
 from swm.mergers.neurons import Neurons, check_one_kind, read_as_before
@@ -56,6 +58,12 @@ class BestNeurons(LayerMerger):
         channels, hidden = widest(model, ROLE), model.config.hidden_size
         joint = fit_bytes(channels + widest(model, OUT), hidden, searches_ridge=True)
         return max(joint, fit_bytes(self.candidates * channels, hidden, searches_ridge=True))
+
+    def work(self, model: ModelView, tokens: int) -> Work:
+        channels, hidden = widest(model, ROLE), model.config.hidden_size
+        joint = fit_products(tokens, channels + widest(model, OUT), hidden, searches_ridge=True)
+        pool = fit_products(tokens, self.candidates * channels, hidden, searches_ridge=False)
+        return Work(passes=(6 + self.candidates) / len(model.layers), products=joint + pool)
 
     @torch.no_grad()
     def merge(self, window: LayerWindow) -> State:

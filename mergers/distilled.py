@@ -15,6 +15,7 @@ from swm.errors import PlanError, WindowError
 from swm.fitting.refitting import by_length
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.strategy import Strategy
+from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.training.master_weights import first_loss_scale, scaled_gradients
@@ -53,6 +54,9 @@ class Distilled(LayerMerger):
     def working_bytes(self, model: ModelView) -> int:
         # In float32: the weights, their gradients, and AdamW's two averages.
         return max(self.start.working_bytes(model), 4 * 4 * max(model.layer_parameters()))
+
+    def work(self, model: ModelView, tokens: int) -> Work:
+        return self.start.work(model, tokens) + Work(passes=WITH_GRADIENTS * self.epochs / len(model.layers))
 
     def merge(self, window: LayerWindow) -> State:
         activations = window.required_activations()

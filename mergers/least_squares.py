@@ -11,10 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.fitting.products import fit_products
 from swm.fitting.projection import Projection
 from swm.fitting.refitting import Change, by_length, fit_change, lengths_of
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.interfaces.work import Work
 from swm.memory.pieces import MadeRows, Rows, norm_of, pieces_of
 from swm.mergers.down_projection import BIAS, DownProjectionFit, down_projection_fit
 from swm.model.state import State
@@ -55,6 +57,12 @@ class LeastSquares(LayerMerger):
     def working_bytes(self, model: ModelView) -> int:
         inputs = sum(widest(model, role) for role in {*self.projections})
         return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
+
+    def work(self, model: ModelView, tokens: int) -> Work:
+        inputs, hidden = sum(widest(model, role) for role in {*self.projections}), model.config.hidden_size
+        fits = 3 if OUT in self.projections else 1
+        runs = Work(passes=3 * fits / len(model.layers))
+        return runs + Work(products=fits * fit_products(tokens, inputs, hidden, self.ridge is None))
 
     def merge(self, window: LayerWindow) -> State:
         own, fit = window.states[0], down_projection_fit(window)

@@ -7,9 +7,11 @@ from typing import Annotated, ClassVar, final
 
 from pydantic import Field
 
+from swm.fitting.products import fit_products
 from swm.fitting.refitting import Change, fit_change
 from swm.fitting.working_bytes import fit_bytes
 from swm.interfaces.merger import LayerMerger, LayerWindow
+from swm.interfaces.work import Work
 from swm.memory.pieces import MadeRows
 from swm.mergers.down_projection import down_projection_fit
 from swm.model.state import State
@@ -35,6 +37,11 @@ class Linear(LayerMerger):
 
     def working_bytes(self, model: ModelView) -> int:
         return fit_bytes(model.config.hidden_size, model.config.hidden_size, searches_ridge=False)
+
+    def work(self, model: ModelView, tokens: int) -> Work:
+        hidden = model.config.hidden_size
+        products = fit_products(tokens, hidden, hidden, searches_ridge=False)
+        return Work(passes=3 / len(model.layers), products=products)
 
     def merge(self, window: LayerWindow) -> State:
         own = window.states[0]

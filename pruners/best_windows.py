@@ -34,6 +34,8 @@ class BestWindows(DepthPruner):
     protect_first: Annotated[int, Field(ge=0)] = 0
     protect_last: Annotated[int, Field(ge=0)] = 0
 
+    asks_losses: ClassVar[bool] = True
+
     def capacity(self, layers: int) -> int:
         inner = layers - self.protect_first - self.protect_last
         return sum(window.removed for window in _fill(inner, self.longest))

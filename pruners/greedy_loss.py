@@ -26,6 +26,8 @@ class GreedyLoss(DepthPruner):
     protect_first: Annotated[int, Field(ge=0)] = 1
     protect_last: Annotated[int, Field(ge=0)] = 1
 
+    asks_losses: ClassVar[bool] = True
+
     def effort(self, layers: int, target: int | None) -> int | None:
         alive = len(unprotected_layers(layers, self.protect_first, self.protect_last))
         return sum(alive - i for i in range(target or 0))

@@ -45,6 +45,10 @@ class LaCo(DepthPruner):
         most = layers - self.protect_first - self.protect_last
         return most - 1 if most >= self.merge_layers else 0
 
+    def guessed_trials(self, layers: int, target: int | None) -> int:
+        # Each of the tried thresholds walks down the layers.
+        return 2 * layers
+
     def propose(self, context: DepthContext) -> DepthProposal:
         def walk(threshold: float, limit: int | None) -> Walk:
             return self._walk(context, threshold, limit)

@@ -27,6 +27,8 @@ class SingleLoss(DepthPruner):
     protect_first: Annotated[int, Field(ge=0)] = 4
     protect_last: Annotated[int, Field(ge=0)] = 2
 
+    asks_losses: ClassVar[bool] = True
+
     def effort(self, layers: int, target: int | None) -> int | None:
         return len(unprotected_layers(layers, self.protect_first, self.protect_last))
 

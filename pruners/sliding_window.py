@@ -64,6 +64,10 @@ class SlidingWindow(DepthPruner):
     def effort(self, layers: int, target: int | None) -> int | None:
         return None if target is not None else layers - 2
 
+    def guessed_trials(self, layers: int, target: int | None) -> int:
+        # A search for a threshold walks down the layers again and again, and asks little twice.
+        return 2 * layers
+
     def propose(self, context: DepthContext) -> DepthProposal:
         grow: Growth = grow_by_one if self.search == "linear" else Bisection(LossPredictor(context))
         # What a search for a threshold or a predictor learns from must be exact.

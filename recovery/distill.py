@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from swm.interfaces.recovery import RecoveryContext
+from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.recording import first_tensor
 from swm.model.token_scores import TokenScores
 from swm.model.view import ModelView
@@ -49,6 +50,11 @@ class Distill(TrainedRecovery):
         if self.trains == "adapters":
             return adapter_bytes(model, self, self.rank, dtype)
         return training_bytes(model, self, model.parameters(), dtype)
+
+    def work(self, model: ModelView) -> Work | None:
+        student = super().work(model)
+        # The teacher is run as often, without gradients.
+        return student and replace(student, tokens=student.tokens * (1 + 1 / WITH_GRADIENTS))
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         data = self.training_set(context)

@@ -79,6 +79,8 @@ class DepthPruner(Strategy):
     """What the pruner's paper uses; None is the default of the kind."""
     compares_layers: ClassVar[bool] = False
     """Whether `propose` calls `DepthContext.compare`, which no similarity of next-token scores can answer."""
+    asks_losses: ClassVar[bool] = False
+    """Whether `propose` calls `DepthContext.loss`, which takes next-token scores of the whole text each time."""
     only_layers: ClassVar[str] = ""
     """Why the pruner makes no sense on single attentions and MLPs (`unit` of the stage); empty where it does."""
     protect_first: int = 0
@@ -103,3 +105,7 @@ class DepthPruner(Strategy):
     def effort(self, layers: int, target: int | None) -> int | None:
         """About how many trials `propose` takes, for the progress bar; None when nobody can say."""
         return None
+
+    def guessed_trials(self, layers: int, target: int | None) -> int:
+        """As `effort`, with a guess where nobody can say, for an estimate of the time."""
+        return self.effort(layers, target) or 0

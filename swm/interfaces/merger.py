@@ -12,6 +12,7 @@ from torch import Tensor
 from swm.errors import PlanError
 from swm.interfaces.activations import WindowActivations
 from swm.interfaces.strategy import Strategy
+from swm.interfaces.work import Work
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import End, Window
@@ -94,6 +95,13 @@ class LayerMerger(Strategy):
     def working_bytes(self, model: ModelView) -> int:
         """Bytes that a fit needs beside a layer and a batch, whatever lies in files; `model` has no weights."""
         return 0
+
+    def work(self, model: ModelView, tokens: int) -> Work:
+        """About how much a fit of one window to so many tokens computes; `model` has no weights.
+
+        A pass is one through all layers; see `Work`.
+        """
+        return Work()
 
     def survivor(self, keep: End | None) -> End:
         """Whose module, with all that is no weight (such as sliding or full attention), carries the result.

@@ -13,6 +13,7 @@ import torch
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.interfaces.work import Work
 from swm.model.view import ModelView
 
 
@@ -64,6 +65,10 @@ class Recovery(Strategy):
         `dtype` is that of the weights.
         """
         return 0
+
+    def work(self, model: ModelView) -> Work | None:
+        """About how much it computes; None where that depends on a text that was not read yet."""
+        return None
 
     def longest(self) -> int:
         """The number of tokens of the longest piece of text it trains on, 0 when it reads none."""

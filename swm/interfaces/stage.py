@@ -18,6 +18,7 @@ from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.work import Work
 from swm.model.families import ModelFamily
 from swm.model.shape import ModelShape
 from swm.model.units import Part
@@ -182,6 +183,13 @@ class Stage(Strategy):
         `dtype` is that of the weights.
         """
         return 0
+
+    def work(self, setting: Setting) -> Work | None:
+        """About how much it computes, for an estimate of its time; None where that depends on what is not known yet.
+
+        One pass over the calibration text where a stage says nothing else.
+        """
+        return Work(passes=1.0 if self.reads_calibration else 0.0)
 
     def uneven(self) -> bool:
         """Whether layers may have different shapes afterwards, which neither stock classes nor mergers can take."""

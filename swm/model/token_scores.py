@@ -19,6 +19,8 @@ from swm.model.summed_loss import SummedLoss
 # The scores of one piece, in float32, take at most this much memory; arithmetic on them makes a few tensors of that
 # size. Of a vocabulary of 262,144 these are 128 tokens: with fewer, reading the head's weights takes the time.
 SCORE_BYTES = 128 * 2**20
+# Of a small vocabulary, the hidden states that the scores are made of are what takes memory.
+MOST_TOKENS = 4096
 
 # Of each place, the row of the text and the column in it.
 Places = tuple[Tensor, ...]
@@ -26,8 +28,8 @@ PieceLoss = Callable[[Tensor, slice], Tensor]
 
 
 def score_pieces(tokens: int, vocabulary: int) -> list[slice]:
-    """Slices of that many tokens whose scores take at most `SCORE_BYTES` each, or are those of one token."""
-    size = max(1, SCORE_BYTES // (4 * vocabulary))
+    """Slices of at most `MOST_TOKENS` tokens, whose scores take at most `SCORE_BYTES`, or are those of one token."""
+    size = min(MOST_TOKENS, max(1, SCORE_BYTES // (4 * vocabulary)))
     return [slice(i, min(i + size, tokens)) for i in range(0, max(1, tokens), size)]
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from swm.cache.observations import ObservationCache
 from swm.checkpoint.verification import probe
 from swm.errors import at
-from swm.interfaces.progress import Progress, Silent, announce
+from swm.interfaces.progress import Announcer, Progress, Silent, announce
 from swm.interfaces.stage import Stage
 from swm.model.shape import widths
 from swm.model.view import ModelView
@@ -28,6 +29,7 @@ from swm.recipe.loading import load_recipe
 from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
 from swm.run.calibrating import draw_calibration
+from swm.run.estimates import estimate_sentence, estimated_seconds, measured_pace
 from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner
 from swm.run.preparation import Prepared, prepare
@@ -55,6 +57,8 @@ class CompressionPipeline:
     dense: Mapping[str, Any] = field(default_factory=dict)
     """What is known of the original model by an earlier run with the same recipe: `fingerprint` and measurements."""
     seconds: dict[str, float] = field(default_factory=dict)
+    estimated: dict[str, float | None] = field(default_factory=dict)
+    """About how many seconds each stage was expected to take, by its number and name."""
     speed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -135,10 +139,22 @@ class CompressionPipeline:
     def decide(self, ready: Prepared, view: ModelView, apply_last: bool) -> Plan:
         """Plan the stages one after the other, each on the model as the earlier ones left it."""
         calibration = ready.drawn_calibration()
+        if processes.is_first():
+            self._estimate(ready, view, calibration.ids)
         planner = StagePlanner(
             self.recipe, self.plugins, ready, calibration, view, self._stopwatch(), self.observations
         )
         return planner.plan(apply_last)
+
+    def _estimate(self, ready: Prepared, view: ModelView, ids: Tensor) -> None:
+        """Say about how long each stage will take, where somebody reads it."""
+        if not isinstance(self.progress, Announcer) and ready.output is None:
+            return
+        with self._stopwatch().timed("estimate"):
+            pace = measured_pace(view, ids)
+        if pace is not None:
+            self.estimated = estimated_seconds(ready.works, self.recipe.stages, pace, ids.numel())
+            announce(self.progress, estimate_sentence(self.estimated))
 
     def _begin_report(self, ready: Prepared, view: ModelView) -> ReportBuilder:
         self.notes.extend(ready.notes)
@@ -174,7 +190,7 @@ class CompressionPipeline:
             ready.output, ready.source.folder, recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut
         )
         with self._stopwatch().timed("save", "save, reload in a fresh process, compare"):
-            output.save(view, ids, plan, report, RunRecord(recipe.resolved(), self.seconds, self.speed))
+            output.save(view, ids, plan, report, RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated))
 
     def _stopwatch(self) -> Stopwatch:
         return Stopwatch(self.progress, self.seconds)

@@ -16,6 +16,7 @@ from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.work import Work
 from swm.loading import models
 from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.tasks.task_index import check_tasks
@@ -26,6 +27,7 @@ from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 from swm.run.calibrating import calibration_images, check_images, draw_calibration, unread_notes
+from swm.run.estimates import works_of
 from swm.run.memory_plan import MemoryPlan, plan_memory
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
@@ -49,6 +51,8 @@ class Prepared:
     memory: MemoryPlan
     notes: list[str]
     """What a report says of the model's family row, and of what its files say wrongly."""
+    works: Sequence[Work | None] = ()
+    """What each stage computes, for an estimate of its time."""
     cut: CutTokenizer | None = None
     """The tokenizer of the model with a part of its vocabulary; None while that is whole."""
 
@@ -157,7 +161,10 @@ def prepare(
                 stage.check_calibration(tokenizer, config, calibration)
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, tokenizer, config, progress)
-    return Prepared(source, config, family, shape, tokenizer, calibration, evaluator, output, original, memory, notes)
+    works = works_of(recipe, Setting(shape, family, config, text.samples, text.seq_len, empty))
+    return Prepared(
+        source, config, family, shape, tokenizer, calibration, evaluator, output, original, memory, notes, works
+    )
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,15 @@ PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of a run and not of a replay: the resolved recipe, the seconds of its parts, the measured speed."""
+    """What is known of a run and not of a replay: the resolved recipe, the seconds of its parts, the measured speed.
+
+    `estimated` are the seconds of its stages that were said beforehand.
+    """
 
     recipe: Mapping[str, Any]
     seconds: Mapping[str, float]
     speed: Mapping[str, Any]
+    estimated: Mapping[str, float | None] = field(default_factory=dict)
 
     def inputs(self) -> dict[str, str]:
         """Where the output and the inputs lie on this machine, by their dotted keys."""
@@ -54,9 +58,14 @@ class RunRecord:
         recipe = without_private_paths(self.recipe, known)
         write_yaml(folder / "recipe.yaml", recipe)
         # Apart from the report, so that the same recipe gives the same bytes in every other file.
-        timing = {**{name: round(value, 3) for name, value in self.seconds.items()}, **self._measured_speed()}
+        timing = {**self._times(), **self._measured_speed()}
         write_json(folder / PRIVATE, {**timing, INPUTS: self.inputs(), "machine": machine_name()})
         write_text(folder / "report.html", html_report(report, plan, timing, recipe))
+
+    def _times(self) -> dict[str, float]:
+        """The seconds of each part, then what was estimated."""
+        estimated = {f"estimated {name}": value for name, value in self.estimated.items() if value is not None}
+        return {name: round(value, 3) for name, value in {**self.seconds, **estimated}.items()}
 
     def _measured_speed(self) -> dict[str, Any]:
         return {"speed": self.speed} if self.speed else {}

@@ -10,6 +10,8 @@ from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.interfaces.work import WITH_GRADIENTS, Work
+from swm.model.view import ModelView
 from swm.training.schedule import Schedule
 from swm.training.training_set import TrainingSet, check_training_text, training_set
 
@@ -32,6 +34,13 @@ class TrainedRecovery(Schedule, Recovery):
 
     def texts(self) -> Sequence[TextSource]:
         return () if self.data is None else (self.data,)
+
+    def work(self, model: ModelView) -> Work | None:
+        if self.seconds is not None:
+            return Work(seconds=self.seconds)
+        if self.steps is None and self.pieces is None:
+            return None
+        return Work(tokens=self.total(self.pieces or 1) * self.batch * self.cutoff * WITH_GRADIENTS)
 
     def longest(self) -> int:
         return self.cutoff

@@ -230,3 +230,7 @@ def test_no_tensor_is_larger_than_the_scores_of_one_piece(
         WORK[work](view, run)
     wide.zero_grad()
     assert 2**20 < largest.bytes <= 5 * 2**20
+
+
+def test_pieces_of_a_small_vocabulary_are_limited_too() -> None:
+    assert score_pieces(10_000, 2)[0] == slice(0, 4096)

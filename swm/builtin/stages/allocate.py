@@ -21,6 +21,7 @@ from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import sub_blocks
 from swm.errors import BudgetError, RecipeError, at
+from swm.fitting.products import fit_products
 from swm.fitting.readers import refitted_readers, state_without_channels
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger
@@ -29,6 +30,7 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step, required
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
+from swm.interfaces.work import Work
 from swm.model.ranges import format_ranges
 from swm.model.state import State
 from swm.model.units import READERS, Part
@@ -37,6 +39,7 @@ from swm.model.windows import Window
 from swm.width.allocation import best_units
 from swm.width.limits import check_row
 from swm.width.scoring import observed_scores
+from swm.width.work import scoring_work
 
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2
@@ -98,6 +101,19 @@ class AllocateStage(Stage):
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         refit = fit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, searches_ridge=False)
         return max(refit, required(self.merger, "merger").working_bytes(model))
+
+    def work(self, setting: Setting) -> Work | None:
+        model, merger, tokens = setting.model, required(self.merger, "merger"), setting.samples * setting.seq_len
+        if model is None:
+            return None
+        layers, part = len(model.layers), min(1.0, (self.search_samples or setting.samples) / setting.samples)
+        windows, cuts = len(self._windows(layers)), layers * len(self.levels)
+        trials = 1 + windows + cuts + self.candidates + (2 * layers if self.blocks else 0)
+        # A trial runs what lies above the lowest change: about half of the layers.
+        search = (Work(passes=1.0) + Work(passes=0.5, scores=1.0) * trials) * part
+        refits = fit_products(int(part * tokens), widest(model, READERS["mlp"]), model.config.hidden_size, False)
+        search += merger.work(model, int(part * tokens)) * windows + Work(products=cuts * refits)
+        return search + scoring_work(self.pruner, ("mlp",)) + Work(passes=2.0)
 
     def uneven(self) -> bool:
         return True

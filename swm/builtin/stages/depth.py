@@ -20,6 +20,7 @@ from swm.interfaces.merger import LayerMerger
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
+from swm.interfaces.work import Work
 from swm.model.families import ModelFamily
 from swm.model.finite import not_finite
 from swm.model.shape import ModelShape, shape_now
@@ -99,6 +100,32 @@ class DepthStage(Stage):
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         tried = (self._parts()[1], self.search_merger)
         return max(merger.working_bytes(model) for merger in tried if merger is not None)
+
+    def work(self, setting: Setting) -> Work | None:
+        similarity, merger = self._parts()
+        model, tokens = setting.model, setting.samples * setting.seq_len
+        if model is None:
+            return None
+        tried = self.search_merger or merger
+        part = min(1.0, (self.search_samples or setting.samples) / setting.samples)
+        # A trial runs what lies above its lowest window: about half of the layers.
+        trial = Work(passes=0.5, scores=1.0 if self.pruner.asks_losses or similarity.space == "logits" else 0.0)
+        search = (Work(passes=1.0) + trial * (1 + self._trials(setting))) * part
+        if tried.needs_activations:
+            search += tried.work(model, int(part * tokens)) * self._trials(setting)
+        return search + (Work(passes=1.5) + merger.work(model, tokens) if merger.needs_activations else Work())
+
+    def _trials(self, setting: Setting) -> int:
+        """About how many models the pruner tries."""
+        shape, target = setting.shape, self.target
+        if self.unit == "layer":
+            count = self._target_layers(shape, shape, setting.family, setting.config)
+            return self.pruner.guessed_trials(shape.layers, count)
+        positions = shape.layers * (2 if self.unit == "any" else 1)
+        if target is None or target.blocks is not None:
+            return self.pruner.guessed_trials(positions, None if target is None else target.blocks)
+        share = target.parameters(shape) / sum(shape.layer_parameters)
+        return self.pruner.guessed_trials(positions, max(1, round(share * positions)))
 
     def check(self, setting: Setting) -> None:
         similarity, merger = self._parts()

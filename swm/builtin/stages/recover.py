@@ -13,6 +13,7 @@ from swm.errors import RecoveryError, at
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.text import TextSource
+from swm.interfaces.work import Work
 from swm.model.lengths import check_length
 from swm.model.view import ModelView
 
@@ -30,6 +31,9 @@ class RecoverStage(Stage):
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         return self.recovery.working_bytes(model, dtype)
+
+    def work(self, setting: Setting) -> Work | None:
+        return None if setting.model is None else self.recovery.work(setting.model)
 
     def texts(self) -> Sequence[TextSource]:
         return self.recovery.texts()

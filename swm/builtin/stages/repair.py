@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.builtin.stages.refit_work import refit_work
 from swm.builtin.steps.refit import RefitStep
 from swm.cache.observations import Observation
 from swm.errors import FamilyError, PlanError
@@ -18,6 +19,7 @@ from swm.fitting.refitting import fit_change, lengths_of
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.progress import Task
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.interfaces.work import Work
 from swm.memory.pieces import MadeRows, Rows, norm_of
 from swm.model.finite import check_finite
 from swm.model.samples import Samples
@@ -59,6 +61,10 @@ class RepairStage(Stage):
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         inputs = max(widest(model, role) for role in self.projections)
         return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
+
+    def work(self, setting: Setting) -> Work | None:
+        # The original model once; the compressed one to watch, to see what the MLP adds, and with what was refitted.
+        return Work(passes=3.0) + refit_work(setting, self.projections, self.ridge is None)
 
     def check(self, setting: Setting) -> None:
         missing = [role for role in self.projections if role not in setting.family.projections]

@@ -13,6 +13,7 @@ from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.errors import PlanError, RecipeError, at
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.work import Work
 from swm.model.ranges import format_ranges
 from swm.model.token_ids import special_ids
 from swm.model.vocabulary_surgery import check_vocabulary
@@ -43,6 +44,9 @@ class VocabularyStage(Stage):
 
     def kept_states(self, layers: int) -> int:
         return 0
+
+    def work(self, setting: Setting) -> Work | None:
+        return Work()
 
     def texts(self) -> Sequence[TextSource]:
         return () if self.keep.text is None else (self.keep.text,)

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.builtin.stages.expert_steps import channel_steps, merge_steps
+from swm.builtin.stages.refit_work import refit_work
 from swm.builtin.stages.width_checks import check_compensation, check_model, check_range, check_target, check_units
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
@@ -21,6 +22,7 @@ from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
+from swm.interfaces.work import Work
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.shape import geometries
@@ -33,6 +35,7 @@ from swm.width.expert_limits import channel_rounding, check_channels, check_expe
 from swm.width.gradients import GRADIENTS, check_gradients
 from swm.width.limits import CutLimits, check_row, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
+from swm.width.work import scoring_work
 
 
 @final
@@ -107,6 +110,12 @@ class WidthStage(Stage):
             return 0
         inputs = max(widest(model, READERS[part]) for part in self.units)
         return fit_bytes(inputs, model.config.hidden_size, searches_ridge=True)
+
+    def work(self, setting: Setting) -> Work | None:
+        scores = scoring_work(self.pruner, self.units)
+        return (
+            scores if self.compensate is None else scores + refit_work(setting, [READERS[part] for part in self.units])
+        )
 
     def uneven(self) -> bool:
         return not self.uniform
