@@ -72,7 +72,7 @@ def measured_pace(view: ModelView, ids: Tensor) -> Pace | None:
             seconds = _timed(lambda: _run(view, few), view.device)
         hidden = torch.zeros(1, SCORED, view.config.hidden_size, dtype=view.dtype, device=view.device)
         scores = min(_timed(lambda: view.logits(hidden), view.device) for _ in range(2))
-    except (SwmError, RuntimeError):
+    except (SwmError, RuntimeError, ValueError):
         return None
     matrix = torch.ones(ROWS, ROWS, dtype=torch.float64)
     product = min(_timed(lambda: matrix @ matrix, matrix.device) for _ in range(2))
