@@ -10,7 +10,14 @@ EIGENVECTORS, CHOLESKY = 6.5, 0.35
 
 
 def fit_products(tokens: int, inputs: int, outputs: int, searches_ridge: bool) -> float:
-    """Multiplications of `fit_change`: the sums over tokens, and what is solved with them."""
+    """Multiplications of `fit_change`: the sums over tokens, and what is solved with them.
+
+    Args:
+        tokens: How many tokens are fitted to.
+        inputs: The channels that enter the projection.
+        outputs: Those that leave it.
+        searches_ridge: Whether the strength of the ridge is searched.
+    """
     solution = CHOLESKY * inputs**3 + inputs**2 * outputs
     search = EIGENVECTORS * inputs**3 + (2 * len(GRID) + 1) * inputs**2 * outputs
     return tokens * inputs * (inputs + outputs) + solution + (search if searches_ridge else 0)
