@@ -102,7 +102,8 @@ def inspect(
     from swm.run.inspecting import build_inspection, inspect_named
 
     plugins = load_plugins(plugin)
-    calibration = {"text": text, "samples": samples, "seq_len": seq_len}
+    source = yamlfile.parse(text, "--text")[0] if text is not None and text.lstrip().startswith("{") else text
+    calibration = {"text": source, "samples": samples, "seq_len": seq_len}
     metric = None if similarity is None else yamlfile.parse(similarity, "--similarity")[0]
     about = {"similarity": metric, "patch_threshold": patch_threshold}
     given = {key: value for key, value in about.items() if value is not None}

@@ -83,6 +83,10 @@ class TextSource(Strategy):
         """Rows of which some hold an image, for a source that is told to read images; None for text alone."""
         return None
 
+    def text_alone(self) -> TextSource:
+        """The source without its images."""
+        return self
+
     def unread(self) -> str:
         """What of the source is not read although it could be, as a sentence for the report; empty for nothing."""
         return ""

@@ -160,7 +160,7 @@ class CompressionPipeline:
         self.notes.extend(ready.notes)
         protocol = self.recipe.evaluate.perplexity
         text = self.recipe.calibration.text
-        if protocol is not None and protocol.text == text and not text.separates():
+        if protocol is not None and protocol.text == text.text_alone() and not text.separates():
             self.notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
         model = {
             "source": ready.source.name,

@@ -80,7 +80,8 @@ class ImageReader:
 
     def _written(self, image: Any, text: str, row: TextRow) -> tuple[Tensor, dict[str, Tensor]]:
         try:
-            values = {k: v for k, v in written(self.processor, image, text).items() if isinstance(v, Tensor)}
+            inputs = written(self.processor, image, text)
+            values = {name: v for name, v in inputs.items() if isinstance(v, Tensor) and name != "labels"}
             return values.pop("input_ids")[0], values
         except Exception as error:  # processors of each architecture
             raise TextError(

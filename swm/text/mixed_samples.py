@@ -53,7 +53,7 @@ def mixed_samples(
     Raises:
         TextError: There are too few rows, or one cannot become a sample.
     """
-    read = list(_limited(rows))
+    read = list(first_rows(rows))
     shown = [i for i, row in enumerate(read) if row.image is not None]
     plain = [row.text for row in read if row.image is None and row.text]
     count = _share(samples, len(shown), len(plain))
@@ -88,7 +88,8 @@ def _following(rows: Sequence[TextRow], index: int) -> Iterator[str]:
     return (row.text for row in itertools.chain(rows[index + 1 :], rows[:index]) if row.text)
 
 
-def _limited(rows: Iterable[TextRow]) -> Iterator[TextRow]:
+def first_rows(rows: Iterable[TextRow]) -> Iterator[TextRow]:
+    """Rows up to the one with which there are 20,000,000 characters."""
     total = 0
     for row in rows:
         yield row

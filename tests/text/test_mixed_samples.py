@@ -168,6 +168,9 @@ def test_a_column_without_images_and_a_plain_text_are_refused(tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
 def test_a_column_of_images_that_is_not_named_is_told(suffix: str, tmp_path: Path) -> None:
-    written(ROWS, tmp_path, suffix)
+    written(ROWS[1:], tmp_path, suffix)
     file = tmp_path / f"mix.{suffix}"
     assert "column 'image' of the calibration text is not read" in FileText(str(file)).unread()
+    for other in ("plain.txt", "text.jsonl"):
+        (tmp_path / other).write_text('{"text": "a"}\n' if other == "text.jsonl" else "a")
+        assert FileText(str(tmp_path / other)).unread() == ""

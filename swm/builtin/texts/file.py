@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 from swm.builtin.texts.fields import text_of
@@ -11,6 +11,7 @@ from swm.builtin.texts.image_fields import IMAGE, check_image_rows, image_of
 from swm.errors import TextError
 from swm.interfaces.text import Purpose, TextRow, TextSource
 from swm.paths import is_file
+from swm.text.mixed_samples import first_rows
 from swm.text.rows import ROW_SUFFIXES, rows
 from swm.text.text_file import PACKED_SUFFIXES, blocks, check_file, inner_suffix
 from swm.text.tokens import MAX_CHARACTERS
@@ -57,7 +58,7 @@ class FileText(TextSource):
             if total >= MAX_CHARACTERS:
                 break
         if self.image is not None:
-            check_image_rows(self._image_rows(self.image), self.path, self.image)
+            check_image_rows(first_rows(self._image_rows(self.image)), self.path, self.image)
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         read = rows(self.path, columns=[self.field])
@@ -70,16 +71,22 @@ class FileText(TextSource):
     def image_rows(self) -> Iterable[TextRow] | None:
         return None if self.image is None else self._image_rows(self.image)
 
+    def text_alone(self) -> TextSource:
+        return replace(self, image=None)
+
     def unread(self) -> str:
         read = rows(self.path, columns=[self.field, IMAGE]) if self.image is None and self.field != IMAGE else None
-        for number, (where, row) in enumerate(read or ()):
+        total = 0
+        for where, row in read or ():
             if isinstance(row, Mapping) and row.get(IMAGE):
                 return (
                     f"{where}: column '{IMAGE}' of the calibration text is not read; image: {IMAGE} beside its path "
                     "has a model of images and text see it"
                 )
+            total += len(str(row.get(self.field) or "")) if isinstance(row, Mapping) else 0
             # Every row of a table has the columns of the first.
-            if number == 0 and inner_suffix(self.path) == ".parquet":
+            lacking = inner_suffix(self.path) == ".parquet" and IMAGE not in row
+            if total >= MAX_CHARACTERS or lacking:
                 break
         return ""
 
