@@ -25,6 +25,9 @@ class CalibrationRecipe:
     `sampling: windows`, which is meant without it, cuts all documents, joined, into windows and draws some of them.
     `sampling: documents` draws documents and crops of them, as the released codes do (theirs: `samples: 10`,
     `seq_len: 128`, `seed: 1234`): no crop crosses documents, and BOS stands only at the beginning of one.
+
+    For a model of images and text, the source `file` may name a column of `image` files: as large a share of the
+    samples as of the rows holds one then.
     """
 
     text: TextSource
