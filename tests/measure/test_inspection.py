@@ -21,6 +21,7 @@ from swm.interfaces.text import Calibration
 from swm.measure.inspection import Inspection, check_metric, inspect_model
 from swm.measure.layer_pairs import LayerPairs
 from swm.model.recording import Recording
+from swm.model.samples import Samples
 from swm.model.surgery import keep_layers
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
@@ -46,9 +47,10 @@ class Pretended(ModelView):
 
     states: Tensor
 
-    def record(self, ids: Tensor, mask: Tensor | None = None, batch_size: int | None = None) -> Recording:
-        rows = ids[:, 0]
-        return Recording(ids, mask, [boundary[rows] for boundary in self.states], [], [])
+    def record(self, text: Tensor | Samples, *settings: Any, **more: Any) -> Recording:
+        samples = Samples.of(text)
+        rows = samples.ids[:, 0]
+        return Recording(samples, None, [boundary[rows] for boundary in self.states], [], [])
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ def test_a_model_is_run_once_in_batches_that_change_nothing(
     tokens: list[int] = []
     record = ModelView.record
     monkeypatch.setattr("swm.measure.inspection.TOKENS_PER_BATCH", 2 * ids.shape[1])
-    monkeypatch.setattr(ModelView, "record", lambda self, ids: tokens.append(ids.numel()) or record(self, ids))
+    monkeypatch.setattr(ModelView, "record", lambda self, text: tokens.append(text.ids.numel()) or record(self, text))
     batched = inspect_model(llama, calibration(ids), built)
     assert tokens == [24, 24, 12]
     torch.testing.assert_close(torch.tensor(batched.similarity), torch.tensor(whole.similarity), atol=1e-6, rtol=0)
