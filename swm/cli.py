@@ -11,6 +11,7 @@ import typer
 
 from swm.commands import cache, study
 from swm.commands.command import Command
+from swm.commands.export import export
 from swm.commands.installation import doctor, schema, strategies
 from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.new_plugin import new_plugin
@@ -28,7 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (compress, plan, apply, diff, inspect, evaluate, compare, strategies, schema, doctor, new_plugin):
+for command in (
+    *(compress, plan, apply, diff, export, inspect, evaluate, compare),
+    *(strategies, schema, doctor, new_plugin),
+):
     app.command(cls=Command)(command)
 app.add_typer(study.app, name="study")
 app.add_typer(cache.app, name="cache")

@@ -30,6 +30,7 @@ ORDER = """
     derivation
     vocabulary
     checkpoint
+    gguf
     fitting
     training
     width

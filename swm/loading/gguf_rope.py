@@ -9,6 +9,7 @@ import torch
 from swm.errors import ModelError
 
 TABLE = "rope_freqs.weight"
+FULL, SLIDING = "full_attention", "sliding_attention"
 # The settings of Llama 3.1 and later that a table of frequencies does not tell; its factor it does.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
@@ -18,9 +19,22 @@ def scaled_rope(reader: Any, architecture: str, config: Any) -> dict[str, Any] |
 
     Raises ModelError for a scaling that cannot be told from the file.
     """
+    rope = getattr(config, "rope_parameters", None)
+    if not rope or FULL not in rope:
+        return _scaled(reader, architecture, config, rope)
+    # Layers with a window have a table of their own, which nothing scales.
+    tables = {kind: dict(table) for kind, table in rope.items()}
+    for kind, name in ((FULL, "freq_base"), (SLIDING, "freq_base_swa")):
+        base = _field(reader, f"{architecture}.rope.{name}")
+        if base is not None and kind in tables:
+            tables[kind]["rope_theta"] = float(base)
+    return {**tables, FULL: _scaled(reader, architecture, config, tables[FULL]) or tables[FULL]}
+
+
+def _scaled(reader: Any, architecture: str, config: Any, rope: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The scaled table of the file in place of an unscaled one; None where that is right."""
     from gguf import RopeScalingType
 
-    rope = getattr(config, "rope_parameters", None)
     if not rope or rope.get("rope_type", "default") != "default":
         return None
     theta = {"rope_theta": rope["rope_theta"]}

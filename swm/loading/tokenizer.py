@@ -25,9 +25,11 @@ def load_tokenizer(source: ModelSource, trust_remote_code: bool = False, config:
     if not any(file for pattern in TOKENIZER_FILES for file in source.folder.glob(pattern)):
         raise ModelError(f"model '{source.name}' has no tokenizer: none of {listed(TOKENIZER_FILES)} in its folder")
     _check_special(source)
+    # Without it transformers reads the config again, by a class that may not know the model type.
+    known = {} if config is None else {"config": config}
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **known)
     except Exception as error:  # the files of a tokenizer are read by three libraries
         raise ModelError(f"tokenizer of model '{source.name}' cannot be read: {cause(error)}") from error
     try:

@@ -115,6 +115,14 @@ class StoredWeights:
         tensor: Tensor = self._where[name].get_tensor(name)
         return tensor
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return {name: tuple(stream.get_slice(name).get_shape()) for name, stream in self._where.items()}
+
+    def dtype_of(self, name: str) -> str:
+        """The type of a tensor as the file names it, such as `BF16`."""
+        return str(self._where[name].get_slice(name).get_dtype())
+
     def find(self, wanted: str) -> str | None:
         """The stored name of a model's weight: its own, or one with a prefix more or less."""
         if wanted in self._where:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import nn
 
 from swm.errors import FamilyError, did_you_mean, listed
+from swm.model.gguf_architecture import GgufArchitecture
 from swm.model.text_config import text_config
 
 # What a parameter beside the projections has an entry for.
@@ -68,6 +69,8 @@ class ModelFamily:
     tower: str = ""
     # A list in the config, by its path, that is as long as so many first layers are bound to their place.
     bound_first: str = ""
+    # The architectures of GGUF that hold models of these types, the one to try first first.
+    gguf: tuple[GgufArchitecture, ...] = ()
     # Why models of these types cannot be taken; empty where they can.
     refused: str = ""
 
