@@ -23,7 +23,7 @@ from swm.files.writing import give_usual_permissions
 from swm.vocabulary.cut_tokenizer import CutTokenizer
 from swm.vocabulary.tokenizer_files import cut_tokenizer_files
 
-__all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "verify"]
+__all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "save_pages", "verify"]
 
 REPORT = "report.json"
 
@@ -94,13 +94,40 @@ def save(
             if left_out:
                 verification["left_out"] = left_out
             write_extras(fresh, verification)
-            write_manifest(fresh)
-            give_usual_permissions(*fresh.rglob("*"))
-            into_place(place, fresh, output, overwrite)
+            _finish(place, fresh, output, overwrite)
     except (OSError, SafetensorError) as error:
         why = getattr(error, "strerror", None) or error
         raise CheckpointError(f"output {output} cannot be written: {why}") from error
     return verification
+
+
+def save_pages(output: Path, write: Callable[[Path], Any], overwrite: bool = False) -> None:
+    """Write a folder that holds no model, such as what tells of a rejected one: all of it, or nothing.
+
+    Raises CheckpointError when it cannot be written.
+    """
+    try:
+        with scratch(nearest_folder(output), indexed=True) as place:
+            fresh = place.new / output.name
+            fresh.mkdir()
+            write(fresh)
+            _finish(place, fresh, output, overwrite)
+    except OSError as error:
+        raise CheckpointError(f"output {output} cannot be written: {error.strerror or error}") from error
+
+
+def _finish(place: Scratch, fresh: Path, output: Path, overwrite: bool) -> None:
+    """Sign a folder in which all is written, and put it into its place; the arguments are those of `into_place`.
+
+    Args:
+        place: The scratch folder that the new folder lies in.
+        fresh: The new folder.
+        output: Where it goes.
+        overwrite: Whether a folder of an earlier run may be replaced.
+    """
+    write_manifest(fresh)
+    give_usual_permissions(*fresh.rglob("*"))
+    into_place(place, fresh, output, overwrite)
 
 
 def _drop_broken(folder: Path, rest: dict[str, Any], needs_processor: bool) -> list[str]:

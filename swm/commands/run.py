@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Layout(StrEnum):
-    """The forms of `swm.checkpoint.export`, print_text here so that `--help` needs no heavy library."""
+    """The forms of `swm.checkpoint.export`, written here so that `--help` needs no heavy library."""
 
     native = "native"
     padded = "padded"
@@ -44,10 +44,13 @@ def compress(
     set_: Set = [],  # noqa: B006  typer reads the default, nobody changes it
     plugin: PluginFile = [],  # noqa: B006
     overwrite: Overwrite = False,
+    keep_rejected: Annotated[
+        bool, typer.Option("--keep-rejected", help="Save a result that misses a limit of `accept` all the same.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a recipe: compress, measure, save, verify."""
+    """Run a recipe: compress, measure, save, verify; exit code 3 when a limit of its `accept` is missed."""
     from swm.recipe.loading import load_recipe, placed
     from swm.run.pipeline import CompressionPipeline
 
@@ -55,8 +58,14 @@ def compress(
     warn_broken(plugins, quiet)
     with placed(recipe, set_):
         progress = progress_of(quiet or as_json)
-        result = CompressionPipeline(built, plugins, progress, overwrite, inputs=[recipe]).run()
+        pipeline = CompressionPipeline(
+            built, plugins, progress, overwrite, inputs=[recipe], keep_rejected=keep_rejected
+        )
+        result = pipeline.run()
     _show_run(result, quiet, as_json)
+    if result.rejected:
+        say(f"rejected: {result.rejected}", fg="red", err=True)
+        raise typer.Exit(3)
 
 
 def plan(
@@ -188,7 +197,8 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
             if "multiplied" in check:
                 print_text(console, _rounding_line(check["multiplied"]))
     if result.output is not None:
-        say(f"saved: {result.output}" if not quiet else str(result.output))
+        what = "saved" if result.report.get("verification") else "not saved; report"
+        say(f"{what}: {result.output}" if not quiet else str(result.output))
 
 
 def _rounding_line(check: Mapping[str, Any]) -> str:

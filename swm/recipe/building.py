@@ -32,6 +32,7 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
         values["stages"] = _build_stages(values["stages"], plugins)
     recipe = construct(Recipe, values, plugins.registry.build)
     _check_targets(recipe)
+    _check_limits(recipe)
     return recipe
 
 
@@ -72,6 +73,14 @@ def _check_targets(recipe: Recipe) -> None:
             ("stages", waiting[0], stage.name),
             f"'{who}' needs a target: {units}; or give the recipe a budget: {{ratio: r}}",
         )
+
+
+def _check_limits(recipe: Recipe) -> None:
+    """What is to be accepted must be measured."""
+    for name in {} if recipe.accept is None else recipe.accept.limits():
+        if not getattr(recipe.evaluate, name):
+            example = "tasks: seven" if name == "tasks" else "perplexity: {text: python-docs}"
+            fail(("accept", name), f"it is not measured; add evaluate: {{{example}}}, or leave out this limit")
 
 
 def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:

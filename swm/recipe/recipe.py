@@ -12,6 +12,7 @@ from swm.checkpoint.layout import Layout
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.text import TextSource
+from swm.measure.acceptance import Acceptance
 from swm.measure.protocol import EvaluationRecipe
 from swm.model.shape import ModelShape
 from swm.recipe.budget import Budget
@@ -42,7 +43,8 @@ class Recipe:
     """Everything that a run depends on.
 
     `model` is a hub id, a folder, a GGUF file, or a name that a plugin provides. `stages` run in their order. `memory`
-    (`8GiB`) is how much a run may take beside what it maps from files; by default what the machine has free.
+    (`8GiB`) is how much a run may take beside what it maps from files; by default what the machine has free. A result
+    that misses a limit of `accept` is not saved.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Recipe:
     calibration: CalibrationRecipe
     evaluate: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     budget: Budget | None = None
+    accept: Acceptance | None = None
     output: str | None = None
     layout: Layout = "native"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -90,6 +90,10 @@ class ReportBuilder:
             self.data["target"] = {"params": round(target), "ratio": round(target / original.parameters, 6)}
         self.data["achieved"] = achieved(original, original, shape)
 
+    def add_acceptance(self, judgement: Mapping[str, Any]) -> None:
+        """Add whether the compressed model keeps the limits of its recipe."""
+        self.data["acceptance"] = judgement
+
     def add_verification(self, verification: dict[str, Any]) -> None:
         """Add what the comparison with the saved model gave; what could not be saved becomes notes."""
         self.data["notes"] += verification.pop("left_out", [])

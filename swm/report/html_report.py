@@ -88,6 +88,7 @@ def html_report(
             for title, values in (
                 ("Calibration", report.calibration),
                 ("Verification", report.verification),
+                ("Acceptance", report.acceptance),
                 ("Environment", report.environment),
             )
             if values is not None

@@ -132,6 +132,7 @@ class RunReport(Measures):
     stages: list[StageReport] = Field(default_factory=list)
     achieved: Removed | None = None
     verification: dict[str, Any] | None = None
+    acceptance: dict[str, Any] | None = None
 
     @property
     def removed_share(self) -> float:

@@ -28,6 +28,8 @@ from swm.recipe.building import build_recipe
 from swm.recipe.loading import load_recipe
 from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
+from swm.report.judgement import judge, missed
+from swm.report.record import Measures
 from swm.run.calibrating import draw_calibration
 from swm.run.estimates import estimate_sentence, estimated_seconds, measured_pace
 from swm.run.measuring import RunMeasurements
@@ -52,6 +54,8 @@ class CompressionPipeline:
     """Files besides those in the recipe that must not lie in the output folder."""
     written: Sequence[Path] = ()
     """Files that the caller will write, which must not lie inside the model."""
+    keep_rejected: bool = False
+    """Whether a result that misses a limit of the recipe's `accept` is saved all the same."""
     observations: ObservationCache | None = None
     """Where observations are kept and looked up; None for neither."""
     dense: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +115,8 @@ class CompressionPipeline:
         measurements.note_vocabulary(view)
         measurements.measure(view, "compressed")
         self.speed = measurements.measure_speed(view) or self.speed
+        if self.recipe.accept is not None:
+            report.add_acceptance(judge(self.recipe.accept, Measures.model_validate(report.data)))
         self._save(ready, view, plan, report)
         # Until here a run that is killed finds its trained weights again.
         ready.original.forget_trainings()
@@ -189,8 +195,12 @@ class CompressionPipeline:
         output = OutputFolder(
             ready.output, ready.source.folder, recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut
         )
+        run = RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated)
+        if missed(report.data.get("acceptance", {})) and not self.keep_rejected:
+            output.save_without_model(plan, report, run)
+            return
         with self._stopwatch().timed("save", "save, reload in a fresh process, compare"):
-            output.save(view, ids, plan, report, RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated))
+            output.save(view, ids, plan, report, run)
 
     def _stopwatch(self) -> Stopwatch:
         return Stopwatch(self.progress, self.seconds)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.plan.plan import Plan
+from swm.report.judgement import missed
 
 
 @dataclass
@@ -19,3 +20,8 @@ class RunResult:
     report: dict[str, Any]
     output: Path | None
     speed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> str:
+        """Which limits of the recipe's `accept` were missed, in a line; empty where none was."""
+        return missed(self.report.get("acceptance") or {})

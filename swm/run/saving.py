@@ -83,6 +83,14 @@ class OutputFolder:
     cut: CutTokenizer | None = None
     """The tokenizer of a model whose vocabulary was cut; None where it is that of the original model."""
 
+    def save_without_model(self, plan: Plan, report: ReportBuilder, run: RunRecord) -> None:
+        """Write the plan, the report and the recipe of a run whose result is not to be kept.
+
+        Raises CheckpointError when the folder cannot be written.
+        """
+        known = [*run.inputs().values(), str(self.source.absolute())]
+        checkpoint.save_pages(self.path, lambda folder: _describe(folder, plan, report, run, known), self.overwrite)
+
     def save(
         self, view: ModelView, ids: Tensor, plan: Plan, report: ReportBuilder, run: RunRecord | None = None
     ) -> None:
@@ -103,10 +111,7 @@ class OutputFolder:
 
         def describe(folder: Path, verification: dict[str, Any]) -> None:
             report.add_verification(verification)
-            shown_plan, shown = plan.published(known), report.write(folder, known)
-            shown_plan.write(folder / "plan.yaml")
-            if run is not None:
-                run.write(folder, shown_plan, shown, known)
+            shown_plan, shown = _describe(folder, plan, report, run, known)
             write_text(folder / "README.md", model_card(shown, shown_plan))
 
         exported = export(view, self.layout)
@@ -121,3 +126,25 @@ class OutputFolder:
             self.trust_remote_code,
             self.cut,
         )
+
+
+def _describe(
+    folder: Path, plan: Plan, report: ReportBuilder, run: RunRecord | None, known: list[str]
+) -> tuple[Plan, RunReport]:
+    """Write all that tells of a run but the model card.
+
+    Args:
+        folder: The folder to write into.
+        plan: What was changed.
+        report: What was measured.
+        run: What else is known of a run; None for a replay.
+        known: Paths of this machine, which others must not see.
+
+    Returns:
+        The plan and the report as they were written.
+    """
+    shown_plan, shown = plan.published(known), report.write(folder, known)
+    shown_plan.write(folder / "plan.yaml")
+    if run is not None:
+        run.write(folder, shown_plan, shown, known)
+    return shown_plan, shown

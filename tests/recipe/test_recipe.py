@@ -247,7 +247,7 @@ def test_instances_made_in_python_are_validated_like_names(stage: Any, path: str
 
 
 def test_a_recipe_is_a_mapping_in_python_too(plugins: Plugins) -> None:
-    with pytest.raises(RecipeError, match="a recipe is a mapping with budget, calibration"):
+    with pytest.raises(RecipeError, match="a recipe is a mapping with accept, budget, calibration"):
         build_recipe(["model"], plugins)  # type: ignore[arg-type]
 
 
