@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -58,6 +58,9 @@ class BestNeurons(LayerMerger):
         channels, hidden = widest(model, ROLE), model.config.hidden_size
         joint = fit_bytes(channels + widest(model, OUT), hidden, searches_ridge=True)
         return max(joint, fit_bytes(self.candidates * channels, hidden, searches_ridge=True))
+
+    def lighter(self, model: ModelView) -> Mapping[str, int]:
+        return {f"candidates: {n}": replace(self, candidates=n).working_bytes(model) for n in range(2, self.candidates)}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         channels, hidden = widest(model, ROLE), model.config.hidden_size

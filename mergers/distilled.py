@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
@@ -52,8 +52,10 @@ class Distilled(LayerMerger):
         return {"start": build("merger", "best-neurons"), **values}
 
     def working_bytes(self, model: ModelView) -> int:
-        # In float32: the weights, their gradients, and AdamW's two averages.
-        return max(self.start.working_bytes(model), 4 * 4 * max(model.layer_parameters()))
+        return max(self.start.working_bytes(model), _training_bytes(model))
+
+    def lighter(self, model: ModelView) -> Mapping[str, int]:
+        return {f"start with {n}": max(_training_bytes(model), b) for n, b in self.start.lighter(model).items()}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         return self.start.work(model, tokens) + Work(passes=WITH_GRADIENTS * self.epochs / len(model.layers))
@@ -124,3 +126,8 @@ class Distilled(LayerMerger):
 def rate(step: int, total: int) -> float:
     """The part of the learning rate that step `step` of `total` takes."""
     return min(1.0, (step + 1) / max(1.0, WARM_UP * total)) * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def _training_bytes(model: ModelView) -> int:
+    """Of one layer in float32: the weights, their gradients, and AdamW's two averages."""
+    return 4 * 4 * max(model.layer_parameters())

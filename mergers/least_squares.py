@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final, Literal, final
 
@@ -57,6 +57,9 @@ class LeastSquares(LayerMerger):
     def working_bytes(self, model: ModelView) -> int:
         inputs = sum(widest(model, role) for role in {*self.projections})
         return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
+
+    def lighter(self, model: ModelView) -> Mapping[str, int]:
+        return {} if self.ridge is not None else {"ridge: 0.01": replace(self, ridge=0.01).working_bytes(model)}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         inputs, hidden = sum(widest(model, role) for role in {*self.projections}), model.config.hidden_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
@@ -50,6 +50,11 @@ class Distill(TrainedRecovery):
         if self.trains == "adapters":
             return adapter_bytes(model, self, self.rank, dtype)
         return training_bytes(model, self, model.parameters(), dtype)
+
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        adapted = replace(self, trains="adapters")
+        others = {} if self == adapted else {"trains: adapters": adapted.working_bytes(model, dtype)}
+        return {**super().lighter(model, dtype), **others}
 
     def work(self, model: ModelView) -> Work | None:
         student = super().work(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -95,6 +95,10 @@ class LayerMerger(Strategy):
     def working_bytes(self, model: ModelView) -> int:
         """Bytes that a fit needs beside a layer and a batch, whatever lies in files; `model` has no weights."""
         return 0
+
+    def lighter(self, model: ModelView) -> Mapping[str, int]:
+        """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
+        return {}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         """About how much a fit of one window to so many tokens computes; `model` has no weights.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -65,6 +65,10 @@ class Recovery(Strategy):
         `dtype` is that of the weights.
         """
         return 0
+
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
+        return {}
 
     def work(self, model: ModelView) -> Work | None:
         """About how much it computes; None where that depends on a text that was not read yet."""

@@ -184,6 +184,10 @@ class Stage(Strategy):
         """
         return 0
 
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
+        return {}
+
     def work(self, setting: Setting) -> Work | None:
         """About how much it computes, for an estimate of its time; None where that depends on what is not known yet.
 

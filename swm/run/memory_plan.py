@@ -71,6 +71,7 @@ def plan_memory(
     tokens: int,
     dtype: str,
     model: ModelView | None = None,
+    seq_len: int = 1,
 ) -> MemoryPlan:
     """The memory plan of a run on the CPU.
 
@@ -83,10 +84,11 @@ def plan_memory(
         dtype: The recipe's `dtype`.
         model: The model without its weights, where it computes on the CPU: what stages need beside hidden states is
             counted then.
+        seq_len: How many of the tokens a sample has, which are run together.
 
     Raises:
-        ModelError: So much memory, or that of the machine, is too little, whatever lies in files; says how much would
-            do.
+        ModelError: So much memory, or that of the machine, is too little, whatever lies in files; says which numbers
+            would do.
         RecipeError: `given` is no size.
     """
     kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
@@ -96,19 +98,43 @@ def plan_memory(
         # The end of the original model, which later stages compare with, and the run that gives it.
         places = max(places, shape.layers + 1) + 1
     states = places * tokens * hidden
-    batch = min(tokens, TOKENS_PER_BATCH) * config.hidden_size * 4 * ACTIVATIONS_OF_A_LAYER
-    needs = {} if model is None else {stage.name: stage.working_bytes(model, kind) for stage in stages}
-    heaviest = max(needs, key=lambda name: needs[name], default="")
-    working = needs.get(heaviest, 0)
+    per_token = config.hidden_size * 4 * ACTIVATIONS_OF_A_LAYER
+    batch = max(min(tokens, TOKENS_PER_BATCH), seq_len) * per_token
+    needs = [] if model is None else [stage.working_bytes(model, kind) for stage in stages]
+    working = max(needs, default=0)
     floor = own_memory() + 2 * max(shape.layer_parameters) * kind.itemsize + batch + SCORES + working
     size = None if given is None else parse_bytes(given)
     have = physical_memory() if size is None and working else size
     if have is not None and have < floor:
-        which = f", {written_bytes(working)} of it for what stage '{heaviest}' cannot stream" if working else ""
+        named = f"this machine has {written_bytes(have)}" if size is None else f"found {given}"
+        would = _what_would_do(have - floor + batch, per_token=per_token) if batch else []
+        which = ""
+        if working and model is not None:
+            heaviest = stages[needs.index(working)]
+            which = f", {written_bytes(working)} of it for what stage '{heaviest.name}' cannot stream"
+            would += _lighter(heaviest, model, kind, have - floor + working)
         raise ModelError(
-            f"{'this machine has ' + written_bytes(have) if size is None else f'found {given}'}; this run needs "
-            f"{written_bytes(floor)} or more beside what lies in files{which}: a smaller calibration seq_len, or a "
-            "smaller model, needs less"
+            f"{named}; this run needs {written_bytes(floor)} or more beside what lies in files{which}; "
+            f"{', or '.join(would) or 'a smaller model needs less'}"
         )
     whole = SHARE * available_memory() if size is None else size
     return MemoryPlan(size, max(0, int(whole - floor)), shape.parameters * kind.itemsize, states, int(floor))
+
+
+def _what_would_do(left: int, per_token: int) -> list[str]:
+    """A calibration text whose largest batch fits into the bytes that are left; nothing where hardly a token does."""
+    tokens = left // per_token
+    return [f"calibration with samples x seq_len of at most {tokens:,} tokens fits"] if tokens >= 2 else []
+
+
+def _lighter(stage: Stage, model: ModelView, dtype: torch.dtype, left: int) -> list[str]:
+    """The settings of a stage that need no more than the bytes that are left.
+
+    Args:
+        stage: The stage.
+        model: The model without its weights.
+        dtype: That of the weights.
+        left: What there is beside everything else.
+    """
+    sizes = stage.lighter(model, dtype)
+    return [f"{stage.name} with {name} fits" for name, size in sizes.items() if size <= left]

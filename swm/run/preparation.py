@@ -147,7 +147,9 @@ def prepare(
         tokens = text.samples * text.seq_len
         on_cpu = recipe.device_map is None and models.pick_device(recipe.device).type == "cpu"
         weightless = empty if on_cpu else None
-        memory = plan_memory(recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless)
+        memory = plan_memory(
+            recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless, text.seq_len
+        )
     notes = [*known.notes(), *models.corrections(source, config), *unread_notes(recipe.calibration.text)]
     working = memory.memory()
     original = Original(_loader(recipe, source, working), family, tokenizer, progress, memory=working)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
+
+import torch
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
@@ -34,6 +36,11 @@ class TrainedRecovery(Schedule, Recovery):
 
     def texts(self) -> Sequence[TextSource]:
         return () if self.data is None else (self.data,)
+
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        changes: list[dict[str, Any]] = [{"micro_batch": 1}, {"micro_batch": 1, "cutoff": max(8, self.cutoff // 4)}]
+        named = {", ".join(f"{name}: {value}" for name, value in change.items()): change for change in changes}
+        return {name: replace(self, **change).working_bytes(model, dtype) for name, change in named.items()}
 
     def work(self, model: ModelView) -> Work | None:
         if self.seconds is not None:

@@ -211,3 +211,13 @@ def default_rounding(channels: int) -> int:
     while size > 1 and channels // size < 16:
         size //= 2
     return size
+
+
+def layer_numbers(wanted: Sequence[int] | None, layers: int) -> range:
+    """The numbers `[start, stop]` names of so many layers; raises RecipeError for a range outside the model."""
+    if wanted is None:
+        return range(layers)
+    start, stop = (i + layers if i < 0 else i for i in wanted)
+    if not 0 <= start < stop <= layers:
+        raise RecipeError(f"found {list(wanted)}; the model has layers 0 to {layers - 1}", ("layers",))
+    return range(start, stop)

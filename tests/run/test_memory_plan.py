@@ -114,3 +114,58 @@ def test_hidden_states_in_files_give_the_same_bytes(
     monkeypatch.setattr(memory_plan.MemoryPlan, "memory", lambda plan: memory)
     assert weights("mapped") == in_memory
     assert memory.most_mapped > 0
+
+
+def test_two_stages_of_one_kind_both_count(llama: ModelView) -> None:
+    about = {"tokens": 100, "dtype": "float32", "model": llama}
+    both = plan_memory("9GiB", [Heavy(), RepairStage()], SHAPE, Config(), **about)
+    assert both.floor == plan_memory("9GiB", [RepairStage(), Heavy()], SHAPE, Config(), **about).floor > 2**30
+
+
+def test_a_sample_that_is_longer_than_a_batch_counts_as_a_whole() -> None:
+    about = {"tokens": 20_000, "dtype": "float32"}
+    short, long = (plan_memory("9GiB", [], SHAPE, Config(), **about, seq_len=n).floor for n in (100, 10_000))
+    assert long - short == (10_000 - 4096) * 64 * 4 * 12
+
+
+def test_the_calibration_text_that_would_fit_is_said() -> None:
+    least = 2**20 + 2 * 300 * 4 + SCORES
+    with pytest.raises(ModelError, match=r"; calibration with samples x seq_len of at most 70 tokens fits$"):
+        plan_memory(least + 70 * 64 * 4 * 12 + 5, [], SHAPE, Config(), tokens=100, dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("stage", "fits"),
+    [
+        (
+            {"recover": {"recovery": "full"}},
+            "recover with micro_batch: 1 fits, or recover with micro_batch: 1, cutoff: 64",
+        ),
+        ({"recover": {"recovery": "partial"}}, "recover with micro_batch: 1 fits"),
+        ({"recover": {"recovery": "lora"}}, "recover with micro_batch: 1 fits"),
+        ({"recover": {"recovery": {"name": "distill", "trains": "all"}}}, "recover with trains: adapters fits"),
+        ({"depth": {"pruner": "last", "merger": "least-squares", "target": {"layers": 1}}}, "with ridge: 0.01 fits"),
+        ({"depth": {"pruner": "last", "merger": "best-neurons", "target": {"layers": 1}}}, "with candidates: 2 fits"),
+        (
+            {"depth": {"pruner": "last", "merger": "distilled", "target": {"layers": 1}}},
+            "start with candidates: 2 fits",
+        ),
+        (
+            {"width": {"pruner": "wanda", "target": {"ratio": 0.1}, "compensate": "least-squares"}},
+            "compensate left out",
+        ),
+        ({"repair": {}}, "repair with ridge: 0.01 fits"),
+        ({"allocate": {"pruner": "wanda", "target": {"ratio": 0.1}}}, "a smaller model needs less"),
+    ],
+    ids=str,
+)
+def test_every_stage_that_does_not_stream_is_refused_with_what_would_do(
+    stage: dict[str, Any], fits: str, llama: ModelView, plugins: Plugins
+) -> None:
+    [(name, values)] = stage.items()
+    built: Any = plugins.registry.build("stage", {"name": name, **values})
+    about: Any = {"tokens": 1, "dtype": "float32", "model": llama}
+    least = plan_memory("99GiB", [built], SHAPE, Config(), **about).floor
+    assert plan_memory(least, [built], SHAPE, Config(), **about).limit == 0
+    with pytest.raises(ModelError, match=f"for what stage '{name}' cannot stream; .*{fits}"):
+        plan_memory(least - 1, [built], SHAPE, Config(), **about)

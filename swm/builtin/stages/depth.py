@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, final
 
@@ -100,6 +101,12 @@ class DepthStage(Stage):
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         tried = (self._parts()[1], self.search_merger)
         return max(merger.working_bytes(model) for merger in tried if merger is not None)
+
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        tried = [merger for merger in (self._parts()[1], self.search_merger) if merger is not None]
+        heaviest = max(tried, key=lambda merger: merger.working_bytes(model))
+        others = max((merger.working_bytes(model) for merger in tried if merger is not heaviest), default=0)
+        return {f"{heaviest.name} with {name}": max(others, size) for name, size in heaviest.lighter(model).items()}
 
     def work(self, setting: Setting) -> Work | None:
         similarity, merger = self._parts()

@@ -32,6 +32,9 @@ class RecoverStage(Stage):
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         return self.recovery.working_bytes(model, dtype)
 
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        return self.recovery.lighter(model, dtype)
+
     def work(self, setting: Setting) -> Work | None:
         return None if setting.model is None else self.recovery.work(setting.model)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final, Literal, final
 
 import torch
@@ -61,6 +61,9 @@ class RepairStage(Stage):
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         inputs = max(widest(model, role) for role in self.projections)
         return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
+
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        return {} if self.ridge is not None else {"ridge: 0.01": replace(self, ridge=0.01).working_bytes(model, dtype)}
 
     def work(self, setting: Setting) -> Work | None:
         # The original model once; the compressed one to watch, to see what the MLP adds, and with what was refitted.

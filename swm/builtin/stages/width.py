@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -33,7 +33,7 @@ from swm.width.allocation import Allocation, allocate, allocate_share, best_unit
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
 from swm.width.expert_limits import channel_rounding, check_channels, check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
-from swm.width.limits import CutLimits, check_row, part_rounding, saved_head_counts
+from swm.width.limits import CutLimits, check_row, layer_numbers, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
 from swm.width.work import scoring_work
 
@@ -111,6 +111,9 @@ class WidthStage(Stage):
         inputs = max(widest(model, READERS[part]) for part in self.units)
         return fit_bytes(inputs, model.config.hidden_size, searches_ridge=True)
 
+    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+        return {} if self.compensate is None else {"compensate left out": 0}
+
     def work(self, setting: Setting) -> Work | None:
         scores = scoring_work(self.pruner, self.units)
         return (
@@ -182,12 +185,7 @@ class WidthStage(Stage):
 
     def numbers(self, layers: int) -> range:
         """The original numbers of the layers that may be cut. Raises RecipeError for a range outside the model."""
-        if self.layers is None:
-            return range(layers)
-        start, stop = (i + layers if i < 0 else i for i in self.layers)
-        if not 0 <= start < stop <= layers:
-            raise RecipeError(f"found {list(self.layers)}; the model has layers 0 to {layers - 1}", ("layers",))
-        return range(start, stop)
+        return layer_numbers(self.layers, layers)
 
     def plan(self, context: StageContext) -> StagePlan:
         view = context.view
