@@ -1,6 +1,10 @@
 """Memory and time of whole runs on Llama-shaped models of random weights, from 135M to 7B parameters in bfloat16.
 
     python benchmarks/size.py --folder /a/disk/with/60GB [--sizes 135M 1.2B 3B 7B] [--jobs ...] [--memory 6GiB]
+                              [--limit 2.5GiB]
+
+With `--limit`, the kernel holds each job to that much: all memory of its processes, and the pages of files that they
+read, in a control group of their own. That needs the rights to make one (root, as a rule).
 
 The models are made on the disk, a layer at a time. Every job is a `swm` command in processes of its own. Twenty times a
 second the memory of all of them is read: `anonymous` is what lies in no file, `mapped` what does. Rows are kept in
@@ -18,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,8 @@ import torch
 from results import Rows, machine, markdown_table, write_section
 from safetensors.torch import save_file
 from transformers import LlamaConfig
+
+from swm.memory.byte_size import parse_bytes
 
 # Layers, width, MLP channels, heads, KV heads.
 SIZES = {
@@ -50,6 +57,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--jobs", nargs="+", default=[*JOBS, "apply", "evaluate"])
     parser.add_argument("--memory", nargs="+", default=["", "6GiB"], help="the recipe's `memory`; empty for none")
+    parser.add_argument("--limit", default="", help="what the kernel lets all processes of a job have; empty for all")
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--seq-len", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
@@ -61,15 +69,16 @@ def main() -> None:
         for memory in options.memory:
             bench = Bench(options, size, memory, rows)
             lines += [[size, memory or "-", job, *cells(bench.row(job))] for job in ["forward", *options.jobs]]
+    within = f" `--limit {options.limit}`: the kernel gave each job no more, for files and all" if options.limit else ""
     head = ["model", "memory", "job", "anonymous, GiB", "mapped, GiB", "seconds", "times a forward pass"]
     write_section(
-        "size",
+        "size-limit" if options.limit else "size",
         "## Memory and time by size of the model\n\n"
         "Llama-shaped models of random bfloat16 weights made by the benchmark; calibration "
         f"{options.samples} x {options.seq_len} tokens of python-docs, saved and checked in a fresh process. "
         "Anonymous and mapped: the most at one time, over all processes of the job, read 20 times a second. "
         f"`forward` is one pass over the calibration text, with loading.\nMachine: {machine()}.\n\n"
-        f"Command: `python benchmarks/size.py --folder FOLDER`\n\n{markdown_table(head, lines)}",
+        f"Command: `python benchmarks/size.py --folder FOLDER`{within}\n\n{markdown_table(head, lines)}",
     )
 
 
@@ -91,7 +100,9 @@ class Bench:
 
     def row(self, job: str) -> dict[str, Any]:
         text = f"{self.options.samples}x{self.options.seq_len}"
-        return self.rows.measure(f"{self.size} {self.memory or 'none'} {text} {job}", lambda: self._measured(job))
+        held = f" within {self.options.limit}" if self.options.limit else ""
+        key = f"{self.size} {self.memory or 'none'} {text} {job}{held}"
+        return self.rows.measure(key, lambda: self._measured(job))
 
     def _measured(self, job: str) -> dict[str, Any]:
         make_model(self.model, *SIZES[self.size])
@@ -103,6 +114,7 @@ class Bench:
                 plan = work / "plan.yaml"
                 self._run([*SWM, "plan", str(self._recipe(work, "wanda 20 %")), "-o", str(plan)])
                 command = [*SWM, "apply", str(plan), "--model", str(self.model), "-o", str(work / "result")]
+                command += ["--memory", self.memory] if self.memory else []
             elif job == "evaluate":
                 command = [*SWM, "evaluate", str(self.model), "--text", "python-docs", "--max-tokens", "4096"]
             elif job == "forward":
@@ -135,15 +147,17 @@ class Bench:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "SWM_CACHE": str(self.options.folder / "cache")}
         shutil.rmtree(self.options.folder / "cache", ignore_errors=True)
         start = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        watch = Watch(process.pid)
-        _, said = process.communicate()
-        seconds = time.perf_counter() - start
-        watch.stop()
+        with limited(command, self.options.limit) as held:
+            process = subprocess.Popen(
+                held, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+            )
+            watch = Watch(process.pid)
+            _, said = process.communicate()
+            seconds = time.perf_counter() - start
+            watch.stop()
         if process.returncode:
-            return {"failed": (said.strip().splitlines() or ["?"])[-1][:200], "seconds": seconds, **watch.most}
+            why = (said.strip().splitlines() or [f"ended with {process.returncode}"])[-1][:200]
+            return {"failed": why, "seconds": seconds, **watch.most}
         return {"seconds": seconds, **watch.most}
 
 
@@ -165,6 +179,31 @@ for rows in torch.randint(10, 40000, (samples, seq)).split(32):
     with torch.no_grad():
         view.body(input_ids=rows, use_cache=False)
 """
+
+
+@contextmanager
+def limited(command: list[str], limit: str) -> Iterator[list[str]]:
+    """The command, so that it runs in a control group of its own that may have so much memory; as it is without one."""
+    if not limit:
+        yield command
+        return
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    old = [path for _, controllers, path in lines if "memory" in controllers.split(",")]
+    base, file = (
+        (Path(f"/sys/fs/cgroup/memory{old[0]}"), "memory.limit_in_bytes")
+        if old
+        else (Path(f"/sys/fs/cgroup{lines[0][2]}"), "memory.max")
+    )
+    group = base / f"swm-size-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / file).write_text(str(parse_bytes(limit)))
+    except OSError as error:
+        raise SystemExit(f"--limit: no control group with {file} can be made in {base}: {error.strerror}") from None
+    try:
+        yield ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group / "cgroup.procs"), *command]
+    finally:
+        group.rmdir()
 
 
 class Watch:
