@@ -12,7 +12,7 @@ from swm.loading.config import SPECIAL_IDS, correct_ids, embedding_count, load_c
 from swm.loading.model_class import auto_class
 from swm.loading.source import ModelSource
 from swm.loading.streaming import kept_by
-from swm.loading.weights import check_folder, check_taken, converted_bytes
+from swm.loading.weights import check_folder, check_taken, converted_bytes, some
 from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import pick_device
 from swm.model.finite import all_finite
@@ -74,9 +74,10 @@ def load_model(
         raise
     except Exception as error:  # damaged files, too little memory, code that came with the model
         raise ModelError(f"model '{source.name}' cannot be loaded: {type(error).__name__}: {brief(error)}") from error
+    _check_present(source.name, model)
     check_taken(source.name, model, report, architectures)
     for name, value in model.named_parameters():
-        if not value.is_meta and not all_finite(value):
+        if not all_finite(value):
             raise ModelError(f"model '{source.name}': weight {name} holds values that are not a number or infinite")
     if getattr(model.config, "tie_word_embeddings", False) and getattr(model, "_tied_weights_keys", None):
         # transformers leaves apart what is stored twice with different numbers, and says so in a warning alone.
@@ -84,6 +85,17 @@ def load_model(
     model.generation_config = _generation_settings(source, model.config)
     loaded: nn.Module = model if device_map is not None else model.to(pick_device(device))
     return loaded.eval()
+
+
+def _check_present(name: str, model: nn.Module) -> None:
+    """Raise ModelError for weights that accelerate brings to a device only while their module runs."""
+    away = [path for path, parameter in model.named_parameters() if parameter.is_meta]
+    if away:
+        raise ModelError(
+            f"model '{name}' is too large for the devices of device_map, and {some(away)} would come to one only while "
+            "they are used; swm reads and changes weights at other times too. Use device: cpu, where weights of any "
+            "size are mapped from their files, or dtype: bfloat16, or more devices"
+        )
 
 
 def _generation_settings(source: ModelSource, config: Any) -> Any:
