@@ -13,6 +13,7 @@ from swm.checkpoint.companions import copy_companions, drop_code, keeps_code
 from swm.checkpoint.image_prompt import try_image_prompt
 from swm.checkpoint.modelling import Export
 from swm.checkpoint.reload import PROCESSORS
+from swm.checkpoint.tokenizer_class import name_tokenizer_class
 from swm.checkpoint.untouched import check_untouched
 from swm.checkpoint.verification import Probe, check_multiplied, probe, verify, verify_rest
 from swm.errors import CheckpointError
@@ -79,6 +80,8 @@ def save(
             fresh.mkdir()
             exported.write(fresh)
             left_out = copy_companions(parent, fresh, trust_remote_code)
+            if exported.needs_code:
+                left_out += name_tokenizer_class(parent, fresh, trust_remote_code)
             if cut is not None:
                 left_out += cut_tokenizer_files(fresh, cut.original, cut.kept)
             verification = verify(fresh, before, exported.model, keeps_code(fresh))

@@ -14,6 +14,9 @@ HEADS, KV_HEADS, HEAD_DIM, WIDTH = 4, 2, 16, 4
 # Parts of the names of fields that are widths, and of fields that look so and are none.
 WIDTHS = ("size", "dim", "embd", "inner", "rank", "_width", "d_model", "d_ssm", "d_head")
 NO_WIDTHS = ("vocab", "position", "window", "chunk", "kernel", "block", "conv", "state", "group", "image", "patch")
+# How long the pieces are in which recurrent mixers compute a text, which changes no number: of long ones, the most of
+# the work is in vain for a short text.
+PIECES, PIECE = ("chunk_size", "mamba_chunk_size"), 16
 # How parts beside the text model call the number of their layers.
 COUNT_OF_LAYERS = re.compile("(layers|depth)$")
 NO_EXPERT_COUNTS = ("per_tok", "size", "shared", "dim", "layer", "period", "offset")
@@ -40,6 +43,10 @@ def small_configs(config: Any) -> Iterator[Any]:
                     if narrow_parts:
                         _divide(part, _fewer_heads(part), _narrower_heads(part))
                 _divide(smaller.get_text_config(), by_heads, by_channels)
+                _set(
+                    smaller.get_text_config(),
+                    {name: PIECE for name, value in _numbers(text) if name in PIECES and value > PIECE},
+                )
                 if fewer_experts:
                     _set(smaller.get_text_config(), {name: EXPERTS for name, _ in _experts(text)})
                 if fewer_tokens:
