@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from swm.interfaces.activations import WindowActivations
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
+    from swm.interfaces.expert_merger import ExpertChoice, ExpertMerger
     from swm.interfaces.merger import LayerMerger, LayerWindow
     from swm.interfaces.progress import Progress, Task
     from swm.interfaces.provider import ModelProvider
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from swm.interfaces.target import Target
     from swm.interfaces.text import Calibration, Example, TextSource
     from swm.interfaces.tracker import Tracker
-    from swm.interfaces.width import CoupledWeight, Need, UnitGroup, WidthPruner
+    from swm.interfaces.width import CoupledWeight, Need, RoutingStatistics, UnitGroup, WidthPruner
     from swm.model.families import ModelFamily
     from swm.model.ranges import format_ranges
     from swm.model.recording import Recording
@@ -90,6 +91,8 @@ _HOME = {
     "DepthPruner": "swm.interfaces.depth",
     "End": "swm.model.windows",
     "WindowActivations": "swm.interfaces.activations",
+    "ExpertChoice": "swm.interfaces.expert_merger",
+    "ExpertMerger": "swm.interfaces.expert_merger",
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
     "ModelProvider": "swm.interfaces.provider",
@@ -111,6 +114,7 @@ _HOME = {
     "Tracker": "swm.interfaces.tracker",
     "CoupledWeight": "swm.interfaces.width",
     "Need": "swm.interfaces.width",
+    "RoutingStatistics": "swm.interfaces.width",
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
     "cache_folder": "swm.files.cache_folder",
@@ -154,6 +158,8 @@ __all__ = [
     "End",
     "Example",
     "Executor",
+    "ExpertChoice",
+    "ExpertMerger",
     "FamilyError",
     "LayerMerger",
     "LayerWindow",
@@ -176,6 +182,7 @@ __all__ = [
     "RecoveryError",
     "Registry",
     "Replaced",
+    "RoutingStatistics",
     "RunResult",
     "SampleMetric",
     "Samples",

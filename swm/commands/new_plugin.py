@@ -13,7 +13,10 @@ from swm.commands.options import progress_of, say
 def new_plugin(
     name: Annotated[str, typer.Argument(help="What recipes will call it, such as my-metric.", show_default=False)],
     kind: Annotated[
-        str, typer.Option(help="similarity, merger, depth, width, recovery, stage or family.", show_default=False)
+        str,
+        typer.Option(
+            help="similarity, merger, expert-merger, depth, width, recovery, stage or family.", show_default=False
+        ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder; swm-NAME if not given.")] = None,
     from_: Annotated[

@@ -9,6 +9,7 @@ from typing import Any
 
 from swm.errors import PluginError, listed
 from swm.interfaces.depth import DepthPruner
+from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.similarity import SimilarityMetric
@@ -20,17 +21,19 @@ from swm.plugins.loading import load_plugins
 from swm.plugins.registry import Registry
 from swm.testing.checks import Checks
 from swm.testing.depth import DepthChecks
+from swm.testing.expert_merger import ExpertMergerChecks
 from swm.testing.merger import MergerChecks
 from swm.testing.recovery import RecoveryChecks
 from swm.testing.similarity import SimilarityChecks
 from swm.testing.stage import StageChecks
 from swm.testing.text import TextChecks
-from swm.testing.tiny import FAMILIES
+from swm.testing.tiny import EXPERTS, FAMILIES
 from swm.testing.width import WidthChecks
 
 _CHECKS: dict[type[Strategy], type[Checks]] = {
     SimilarityMetric: SimilarityChecks,
     LayerMerger: MergerChecks,
+    ExpertMerger: ExpertMergerChecks,
     DepthPruner: DepthChecks,
     WidthPruner: WidthChecks,
     Recovery: RecoveryChecks,
@@ -42,7 +45,7 @@ _CHECKS: dict[type[Strategy], type[Checks]] = {
 def checks_for(
     strategy: type[Strategy],
     *variants: Mapping[str, Any],
-    families: Sequence[str] = FAMILIES,
+    families: Sequence[str] | None = None,
     also: Sequence[Any] = (),
     fresh_process: bool = True,
 ) -> type[Checks]:
@@ -54,7 +57,8 @@ def checks_for(
         strategy: The class.
         variants: Parameters as in a recipe (none: the defaults). The first ones are tried on all `families`, the others
             on the first family.
-        families: Tiny random models by `config.model_type`.
+        families: Tiny random models by `config.model_type` (none: the dense ones; for an expert merger, those with
+            experts).
         also: Further classes to register, such as a stage's steps; what an installed plugin registers is known already.
         fresh_process: Whether results are loaded again in a fresh process, or in this one.
 
@@ -68,7 +72,7 @@ def checks_for(
     values = {
         "strategy": strategy,
         "variants": variants or ({},),
-        "families": families,
+        "families": families or (EXPERTS if kind is ExpertMerger else FAMILIES),
         "registry": _Lazy(strategy, tuple(also)),
         "fresh_process": fresh_process,
         "trials": {},

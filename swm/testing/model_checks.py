@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -147,10 +148,10 @@ def lora_step(model: Any) -> tuple[float, int]:
 
 
 def differs(one: StagePlan, other: StagePlan, close: bool = False) -> str:
-    """In what two plans differ, in words; tensors may be `close` instead of equal."""
+    """In what two plans differ, in words; tensors and fractions may be `close` instead of equal."""
     mine, theirs = ([{step.name: step.to_plan()} for step in plan.steps] for plan in (one, other))
     for a, b in zip(mine, theirs, strict=False):
-        if a != b:
+        if a != b and not (close and _alike(a, b)):
             return f"{a} and {b}"
     if len(mine) != len(theirs):
         return f"{len(mine)} steps and {len(theirs)}"
@@ -163,3 +164,14 @@ def differs(one: StagePlan, other: StagePlan, close: bool = False) -> str:
             if not same:
                 return f"the fitted {key} of step {i}"
     return ""
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values of a plan are the same but for the last digits of fractions."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-4)
+    return bool(one == other)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoConfig
+from typer.testing import CliRunner
 
+from swm.cli import app, main
 from swm.derivation.known_model import known_model
 from swm.errors import PluginError
 from swm.interfaces.progress import Silent
@@ -42,3 +45,22 @@ def test_a_derived_row_becomes_a_plugin(model: Path, plugins: Any, tmp_path: Pat
 def test_a_name_that_cannot_be_used_is_refused(name: str, why: str, model: Path, plugins: Any) -> None:
     with pytest.raises(PluginError, match=why):
         new_family(name, str(model), plugins.registry, Silent())
+
+
+def test_the_command_writes_the_file_and_says_what_comes_next(model: Path, tmp_path: Path) -> None:
+    runner = CliRunner()
+    done = runner.invoke(app, ["new-plugin", "my-row", "--kind", "family", "--from", str(model)])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert done.output == f"wrote my_row.py; next:\n  swm doctor '{model}' --plugin 'my_row.py'\n"
+    assert '    name="my-row",\n    model_types=("biogpt",),\n' in (tmp_path / "my_row.py").read_text()
+
+
+@pytest.mark.parametrize("arguments", [("--kind", "family"), ("--kind", "width", "--from", "model")])
+def test_a_row_is_that_of_a_model(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["swm", "new-plugin", "my-row", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "--from MODEL goes with --kind family: the row is that of a model" in capsys.readouterr().err

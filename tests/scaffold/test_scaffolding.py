@@ -27,7 +27,7 @@ def run(*command: str | Path, cwd: Path, site: Path) -> str:
 
 
 def test_there_is_a_template_for_every_kind_that_authors_write() -> None:
-    assert kinds() == ["depth", "merger", "recovery", "similarity", "stage", "width"]
+    assert kinds() == ["depth", "expert-merger", "merger", "recovery", "similarity", "stage", "width"]
 
 
 @pytest.mark.packaging
@@ -52,16 +52,17 @@ def test_the_package_installs_passes_its_own_tests_and_is_found(kind: str, plugi
     ]
     assert (mine["kind"], mine["name"]) == (kind, "my-idea")
     assert "swm-my-idea 0.1.0" in run(*swm, "doctor", "--json", cwd=tmp_path, site=site)
-    plan = run(*swm, "plan", "recipe.yaml", "--set", f"model={tiny_folder(tmp_path)}", cwd=folder, site=site)
+    plan = run(*swm, "plan", "recipe.yaml", "--set", f"model={tiny_folder(tmp_path, kind)}", cwd=folder, site=site)
     assert plan
 
 
-def tiny_folder(parent: Path) -> Path:
-    """A folder with a tiny model."""
+def tiny_folder(parent: Path, kind: str) -> Path:
+    """A folder with a tiny model that a strategy of the kind can change."""
     from swm.testing import tiny_model, tiny_tokenizer
 
     folder = parent / "tiny"
-    tiny_model("llama", max_position_embeddings=512).save_pretrained(folder)
+    name = "mixtral" if kind == "expert-merger" else "llama"
+    tiny_model(name, max_position_embeddings=512).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 

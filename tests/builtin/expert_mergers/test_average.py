@@ -14,6 +14,7 @@ from swm.builtin.steps.merge_experts import MergeExpertsStep
 from swm.errors import PlanError
 from swm.interfaces.expert_merger import ExpertChoice, ExpertMerger
 from swm.interfaces.width import RoutingStatistics
+from swm.testing import checks_for
 from swm.width.expert_merging import merged_experts
 
 # Expert 1 is like 0, expert 3 is like 2; 4 tokens take two experts each.
@@ -63,6 +64,19 @@ class Wrong(ExpertMerger):
 
     def shares(self, choice: ExpertChoice) -> Tensor:
         return self.scale * torch.eye(choice.count)[list(choice.kept)]
+
+
+TestTheKit = checks_for(AverageExperts, {}, {"weights": "equal"}, families=("mixtral",), fresh_process=False)
+
+
+def test_the_kit_finds_shares_that_add_up_to_something_else() -> None:
+    kit = checks_for(Wrong)()
+    with pytest.raises(pytest.fail.Exception, match="shares must be 0 or more, and those of an expert that stays"):
+        kit.test_its_shares_add_up_to_one({})  # type: ignore[attr-defined]
+
+
+def test_the_kit_tries_models_with_experts() -> None:
+    assert "mixtral" in checks_for(AverageExperts).families
 
 
 def test_shares_that_add_up_to_something_else_are_refused() -> None:
