@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import Gemma3Processor, LlavaNextProcessor, PreTrainedTokenizerFast
+from transformers import Gemma3Processor, LlavaNextProcessor, PaliGemmaProcessor, PreTrainedTokenizerFast
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from zoo_multimodal import BEGIN, END, IMAGE, save_llava_processor
 
 from swm.testing.tiny import tiny_tokenizer
@@ -21,9 +22,15 @@ TEMPLATE = (
 def save_processor(name: str, folder: Path) -> None:
     """Save the tokenizer and the processor of a model of the zoo.
 
-    That of `gemma3` gives token types; that of `llava_next` has a chat template and makes more of larger images.
+    That of `gemma3` gives token types, that of `paligemma` labels too. That of `llava_next` has a chat template and
+    makes more of larger images.
     """
-    {"llava": save_llava_processor, "gemma3": _save_gemma, "llava_next": _save_llava_next}[name](folder)
+    {
+        "llava": save_llava_processor,
+        "gemma3": _save_gemma,
+        "llava_next": _save_llava_next,
+        "paligemma": _save_paligemma,
+    }[name](folder)
 
 
 def _tokenizer(tokens: dict[int, str], **names: str) -> PreTrainedTokenizerFast:
@@ -57,3 +64,11 @@ def _save_llava_next(folder: Path) -> None:
         chat_template=TEMPLATE,
     )
     processor.save_pretrained(folder)
+
+
+def _save_paligemma(folder: Path) -> None:
+    tokenizer = _tokenizer({IMAGE: "<image>"}, image_token="<image>")
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    images: Any = SiglipImageProcessorPil(size={"height": 16, "width": 16})
+    images.image_seq_length = 4
+    PaliGemmaProcessor(images, tokenizer).save_pretrained(folder)

@@ -114,6 +114,13 @@ def test_a_chat_template_and_token_types_are_those_of_the_processor(tmp_path: Pa
     assert torch.equal(kinds == 1, ids == IMAGE)
 
 
+def test_labels_of_a_processor_are_left_out(tmp_path: Path) -> None:
+    reader = reader_of("paligemma", tmp_path)
+    calibration = drawn(reader, written([{"text": "what is that?", "image": "1.png"}], tmp_path), 1, 16)
+    assert shown(reader, calibration, 0) == "~~~~<s> what is th"
+    assert sorted(calibration.images[0]) == ["attention_mask", "pixel_values", "token_type_ids"]
+
+
 @pytest.mark.parametrize(
     ("images", "texts", "samples", "expected"),
     [(2, 6, 8, 2), (6, 2, 4, 3), (1, 50, 8, 1), (9, 1, 4, 3), (3, 0, 3, 3), (1, 1, 1, 1), (2, 2, 8, 2)],
