@@ -24,17 +24,22 @@ def server(file, context):
     return xllamacpp.Server(parameters)
 
 
-def split(running, text):
-    body = {"content": text, "add_special": True, "parse_special": True}
+def post(running, path, body):
     request = urllib.request.Request(
-        running.listening_address + "/tokenize", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        running.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request) as answer:
-        return json.load(answer)["tokens"]
+        return json.load(answer)
+
+
+def split(running, text):
+    return post(running, "/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
 
 
 def answer(running, prompt, asked):
-    said = running.handle_completions(
+    said = post(
+        running,
+        "/completion",
         {
             "prompt": prompt,
             "n_predict": asked["tokens"],
@@ -44,13 +49,14 @@ def answer(running, prompt, asked):
             "samplers": ["top_k"],
             "top_k": 1,
             "cache_prompt": False,
-        }
+            "return_tokens": True,
+        },
     )
-    choice = said["choices"][0]
-    steps = choice["logprobs"]["content"]
+    steps = said["completion_probabilities"]
     return {
-        "text": choice["text"],
-        "ids": [step["id"] for step in steps],
+        "text": said["content"],
+        # Bytes that are no whole character have no probabilities there.
+        "ids": said["tokens"],
         "steps": [[[one["id"], one["logprob"]] for one in step["top_logprobs"]] for step in steps],
     }
 
