@@ -34,3 +34,7 @@ class ExpertMerger(Strategy):
     @abstractmethod
     def shares(self, choice: ExpertChoice) -> Tensor:
         """The shares `[kept, experts]` with which all experts make up each that stays; each row adds up to 1."""
+
+    def aligns(self) -> bool:
+        """Whether the channels of merged experts are first brought into the order of those of the one that stays."""
+        return False

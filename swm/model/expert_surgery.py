@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from swm.errors import FamilyError, PlanError
+from swm.model.expert_alignment import in_order, matched_order
 from swm.model.experts import CHOSEN_GROUPS, GROUPS, TOP_K, ExpertBlock, expert_tensors, expert_weights, field_name
 from swm.model.layer import Layer
 from swm.model.ranges import format_ranges
@@ -42,7 +43,9 @@ def keep_experts(view: ModelView, position: int, kept: Sequence[int]) -> None:
 
 
 @torch.no_grad()
-def average_experts(view: ModelView, position: int, expert: int, shares: Mapping[int, float]) -> None:
+def average_experts(
+    view: ModelView, position: int, expert: int, shares: Mapping[int, float], aligned: bool = False
+) -> None:
     """Put the weighted mean of some experts in the place of one of them; its row of the router stays.
 
     Args:
@@ -50,9 +53,11 @@ def average_experts(view: ModelView, position: int, expert: int, shares: Mapping
         position: Where the layer stands now.
         expert: The expert that is written.
         shares: The share of each expert in it.
+        aligned: Whether the channels of the others are first brought into the order of those of this expert.
 
     Raises:
         PlanError: The layer has no such experts.
+        FamilyError: Their channels are to be aligned, and the weights do not tell them.
     """
     layer = view.layer(position)
     block = layer.experts
@@ -60,9 +65,19 @@ def average_experts(view: ModelView, position: int, expert: int, shares: Mapping
         has = "no experts" if block is None else f"experts 0 to {block.count - 1}"
         raise PlanError(f"layer {layer.number} has {has}; found {format_ranges(sorted({expert, *shares}))}")
     tensors = expert_tensors(layer.module, block)
+    channels = layer.expert_channels if aligned else None
+    named = {path.rpartition(".")[2]: tensors[path] for path in block.weights}
+    orders = {
+        one: matched_order(named, channels, expert, one) for one in shares if channels is not None and one != expert
+    }
     for path, dim in block.weights.items():
-        value = tensors[path]
-        parts = [share * value.select(dim, one).double() for one, share in shares.items()]
+        value, name = tensors[path], path.rpartition(".")[2]
+        parts = []
+        for one, share in shares.items():
+            part = value.select(dim, one)
+            if channels is not None and one in orders:
+                part = in_order(part, name, channels, orders[one])
+            parts.append(share * part.double())
         value.select(dim, expert).copy_(torch.stack(parts).sum(dim=0))
 
 

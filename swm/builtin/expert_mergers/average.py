@@ -18,8 +18,10 @@ class AverageExperts(ExpertMerger):
 
     `agreement_ij` is the cosine, over tokens, of the router's scores of experts i and j. The experts of a group are
     weighted by what they add to all tokens (`output`: router weight times norm of the output, summed), by the number of
-    their tokens (`frequency`), or not (`equal`). Neurons are averaged as they stand, and rows of the router stay those
-    of the expert that stays.
+    their tokens (`frequency`), or not (`equal`). Rows of the router stay those of the expert that stays.
+
+    Neurons are averaged as they stand, or (`align: weights`) with those of the expert that stays whose weights are most
+    like theirs: weight matching, Ainsworth et al., arXiv 2209.04836.
 
     Source: Li et al., M-SMoE, arXiv 2310.01334, section 3.2, whose weights are `frequency`.
     """
@@ -28,6 +30,10 @@ class AverageExperts(ExpertMerger):
     paper: ClassVar[str] = "https://arxiv.org/abs/2310.01334"
 
     weights: Literal["output", "frequency", "equal"] = "output"
+    align: Literal["none", "weights"] = "none"
+
+    def aligns(self) -> bool:
+        return self.align == "weights"
 
     def shares(self, choice: ExpertChoice) -> Tensor:
         routing, kept = choice.routing, list(choice.kept)

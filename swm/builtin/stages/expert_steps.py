@@ -33,7 +33,8 @@ def merge_steps(
         number, count = context.view.numbers[position], len(routing.routed)
         merged = merged_experts(merger, ExpertChoice(number, count, kept[position], routing))
         for expert, shares in merged.items():
-            steps.append(MergeExpertsStep(number, expert, format_ranges(sorted(shares)), tuple(shares.values())))
+            members, each = format_ranges(sorted(shares)), tuple(shares.values())
+            steps.append(MergeExpertsStep(number, expert, members, each, merger.aligns()))
     return steps
 
 

@@ -18,7 +18,10 @@ from swm.model.view import ModelView
 @final
 @dataclass(frozen=True)
 class MergeExpertsStep(Step):
-    """In the layer with this original number, an expert becomes the mean of the `members`, weighted by `shares`."""
+    """In the layer with this original number, an expert becomes the mean of the `members`, weighted by `shares`.
+
+    `aligned` says that the channels of the others are first matched with those of the expert.
+    """
 
     name: ClassVar[str] = "merge-experts"
 
@@ -26,6 +29,7 @@ class MergeExpertsStep(Step):
     expert: int
     members: str
     shares: Sequence[float]
+    aligned: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -41,7 +45,10 @@ class MergeExpertsStep(Step):
         if self.layer not in view.numbers:
             raise PlanError(f"step merges experts of layer {self.layer}; the model has {format_ranges(view.numbers)}")
         shares = dict(zip(parse_ranges(self.members), self.shares, strict=True))
-        average_experts(view, view.numbers.index(self.layer), self.expert, shares)
+        average_experts(view, view.numbers.index(self.layer), self.expert, shares, self.aligned)
 
     def describe(self) -> str:
-        return f"layer {self.layer}: expert {self.expert} becomes the mean of {self.members}"
+        return f"layer {self.layer}: expert {self.expert} becomes the mean of {self.members}{self._order()}"
+
+    def _order(self) -> str:
+        return ", their channels matched" if self.aligned else ""

@@ -66,7 +66,9 @@ class Wrong(ExpertMerger):
         return self.scale * torch.eye(choice.count)[list(choice.kept)]
 
 
-TestTheKit = checks_for(AverageExperts, {}, {"weights": "equal"}, families=("mixtral",), fresh_process=False)
+TestTheKit = checks_for(
+    AverageExperts, {}, {"weights": "equal", "align": "weights"}, families=("mixtral",), fresh_process=False
+)
 
 
 def test_the_kit_finds_shares_that_add_up_to_something_else() -> None:
