@@ -8,8 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import family_census
 import house
 import pytest
+import transformers
 from family_proof import ALL, CUTS, RECORD, FaultError, Proof, record
 from fresh_processes import FreshProcesses, fresh_processes
 from zoo import CAUSAL
@@ -86,14 +88,48 @@ def test_every_refusal_is_one_line_that_says_what_of_which_model(
 def test_the_page_shows_the_record(monkeypatch: pytest.MonkeyPatch, recorded: dict[str, object]) -> None:
     monkeypatch.syspath_prepend(house.ROOT / "docs" / "_reference")
     page = importlib.import_module("families_page")
-    monkeypatch.delitem(sys.modules, "families_page")
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(recorded), "run docs/_reference/families_page.py"
+    for name in ("families_page", "census_page"):
+        monkeypatch.delitem(sys.modules, name)
+    shown = page.page(recorded, page.census())
+    assert page.PAGE.read_text(encoding="utf-8") == shown, "run docs/_reference/families_page.py"
+
+
+def test_the_census_has_all_causal_model_types() -> None:
+    census = json.loads(family_census.RECORD.read_text(encoding="utf-8"))
+    if census["transformers"] != transformers.__version__:
+        pytest.skip(f"the census is of transformers {census['transformers']}")
+    assert list(census["types"]) == list(family_census.TYPES)
+
+
+CENSUS = ("biogpt", "bert")
+
+
+@pytest.mark.parametrize(
+    "name", [*CENSUS, *(pytest.param(name, marks=pytest.mark.slow) for name in ("mixtral", "afmoe", "diffllama"))]
+)
+def test_what_the_census_says_of_a_type_is_so(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    census = json.loads(family_census.RECORD.read_text(encoding="utf-8"))
+    if census["transformers"] != transformers.__version__:
+        pytest.skip(f"the census is of transformers {census['transformers']}")
+    monkeypatch.setenv("SWM_CACHE", str(tmp_path))
+    assert family_census.entry(name) == census["types"][name]
 
 
 def test_the_readme_has_the_number_of_architectures(recorded: dict[str, dict[str, dict[str, object]]]) -> None:
     count = sum("parameters" in recorded[name]["cuts"]["any layer"] for name in CAUSAL)
     assert (
         f"[{count} architectures of transformers](docs/reference/families.md)" in (house.ROOT / "README.md").read_text()
+    )
+
+
+def test_the_readme_has_the_numbers_of_the_census(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(house.ROOT / "docs" / "_reference")
+    page = importlib.import_module("census_page")
+    monkeypatch.delitem(sys.modules, "census_page")
+    text = " ".join((house.ROOT / "README.md").read_text().split())
+    proven, decoders = page.layers_of(page.census())
+    assert (
+        f"the test proves layers of {proven} of the {decoders} decoders that transformers' causal mapping has" in text
     )
 
 

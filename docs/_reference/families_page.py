@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from census_page import census, section
+
 RECORD = Path(__file__).with_name("families.json")
 PAGE = Path(__file__).parents[1] / "reference" / "families.md"
 LABELS = {
@@ -57,8 +59,8 @@ original, byte for byte.
 """
 
 
-def page(record: Mapping[str, Any]) -> str:
-    """The page for a record."""
+def page(record: Mapping[str, Any], census: Mapping[str, Any]) -> str:
+    """The page for the record of the runs, and that of all model types of transformers."""
     texts = {name: entry for name, entry in record.items() if "text_type" not in entry}
     towers = {name: entry for name, entry in record.items() if "text_type" in entry}
     reasons: dict[str, int] = {}
@@ -66,7 +68,7 @@ def page(record: Mapping[str, Any]) -> str:
     introduction = INTRODUCTION.format(models=models, types=types, counts=counts(texts))
     tables = [introduction, *_table(texts, reasons), TOWERS.format(counts=counts(towers)), *_table(towers, reasons)]
     notes = [f"{number}. {reason}" for reason, number in reasons.items()]
-    return "\n".join([*tables, "", "## Reasons", "", *notes, ""])
+    return "\n".join([*tables, "", "## Reasons", "", *notes, *section(census, len(reasons) + 1)])
 
 
 def counts(record: Mapping[str, Any]) -> str:
@@ -103,7 +105,7 @@ def _cell(name: str, entry: Mapping[str, Any], column: str, reasons: dict[str, i
 
 
 def main() -> None:
-    PAGE.write_text(page(json.loads(RECORD.read_text(encoding="utf-8"))), encoding="utf-8")
+    PAGE.write_text(page(json.loads(RECORD.read_text(encoding="utf-8")), census()), encoding="utf-8")
 
 
 if __name__ == "__main__":
