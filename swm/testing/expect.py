@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.errors import FamilyError, SwmError, listed
+from swm.errors import FamilyError, SwmError, WindowError, listed
 
 
 def expect(true: bool, message: str) -> None:
@@ -26,10 +26,13 @@ def wrong(message: str) -> NoReturn:
 
 @contextmanager
 def works(doing: str, may_refuse: bool = False) -> Iterator[None]:
-    """An SwmError inside fails the test in one sentence; a FamilyError skips it where a refusal is allowed."""
+    """An SwmError inside fails the test in one sentence; a refusal skips it where one is allowed.
+
+    Refusals are FamilyErrors, and WindowErrors of mergers.
+    """
     try:
         yield
-    except FamilyError as error:
+    except (FamilyError, WindowError) as error:
         if may_refuse:
             pytest.skip(f"{doing} is refused: {error}")
         wrong(f"{doing} fails: {error}")
