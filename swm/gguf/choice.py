@@ -101,7 +101,7 @@ def _field_refusal(config: Any, row: GgufArchitecture, layers: int) -> str:
         entries = list(getattr(config, name))
         usual = [(i + 1) % period != 0 for i in range(layers)]
         if [bool(entry) for entry in entries] != usual:
-            return f"each {period}th layer is another one in it, and {name} says {entries}"
+            return f"one of {period} layers, the last, is another one in it, and {name} says {entries}"
     if layers in row.unlike_layers:
         return f"it takes a model of {layers} layers for another one, with another scale of scores"
     return ""
@@ -127,7 +127,7 @@ def _window_refusal(config: Any, row: GgufArchitecture, layers: int) -> str:
     kinds_now = [kind == SLIDING for kind in getattr(config, "layer_types", None) or [SLIDING] * layers]
     if kinds_now != [(i + 1) % period != 0 for i in range(layers)]:
         return (
-            f"it reads a window in all layers but each {period}th, and layers were removed so that this no longer "
+            f"it reads a window in all layers but one of {period}, and layers were removed so that this no longer "
             f"holds; removing {period} layers in a row keeps it"
         )
     return ""

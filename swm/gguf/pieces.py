@@ -39,16 +39,14 @@ def pieces_refusal(data: Mapping[str, Any]) -> str:
     spaces = space_in_front(data)
     if isinstance(spaces, str):
         return spaces
-    model = data["model"]
-    if model.get("ignore_merges") and _odd_merges(model):
-        return "a piece that is a token is taken as it is (ignore_merges)"
-    return _odd_merges(model)
+    return _odd_merges(data)
 
 
-def _odd_merges(model: Mapping[str, Any]) -> str:
-    """Why scores of tokens cannot say what the list of merges says."""
-    pairs = _pairs(model)
-    vocabulary, known = model["vocab"], set(pairs)
+def _odd_merges(data: Mapping[str, Any]) -> str:
+    """Why scores of tokens cannot say what the list of merges says. Added tokens are told from text before."""
+    pairs = _pairs(data["model"])
+    added = {one["content"] for one in data.get("added_tokens", ())}
+    vocabulary, known = data["model"]["vocab"].keys() - added, set(pairs)
     order = [first + second for first, second in pairs]
     if len(list(itertools.groupby(order))) != len(set(order)):
         return "its merges cannot be told by a score for each token: those of one token do not follow each other"

@@ -77,7 +77,7 @@ def _notes(data: Mapping[str, Any], left_out: int) -> list[str]:
             f"{len(stripping)} added tokens, such as {stripping[0]}, take the spaces beside them; llama.cpp keeps those"
         )
     if left_out:
-        notes.append(f"{left_out} tokens without an embedding were left out")
+        notes.append(f"tokens without an embedding were left out: {left_out}")
     return notes
 
 

@@ -88,7 +88,7 @@ def test_rows_without_a_token_get_one_and_tokens_without_a_row_go() -> None:
     assert values["tokenizer.ggml.token_type"][-3:] == [3, 5, 5]
     fewer = tokenizer_entries(with_specials(made), count - 1, "mine")
     assert len(fewer.values["tokenizer.ggml.tokens"]) == count - 1
-    assert fewer.notes == ["1 tokens without an embedding were left out"]
+    assert fewer.notes == ["tokens without an embedding were left out: 1"]
 
 
 def test_special_ids_ends_and_template() -> None:
@@ -111,6 +111,17 @@ def test_pieces_get_scores_in_the_order_of_their_merges() -> None:
     assert sorted(merged, key=lambda token: -scores[token]) == merged
     types = dict(zip(values["tokenizer.ggml.tokens"], values["tokenizer.ggml.token_type"], strict=True))
     assert (types["<0x0A>"], types["<s>"], types[merged[0]]) == (6, 3, 1)
+
+
+def test_added_tokens_are_no_merges_of_pieces() -> None:
+    data = data_of(byte_fallback())
+    number = max(data["model"]["vocab"].values()) + 1
+    twice = 2 * "".join(data["model"]["merges"][-1])
+    data["model"]["vocab"][twice] = number
+    assert "which are no merge of its list" in why_not(Tokenizer.from_str(json.dumps(data)))
+    added = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    data["added_tokens"].append({"id": number, "content": twice, **added})
+    assert entries(Tokenizer.from_str(json.dumps(data)))["tokenizer.ggml.token_type"][number] == 4
 
 
 def missing_merge() -> Tokenizer:
