@@ -34,7 +34,7 @@ CALIBRATION: dict[str, Any] = {
 TRAINED = {"steps": 2, "batch": 4, "data": "python-docs"}
 VOCABULARY: dict[str, Any] = {
     "perplexity": [],
-    "kl": [{"depth": {"pruner": "sliding-window", "similarity": "kl", "target": ONE_LAYER}}],
+    "kl": [{"depth": {"pruner": "last", "similarity": "kl", "target": ONE_LAYER}}],
     "llm-pruner": CALIBRATION["llm-pruner"],
     "lora": [{"recover": {"name": "lora", **TRAINED}}],
     "distill": [{"recover": {"name": "distill", **TRAINED}}],

@@ -21,7 +21,7 @@ from swm.recovery.adapters import adapters
 from swm.training.loop import train
 from swm.training.trained_recovery import TrainedRecovery
 from swm.training.training_set import IGNORED, TokenBatch
-from swm.training.working_bytes import adapter_bytes, training_bytes
+from swm.training.working_bytes import adapter_bytes, score_bytes, training_bytes
 
 
 @final
@@ -47,9 +47,11 @@ class Distill(TrainedRecovery):
     alpha: Annotated[float, Field(gt=0)] = 16
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+        # The teacher's scores, as they are divided by the temperature, and their logarithms.
+        taught = 3 * score_bytes(model, self.micro_batch * self.cutoff)
         if self.trains == "adapters":
-            return adapter_bytes(model, self, self.rank, dtype)
-        return training_bytes(model, self, model.parameters(), dtype)
+            return taught + adapter_bytes(model, self, self.rank, dtype)
+        return taught + training_bytes(model, self, model.parameters(), dtype)
 
     def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
         adapted = replace(self, trains="adapters")

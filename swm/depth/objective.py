@@ -22,6 +22,7 @@ from swm.model.view import ModelView
 
 # The original model's next-token scores are kept for all trials when they take no more than this.
 REFERENCE_LOGITS_BYTES = 256 * 2**20
+PARTS_OF_A_PIECE = 8
 
 
 class Objective:
@@ -73,7 +74,7 @@ class Objective:
         """The similarity of pieces of next-token scores, as `logits` gives them for an end like this one."""
         metric = self.metric
         if isinstance(metric, TokenMetric):
-            values = torch.cat([metric.per_token(*pair)[0] for pair in scores])
+            values = torch.cat([_by_token(metric, *pair) for pair in scores])
             return metric.reduce(token_mean(values.view(end.shape[:2]), None))
         if isinstance(metric, SampleMetric):
             return metric.reduce(torch.cat([metric.per_sample(*pair) for pair in scores]))
@@ -130,6 +131,24 @@ class Reference:
     @cached_property
     def _kept_logits(self) -> list[Tensor]:
         return list(self._objective.logits(self._end))
+
+
+def _by_token(metric: TokenMetric, reference: Tensor, candidate: Tensor) -> Tensor:
+    """The values of the tokens of two pieces, a part at a time: what is computed on the way is several times as large.
+
+    Args:
+        metric: The similarity.
+        reference: Next-token scores `[1, tokens, vocabulary]`.
+        candidate: Those of the other model.
+    """
+    size = max(1, reference.shape[1] // PARTS_OF_A_PIECE)
+    parts = zip(torch.split(reference, size, dim=1), torch.split(candidate, size, dim=1), strict=True)
+    return torch.cat([metric.per_token(*part)[0] for part in parts])
+
+
+def kept_bytes(metric: SimilarityMetric) -> int:
+    """The most that a `Reference` keeps in memory of next-token scores."""
+    return REFERENCE_LOGITS_BYTES if metric.space == "logits" else 0
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from swm.model.shape import ModelShape
 from swm.model.token_scores import SCORE_BYTES
 from swm.model.view import ModelView
 
-# Next-token scores are made in pieces; a piece stands beside what is computed with it.
-SCORES = 2 * SCORE_BYTES
+# Next-token scores are made in pieces; a piece stands beside what it was converted from and what is computed with it.
+SCORES = 3 * SCORE_BYTES
 # Without `memory`, this share of what is free is taken: other processes need some, and mapped files live there.
 SHARE = 0.7
 # Of a layer: its inputs, its attention and its MLP on one batch, in float32.

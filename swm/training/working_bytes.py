@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from swm.model.token_scores import SCORE_BYTES
 from swm.model.view import ModelView
 from swm.training.master_weights import HALF
 from swm.training.schedule import Schedule
 
 # Of a layer and a token: numbers in float32 that are kept for the gradients, in hidden states.
 KEPT_FOR_GRADIENTS = 20
+# Beside what every piece of scores takes: its gradient, and what that is computed from.
+SCORE_GRADIENTS = 2
 
 
 def training_bytes(model: ModelView, schedule: Schedule, trained: int, dtype: torch.dtype) -> int:
@@ -26,7 +29,12 @@ def training_bytes(model: ModelView, schedule: Schedule, trained: int, dtype: to
     each = 12 + dtype.itemsize + (4 if dtype in HALF else 0)
     tokens = schedule.micro_batch * schedule.cutoff
     kept: int = tokens * model.config.hidden_size * len(model.layers) * KEPT_FOR_GRADIENTS * 4
-    return trained * each + kept
+    return trained * each + kept + SCORE_GRADIENTS * score_bytes(model, tokens)
+
+
+def score_bytes(model: ModelView, tokens: int) -> int:
+    """Of the largest piece of next-token scores of so many tokens, in float32."""
+    return min(SCORE_BYTES, 4 * tokens * int(model.config.vocab_size))
 
 
 def adapter_bytes(model: ModelView, schedule: Schedule, rank: int, dtype: torch.dtype) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor
 
 from swm.depth import objective
-from swm.depth.objective import EarlyStop, Objective, Reference
+from swm.depth.objective import EarlyStop, Objective, Reference, _by_token
+from swm.interfaces.similarity import TokenMetric
 from swm.model.view import ModelView
 from swm.similarity.cka import CKA
 from swm.similarity.cosine import Cosine
@@ -65,3 +68,20 @@ def test_the_rest_is_not_run_once_it_cannot_lift_the_similarity() -> None:
     assert EarlyStop(Cosine(), 0.8).similarity(reference, batches()) == (0.75, 1)
     assert run == [0]
     assert EarlyStop(Cosine(), 0.7).similarity(reference, batches()) == (0.75, 4)
+
+
+def test_tokens_are_compared_a_part_of_a_piece_at_a_time() -> None:
+    class Counted(TokenMetric):
+        name = "counted"
+        sizes: ClassVar[list[int]] = []
+
+        def per_token(self, reference: Tensor, candidate: Tensor) -> Tensor:
+            self.sizes.append(reference.shape[1])
+            return (reference - candidate).sum(dim=-1)
+
+        def reduce(self, values: Tensor) -> float:
+            return float(values.mean())
+
+    one, other = torch.arange(34.0).view(1, 17, 2), torch.ones(1, 17, 2)
+    assert _by_token(Counted(), one, other).tolist() == (one - other).sum(dim=-1)[0].tolist()
+    assert Counted.sizes == [2] * 8 + [1]

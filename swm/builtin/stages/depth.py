@@ -14,6 +14,7 @@ from swm.builtin.stages.block_removal import BlockRemoval, Unit
 from swm.builtin.steps.merge import MergeStep
 from swm.depth.engine import DepthEngine
 from swm.depth.fitting import check_some_pair
+from swm.depth.objective import kept_bytes
 from swm.depth.streams import seen_samples
 from swm.errors import BudgetError, RecipeError, at
 from swm.interfaces.depth import DepthPruner
@@ -95,18 +96,18 @@ class DepthStage(Stage):
 
     def kept_states(self, layers: int) -> int:
         # What enters each layer: as settled last, while a new program is settled, and in the original model.
-        fits = self._parts()[1].needs_activations
-        return 3 * (layers + 1) + 12 if fits else 2 * (layers + 1) + 3
+        return 3 * (layers + 1) + 12 if self._parts()[1].needs_activations else 2 * (layers + 1) + 3
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
-        tried = (self._parts()[1], self.search_merger)
-        return max(merger.working_bytes(model) for merger in tried if merger is not None)
+        similarity, merger = self._parts()
+        return kept_bytes(similarity) + max(one.working_bytes(model) for one in (merger, self.search_merger) if one)
 
     def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
-        tried = [merger for merger in (self._parts()[1], self.search_merger) if merger is not None]
+        tried = [merger for merger in (self._parts()[1], self.search_merger) if merger]
         heaviest = max(tried, key=lambda merger: merger.working_bytes(model))
         others = max((merger.working_bytes(model) for merger in tried if merger is not heaviest), default=0)
-        return {f"{heaviest.name} with {name}": max(others, size) for name, size in heaviest.lighter(model).items()}
+        rest = kept_bytes(self._parts()[0])
+        return {f"{heaviest.name} with {n}": rest + max(others, b) for n, b in heaviest.lighter(model).items()}
 
     def work(self, setting: Setting) -> Work | None:
         similarity, merger = self._parts()

@@ -1,0 +1,52 @@
+"""Four times the calibration text takes no more memory: whole stages, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swm.memory.machine import STATUS
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+ONE, TENTH = {"layers": 1}, {"ratio": 0.1}
+STAGES: dict[str, list[Any]] = {
+    "block influence": [{"depth": {"pruner": "block-influence", "target": ONE}}],
+    "losses": [{"depth": {"pruner": {"name": "single-loss", "protect_first": 1, "protect_last": 1}, "target": ONE}}],
+    "least squares": [{"depth": {"pruner": "last", "merger": "least-squares", "target": ONE}}],
+    "wanda": [{"width": {"pruner": "wanda", "target": TENTH}}],
+    "gradients": [{"width": {"pruner": "llm-pruner", "target": TENTH}}],
+    "repair": [{"depth": {"pruner": "last", "target": ONE}}, {"repair": {}}],
+    "distill": [
+        {"depth": {"pruner": "last", "target": ONE}},
+        {"recover": {"name": "distill", "hidden": 1.0, "steps": 2, "batch": 4, "cutoff": 64, "data": "python-docs"}},
+    ],
+}
+SHAPE = {
+    "hidden_size": 512,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 4,
+}
+# Both fill batches, and pieces of what is compared.
+LITTLE, MUCH = 4096, 32768
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux alone says how much memory lies in no file")
+@pytest.mark.parametrize("name", STAGES)
+def test_more_text_takes_no_more_memory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flatness: Any = importlib.import_module("flatness")
+    before, after = (
+        flatness.peak(tmp_path / "model", SHAPE, STAGES[name], tokens, dtype="float32", seq_len=64)
+        for tokens in (LITTLE, MUCH)
+    )
+    states_of_one_layer = (MUCH - LITTLE) * SHAPE["hidden_size"] * 4
+    assert after["stages"] - before["stages"] < states_of_one_layer
+    for one in (before, after):
+        assert one["first"] + one["stages"] < one["least"], "what a run says that it needs at least is enough"
