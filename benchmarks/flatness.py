@@ -35,7 +35,7 @@ TRAINED = {"steps": 2, "batch": 4, "data": "python-docs"}
 VOCABULARY: dict[str, Any] = {
     "perplexity": [],
     "kl": [{"depth": {"pruner": "last", "similarity": "kl", "target": ONE_LAYER}}],
-    "llm-pruner": CALIBRATION["llm-pruner"],
+    "llm-pruner": [{"width": {"pruner": "llm-pruner", "layer_ratio": 0.1}}],
     "lora": [{"recover": {"name": "lora", **TRAINED}}],
     "distill": [{"recover": {"name": "distill", **TRAINED}}],
 }

@@ -17,7 +17,7 @@ from swm.interfaces.similarity import SampleMetric, SimilarityMetric, TokenMetri
 from swm.memory.pieces import pieces_of
 from swm.model.row_store import RowStore
 from swm.model.samples import Samples
-from swm.model.token_scores import score_pieces
+from swm.model.token_scores import SCORE_BYTES, score_pieces
 from swm.model.view import ModelView
 
 # The original model's next-token scores are kept for all trials when they take no more than this.
@@ -147,8 +147,11 @@ def _by_token(metric: TokenMetric, reference: Tensor, candidate: Tensor) -> Tens
 
 
 def kept_bytes(metric: SimilarityMetric) -> int:
-    """The most that a `Reference` keeps in memory of next-token scores."""
-    return REFERENCE_LOGITS_BYTES if metric.space == "logits" else 0
+    """What comparisons of next-token scores take beside a piece: those that a `Reference` keeps, and a pair of pieces.
+
+    The pair stays until the next one is made.
+    """
+    return REFERENCE_LOGITS_BYTES + 2 * SCORE_BYTES if metric.space == "logits" else 0
 
 
 @dataclass(frozen=True)
