@@ -19,7 +19,7 @@ IDS = "ids of a text"
 MESSAGES = (("user", "Hi."), ("assistant", "Hello."), ("user", "Why?"))
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*", "*.tiktoken")
 # So many logits are compared at once.
-NUMBERS = 2**22
+NUMBERS = 2**20
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
