@@ -59,8 +59,7 @@ def check_room(size: int, folder: Path) -> None:
     if size + SPARE > free.f_bavail * free.f_frsize:
         raise SwmError(
             f"{folder} has {written_bytes(free.f_bavail * free.f_frsize)} free and needs {written_bytes(size)} "
-            "for tensors that do not fit into memory; set SWM_CACHE to a folder on a larger disk, raise memory, "
-            "or take less calibration text"
+            "for tensors that do not fit into memory; set SWM_CACHE to a folder on a larger disk or raise memory"
         )
 
 

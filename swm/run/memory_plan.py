@@ -41,6 +41,8 @@ class MemoryPlan:
     weights: int
     states: int
     floor: int
+    converted: bool = False
+    """Whether the weights are wanted in another dtype than that of their files."""
 
     def memory(self, folder: Path | None = None) -> WorkingMemory:
         """What decides, tensor by tensor, as planned; where not all fits, freed memory is not kept for later."""
@@ -53,8 +55,9 @@ class MemoryPlan:
         whole = "what is free" if self.given is None else written_bytes(self.given)
         states = "in memory" if self.states <= self.limit else "in mapped files beyond"
         where = f" {written_bytes(self.limit)}" if self.states > self.limit else ""
+        weights = "converted one by one" if self.converted else "mapped from their files"
         return (
-            f"memory: {whole}; weights {written_bytes(self.weights)}, mapped from their files; hidden states "
+            f"memory: {whole}; weights {written_bytes(self.weights)}, {weights}; hidden states "
             f"{written_bytes(self.states)}, {states}{where}; scores in pieces of {written_bytes(SCORE_BYTES)}"
         )
 
@@ -118,7 +121,10 @@ def plan_memory(
             f"{', or '.join(would) or 'a smaller model needs less'}"
         )
     whole = SHARE * available_memory() if size is None else size
-    return MemoryPlan(size, max(0, int(whole - floor)), shape.parameters * kind.itemsize, states, int(floor))
+    stored = getattr(config, "dtype", None) or torch.float32
+    return MemoryPlan(
+        size, max(0, int(whole - floor)), shape.parameters * kind.itemsize, states, int(floor), kind != stored
+    )
 
 
 def _what_would_do(left: int, per_token: int) -> list[str]:

@@ -41,6 +41,11 @@ def test_what_is_left_beside_the_least_is_for_hidden_states() -> None:
     assert (plan.floor, plan.limit, plan.weights) == (least, 2**30 - least, 4000)
 
 
+@pytest.mark.parametrize(("dtype", "says"), [("auto", "mapped from their files"), ("bfloat16", "converted one by one")])
+def test_where_weights_lie_is_said(dtype: str, says: str) -> None:
+    assert f"B, {says}; hidden" in plan_memory("1GiB", [], SHAPE, Config(), tokens=100, dtype=dtype).sentence()
+
+
 def test_too_little_memory_is_refused_with_what_would_do() -> None:
     with pytest.raises(ModelError, match=r"385.3 MiB or more"):
         plan_memory("100MiB", [], SHAPE, Config(), tokens=100, dtype="float32")
