@@ -107,7 +107,7 @@ def plan_memory(
     working = max(needs, default=0)
     floor = own_memory() + 2 * max(shape.layer_parameters) * kind.itemsize + batch + SCORES + working
     size = None if given is None else parse_bytes(given)
-    have = physical_memory() if size is None and working else size
+    have = physical_memory() if size is None and model is not None else size
     if have is not None and have < floor:
         named = f"this machine has {written_bytes(have)}" if size is None else f"found {given}"
         would = _what_would_do(have - floor + batch, per_token=per_token) if batch else []
