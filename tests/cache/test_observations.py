@@ -163,6 +163,7 @@ def test_a_cold_and_a_warm_cache_give_the_bytes_of_none(
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+@pytest.mark.slow
 def test_the_saved_files_are_the_same_bytes(stories: Path, plugins: Plugins, tmp_path: Path) -> None:
     cache = ObservationCache(tmp_path / "cache")
     run(stories, RECIPES["all"], plugins, cache)

@@ -209,6 +209,7 @@ def killed(stories: Path, output: Path, point: str) -> None:
     assert child.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_kill_during_verification_leaves_no_output_and_the_next_run_succeeds(
     save, stories: Path, tmp_path: Path
 ) -> None:

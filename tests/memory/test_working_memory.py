@@ -134,6 +134,7 @@ def test_a_kill_leaves_nothing_of_a_file_without_a_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_a_kill_leaves_of_a_named_file_goes_with_the_next_mapped_tensor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

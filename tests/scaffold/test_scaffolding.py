@@ -31,11 +31,8 @@ def test_there_is_a_template_for_every_kind_that_authors_write() -> None:
 
 
 @pytest.mark.packaging
-@pytest.mark.parametrize(
-    # One kind stands for all in the default suite: half a minute each.
-    "kind",
-    [kind if kind == "similarity" else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds()],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", kinds())
 def test_the_package_installs_passes_its_own_tests_and_is_found(kind: str, plugins: Plugins, tmp_path: Path) -> None:
     folder = new_plugin("my-idea", kind, plugins.registry, tmp_path / "swm-my-idea")
     site = tmp_path / "site"

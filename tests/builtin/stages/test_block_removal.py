@@ -158,6 +158,7 @@ def run(stories: Path, plugins: Plugins, stages: list[dict[str, Any]], **recipe:
 BLOCKS: dict[str, Any] = {"pruner": "block-influence", "unit": "any", "target": {"blocks": 3}}
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_what_is_in_memory_and_the_plan_replays(
     stories: Path, plugins: Plugins, tmp_path: Path
 ) -> None:
