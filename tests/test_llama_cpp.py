@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from client_install import install_client
 from gguf_models import LLAMA3 as LLAMA3_ROPE
 from gguf_models import MODELS, TOKENS, gguf_model, gguf_view, save, save_view, with_specials
 from small_tokenizers import SPECIAL, byte_fallback
@@ -55,11 +56,7 @@ pytestmark = pytest.mark.client
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """What llama.cpp answers to the prompts of each file, or its error."""
-    target = tmp_path_factory.mktemp("client")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--retries=1", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--no-deps", "--target", str(target), CLIENT], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"{CLIENT} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+    target = install_client(CLIENT, tmp_path_factory.mktemp("client"))
     environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
 
     def answers(asked: Mapping[Path, Mapping[str, Any]]) -> Mapping[Path, Any]:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from client_install import install_client
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -90,12 +91,7 @@ pytestmark = pytest.mark.client
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the client; its dependencies, numpy and PyYAML, are also swm's own."""
-    target = tmp_path_factory.mktemp("client")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--retries=1", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "--no-deps", "--target", str(target), CLIENT], capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"{CLIENT} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
-    return target
+    return install_client(CLIENT, tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def without_blocks(model: Any, family: ModelFamily, part: Block) -> RowVerdict:
     for gone in filter(None, (list(removals)[::2], list(removals)[1::2])):
         cut, silent = (ModelView(copy.deepcopy(model), family) for _ in range(2))
         for position in gone:
-            _silence(silent, position, part)
+            silence_block(silent, position, part)
             remove_modules(cut, position, removals[position])
         wanted = logits_of(silent.model)
         check_counts(wanted, whole, f"{_name(part)}s")
@@ -67,7 +67,7 @@ def without_blocks(model: Any, family: ModelFamily, part: Block) -> RowVerdict:
 
 
 @torch.no_grad()
-def _silence(view: ModelView, position: int, part: Block) -> None:
+def silence_block(view: ModelView, position: int, part: Block) -> None:
     """Make the output projection zero; where the row does not name it, or experts have one each, all of the block."""
     layer, family = view.layers[position], view.family
     paths = block_modules(layer, family)[part]

@@ -16,12 +16,13 @@ from swm.builtin.families import BUILTIN_FAMILIES
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout
 from swm.checkpoint.reload import generate
+from swm.derivation.sub_blocks_silent import silence_block
 from swm.errors import FamilyError
 from swm.model.block_probe import layer_probes
 from swm.model.blocks import block_modules
 from swm.model.families import find_family
 from swm.model.surgery import remove_modules
-from swm.model.units import READERS, Block
+from swm.model.units import Block
 from swm.model.view import ModelView
 
 IDS = torch.arange(3, 27).reshape(2, 12)
@@ -41,20 +42,6 @@ def view_of(model: Any) -> ModelView | None:
 @torch.no_grad()
 def logits(model: Any) -> Tensor:
     return model(input_ids=IDS, use_cache=False).logits
-
-
-@torch.no_grad()
-def silence(view: ModelView, position: int, part: Block) -> None:
-    """Make the output projection zero; where experts have one each, every parameter of the block."""
-    layer, family = view.layers[position], view.family
-    paths = block_modules(layer, family)[part]
-    reader = family.projections.get(READERS[part], "")
-    experts = any(p.dim() > 2 for path in paths for p in layer.get_submodule(path).parameters())
-    dense = view.layer(position).has(READERS[part]) and reader.partition(".")[0] in paths and not experts
-    for path in paths:
-        for key, parameter in layer.get_submodule(path).named_parameters():
-            if not dense or f"{path}.{key}".startswith(f"{reader}."):
-                parameter.zero_()
 
 
 def reloaded(view: ModelView, folder: Path, layout: Layout) -> Any:
@@ -85,7 +72,7 @@ def test_without_some_sub_blocks(name: str, tmp_path: Path) -> None:
     for position in sorted({position for position, _ in gone}):
         parts = [part for i, part in gone if i == position]
         for part in parts:
-            silence(silent, position, part)
+            silence_block(silent, position, part)
         removal = {k: v for part in parts for k, v in probes[position].removal(part).items()}
         removal = probes[position].with_norms(removal)
         expected += sum(p.numel() for k in removal for p in view.layers[position].get_submodule(k).parameters())
