@@ -16,6 +16,7 @@ from swm.plan.plan import Plan
 from swm.report.flatten import rows
 from swm.report.headline import headline
 from swm.report.html_format import FILTERS, seen
+from swm.report.judgement import missed
 from swm.report.record import RunReport, StageReport
 from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
 from swm.report.summary import WHICH, perplexity_row, task_rows
@@ -65,6 +66,7 @@ def html_report(
         report=report,
         name=Path(report.model.source).name,
         share=report.removed_share,
+        rejected=missed(report.acceptance or {}),
         tiles=headline(report, speed),
         notes=[*report.notes, *speed.get("warnings", ())],
         plan_lines=plan.lines(),

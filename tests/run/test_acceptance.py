@@ -98,6 +98,7 @@ def test_a_rejected_result_leaves_its_report_and_exit_code_3(tmp_path: Path, sto
     assert {"plan.yaml", "recipe.yaml", "report.html", "report.json"} <= set(left)
     assert not {"README.md", "config.json", "model.safetensors"} & set(left)
     assert json.loads((tmp_path / "out" / "report.json").read_text())["acceptance"]["accepted"] is False
+    assert "<strong>Rejected: perplexity is " in (tmp_path / "out" / "report.html").read_text()
     # It is a folder of swm's own, so the next run may replace it.
     assert run(tmp_path, stories, 1000.0, "--overwrite").exit_code == 0
     assert (tmp_path / "out" / "model.safetensors").is_file()
