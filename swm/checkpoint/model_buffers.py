@@ -12,14 +12,14 @@ from swm.model.quiet import quiet_transformers
 from swm.model.view import ModelView
 
 # Written behind the line that makes a layer anew, which is in `plain` until then.
-CARRIED_TEXT = """                for path, module in plain.named_modules():
-                    for name, value in module.named_buffers(recurse=False):
-                        if not hasattr(layers[i].get_submodule(path), name):
-                            layers[i].get_submodule(path).register_buffer(name, value, persistent=False)
+CARRIED_TEXT = """            for path, module in plain.named_modules():
+                for name, value in module.named_buffers(recurse=False):
+                    if not hasattr(layers[i].get_submodule(path), name):
+                        layers[i].get_submodule(path).register_buffer(name, value, persistent=False)
 """
 # transformers makes no buffers of this kind for custom code, so that they are saved and loaded like weights.
-SAVED_TEXT = """        for module in layers.modules():
-            module._non_persistent_buffers_set.difference_update({names})
+SAVED_TEXT = """    for module in layers.modules():
+        module._non_persistent_buffers_set.difference_update({names})
 """
 
 

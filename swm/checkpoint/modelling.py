@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from swm.checkpoint.model_buffers import CARRIED_TEXT, SAVED_TEXT, model_buffers, saved_buffers
+from swm.checkpoint.model_buffers import model_buffers, saved_buffers
+from swm.checkpoint.modelling_file import MODELLING, ModellingFile
 from swm.checkpoint.own_shapes import made_of, own_shapes, resize
 from swm.loading.legacy_config import complete_config
-from swm.loading.model_class import auto_class
 from swm.memory.kept_results import KeptResults
 from swm.memory.working_memory import WorkingMemory
 from swm.model.blocks import any_removed, removed_modules
@@ -25,46 +25,6 @@ from swm.model.replacement import Rebuild
 from swm.model.units import Geometry
 from swm.model.view import ModelView
 from swm.model.width_fields import config_widths, even_geometry
-
-MODELLING = "modeling_swm.py"
-# Written beside a model whose layers differ; `{...}` are filled in.
-MODELLING_TEXT = '''"""{parent} whose layers have shapes of their own, as config.json lists them in `swm_layers`."""
-
-import copy
-
-import torch
-from torch import nn
-
-from {module} import {config} as ParentConfig
-from {module} import {parent} as Parent
-
-
-{sources}class PrunedConfig(ParentConfig):
-    model_type = "{model_type}"
-
-
-class {name}(Parent):
-    config_class = PrunedConfig
-
-    def __init__(self, config):
-        super().__init__(config)
-        layers = self.get_submodule("{layers}")
-        for i, shape in enumerate(config.swm_layers):
-{widths}{calls}{saved}        self.post_init()
-{cache}'''
-# transformers knows classes with a cache of their own by their names, which is another here.
-CACHE_TEXT = """
-    @classmethod
-    def _supports_default_dynamic_cache(cls):
-        return False
-"""
-# Only where layers have widths of their own must they be made anew.
-WIDTHS_TEXT = """            own = copy.copy(config.get_text_config())
-            for name, value in shape.get("widths", {{}}).items():
-                setattr(own, name, value)
-            if "widths" in shape:
-                plain, layers[i] = layers[i], type(layers[i])(own, i)
-{carried}"""
 
 
 @dataclass(frozen=True)
@@ -112,10 +72,6 @@ class Export:
 def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     """The true shapes, with a modelling file that `auto_map` names."""
     model = view.model
-    parent = type(model)
-    model_type = f"swm_{view.model_config.model_type}"
-    plain_cache = getattr(parent, "_supports_default_dynamic_cache", lambda: True)
-    name = "PrunedForConditionalGeneration" if view.family.tower else "PrunedForCausalLM"
     rebuilds = {one.rebuild.name: one.rebuild for layer in view.replaced for one in layer.values()}
     removed = any_removed(view)
     if removed:
@@ -128,33 +84,39 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     if any(resize.__name__ in layer for layer in layers):
         # Before other modules are put in place of some.
         rebuilds = {resize.__name__: Rebuild(resize.__name__, _typed(resize)), **rebuilds}
-    text = MODELLING_TEXT.format(
-        module=parent.__module__,
-        parent=parent.__name__,
-        config=type(view.model_config).__name__,
-        name=name,
-        model_type=model_type,
-        layers=view.family.layers,
-        widths="" if removed and not shapes else WIDTHS_TEXT.format(carried=CARRIED_TEXT if buffers else ""),
-        saved=SAVED_TEXT.format(names=buffers) if buffers else "",
-        cache="" if plain_cache() else CACHE_TEXT,
-        sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in rebuilds.values()),
-        calls="".join(f'            {name}(layers[i], shape.get("{name}", {{}}))\n' for name in rebuilds),
+    # A config within a config is of a stock class, which cannot be told how to read such numbers.
+    numbers = {} if view.family.tower else _numbers_by_layer(view.config, layers)
+    file = ModellingFile(
+        model,
+        view.family.layers,
+        "PrunedForConditionalGeneration" if view.family.tower else "PrunedForCausalLM",
+        list(rebuilds.values()),
+        widths=bool(shapes) or not removed,
+        numbers=bool(numbers),
+        buffers=buffers,
     )
-    module = MODELLING.removesuffix(".py")
     config = {
-        "model_type": model_type,
-        "architectures": [name],
-        "auto_map": {
-            "AutoConfig": f"{module}.PrunedConfig",
-            auto_class(view.model_config).__name__: f"{module}.{name}",
-        },
+        "model_type": file.model_type,
+        "architectures": [file.name],
+        "auto_map": file.auto_map,
         "swm_layers": layers,
+        **({"per_layer_config": numbers} if numbers else {}),
     }
     family = view.family
     about: dict[str, Any] = {"flat_rope": family.flat_rope, "tower": family.tower, "memory": view.memory}
     about["buffers"] = buffers
-    return Export(model, {MODELLING: text}, config, needs_code=True, **about)
+    return Export(model, {MODELLING: file.text}, config, needs_code=True, **about)
+
+
+def _numbers_by_layer(config: Any, layers: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """The widths of layers where the config says other ones, as transformers and vLLM look them up by layer."""
+    names, digits = getattr(type(config), "attribute_map", {}), len(str(len(layers) - 1))
+    numbers = {}
+    for position, layer in enumerate(layers):
+        own = {k: v for k, v in layer.get("widths", {}).items() if getattr(config, k, None) != v}
+        if own:
+            numbers[str(position).zfill(digits)] = {names.get(name, name): value for name, value in own.items()}
+    return numbers
 
 
 def _layer_shape(view: ModelView, position: int, shapes: list[Geometry], plain: nn.ModuleList) -> dict[str, Any]:

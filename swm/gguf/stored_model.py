@@ -70,7 +70,7 @@ def _stock_config(source: ModelSource, said: Mapping[str, Any]) -> Any:
             f"model '{source.name}' holds modules in place of projections ({', '.join(replaced)}), which no GGUF "
             "architecture has; save it with layout: merged (multiplied out), then export that"
         )
-    left_out = {"model_type", "auto_map", "architectures"}
+    left_out = {"model_type", "auto_map", "architectures", "per_layer_config"}
     if "rope_parameters" in said:
         # Beside it stands the same as older versions of transformers read it.
         left_out |= {"rope_scaling", "rope_theta"}
