@@ -18,6 +18,7 @@ from swm.gguf.writing import write_gguf
 from swm.interfaces.progress import Progress, Silent
 from swm.loading.source import locate
 from swm.loading.tokenizer import load_tokenizer
+from swm.paths import expanded, is_file
 from swm.plugins.registry import Registry
 
 
@@ -70,6 +71,8 @@ def export_gguf(
     path = output_file(output, "output")
     if path.exists() and not overwrite:
         raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
+    if path.exists() and is_file(name) and path.samefile(expanded(name)):
+        raise CheckpointError(f"output {output} is the model that is read; choose another")
     source = locate(name, registry, progress)
     check_outside(path, source.folder)
     model = read_folder(source, registry.families)

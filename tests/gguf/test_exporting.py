@@ -206,6 +206,14 @@ def test_a_file_inside_the_model_is_refused(folder: Path, plugins: Plugins) -> N
         export_gguf(str(folder), folder / "x.gguf", plugins.registry)
 
 
+def test_the_file_that_is_read_is_not_replaced(folder: Path, plugins: Plugins) -> None:
+    file = written(folder, plugins).path
+    before = file.read_bytes()
+    with pytest.raises(CheckpointError, match="is the model that is read; choose another"):
+        export_gguf(str(file), file, plugins.registry, overwrite=True)
+    assert file.read_bytes() == before
+
+
 def test_an_unknown_type_is_refused_by_name(folder: Path, plugins: Plugins) -> None:
     with pytest.raises(RecipeError, match=r"unknown type 'q4_0'; allowed: auto, bf16, f16, f32, q8_0"):
         written(folder, plugins, number_type="q4_0")
