@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swm.errors import SwmError
-from swm.files import yaml_file as yamlfile
+from swm.files.front_matter import front_matter
 from swm.gguf.layers import LayerShape, head_size
 from swm.gguf.rope import rope_values
 from swm.gguf.stored_model import StoredModel
@@ -51,7 +50,7 @@ def _each(row: GgufArchitecture, counts: list[int]) -> int | list[int]:
 
 def general_values(folder: Path) -> dict[str, Any]:
     """What the report and the card in the folder say of the model: name, license, base model. No path, no machine."""
-    card, report = _front_matter(folder / "README.md"), _read_json(folder / "report.json")
+    card, report = front_matter(folder / "README.md"), _read_json(folder / "report.json")
     source = report.get("model", {}).get("source") if isinstance(report.get("model"), Mapping) else None
     base = card.get("base_model")
     base = base[0] if isinstance(base, list) and base else base
@@ -72,21 +71,6 @@ def general_values(folder: Path) -> dict[str, Any]:
     if isinstance(tags, list) and tags and all(isinstance(tag, str) for tag in tags):
         values["general.tags"] = tags
     return values
-
-
-def _front_matter(file: Path) -> Mapping[str, Any]:
-    """The YAML between the first two lines of dashes; empty where there is none that can be read."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}
-    if not text.startswith("---\n"):
-        return {}
-    try:
-        data = yamlfile.parse(text[4:].partition("\n---")[0], file.name)[0]
-    except SwmError:
-        return {}
-    return data if isinstance(data, Mapping) else {}
 
 
 def _read_json(file: Path) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from swm.loading.weights import check_folder
 from swm.paths import expanded, is_file, is_folder
 from swm.plugins.registry import Registry, require_interface
 
-HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "LICENSE*")
+HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "LICENSE*", "NOTICE*", "README.md")
 
 
 @dataclass(frozen=True)

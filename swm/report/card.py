@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 from swm.escapes import code, markdown
-from swm.files import yaml_file as yamlfile
 from swm.plan.plan import Plan
+from swm.report.card_metadata import card_metadata, has_several_parts
 from swm.report.record import RunReport
 from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
 from swm.report.summary import Measured, MeasureRow, perplexity_row, task_rows
 
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
-
-TASK: dict[str, Any] = {"task_type": "text-generation", "task_name": "Text Generation"}
+NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
 
-def model_card(report: RunReport, plan: Plan) -> str:
-    """Front matter for the hub with the measured results, then what was done and what it cost."""
+def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_CARD, needs_code: bool = False) -> str:
+    """Front matter for the Hub with the measured results, then what was done and what it cost.
+
+    Args:
+        report: The report of the run.
+        plan: What was changed.
+        original: The front matter of the original model's card, of which the license and the languages are taken.
+        needs_code: Whether the model loads with code in its folder only.
+
+    Returns:
+        The text of the card.
+    """
     source, before, after = report.model.source, report.model, report.compressed
     title = f"{Path(source).name}, {report.removed_share:.1%} smaller"
-    # Only models of several parts have tensors that no stage may touch.
-    several = "tensors_untouched" in (report.verification or {})
-    auto = "AutoModelForImageTextToText" if several else "AutoModelForCausalLM"
     lines = [
         "---",
-        yamlfile.dump(front_matter(report)).rstrip(),
+        card_metadata(report, original).to_yaml(),
         "---",
         "",
         f"# {markdown(title)}",
         "",
         f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
-        f"{report.swm}. It is an ordinary Transformers model: load it with `{auto}.from_pretrained`.",
+        f"{report.swm}. {_loading(report, needs_code)}",
         "",
         "| | original | this model |",
         "|---|---|---|",
@@ -72,6 +75,17 @@ def model_card(report: RunReport, plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _loading(report: RunReport, needs_code: bool) -> str:
+    """How the model is loaded, in a sentence."""
+    auto = "AutoModelForImageTextToText" if has_several_parts(report) else "AutoModelForCausalLM"
+    if not needs_code:
+        return f"It is an ordinary Transformers model: load it with `{auto}.from_pretrained`."
+    return (
+        f"Transformers has no class for it: load it with `{auto}.from_pretrained(..., trust_remote_code=True)`, "
+        "which runs the Python code in this folder."
+    )
+
+
 def _vocabulary_row(report: RunReport) -> list[str]:
     if report.vocabularies is None:
         return []
@@ -92,76 +106,6 @@ def _vocabulary(report: RunReport) -> list[str]:
         f"{after:,} of the original {before:,} tokens are left, which takes {removed:,} parameters away. The tokenizer "
         "in this folder is cut alike: a text whose tokens are all left is split as before, by ids of this model's own.",
     ]
-
-
-def front_matter(report: RunReport) -> dict[str, Any]:
-    """What the hub reads: the base model, tags, and the compressed model's results as a `model-index`."""
-    from huggingface_hub.repocard_data import eval_results_to_model_index
-
-    source = report.model.source
-    methods = sorted({stage.settings["pruner"]["name"] for stage in report.stages if "pruner" in stage.settings})
-    front: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["pruned", "structured-pruning", "swm", *methods],
-    }
-    if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source) and not Path(source).exists():
-        front = {"base_model": source, "base_model_relation": "finetune", **front}
-    results = _results(report)
-    if results:
-        front["metrics"] = sorted({result.metric_type for result in results})
-        front["model-index"] = eval_results_to_model_index(f"{Path(source).name}-pruned", results)
-    return front
-
-
-def _results(report: RunReport) -> list[EvalResult]:
-    """The compressed model's numbers with their protocols, as the hub wants them."""
-    from huggingface_hub import EvalResult
-
-    results = []
-    row, protocol = perplexity_row(report), shared_protocol(report.perplexity)
-    if row is not None and row.compressed is not None and math.isfinite(row.compressed.value):
-        name, text = text_name(protocol), protocol["text"]
-        results.append(
-            EvalResult(
-                **TASK,
-                dataset_type=_identifier(name),
-                dataset_name=name,
-                dataset_config=text.get("config"),
-                dataset_split=text.get("split"),
-                metric_type="perplexity",
-                metric_name=f"perplexity ({protocol_sentence(protocol)})",
-                metric_value=round(row.compressed.value, 4),
-                metric_args=_args(row.compressed, protocol),
-            )
-        )
-    tasks = shared_protocol(report.tasks)
-    for task in task_rows(report):
-        # The average is none of a data set; the body of the card has it.
-        if task.compressed is not None and task.metric and math.isfinite(task.compressed.value):
-            results.append(
-                EvalResult(
-                    **TASK,
-                    dataset_type=_identifier(task.name),
-                    dataset_name=task.name,
-                    metric_type="accuracy" if task.metric.startswith("acc") else task.metric,
-                    metric_name=f"{task.metric} ({tasks_sentence(tasks)})",
-                    metric_value=round(task.compressed.value, 4),
-                    metric_args=_args(task.compressed, {k: v for k, v in tasks.items() if k not in ("tasks", "data")}),
-                )
-            )
-    return results
-
-
-def _args(measured: Measured, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    known = measured.error is not None and math.isfinite(measured.error)
-    error = {"standard_error": round(measured.error, 4)} if measured.error is not None and known else {}
-    return {**error, **protocol}
-
-
-def _identifier(name: str) -> str:
-    """The name in the letters that the hub allows in the identifier of a data set."""
-    return re.sub(r"[^\w/.-]+", "-", name) if name.count("/") <= 1 else re.sub(r"[^\w.-]+", "-", name)
 
 
 def _tasks(report: RunReport) -> list[str]:

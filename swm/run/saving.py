@@ -10,8 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.companions import keeps_code
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout
+from swm.files.front_matter import CARD, front_matter
 from swm.files.private_paths import INPUTS, PRIVATE, absolute_paths, without_private_paths
 from swm.files.writing import write_json, write_text, write_yaml
 from swm.model.view import ModelView
@@ -112,7 +114,8 @@ class OutputFolder:
         def describe(folder: Path, verification: dict[str, Any]) -> None:
             report.add_verification(verification)
             shown_plan, shown = _describe(folder, plan, report, run, known)
-            write_text(folder / "README.md", model_card(shown, shown_plan))
+            original = front_matter(self.source / CARD)
+            write_text(folder / CARD, model_card(shown, shown_plan, original, keeps_code(folder)))
 
         exported = export(view, self.layout)
         checkpoint.save(

@@ -19,8 +19,8 @@ def report() -> dict[str, Any]:
     return sample_report()
 
 
-def _card(report: dict[str, Any]) -> str:
-    return model_card(RunReport.model_validate(report), sample_plan())
+def _card(report: dict[str, Any], original: dict[str, Any] | None = None, needs_code: bool = False) -> str:
+    return model_card(RunReport.model_validate(report), sample_plan(), original or {}, needs_code)
 
 
 def _front(card: str) -> dict[str, Any]:
@@ -139,3 +139,46 @@ def test_scores_that_are_no_numbers_are_shown_and_stay_out_of_the_index(report: 
     assert "| perplexity | 14.120 ± 0.510 | ∞ ± not a number |" in card
     assert "| boolq | acc, % | 61.0 ± 3.4 | not a number ± ∞ | not a number ± ∞ |" in card
     assert [result.dataset_name for result in ModelCard(card).data.eval_results] == ["piqa", "arc_easy"]
+
+
+def test_the_relation_to_the_base_model_is_one_that_the_hub_knows(report: dict[str, Any]) -> None:
+    assert ModelCard(_card(report)).data.base_model_relation == "finetune"
+
+
+def test_license_and_languages_are_those_of_the_original_models_card(report: dict[str, Any]) -> None:
+    of_original = {"license": "other", "license_name": "mine", "license_link": "LICENSE", "language": ["en", "no"]}
+    data = ModelCard(_card(report, {**of_original, "tags": ["x"], "base_model": "a/b"})).data.to_dict()
+    assert {key: data[key] for key in of_original} == of_original
+    assert data["base_model"] == SOURCE
+    assert "x" not in data["tags"]
+
+
+@pytest.mark.parametrize("license", [None, 3, [], [3], {"a": "b"}, ""])
+def test_a_license_that_is_none_is_not_taken(report: dict[str, Any], license: Any) -> None:
+    assert "license" not in _front(_card(report, {"license": license}))
+
+
+def test_the_base_model_of_a_result_is_that_of_its_results(report: dict[str, Any]) -> None:
+    report["model"]["source"] = "first"
+    first = _front(_card(sample_report()))
+    assert _front(_card(report, first))["base_model"] == SOURCE
+    assert "base_model" not in _front(_card(report, {**first, "base_model": "out/first/again"}))
+    assert "base_model" not in _front(_card(report, {**first, "tags": ["pruned"]}))
+
+
+def test_data_sets_of_the_hub_that_were_trained_on_are_named(report: dict[str, Any]) -> None:
+    data = report["stages"][1]["facts"]["data"]
+    assert "datasets" not in _front(_card(report))
+    data["text"] = {"name": "alpaca", "dataset": "yahma/alpaca-cleaned"}
+    assert _front(_card(report))["datasets"] == ["yahma/alpaca-cleaned"]
+
+
+def test_a_model_of_images_and_text_is_found_as_one(report: dict[str, Any]) -> None:
+    assert _front(_card(report))["pipeline_tag"] == "text-generation"
+    report["verification"]["tensors_untouched"] = 3
+    assert _front(_card(report))["pipeline_tag"] == "image-text-to-text"
+
+
+def test_who_loads_a_model_with_code_of_its_own_is_told(report: dict[str, Any]) -> None:
+    assert "`AutoModelForCausalLM.from_pretrained`." in _card(report)
+    assert "`AutoModelForCausalLM.from_pretrained(..., trust_remote_code=True)`" in _card(report, needs_code=True)
