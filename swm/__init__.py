@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swm.errors import (
         BudgetError,
         FamilyError,
+        HubError,
         ModelError,
         PlanError,
         RecipeError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         unknown,
     )
     from swm.files.cache_folder import cache_folder
+    from swm.hub.pushing import push
     from swm.interfaces.activations import WindowActivations
     from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
     from swm.interfaces.executor import Executor
@@ -74,6 +76,7 @@ _HOME = {
     "Calibration": "swm.interfaces.text",
     "BudgetError": "swm.errors",
     "FamilyError": "swm.errors",
+    "HubError": "swm.errors",
     "ModelError": "swm.errors",
     "PlanError": "swm.errors",
     "RecipeError": "swm.errors",
@@ -134,6 +137,7 @@ _HOME = {
     "replay": "swm.run.replay",
     "layer_gradients": "swm.width.gradients",
     "positions": "swm.model.surgery",
+    "push": "swm.hub.pushing",
     "replace_projection": "swm.model.surgery",
     "set_parameter": "swm.model.surgery",
     "TrainedRecovery": "swm.training.trained_recovery",
@@ -161,6 +165,7 @@ __all__ = [
     "ExpertChoice",
     "ExpertMerger",
     "FamilyError",
+    "HubError",
     "LayerMerger",
     "LayerWindow",
     "ModelError",
@@ -217,6 +222,7 @@ __all__ = [
     "next_token_loss",
     "own_code",
     "positions",
+    "push",
     "replace_projection",
     "replay",
     "run_study",

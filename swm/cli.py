@@ -16,6 +16,7 @@ from swm.commands.installation import doctor, schema, strategies
 from swm.commands.measure import compare, evaluate, inspect
 from swm.commands.new_plugin import new_plugin
 from swm.commands.options import say
+from swm.commands.push import push
 from swm.commands.run import apply, compress, diff, plan
 from swm.errors import SwmError
 from swm.processes.children import SAFE_PATH
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(compress, plan, apply, diff, export, inspect, evaluate, compare),
+    *(compress, plan, apply, diff, export, push, inspect, evaluate, compare),
     *(strategies, schema, doctor, new_plugin),
 ):
     app.command(cls=Command)(command)

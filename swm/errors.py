@@ -84,6 +84,10 @@ class CheckpointError(SwmError):
     """An output folder cannot be written or did not pass its verification."""
 
 
+class HubError(SwmError):
+    """A result cannot be pushed to the Hub, or the Hub did not take it."""
+
+
 @contextmanager
 def at(*path: str | int) -> Iterator[None]:
     """Errors raised inside are about the value at `path` of the recipe, or about what lies below it."""

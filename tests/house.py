@@ -40,6 +40,7 @@ ORDER = """
     recipe
     plan
     report
+    hub
     run
     study
     scaffold testing

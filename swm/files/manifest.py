@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,66 @@ def write_manifest(folder: Path) -> None:
     write_text(folder / MANIFEST, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A folder beside its manifest: names of files as they were written, changed since, gone, and not in it."""
+
+    same: list[str]
+    changed: list[str]
+    missing: list[str]
+    foreign: list[str]
+
+
+def compare(folder: Path) -> Comparison | None:
+    """Compare the files of a folder with its manifest; None where there is none.
+
+    A manifest that cannot be read lists nothing.
+    """
+    listed = listed_files(folder / MANIFEST)
+    if listed is None:
+        return None
+    files = {name: file for name, file in _files(folder).items() if name != MANIFEST}
+    same = [name for name, file in files.items() if name in listed and listed[name] in (None, _entry(file))]
+    return Comparison(
+        same=same,
+        changed=[name for name in files if name in listed and name not in same],
+        missing=[name for name in listed if name not in files],
+        foreign=[name for name in files if name not in listed],
+    )
+
+
 def check_ours(folder: Path) -> None:
     """Raise CheckpointError that names the files of a folder which swm did not write, or which were changed since.
 
     In a folder without a manifest, files of the very names that swm wrote then are swm's.
     """
-    files = _files(folder)
-    listed = _read(folder / MANIFEST)
-    if listed is None:
-        foreign = [name for name, file in files.items() if not _is_earlier(name, file)]
+    compared = compare(folder)
+    if compared is None:
+        foreign = [name for name, file in _files(folder).items() if not _is_earlier(name, file)]
     else:
-        foreign = [
-            name
-            for name, file in files.items()
-            if name != MANIFEST and not (name in listed and listed[name] in (None, _entry(file)))
-        ]
+        foreign = sorted([*compared.changed, *compared.foreign])
     if foreign:
-        more = f" and {len(foreign) - SHOWN} more" if len(foreign) > SHOWN else ""
         raise CheckpointError(
-            f"output {folder} holds what swm did not write, or what was changed since: "
-            f"{', '.join(foreign[:SHOWN])}{more}; move that away or choose another folder"
+            f"output {folder} holds what swm did not write, or what was changed since: {first_of(foreign)}; move that "
+            "away or choose another folder"
         )
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first names in a line, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
+
+
+def listed_files(file: Path) -> Mapping[str, Any] | None:
+    """The files of a manifest by name; None where there is none, nothing of it where it cannot be read."""
+    if not file.is_file():
+        return None
+    try:
+        files = json.loads(file.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return files if isinstance(files, dict) else {}
 
 
 def _is_earlier(name: str, file: Path) -> bool:
@@ -87,14 +127,3 @@ def _entry(file: Path) -> dict[str, Any]:
         return {}
     with file.open("rb") as stream:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
-
-
-def _read(file: Path) -> Mapping[str, Any] | None:
-    """The files of a manifest by name; None where there is none, nothing of it where it cannot be read."""
-    if not file.is_file():
-        return None
-    try:
-        files = json.loads(file.read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return files if isinstance(files, dict) else {}

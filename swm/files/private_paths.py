@@ -31,12 +31,28 @@ def absolute_paths(recipe: Mapping[str, Any]) -> dict[str, str]:
 
 def remembered_paths(folder: Path) -> dict[str, str]:
     """Where the inputs of a run that left `folder` lay on this machine, by dotted key; empty where nothing is known."""
+    return {key: path for key, path in _kept_paths(_kept(folder)).items() if _exists(path)}
+
+
+def facts_of_machine(folder: Path) -> tuple[list[str], str]:
+    """The paths that a run kept for its machine alone, whether they still exist or not, and the machine's system."""
+    kept = _kept(folder)
+    system = kept.get("machine")
+    return list(_kept_paths(kept).values()), system if isinstance(system, str) else ""
+
+
+def _kept(folder: Path) -> dict[str, Any]:
     try:
-        paths = json.loads((folder / PRIVATE).read_text(encoding="utf-8"))[INPUTS]
-    except (OSError, ValueError, KeyError, TypeError):
+        data = json.loads((folder / PRIVATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _kept_paths(kept: dict[str, Any]) -> dict[str, str]:
+    paths = kept.get(INPUTS)
     known = paths.items() if isinstance(paths, dict) else ()
-    return {key: path for key, path in known if isinstance(path, str) and _exists(path)}
+    return {key: path for key, path in known if isinstance(path, str)}
 
 
 def with_remembered_paths(recipe: Any, file: Path) -> Any:

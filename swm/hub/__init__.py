@@ -1,0 +1,1 @@
+"""Checks a result and pushes it to the Hugging Face Hub."""
