@@ -108,7 +108,7 @@ def test_only_the_family_rows_know_module_names() -> None:
     wrong = []
     for module in MODULES:
         # In GGUF files the rules of tokenizers have names, and some are those of models.
-        if module.name.startswith(("model.families", "builtin.families", "gguf.pre_tokenizers")):
+        if module.name.startswith(("model.families", "builtin.families", "loading.pre_tokenizers")):
             continue
         # A runtime has the name of a model.
         texts = [(literal, literal.value.replace("llama.cpp", "")) for literal in _literals(module)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swm.errors import listed
-from swm.gguf.pre_tokenizers import OF_BYTES, PRE_TOKENIZERS, steps_of
+from swm.loading.pre_tokenizers import OF_BYTES, PRE_TOKENIZERS, steps_of
 
 SETTINGS = ("continuing_subword_prefix", "end_of_word_suffix", "dropout")
 

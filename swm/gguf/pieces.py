@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swm.gguf.pre_tokenizers import OF_PIECES
 from swm.gguf.token_types import BYTE, NORMAL, UNKNOWN, Tokens
+from swm.loading.pre_tokenizers import OF_PIECES
 from swm.vocabulary.token_model import BYTE as BYTE_TOKEN
 
 SPACE = "▁"

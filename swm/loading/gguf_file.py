@@ -16,6 +16,7 @@ from swm.errors import ModelError, SwmError, brief
 from swm.files.scratch import clear_dead, scratch
 from swm.interfaces.progress import Progress
 from swm.loading.gguf_rope import scaled_rope
+from swm.loading.gguf_words import restore_pre_tokenizer
 from swm.loading.legacy_config import complete_config
 from swm.loading.streaming import kept_by
 from swm.loading.weights import check_taken, some
@@ -25,7 +26,7 @@ from swm.model.families import ModelFamily
 from swm.model.quiet import no_stderr, quiet_transformers
 
 # Part of the key of a conversion: folders of an older one may lack what is checked today.
-VERSION = 3
+VERSION = 4
 # Tables that hold no weights: they follow from the config.
 TABLES = ("attn_rot_embd", "rope_freqs")
 
@@ -82,6 +83,7 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
         with KeptResults(memory):
             model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
+        restore_pre_tokenizer(reader, fresh / "tokenizer.json", file.name)
         rows = (row for row in families if model.config.model_type in row.model_types)
         flat_rope: Mapping[str, str] = next((row.flat_rope for row in rows), {})
         complete_config(fresh / "config.json", flat_rope)

@@ -23,7 +23,7 @@ from gguf_models import (
     with_specials,
 )
 from small_tokenizers import byte_fallback, byte_level
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 from zoo import save_zoo_model
@@ -34,6 +34,7 @@ from swm.errors import CheckpointError, ModelError, RecipeError
 from swm.gguf.exporting import GgufFile, export_gguf
 from swm.interfaces.progress import Silent
 from swm.loading.gguf_file import convert_gguf
+from swm.loading.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer, as_json
 from swm.loading.pretrained import load_model
 from swm.loading.source import ModelSource
 from swm.model.surgery import keep_layers
@@ -122,6 +123,22 @@ def test_swm_reads_back_what_it_wrote(name: str, tmp_path: Path, plugins: Plugin
         assert said(config.rope_parameters) == said(model.config.rope_parameters)
     read_again = AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
+        assert read_again(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+@pytest.mark.parametrize("row", PRE_TOKENIZERS, ids=lambda row: row.name)
+def test_a_tokenizer_that_is_read_back_splits_words_as_before(
+    row: PreTokenizer, tmp_path: Path, plugins: Plugins
+) -> None:
+    data = json.loads(byte_level(TOKENS - 1).to_str())
+    data["pre_tokenizer"] = as_json(row.steps)
+    data["model"]["ignore_merges"] = row.ignore_merges
+    tokenizer = with_specials(Tokenizer.from_str(json.dumps(data)))
+    model = gguf_model("llama", vocab_size=len(tokenizer))
+    file = written(save(model, tmp_path / "model", tokenizer), plugins)
+    folder = convert_gguf(file.path, tmp_path / "cache", BUILTIN_FAMILIES, Silent())
+    read_again = AutoTokenizer.from_pretrained(folder)
+    for text in (*TEXTS, "Room 1234567 at 12:30, 3.14 \u00bd\n\n  HELLO World's it'S //x\r\n"):
         assert read_again(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 

@@ -27,12 +27,13 @@ DEEPSEEK = (
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """A name of llama.cpp (`tokenizer.ggml.pre`), the steps that it stands for, and whether words that are tokens are
-    taken as they are, whatever merges say."""
+    """A name of llama.cpp (`tokenizer.ggml.pre`), the steps that it stands for, whether words that are tokens are taken
+    as they are, whatever merges say, and further names of the same (llama.cpp, src/llama-vocab.cpp)."""
 
     name: str
     steps: tuple[Step, ...]
     ignore_merges: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 def _split(pattern: str) -> Step:
@@ -41,11 +42,32 @@ def _split(pattern: str) -> Step:
 
 
 PRE_TOKENIZERS = (
-    PreTokenizer("gpt-2", (WORDS,)),
-    PreTokenizer("smollm", (DIGITS, WORDS)),
-    PreTokenizer("llama-bpe", (_split(rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{REST}"),), True),
-    PreTokenizer("dbrx", (_split(rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{REST}"),)),
-    PreTokenizer("qwen2", (_split(rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{REST}"),)),
+    PreTokenizer(
+        "gpt-2",
+        (WORDS,),
+        aliases=("phi-2", "mpt", "olmo", "jais", "gigachat", "a.x-4.0", "mellum", "exaone4", "trillion"),
+    ),
+    PreTokenizer(
+        "smollm",
+        (DIGITS, WORDS),
+        aliases=("starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+    ),
+    PreTokenizer(
+        "llama-bpe",
+        (_split(rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{REST}"),),
+        True,
+        ("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
+    ),
+    PreTokenizer(
+        "dbrx",
+        (_split(rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{REST}"),),
+        aliases=("smaug-bpe",),
+    ),
+    PreTokenizer(
+        "qwen2",
+        (_split(rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{REST}"),),
+        aliases=("deepseek-r1-qwen", "kormo", "stablelm2", "hunyuan"),
+    ),
     PreTokenizer(
         "tekken",
         (
@@ -63,6 +85,7 @@ PRE_TOKENIZERS = (
                 rf"\p{{N}}{{1,3}}|{SLASH_REST}"
             ),
         ),
+        aliases=("llama4",),
     ),
     PreTokenizer("deepseek-v3", (_split(r"\p{N}{1,3}"), _split("[一-龥぀-ゟ゠-ヿ]+"), _split(DEEPSEEK))),
     PreTokenizer(
@@ -76,6 +99,23 @@ PRE_TOKENIZERS = (
         ),
     ),
 )
+
+
+def named(name: str) -> PreTokenizer | None:
+    """The pre-tokenizer of that name."""
+    return next((row for row in PRE_TOKENIZERS if name in (row.name, *row.aliases)), None)
+
+
+def as_json(steps: tuple[Step, ...]) -> dict[str, Any]:
+    """The `pre_tokenizer` of a tokenizer.json that does these steps."""
+    parts: list[dict[str, Any]] = []
+    for kind, *pattern in (step for step in steps if step != WORDS):
+        cut = {"type": "Digits", "individual_digits": True}
+        split = {"type": "Split", "pattern": {"Regex": "".join(pattern)}, "behavior": "Isolated", "invert": False}
+        parts.append(cut if kind == DIGITS[0] else split)
+    words = WORDS in steps
+    parts.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": words})
+    return parts[0] if len(parts) == 1 else {"type": "Sequence", "pretokenizers": parts}
 
 
 def steps_of(pre_tokenizer: Mapping[str, Any] | None) -> tuple[Step, ...] | str:
