@@ -17,8 +17,9 @@ from swm.model.head import body_returns
 from swm.model.summed_loss import SummedLoss
 
 # The scores of one piece, in float32, take at most this much memory; arithmetic on them makes a few tensors of that
-# size. Of a vocabulary of 262,144 these are 128 tokens: with fewer, reading the head's weights takes the time.
-SCORE_BYTES = 128 * 2**20
+# size. Of a vocabulary of 262,144 these are 192 tokens: with fewer, reading the head's weights takes the time. Of
+# 49,152 they are 1,024, which is what a batch holds: then the forward of the model makes them, without a second pass.
+SCORE_BYTES = 192 * 2**20
 # Of a small vocabulary, the hidden states that the scores are made of are what takes memory.
 MOST_TOKENS = 4096
 
