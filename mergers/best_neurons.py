@@ -13,7 +13,7 @@ from torch import Tensor
 from swm.fitting.products import fit_products
 from swm.fitting.refitting import by_length, left_out_of
 from swm.fitting.ridge import Sums
-from swm.fitting.working_bytes import fit_bytes, widest
+from swm.fitting.working_bytes import fit_bytes, sums_bytes, widest
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.work import Work
 from swm.mergers.down_projection import BIAS, DOWN, ROLE, down_projection_fit
@@ -25,6 +25,8 @@ from swm.model.view import ModelView
 # A neuron's share of the output is told well by far fewer tokens than a fit takes.
 TOKENS_TO_RANK = 12288
 RIDGES = (0.01, 0.1, 1.0)
+# Of the pool: sums over two parts of the text, a factor and what is made of it.
+POOL_MATRICES = 5
 
 
 @final
@@ -56,8 +58,8 @@ class BestNeurons(LayerMerger):
 
     def working_bytes(self, model: ModelView) -> int:
         channels, hidden = widest(model, ROLE), model.config.hidden_size
-        joint = fit_bytes(channels + widest(model, OUT), hidden, searches_ridge=True)
-        return max(joint, fit_bytes(self.candidates * channels, hidden, searches_ridge=True))
+        joint = fit_bytes(channels + widest(model, OUT), hidden, ridge=None)
+        return max(joint, sums_bytes(self.candidates * channels, hidden, POOL_MATRICES))
 
     def lighter(self, model: ModelView) -> Mapping[str, int]:
         return {f"candidates: {n}": replace(self, candidates=n).working_bytes(model) for n in range(2, self.candidates)}
@@ -86,7 +88,9 @@ class BestNeurons(LayerMerger):
                 kept, solution = self._narrowed(training, neurons, tried)
                 errors[tried] = Sums(left_out.xx[kept][:, kept], left_out.xy[kept], left_out.yy).error(solution)
             ridge = min(RIDGES, key=lambda tried: errors[tried])
-        kept, solution = self._narrowed(training + left_out, neurons, ridge)
+        training += left_out
+        del left_out
+        kept, solution = self._narrowed(training, neurons, ridge)
         return neurons.layer(kept, solution)
 
     def _ranked(self, neurons: Neurons, tokens: _FitTokens) -> Tensor:
@@ -111,6 +115,7 @@ class BestNeurons(LayerMerger):
             least = ridge * shifted.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
             shifted.diagonal().add_(least)
             factor = torch.linalg.cholesky(shifted)
+            del shifted
             fitted = torch.cholesky_solve(sums.xy[kept] + least * prior[kept], factor)
             count = len(kept) - len(always)
             if count == neurons.wanted:

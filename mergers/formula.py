@@ -10,6 +10,7 @@ from torch import Tensor
 
 from swm.errors import WindowError
 from swm.interfaces.merger import LayerWindow
+from swm.memory.pieces import pieces
 from swm.model.state import State, is_norm
 
 Norms = Literal["bottom", "top", "mean"]
@@ -44,7 +45,7 @@ def merge_by_formula(
 
     Args:
         window: The layers to merge.
-        projection: Makes one tensor of those of all layers, bottom first.
+        projection: Makes one tensor of those of all layers, bottom first; it treats every element alike.
         norms: Which layer's norms stay, or their mean.
         biases: `bottom` keeps the bottom layer's biases, anything else applies the formula to them.
     """
@@ -88,7 +89,11 @@ def check_combinable(window: LayerWindow) -> None:
 
 
 def _combine(values: Sequence[Tensor], formula: Formula) -> Tensor:
+    """What a formula, which treats every element alike, makes of tensors of one shape; some elements at a time."""
     if formula in (bottom, top):
         return formula(values)
-    kind = torch.promote_types(values[0].dtype, torch.float32)
-    return formula([value.to(values[0].device, kind) for value in values]).to(values[0].dtype)
+    first, flat = values[0], [value.reshape(-1) for value in values]
+    kind, result = torch.promote_types(first.dtype, torch.float32), torch.empty_like(flat[0])
+    for part in pieces(len(result), len(values)):
+        result[part] = formula([value[part].to(first.device, kind) for value in flat]).to(first.dtype)
+    return result.view(first.shape)

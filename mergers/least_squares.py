@@ -56,7 +56,7 @@ class LeastSquares(LayerMerger):
 
     def working_bytes(self, model: ModelView) -> int:
         inputs = sum(widest(model, role) for role in {*self.projections})
-        return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
+        return fit_bytes(inputs, model.config.hidden_size, self.ridge)
 
     def lighter(self, model: ModelView) -> Mapping[str, int]:
         return {} if self.ridge is not None else {"ridge: 0.01": replace(self, ridge=0.01).working_bytes(model)}

@@ -36,7 +36,7 @@ class Linear(LayerMerger):
     ridge: Annotated[float, Field(ge=0)] = 1e-4
 
     def working_bytes(self, model: ModelView) -> int:
-        return fit_bytes(model.config.hidden_size, model.config.hidden_size, searches_ridge=False)
+        return fit_bytes(model.config.hidden_size, model.config.hidden_size, self.ridge)
 
     def work(self, model: ModelView, tokens: int) -> Work:
         hidden = model.config.hidden_size

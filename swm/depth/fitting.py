@@ -31,6 +31,22 @@ def fit_window(merger: LayerMerger, activations: RecordedActivations) -> State:
     return check_state(merger, view, surviving_layer(merger, window), merged)
 
 
+def kept_state(view: ModelView, positions: Sequence[int], state: State) -> State:
+    """The state with its new tensors where the model's memory keeps them.
+
+    Args:
+        view: The model.
+        positions: The layers whose own tensors may be among those of the state; they stay as they are.
+        state: Made of these layers.
+    """
+    layers = [view.state(position) for position in positions]
+
+    def own(key: str, value: Tensor) -> bool:
+        return any(key in layer and same_memory(value, layer[key]) for layer in layers)
+
+    return {key: value if own(key, value) else view.memory.keep(value) for key, value in state.items()}
+
+
 @dataclass(frozen=True)
 class FittedWindows:
     """The states of windows, and the hidden states that leave the merged and the original model's last layer."""
@@ -58,7 +74,8 @@ def fit_windows(
     states: dict[Window, State] = {}
     for window in windows:
         pair.run_to(window.first)
-        states[window] = {key: value.clone() for key, value in pair.merge(window, merger).items()}
+        merged = pair.merge(window, merger)
+        states[window] = {key: view.memory.keep(value.clone()) for key, value in merged.items()}
     pair.run_to(len(view.layers))
     return FittedWindows(states, pair.merged, pair.wanted)
 

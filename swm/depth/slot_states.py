@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from swm.depth.fitting import merged_state
+from swm.depth.fitting import kept_state, merged_state
 from swm.depth.program import ChannelCut, OfferedCut, Program, Slot, SubBlock
 from swm.interfaces.merger import LayerMerger, surviving_layer
 from swm.model.state import State
@@ -18,7 +18,8 @@ from swm.model.windows import Window, check_windows
 class SlotStates:
     """The parameters of merged layers and of layers that lose channels; each is made once and kept while asked for.
 
-    Merged states may be fresh tensors, each as large as a layer, so those of the latest windows alone are kept.
+    Merged states may be fresh tensors, each as large as a layer, so those of the latest windows alone are kept, where
+    the model's memory has room for them.
     """
 
     def __init__(self, view: ModelView, merger: LayerMerger, offers: Mapping[ChannelCut, OfferedCut]) -> None:
@@ -61,7 +62,7 @@ class SlotStates:
     def cut(self, cut: ChannelCut, inputs: Callable[[], Tensor]) -> State:
         """The state of a layer that loses channels; `inputs` gives what enters its output projection."""
         if cut not in self._cut:
-            self._cut[cut] = self._offers[cut].make(inputs())
+            self._cut[cut] = kept_state(self._view, [cut[0]], self._offers[cut].make(inputs()))
         return self._cut[cut]
 
     def _slot(self, window: Window) -> Slot:
@@ -76,7 +77,8 @@ class SlotStates:
 
     def _once(self, key: tuple[Window, Program], make: Callable[[], State]) -> State:
         if key not in self._merged:
-            self._merged[key] = make()
+            window = key[0]
+            self._merged[key] = kept_state(self._view, range(window.first, window.last + 1), make())
         return self._merged[key]
 
 

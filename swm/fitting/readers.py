@@ -68,7 +68,8 @@ def refitted_readers(
             output, inputs = view.run_watched(recording, position, hidden, READERS[part])
             removed = layer.reader(part).removed(kept[position, part]).to(inputs.device)
             reader = reading_projection(layer, part)
-            refitted[position, part] = reader.refitted_without(removed, inputs, ridge).state()
+            fitted = reader.refitted_without(removed, inputs, ridge).state()
+            refitted[position, part] = view.memory.keep_all(fitted)
         hidden = view.run_layer(recording, position, hidden) if output is None else output
         check_finite(hidden, f"the output of layer {layer.number} holds")
         if task is not None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from swm.fitting.ridge import Ridge, Sums, solve
+from swm.fitting.few_tokens import FewTokens
+from swm.fitting.ridge import Sums, best_ridge, solve
 from swm.memory.pieces import MadeRows, Rows, pieces
 
+# Where there are so many times as many inputs as tokens, the tokens' own Gram matrix is used.
+FEW = 2
 # Sums are large matrices themselves, so many tokens are added at once; of narrow inputs, 2,048.
 CHUNK_WIDTH, CHUNK_PIECES = 4096, 4
 
@@ -43,48 +48,89 @@ def fit_change(
         ridge: Without one, the best of a grid on samples that are left out to choose it.
         fold: One of so many samples is left out; of a single sample, its last tokens.
     """
-    error = None
-    sums, left_out = _sums(inputs, missing, scale, bias, fold if ridge is None else None)
+    tokens, error = _Tokens(inputs, missing, scale, bias), None
+    held = torch.zeros(len(inputs), tokens.seq, dtype=torch.bool)
     if ridge is None:
-        solutions = Ridge(sums)
-        ridge = solutions.best(left_out)
-        error = left_out.error(solutions.solution(ridge)) / left_out.yy if left_out.yy else 1.0
-        del solutions
-        sums += left_out
+        held = left_out_of(len(inputs), tokens.seq, fold)
+    held = held.to(tokens.device)
+    if ridge != 0 and FEW * held.numel() <= tokens.size and not held.all():
+        few = tokens.together()
+        if ridge is None:
+            ridge, lost = few.best_ridge(held.flatten())
+            error = _share(lost, float(few.y[held.flatten()].square().sum()))
+        change = few.solve(ridge)
+    else:
+        sums, left_out = tokens.sums(held)
+        if ridge is None:
+            ridge, lost = best_ridge(sums, left_out)
+            error = _share(lost, left_out.yy)
+            sums += left_out
         del left_out
-    change = solve(sums, ridge)
+        change = solve(sums, ridge)
     return Change(change[:-1], change[-1], ridge, error) if bias else Change(change, None, ridge, error)
 
 
-def _sums(inputs: Rows, missing: Rows, scale: Rows | None, bias: bool, fold: int | None) -> tuple[Sums, Sums]:
-    """The sums over the tokens to fit to, and over those that are left out; with no `fold`, all are fitted to.
+def _share(lost: float, whole: float) -> float:
+    return lost / whole if whole else 1.0
 
-    Args:
-        inputs: As in `fit_change`.
-        missing: As there.
-        scale: As there.
-        bias: Whether a column of ones is added to the inputs.
-        fold: One of so many samples is left out.
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The tokens of a fit, some samples at a time; the fields are as in `fit_change`.
+
+    With a bias, a column of ones is added to the inputs.
     """
-    first = inputs[:1]
-    seq, channels = first.shape[1:]
-    held = torch.zeros(len(inputs), seq, dtype=torch.bool, device=first.device)
-    if fold is not None:
-        held = left_out_of(len(inputs), seq, fold).to(first.device)
-    outputs = missing[:1].shape[-1]
-    size = channels + bias
-    training = Sums.zeros(size, outputs, first.device)
-    left_out = Sums.zeros(0 if fold is None else size, outputs, first.device)
-    for rows in pieces(len(inputs), seq * max(channels, CHUNK_WIDTH) // CHUNK_PIECES):
-        x, y, chosen = inputs[rows], missing[rows], held[rows]
-        if bias:
-            x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
-        if scale is not None:
-            x, y = x * scale[rows], y * scale[rows]
-        for sums, tokens in ((training, ~chosen), (left_out, chosen)):
-            if tokens.any():
-                sums.add(x[tokens].double(), y[tokens].double())
-    return training, left_out
+
+    inputs: Rows
+    missing: Rows
+    scale: Rows | None
+    bias: bool
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.inputs[:1].device
+
+    @cached_property
+    def seq(self) -> int:
+        return self.inputs[:1].shape[1]
+
+    @cached_property
+    def size(self) -> int:
+        """The number of inputs, the column of ones included."""
+        return self.inputs[:1].shape[-1] + self.bias
+
+    @cached_property
+    def outputs(self) -> int:
+        return self.missing[:1].shape[-1]
+
+    def pieces(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Samples, with their inputs `[samples, seq, size]` and what is missing, both scaled."""
+        for rows in pieces(len(self.inputs), self.seq * max(self.size - self.bias, CHUNK_WIDTH) // CHUNK_PIECES):
+            x, y = self.inputs[rows], self.missing[rows]
+            if self.bias:
+                x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
+            if self.scale is not None:
+                x, y = x * self.scale[rows], y * self.scale[rows]
+            yield rows, x, y
+
+    def sums(self, held: Tensor) -> tuple[Sums, Sums]:
+        """The sums over the tokens to fit to, and over those that are `held` back `[samples, seq]`; small for none."""
+        training = Sums.zeros(self.size, self.outputs, self.device)
+        left_out = Sums.zeros(self.size if held.any() else 0, self.outputs, self.device)
+        for rows, x, y in self.pieces():
+            for sums, chosen in ((training, ~held[rows]), (left_out, held[rows])):
+                if chosen.any():
+                    sums.add(x[chosen].double(), y[chosen].double())
+        return training, left_out
+
+    def together(self) -> FewTokens:
+        """All tokens at once, in their order."""
+        count = len(self.inputs) * self.seq
+        x, y = (torch.empty(count, size, dtype=torch.float64, device=self.device) for size in (self.size, self.outputs))
+        for rows, some, missing in self.pieces():
+            place = slice(rows.start * self.seq, rows.stop * self.seq)
+            x[place], y[place] = some.flatten(0, 1), missing.flatten(0, 1)
+        return FewTokens(x, y)
 
 
 def left_out_of(samples: int, seq: int, fold: int) -> Tensor:

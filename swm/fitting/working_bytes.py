@@ -12,13 +12,21 @@ from swm.model.view import ModelView
 PIECES = 4
 
 
-def fit_bytes(inputs: int, outputs: int, searches_ridge: bool) -> int:
+def fit_bytes(inputs: int, outputs: int, ridge: float | None) -> int:
     """Of `fit_change`: the sums over tokens `[inputs, inputs]` in float64 and what is made of them.
 
-    The search for a ridge needs sums over two parts of the text, and eigenvectors with twice their room to find them.
+    Args:
+        inputs: The channels that enter the projection.
+        outputs: Those that leave it.
+        ridge: Its strength. The search for one, with None, needs the sums of two parts of the text; without any, with
+            0, eigenvectors are needed, and twice their room to find them.
     """
-    matrices = 5 if searches_ridge else 3
-    return 8 * (matrices * inputs**2 + 4 * inputs * outputs) + PIECES * CHUNK_PIECES * PIECE_BYTES
+    return sums_bytes(inputs, outputs, 3 if ridge is None else 5 if ridge == 0 else 2)
+
+
+def sums_bytes(inputs: int, outputs: int, matrices: int) -> int:
+    """Of so many matrices `[inputs, inputs]` in float64, and what stands beside them."""
+    return 8 * (matrices * inputs**2 + 3 * inputs * outputs) + PIECES * CHUNK_PIECES * PIECE_BYTES
 
 
 def widest(model: ModelView, role: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -64,6 +64,10 @@ class WorkingMemory:
         if self.used + size <= self.limit:
             return self._counted(tensor)
         return self.empty(tensor.shape, tensor.dtype).copy_(tensor)
+
+    def keep_all(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each of them as `keep` gives it."""
+        return {name: self.keep(tensor) for name, tensor in tensors.items()}
 
     def check_room(self, size: int) -> None:
         """Raise SwmError where so many bytes more fit neither into memory nor on the disk."""

@@ -44,10 +44,10 @@ def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: 
     for member in members:
         check_not_replaced(view.layer(member))
     own = view.state(survivor)
-    # A result may consist of tensors of these very layers, so all is read before any is written.
-    fresh = {key: value.clone() for key, value in state.items() if not same_memory(value, own[key])}
-    for key, value in fresh.items():
-        put_values(view, survivor, key, value)
+    for key, value in state.items():
+        # A result may consist of tensors of these very layers; they stay as they are, as others take their place.
+        if not same_memory(value, own[key]):
+            put_values(view, survivor, key, value)
     view.ends[survivor] = view.ends[max(members)]
     gone = set(members) - {survivor}
     keep_layers(view, [i for i in range(len(view.layers)) if i not in gone])

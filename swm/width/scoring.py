@@ -212,8 +212,9 @@ def input_statistics(
 
     def watch(key: tuple[int, Part]) -> Any:
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-            x = args[0].detach().flatten(0, -2).double()
-            batch = [x.sum(dim=0), x.abs().sum(dim=0), x.square().sum(dim=0)]
+            # A batch of wide inputs is large in float64, so there is one copy of it, which is changed in place.
+            x = args[0].detach().flatten(0, -2).to(torch.float64, copy=True)
+            batch = [x.sum(dim=0), x.abs_().sum(dim=0), x.square_().sum(dim=0)]
             sums[key] = [a + b for a, b in zip(sums[key], batch, strict=True)] if key in sums else batch
 
         return before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from swm.fitting.ridge import GRID, Ridge, Sums, solve
+from swm.fitting.ridge import GRID, Ridge, Sums, best_ridge, solve
 
 
 @pytest.fixture
@@ -50,7 +50,12 @@ def test_the_best_ridge_grows_with_the_noise() -> None:
     def best(noise: float) -> float:
         x, more = torch.randn(40, 30, generator=generator), torch.randn(200, 30, generator=generator)
         y = x @ truth + noise * torch.randn(40, 2, generator=generator)
-        return Ridge(Sums.of(x, y)).best(Sums.of(more, more @ truth))
+        others = Sums.of(more, more @ truth)
+        chosen, error = best_ridge(Sums.of(x, y), others)
+        by_eigenvectors = {ridge: others.error(Ridge(Sums.of(x, y)).solution(ridge)) for ridge in GRID}
+        assert chosen == min(GRID, key=lambda ridge: by_eigenvectors[ridge])
+        assert error == pytest.approx(by_eigenvectors[chosen], rel=1e-3, abs=1e-6)
+        return chosen
 
     assert best(1e-6) == GRID[0]
     assert GRID[2] < best(3.0) < best(100.0)

@@ -84,9 +84,9 @@ def test_what_stages_need_is_as_large_as_what_they_make(llama: ModelView, plugin
     channels, hidden = 64, 32
     plain = needs(depth={"pruner": "last", "merger": "least-squares", "target": {"layers": 1}})
     given = needs(depth={"pruner": "last", "merger": {"name": "least-squares", "ridge": 0.1}, "target": {"layers": 1}})
-    assert plain - given == 8 * 2 * channels**2
+    assert plain - given == 8 * channels**2
     pool = needs(depth={"pruner": "last", "merger": "best-neurons", "target": {"layers": 1}})
-    assert pool - plain == 8 * (5 * ((3 * channels) ** 2 - channels**2) + 4 * 2 * channels * hidden)
+    assert pool - plain == 8 * (5 * (3 * channels) ** 2 - 3 * channels**2 + 3 * 2 * channels * hidden)
 
 
 def test_without_a_size_a_share_of_what_is_free_is_taken() -> None:

@@ -99,7 +99,7 @@ class AllocateStage(Stage):
         return 3 * (layers + 1) + 12
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
-        refit = fit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, searches_ridge=False)
+        refit = fit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, RIDGE)
         return max(refit, required(self.merger, "merger").working_bytes(model))
 
     def work(self, setting: Setting) -> Work | None:

@@ -60,7 +60,7 @@ class RepairStage(Stage):
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         inputs = max(widest(model, role) for role in self.projections)
-        return fit_bytes(inputs, model.config.hidden_size, self.ridge is None)
+        return fit_bytes(inputs, model.config.hidden_size, self.ridge)
 
     def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
         return {} if self.ridge is not None else {"ridge: 0.01": replace(self, ridge=0.01).working_bytes(model, dtype)}
@@ -211,7 +211,7 @@ class _Repair:
         self.errors.append((number, role, round(before, 6), left, change.ridge))
         if change.error is not None and change.error >= 1:
             return state
-        fitted = projection.changed(change).state()
+        fitted = self.view.memory.keep_all(projection.changed(change).state())
         self.tensors[len(self.steps)] = fitted
         self.steps.append(RefitStep(number, role))
         return {**state, **fitted}

@@ -109,7 +109,7 @@ class WidthStage(Stage):
         if self.compensate is None:
             return 0
         inputs = max(widest(model, READERS[part]) for part in self.units)
-        return fit_bytes(inputs, model.config.hidden_size, searches_ridge=True)
+        return fit_bytes(inputs, model.config.hidden_size, ridge=None)
 
     def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
         return {} if self.compensate is None else {"compensate left out": 0}
