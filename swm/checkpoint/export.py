@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -170,7 +170,7 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
     for position in range(len(shapes)):
         layer = view.layer(position)
         for part in (part for part in cut if layer.units(part)):
-            for key, value in _padded_part(layer, widest, part).items():
+            for key, value in _padded_part(layer, widest, part):
                 state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = view.memory.keep(value)
     set_widths(config, view.family, widest)
     if any_removed(view):
@@ -212,9 +212,8 @@ def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:
     return next(shape for shape in map(with_heads, counts) if not refusal(view.model_config, view.family, shape))
 
 
-def _padded_part(layer: Layer, widest: Geometry, part: Part) -> dict[str, Tensor]:
-    """The parameters of a part with zero channels behind each block of channels."""
-    result: dict[str, Tensor] = {}
+def _padded_part(layer: Layer, widest: Geometry, part: Part) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of a part with zero channels behind each block of channels, made one by one."""
     blocks: dict[str, list[Tensor]] = {}
     dims: dict[str, int] = {}
     for piece in layer.slices(part):
@@ -223,6 +222,4 @@ def _padded_part(layer: Layer, widest: Geometry, part: Part) -> dict[str, Tensor
         zeros = value.new_zeros([missing if d == piece.dim else n for d, n in enumerate(value.shape)])
         blocks.setdefault(piece.key, []).extend([value, zeros])
         dims[piece.key] = piece.dim
-    for key, parts in blocks.items():
-        result[key] = torch.cat(parts, dim=dims[key])
-    return result
+    return ((key, torch.cat(parts, dim=dims[key])) for key, parts in blocks.items())
