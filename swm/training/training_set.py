@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,10 +24,19 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Piece:
-    """Token ids of one sequence; the loss counts on those from `start` on."""
+    """Token ids of one sequence; the loss counts on those from `start` on.
 
-    ids: tuple[int, ...]
+    They are kept in four bytes each, as a long text has many.
+    """
+
+    ids: Sequence[int]
     start: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", array("i", self.ids))
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.ids), self.start))
 
     @property
     def targets(self) -> int:
@@ -59,7 +69,7 @@ class TrainingSet:
         """A digest over all pieces."""
         digest = hashlib.sha256()
         for piece in (*self.pieces, *self.held_out):
-            digest.update(repr((piece.ids, piece.start)).encode())
+            digest.update(repr((tuple(piece.ids), piece.start)).encode())
         return digest.hexdigest()
 
     def record(self) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def training_set(
         bos = _beginning(tokenizer)
         wanted = len(text.joined) if limit is None else limit + held_out
         blocks = windows_of(tokenizer, text, cutoff - len(bos), wanted, generator)
-        pieces, read = [Piece((*bos, *block)) for block in blocks.tolist()], text.record()
+        pieces, read = [Piece((*bos, *block.tolist())) for block in blocks], text.record()
     _check_count(len(pieces), source, cutoff, held_out)
     order = torch.randperm(len(pieces), generator=generator).tolist()
     kept, held = order[held_out:][:limit], order[:held_out]
