@@ -109,14 +109,14 @@ class Bench:
         work = self.options.folder / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
+        within = ["--memory", self.memory] if self.memory else []
         try:
             if job == "apply":
                 plan = work / "plan.yaml"
                 self._run([*SWM, "plan", str(self._recipe(work, "wanda 20 %")), "-o", str(plan)])
-                command = [*SWM, "apply", str(plan), "--model", str(self.model), "-o", str(work / "result")]
-                command += ["--memory", self.memory] if self.memory else []
+                command = [*SWM, "apply", str(plan), "--model", str(self.model), "-o", str(work / "result"), *within]
             elif job == "evaluate":
-                command = [*SWM, "evaluate", str(self.model), "--text", "python-docs", "--max-tokens", "4096"]
+                command = [*SWM, "evaluate", str(self.model), "--text", "python-docs", "--max-tokens", "4096", *within]
             elif job == "forward":
                 command = [sys.executable, "-c", FORWARD, str(self.model), self._text()]
             else:

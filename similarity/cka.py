@@ -45,6 +45,10 @@ class CKA(SimilarityMetric):
         if points < 4:
             raise ValueError(f"cka with tokens: {self.tokens} needs 4 points, the calibration text gives {points}")
 
+    def working_bytes(self) -> int:
+        # The blocks of all layers, all of them in one, and one while it is made.
+        return 3 * BLOCK_BYTES
+
     def compare(self, reference: Tensor, candidate: Tensor, mask: Tensor | None = None) -> float:
         return float(self.pairwise([reference, candidate], mask)[0, 1])
 

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from swm.provenance.dependencies import code_of, own_code
     from swm.recipe.loading import load_recipe
     from swm.recipe.recipe import Recipe
+    from swm.run.evaluation import evaluate
+    from swm.run.inspecting import inspect
     from swm.run.pipeline import CompressionPipeline, compress
     from swm.run.replay import replay
     from swm.run.result import RunResult
@@ -124,6 +126,8 @@ _HOME = {
     "CompressionPipeline": "swm.run.pipeline",
     "RunResult": "swm.run.result",
     "compress": "swm.run.pipeline",
+    "evaluate": "swm.run.evaluation",
+    "inspect": "swm.run.inspecting",
     "Plan": "swm.plan.plan",
     "load_plugins": "swm.plugins.loading",
     "Progress": "swm.interfaces.progress",
@@ -213,9 +217,11 @@ __all__ = [
     "cache_folder",
     "code_of",
     "compress",
+    "evaluate",
     "features",
     "format_ranges",
     "hookimpl",
+    "inspect",
     "layer_gradients",
     "load_plugins",
     "load_recipe",

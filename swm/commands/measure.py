@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from swm.commands.options import Json, Overwrite, PluginFile, Quiet, out, print_json, progress_of, say
+from swm.commands.options import Json, Memory, Overwrite, PluginFile, Quiet, out, print_json, progress_of, say
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     speed: Annotated[bool, typer.Option("--speed", help="Latency and throughput, 30 runs each.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    memory: Memory = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     plugin: PluginFile = [],  # noqa: B006
     quiet: Quiet = False,
@@ -45,6 +46,7 @@ def evaluate(
         load_plugins(plugin),
         dtype=dtype,
         device=device,
+        memory=memory,
         trust_remote_code=trust_remote_code,
         progress=progress_of(quiet or as_json),
     )
@@ -89,6 +91,7 @@ def inspect(
     overwrite: Overwrite = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    memory: Memory = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     plugin: PluginFile = [],  # noqa: B006
     quiet: Quiet = False,
@@ -108,7 +111,7 @@ def inspect(
     about = {"similarity": metric, "patch_threshold": patch_threshold}
     given = {key: value for key, value in about.items() if value is not None}
     drawn = {key: value for key, value in calibration.items() if value is not None}
-    options = {"seed": seed, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code}
+    options = {"seed": seed, "dtype": dtype, "device": device, "memory": memory, "trust_remote_code": trust_remote_code}
     recipe = build_inspection({"model": model, "calibration": drawn, **given, **options}, plugins)
     folder = None if out_ is None else check_folder(out_, overwrite)
     inspection = inspect_named(recipe, plugins, progress_of(quiet or as_json), folder)

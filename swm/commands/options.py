@@ -24,6 +24,10 @@ Set = Annotated[list[str], typer.Option("--set", help="Override: stages.0.depth.
 PluginFile = Annotated[list[str], typer.Option("--plugin", help="A Python file with strategies (again for more).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="How much it may take beside what lies in files: 8GiB. By default 70 % of what is free."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
 
 

@@ -12,6 +12,7 @@ import typer
 from swm.commands.command import stdout
 from swm.commands.options import (
     Json,
+    Memory,
     Overwrite,
     PluginFile,
     Quiet,
@@ -109,10 +110,7 @@ def apply(
             "projections in factors. What is custom or factored loads with trust_remote_code."
         ),
     ] = Layout.native,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="How much it may take beside what lies in files: 8GiB. By default 70 % of what is free."),
-    ] = None,
+    memory: Memory = None,
     overwrite: Overwrite = False,
     structure_only: Annotated[
         bool, typer.Option("--structure-only", help="Leave trainings out, which a plan cannot repeat.")

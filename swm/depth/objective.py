@@ -147,11 +147,12 @@ def _by_token(metric: TokenMetric, reference: Tensor, candidate: Tensor) -> Tens
 
 
 def kept_bytes(metric: SimilarityMetric) -> int:
-    """What comparisons of next-token scores take beside a piece: those that a `Reference` keeps, and a pair of pieces.
+    """What comparisons take beside a piece: of next-token scores those that a `Reference` keeps, and a pair of pieces.
 
     The pair stays until the next one is made.
     """
-    return REFERENCE_LOGITS_BYTES + 2 * SCORE_BYTES if metric.space == "logits" else 0
+    scores = REFERENCE_LOGITS_BYTES + 2 * SCORE_BYTES if metric.space == "logits" else 0
+    return scores + metric.working_bytes()
 
 
 @dataclass(frozen=True)

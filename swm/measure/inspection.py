@@ -149,7 +149,7 @@ def inspect_model(
     """
     samples, seq_len = calibration.ids.shape
     check_metric(similarity, samples, seq_len)
-    pairs, influence, norms = LayerPairs(similarity, view.memory), list[Tensor](), list[Tensor]()
+    pairs, influence, norms = LayerPairs(similarity, samples, view.memory), list[Tensor](), list[Tensor]()
     batches = calibration.samples.batches(max(1, TOKENS_PER_BATCH // seq_len))
     with watched_experts(view) as watchers, (progress or Silent()).task("inspect layers", len(batches)) as task:
         for rows in batches:

@@ -43,6 +43,12 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
+def weight_dtype(dtype: str, config: Any) -> torch.dtype:
+    """The type of the weights: the one of that name, that of the config for `auto`, float32 where it names none."""
+    kind: torch.dtype = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
+    return kind
+
+
 def check_memory(shape: ModelShape, dtype: str, config: Any, device: str) -> None:
     """Check that the weights fit into the memory of a GPU; on the CPU they lie in files where they must.
 
@@ -55,7 +61,7 @@ def check_memory(shape: ModelShape, dtype: str, config: Any, device: str) -> Non
     Raises:
         ModelError: The weights alone exceed the memory.
     """
-    kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
+    kind = weight_dtype(dtype, config)
     need = shape.parameters * kind.itemsize
     chosen = pick_device(device)
     if chosen.type != "cuda":

@@ -2,24 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swm.errors import RecipeError, did_you_mean
-from swm.interfaces.progress import Progress, Silent
+from swm.errors import RecipeError, at, did_you_mean
+from swm.interfaces.progress import Progress, Silent, announce
 from swm.loading import models
 from swm.measure.evaluator import make_evaluator
+from swm.measure.protocol import EvaluationRecipe
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.task_index import check_tasks
-from swm.memory.machine import available_memory
-from swm.memory.working_memory import WorkingMemory
+from swm.measure.working_bytes import key_numbers, tokens_together, tokens_with_keys
+from swm.model.devices import weight_dtype
 from swm.model.shape import ModelShape
 from swm.model.text_config import text_config
-from swm.plugins.loading import Plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.building import build_evaluation
-from swm.run.memory_plan import SHARE
+from swm.run.memory_plan import Need, layer_memory, plan_for, score_memory
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def evaluate(
+    model: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    memory: str | int | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    plugin_files: Sequence[str] = (),
+    **wanted: Any,
+) -> dict[str, Any]:
+    """Measure one model, as `swm evaluate` does.
+
+    Args:
+        model: A hub id, a folder, a GGUF file or a registered name.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        device: `auto`, or a device of torch.
+        memory: How much it may take beside what it maps from files, such as `8GiB`; None for what is free.
+        trust_remote_code: Whether the model's own code may run.
+        progress: Shows what is going on; None for nothing.
+        plugin_files: Python files with strategies.
+        wanted: What is measured, by the keys of a recipe's `evaluate`; without any the perplexity.
+
+    Returns:
+        The measurements by kind (`perplexity`, `tasks`, `answers`, `speed`) as plain data, and `model`.
+
+    Raises:
+        SwmError: Before the weights are loaded for everything that can be known by then.
+    """
+    return evaluate_model(
+        model,
+        wanted or {"perplexity": {}},
+        load_plugins(plugin_files),
+        dtype=dtype,
+        device=device,
+        memory=memory,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
 
 
 def evaluate_model(
@@ -29,25 +71,22 @@ def evaluate_model(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    memory: str | int | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure one model.
 
     Args:
-        model: A hub id, a folder, a GGUF file or a registered name.
+        model, dtype, device, memory, trust_remote_code, progress: As in `evaluate`.
         wanted: What is measured, as the `evaluate` part of a recipe.
         plugins: The strategies that may be named.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
-        device: `auto`, or a device of torch.
-        trust_remote_code: Whether the model's own code may run.
-        progress: Shows what is going on; None for nothing.
 
     Returns:
-        The measurements by kind (`perplexity`, `tasks`, `answers`, `speed`) as plain data, and `model`.
+        As there.
 
     Raises:
-        SwmError: Before the weights are loaded for everything that can be known by then.
+        SwmError: As there.
     """
     if dtype not in DTYPES:
         raise RecipeError(f"found '{dtype}'; allowed: {', '.join(DTYPES)}.{did_you_mean(dtype, DTYPES)}", ("dtype",))
@@ -58,16 +97,42 @@ def evaluate_model(
     tasks = asked.task_protocol()
     if tasks is not None:
         check_tasks(tasks)
-    models.pick_device(device)
+    on_cpu = models.pick_device(device).type == "cpu"
     source = models.locate(model, plugins.registry, progress)
     config = models.load_config(source, trust_remote_code)
-    parameters = sum(p.numel() for p in models.empty_model(config, trust_remote_code).parameters())
-    models.check_memory(ModelShape(parameters, ()), dtype, config, device)
+    weights = [p.numel() for p in models.empty_model(config, trust_remote_code).parameters()]
+    models.check_memory(ModelShape(sum(weights), ()), dtype, config, device)
+    with at("memory"):
+        need = _need(asked, text_config(config), max(weights), weight_dtype(dtype, config).itemsize)
+        plan = plan_for(memory, need, sum(weights), config, dtype, on_cpu=on_cpu)
     evaluator = make_evaluator(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
-    memory = WorkingMemory(SHARE * available_memory())
-    loaded = models.load_model(source, dtype=dtype, device=device, trust_remote_code=trust_remote_code, memory=memory)
+    announce(progress, plan.sentence())
+    loaded = models.load_model(
+        source, dtype=dtype, device=device, trust_remote_code=trust_remote_code, memory=plan.memory()
+    )
     measured: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, source.folder.name))}
     if asked.speed is not None:
         about = {"progress": progress, "tokenizer": evaluator.tokenizer}
         measured["speed"] = measure_speed({"model": loaded}, text_config(config).vocab_size, asked.speed, **about)
     return measured
+
+
+def _need(asked: EvaluationRecipe, config: Any, largest: int, size: int) -> Need:
+    """What measuring takes beside the weights.
+
+    Args:
+        asked: What is measured.
+        config: The config of the text model.
+        largest: The numbers of its largest weight.
+        size: The bytes of a number.
+    """
+    tokens, tokens_of = tokens_together(asked)
+    with_keys = tokens_with_keys(asked)
+    return Need(
+        tokens,
+        lambda n: max(layer_memory(n, config.hidden_size), score_memory(n, config.vocab_size)),
+        2 * largest * size,
+        working=with_keys and with_keys * key_numbers(config) * size,
+        tokens_of=tokens_of,
+        working_of="keys and values" if with_keys else "",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,21 +12,21 @@ from pydantic import Field
 from swm.derivation.known_model import known_model
 from swm.errors import at
 from swm.files.outputs import check_apart, check_inputs
-from swm.interfaces.progress import Progress, Silent
+from swm.interfaces.progress import Progress, Silent, announce
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.loading import models
 from swm.measure.inspection import Inspection, check_metric, inspect_model
-from swm.memory.machine import available_memory
-from swm.memory.working_memory import WorkingMemory
+from swm.measure.working_bytes import inspected_together, inspection_bytes, inspection_states
+from swm.model.devices import weight_dtype
 from swm.model.lengths import check_length
 from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.construct import construct
-from swm.plugins.loading import Plugins
+from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import CalibrationRecipe
 from swm.run.calibrating import calibration_images, check_sampling, draw_calibration, unread_notes
-from swm.run.memory_plan import SHARE
+from swm.run.memory_plan import MemoryPlan, Need, layer_memory, plan_for
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,30 @@ class InspectionRecipe:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
+    memory: str | int | None = None
     trust_remote_code: bool = False
+
+
+def inspect(
+    model: str, *, progress: Progress | None = None, plugin_files: Sequence[str] = (), **wanted: Any
+) -> Inspection:
+    """Say how alike the layers of a model are, as `swm inspect` does.
+
+    Args:
+        model: A hub id, a folder, a GGUF file or a registered name.
+        progress: Shows what is going on; None for nothing.
+        plugin_files: Python files with strategies.
+        wanted: `similarity`, `calibration`, `seed`, `dtype`, `device`, `memory` and `trust_remote_code` as in a recipe,
+            and `patch_threshold`: how alike the layers of a patch are.
+
+    Returns:
+        Similarities, influences and norms of the layers.
+
+    Raises:
+        SwmError: Before the weights are loaded for everything that can be known by then.
+    """
+    plugins = load_plugins(plugin_files)
+    return inspect_named(build_inspection({"model": model, **wanted}, plugins), plugins, progress)
 
 
 def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRecipe:
@@ -84,7 +107,7 @@ def inspect_named(
     if wanted.text.image_rows() is not None:
         check_sampling(wanted)
     with at("device"):
-        models.pick_device(recipe.device)
+        on_cpu = models.pick_device(recipe.device).type == "cpu"
     source = models.locate(recipe.model, plugins.registry, progress)
     if output is not None:
         check_apart(output, source.folder)
@@ -92,10 +115,12 @@ def inspect_named(
     known = known_model(config, plugins.registry, recipe.trust_remote_code)
     check_length(config, wanted.seq_len, ("calibration", "seq_len"))
     models.check_memory(shape_now(known.view), recipe.dtype, config, recipe.device)
+    plan = _plan_memory(recipe, known.view, on_cpu)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     images = calibration_images(wanted.text, source, known.view.model, tokenizer, recipe.trust_remote_code)
     calibration = draw_calibration(wanted, wanted.text, tokenizer, recipe.seed, images)
-    memory, own_code = WorkingMemory(SHARE * available_memory()), recipe.trust_remote_code
+    announce(progress, plan.sentence())
+    memory, own_code = plan.memory(), recipe.trust_remote_code
     with progress.task("load the model"):
         model = models.load_model(
             source, dtype=recipe.dtype, device=recipe.device, trust_remote_code=own_code, memory=memory
@@ -105,6 +130,29 @@ def inspect_named(
     threshold = recipe.patch_threshold
     inspection = inspect_model(view, calibration, recipe.similarity, progress, name=name, patch_threshold=threshold)
     return replace(inspection, notes=(*known.notes(), *unread_notes(wanted.text)))
+
+
+def _plan_memory(recipe: InspectionRecipe, model: ModelView, on_cpu: bool) -> MemoryPlan:
+    """What is kept where. Raises ModelError for too little memory.
+
+    Args:
+        recipe: What is inspected, and how.
+        model: The model without its weights.
+        on_cpu: Whether it computes on the CPU.
+    """
+    kind, metric = weight_dtype(recipe.dtype, model.config), recipe.similarity
+    text = (recipe.calibration.samples, recipe.calibration.seq_len)
+    need = Need(
+        tokens=inspected_together(*text),
+        together=lambda n: layer_memory(n, model.config.hidden_size),
+        worked_on=2 * max(p.numel() for p in model.model.parameters()) * kind.itemsize,
+        states=inspection_states(model, metric, *text, kind),
+        working=inspection_bytes(model, metric, *text),
+        tokens_of="calibration with samples x seq_len",
+        working_of=f"comparing with '{metric.name}'",
+    )
+    with at("memory"):
+        return plan_for(recipe.memory, need, model.parameters(), model.config, recipe.dtype, on_cpu=on_cpu)
 
 
 def _of_states(metric: type[Any]) -> bool:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from swm.errors import ModelError
 from swm.interfaces.stage import Stage
 from swm.memory.byte_size import parse_bytes, written_bytes
 from swm.memory.machine import available_memory, give_freed_memory_back, own_memory, physical_memory
 from swm.memory.working_memory import WorkingMemory
+from swm.model.devices import weight_dtype
 from swm.model.samples import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
-from swm.model.token_scores import SCORE_BYTES
+from swm.model.token_scores import MOST_TOKENS, SCORE_BYTES
 from swm.model.view import ModelView
 
 # Next-token scores are made in pieces; a piece stands beside what it was converted from and what is computed with it.
-SCORES = 3 * SCORE_BYTES
+PIECES_OF_SCORES = 3
+SCORES = PIECES_OF_SCORES * SCORE_BYTES
 # Without `memory`, this share of what is free is taken: other processes need some, and mapped files live there.
 SHARE = 0.7
 # Of a layer: its inputs, its attention and its MLP on one batch, in float32.
@@ -53,17 +54,49 @@ class MemoryPlan:
     def sentence(self) -> str:
         """What is kept where, in a line."""
         whole = "what is free" if self.given is None else written_bytes(self.given)
-        states = "in memory" if self.states <= self.limit else "in mapped files beyond"
-        where = f" {written_bytes(self.limit)}" if self.states > self.limit else ""
+        where = "in memory" if self.states <= self.limit else f"in mapped files beyond {written_bytes(self.limit)}"
+        states = f"hidden states {written_bytes(self.states)}, {where}; " if self.states else ""
         weights = "converted one by one" if self.converted else "mapped from their files"
         return (
-            f"memory: {whole}; weights {written_bytes(self.weights)}, {weights}; hidden states "
-            f"{written_bytes(self.states)}, {states}{where}; scores in pieces of {written_bytes(SCORE_BYTES)}"
+            f"memory: {whole}; weights {written_bytes(self.weights)}, {weights}; "
+            f"{states}scores in pieces of {written_bytes(SCORE_BYTES)}"
         )
 
     def record(self) -> dict[str, Any]:
         """For the report."""
         return {"given": self.given, "weights": self.weights, "hidden_states": self.states, "least": self.floor}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a job takes beside the weights of its model. It is known before any are loaded.
+
+    `tokens` are run together, and `together` says how many bytes so many take. `worked_on` are the bytes of the weights
+    that are made or copied at one time, and `working` those that lie in memory besides, whatever lies in files.
+    """
+
+    tokens: int
+    together: Callable[[int], int]
+    worked_on: int
+    states: int = 0
+    """Bytes of the hidden states that are kept at one time."""
+    working: int = 0
+    tokens_of: str = ""
+    """What a user sets so that fewer tokens are run together; empty for nothing."""
+    working_of: str = ""
+    """What `working` is for."""
+    lighter: Callable[[], Mapping[str, int]] = dict
+    """Settings with which `working` is less, as a user writes them, and how much it is then."""
+
+
+def layer_memory(tokens: int, width: int) -> int:
+    """Bytes of tokens while a layer runs on them, `width` being that of their hidden states."""
+    return tokens * width * 4 * ACTIVATIONS_OF_A_LAYER
+
+
+def score_memory(tokens: int, vocabulary: int) -> int:
+    """Bytes of next-token scores with what is computed with them; the most of all for an unknown vocabulary (0)."""
+    return min(SCORES, PIECES_OF_SCORES * 4 * vocabulary * min(tokens, MOST_TOKENS)) if vocabulary else SCORES
 
 
 def plan_memory(
@@ -90,57 +123,84 @@ def plan_memory(
         seq_len: How many of the tokens a sample has, which are run together.
 
     Raises:
-        ModelError: So much memory, or that of the machine, is too little, whatever lies in files; says which numbers
-            would do.
+        ModelError: As `plan_for`.
         RecipeError: `given` is no size.
     """
-    kind = getattr(torch, dtype) if dtype != "auto" else (getattr(config, "dtype", None) or torch.float32)
-    hidden = config.hidden_size * kind.itemsize
+    kind = weight_dtype(dtype, config)
     places = max((stage.kept_states(shape.layers) for stage in stages), default=0)
     if len(stages) > 1:
         # The end of the original model, which later stages compare with, and the run that gives it.
         places = max(places, shape.layers + 1) + 1
-    states = places * tokens * hidden
-    per_token = config.hidden_size * 4 * ACTIVATIONS_OF_A_LAYER
-    batch = max(min(tokens, TOKENS_PER_BATCH), seq_len) * per_token
     needs = [] if model is None else [stage.working_bytes(model, kind) for stage in stages]
     working = max(needs, default=0)
-    floor = own_memory() + 2 * max(shape.layer_parameters) * kind.itemsize + batch + SCORES + working
+    heaviest = stages[needs.index(working)] if working else None
+
+    def lighter() -> dict[str, int]:
+        if heaviest is None or model is None:
+            return {}
+        return {f"{heaviest.name} with {name}": size for name, size in heaviest.lighter(model, kind).items()}
+
+    need = Need(
+        tokens=max(min(tokens, TOKENS_PER_BATCH), seq_len),
+        # A layer is through with the tokens when their scores are made. What a recipe measures may be a longer text.
+        together=lambda n: max(layer_memory(n, config.hidden_size), score_memory(MOST_TOKENS, shape.vocabulary)),
+        worked_on=2 * max(shape.layer_parameters) * kind.itemsize,
+        states=places * tokens * config.hidden_size * kind.itemsize,
+        working=working,
+        tokens_of="calibration with samples x seq_len",
+        working_of="" if heaviest is None else f"what stage '{heaviest.name}' cannot stream",
+        lighter=lighter,
+    )
+    return plan_for(given, need, shape.parameters, config, dtype, on_cpu=model is not None)
+
+
+def plan_for(
+    given: str | int | None, need: Need, parameters: int, config: Any, dtype: str, *, on_cpu: bool
+) -> MemoryPlan:
+    """The memory plan of a job.
+
+    Args:
+        given: How much it may take; None for what is free.
+        need: What it takes beside the weights.
+        parameters: How many weights there are.
+        config: The config of the model.
+        dtype: The type in which they are wanted, `auto` for that of the config.
+        on_cpu: Whether it computes on the CPU.
+
+    Raises:
+        ModelError: So much memory, or that of the machine, is too little, whatever lies in files; says which numbers
+            would do.
+        RecipeError: `given` is no size.
+    """
+    floor = own_memory() + need.worked_on + need.together(need.tokens) + need.working
     size = None if given is None else parse_bytes(given)
-    have = physical_memory() if size is None and model is not None else size
+    have = physical_memory() if size is None and on_cpu else size
     if have is not None and have < floor:
         named = f"this machine has {written_bytes(have)}" if size is None else f"found {given}"
-        would = _what_would_do(have - floor + batch, per_token=per_token) if batch else []
-        which = ""
-        if working and model is not None:
-            heaviest = stages[needs.index(working)]
-            which = f", {written_bytes(working)} of it for what stage '{heaviest.name}' cannot stream"
-            would += _lighter(heaviest, model, kind, have - floor + working)
+        which = f", {written_bytes(need.working)} of it for {need.working_of}" if need.working_of else ""
         raise ModelError(
             f"{named}; this run needs {written_bytes(floor)} or more beside what lies in files{which}; "
-            f"{', or '.join(would) or 'a smaller model needs less'}"
+            f"{', or '.join(_what_would_do(need, have - floor)) or 'a smaller model needs less'}"
         )
     whole = SHARE * available_memory() if size is None else size
-    stored = getattr(config, "dtype", None) or torch.float32
+    kind, stored = weight_dtype(dtype, config), weight_dtype("auto", config)
     return MemoryPlan(
-        size, max(0, int(whole - floor)), shape.parameters * kind.itemsize, states, int(floor), kind != stored
+        size, max(0, int(whole - floor)), parameters * kind.itemsize, need.states, int(floor), kind != stored
     )
 
 
-def _what_would_do(left: int, per_token: int) -> list[str]:
-    """A calibration text whose largest batch fits into the bytes that are left; nothing where hardly a token does."""
-    tokens = left // per_token
-    return [f"calibration with samples x seq_len of at most {tokens:,} tokens fits"] if tokens >= 2 else []
+def _what_would_do(need: Need, beyond: int) -> list[str]:
+    """Settings that need no more than there is: each alone, and all else as it is.
 
-
-def _lighter(stage: Stage, model: ModelView, dtype: torch.dtype, left: int) -> list[str]:
-    """The settings of a stage that need no more than the bytes that are left.
+    A text of which hardly a token fits is none.
 
     Args:
-        stage: The stage.
-        model: The model without its weights.
-        dtype: That of the weights.
-        left: What there is beside everything else.
+        need: What is too much.
+        beyond: How many bytes there are, less those that are needed.
     """
-    sizes = stage.lighter(model, dtype)
-    return [f"{stage.name} with {name} fits" for name, size in sizes.items() if size <= left]
+    would = []
+    tokens = bisect_right(range(need.tokens), beyond + need.together(need.tokens), key=need.together) - 1
+    if need.tokens_of and tokens >= 2:
+        would.append(f"{need.tokens_of} of at most {tokens:,} tokens fits")
+    left = beyond + need.working
+    return would + [f"{name} fits" for name, size in need.lighter().items() if size <= left]

@@ -107,7 +107,7 @@ def test_patches_have_the_numbers_of_the_original_layers(pretend: Callable[..., 
 def test_batches_give_exactly_what_all_samples_together_give(metric: Any, size: int, plugins: Plugins) -> None:
     built = plugins.registry.build("similarity", metric)
     states = [torch.randn(5, 7, 8) for _ in range(4)]
-    pairs = LayerPairs(built)
+    pairs = LayerPairs(built, 5)
     for start in range(0, 5, size):
         pairs.add([layer[start : start + size] for layer in states])
     assert torch.equal(pairs.table(), built.pairwise(states))
@@ -121,7 +121,7 @@ def test_a_metric_that_is_not_symmetric_keeps_its_direction() -> None:
             return reference.mean(dim=(1, 2)) / candidate.mean(dim=(1, 2))
 
     states = [torch.full((2, 1, 1), float(value)) for value in (1, 2, 4)]
-    pairs = LayerPairs(Share())
+    pairs = LayerPairs(Share(), 2)
     pairs.add(states)
     assert torch.equal(pairs.table(), Share().pairwise(states))
     assert pairs.table()[0].tolist() == [1, 0.5, 0.25]
