@@ -22,6 +22,7 @@ ORDER = """
     memory
     model
     cache
+    costs
     interfaces
     text
     provenance

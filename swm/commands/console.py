@@ -20,6 +20,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from swm.costs.limit import UNITS
 from swm.escapes import one_line, visible
 from swm.interfaces.progress import Task
 from swm.measure.inspection import Inspection
@@ -113,6 +114,28 @@ def _active(report: RunReport) -> list[list[str]]:
     return [["active parameters", f"{before:,}", f"{after:,}", f"-{1 - after / before:.1%}"]]
 
 
+def _limits(report: RunReport) -> list[list[str]]:
+    """What the result has in the units in which stages were limited: before the first of them, and after the last."""
+    rows: dict[str, list[Any]] = {}
+    for limit in [stage.facts["limit"] for stage in report.stages if "after" in stage.facts.get("limit", {})]:
+        before = rows.get(limit["unit"], [limit["before"]])[0]
+        rows[limit["unit"]] = [before, limit["after"], limit["at_most"]]
+    table_rows = []
+    for name, (before, after, most) in rows.items():
+        shown_before, shown_after, limited = (UNITS[name].number(value) for value in (before, after, most))
+        table_rows.append([f"{name}, at most {limited}", shown_before, shown_after, f"-{1 - after / before:.1%}"])
+    return table_rows
+
+
+def limit_line(stage: str, limit: Mapping[str, Any]) -> str:
+    """What a stage makes of its limit: `width: memory 1.2 MiB, planned 900.0 KiB, at most 1.0 MiB`."""
+    number = UNITS[limit["unit"]].number
+    planned = [f"planned {number(limit['planned'])}"] if "planned" in limit else []
+    return ", ".join(
+        [f"{stage}: {limit['unit']} {number(limit['before'])}", *planned, f"at most {number(limit['at_most'])}"]
+    )
+
+
 def report_table(report: RunReport) -> Table:
     """Dense and compressed side by side."""
     before, after = report.model, report.compressed
@@ -120,6 +143,7 @@ def report_table(report: RunReport) -> Table:
     rows: list[list[str]] = [
         ["parameters", f"{before.parameters:,}", f"{after.parameters:,}", f"-{ratio:.1%}"],
         *_active(report),
+        *_limits(report),
         ["layers", str(before.layers), str(after.layers), str(after.layers - before.layers)],
         *_vocabulary(report),
         *_perplexity(report),

@@ -208,6 +208,7 @@ def _rounding_line(check: Mapping[str, Any]) -> str:
 
 
 def _show_plan(made: Plan, output: Path | None) -> None:
+    from swm.commands.console import limit_line
     from swm.files import yaml_file as yamlfile
 
     if output is None:
@@ -215,4 +216,7 @@ def _show_plan(made: Plan, output: Path | None) -> None:
         return
     for line in made.lines():
         say(line)
+    for stage in made.stages:
+        if "limit" in stage.facts:
+            say(limit_line(stage.stage, stage.facts["limit"]))
     say(f"saved: {output}")

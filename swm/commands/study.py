@@ -129,7 +129,8 @@ def _line(row: Row) -> str:
     wanted = ("perplexity", MEAN)
     shown = [f"{name} {format_number(row['measures'][name][0], 2)}" for name in wanted if name in row["measures"]]
     shown.append(f"{row['seconds']:.0f} s")
-    return f"{row['name']}: {', '.join(shown)}"
+    rejected = f"; rejected: {row['rejected']}" if row.get("rejected") else ""
+    return f"{row['name']}: {', '.join(shown)}{rejected}"
 
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
@@ -149,11 +150,14 @@ def _show(results: Results, quiet: bool, as_json: bool) -> None:
         lines: list[list[Any]] = []
         for point in ranked(results):
             cells = [point.estimates.get(name) for name in columns]
-            lines.append([point.name, *("–" if cell is None else _number(cell.value, cell.half) for cell in cells)])
+            name = f"{point.name} (rejected)" if point.rejected else point.name
+            lines.append([name, *("–" if cell is None else _number(cell.value, cell.half) for cell in cells)])
         heads = [measure_label(name, scale_of(name, results.rows)) for name in columns]
         console.print(table(results.title, ["run", *heads], lines))
         for verdict in results.verdicts:
             print_text(console, verdict.sentence)
+        for point in [point for point in results.points if point.rejected]:
+            print_text(console, f"Rejected: {point.name}: {point.rejected}")
     say(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from swm.errors import FamilyError
 from swm.model.expert_channels import channel_counts
@@ -22,6 +24,10 @@ class ModelShape:
     """The number of tokens, 0 where it is not known."""
     active_parameters: int | None = None
     """Those that a token passes, where routers choose experts; None where all tokens pass all parameters."""
+    model: ModelView | None = field(default=None, compare=False, repr=False)
+    """The model without its weights, for what else can be asked of its shape; None where only the numbers are known."""
+    dtype: torch.dtype | None = field(default=None, compare=False)
+    """What the weights are loaded as; None where that is not known."""
 
     @property
     def layers(self) -> int:
@@ -48,16 +54,23 @@ def active_parameters(view: ModelView) -> int | None:
 
     None for a model without experts, and where it is not known how many a token takes.
     """
-    idle, mixed = 0, False
-    for layer in view.layers:
+    idle = idle_parameters(view)
+    return None if idle is None else view.parameters() - sum(idle)
+
+
+def idle_parameters(view: ModelView) -> list[int] | None:
+    """Of each layer, the parameters of the experts that a token is not sent to; None as for `active_parameters`."""
+    idle, mixed = [0] * len(view.layers), False
+    for position, layer in enumerate(view.layers):
         for path in expert_weights(layer):
             weights = list(layer.get_submodule(path).parameters(recurse=False))
             held, count = sum(weight.numel() for weight in weights), weights[0].shape[0]
             top_k = routing_numbers(layer, path, view.config)["top_k"]
             if not top_k:
                 return None
-            idle, mixed = idle + held * (count - min(top_k, count)) // count, True
-    return view.parameters() - idle if mixed else None
+            idle[position] += held * (count - min(top_k, count)) // count
+            mixed = True
+    return idle if mixed else None
 
 
 def _tokens(view: ModelView) -> int:

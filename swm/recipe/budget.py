@@ -8,15 +8,25 @@ from typing import Annotated
 
 from pydantic import Field
 
+from swm.costs.limit import UNITS, ResultLimit
+from swm.interfaces.target import Target
 from swm.model.shape import ModelShape
+from swm.model.view import ModelView
 
 
 @dataclass(frozen=True)
-class Budget:
-    """One target for all stages that name none: `ratio` of all parameters or `params`, a number. Exactly one.
+class Budget(ResultLimit):
+    """One target for all stages that name none. Exactly one of what goes and of what the result has at most.
 
-    `depth_share` of it goes to the stages that remove layers or sub-blocks and nothing else, the rest to all others;
-    what one stage removed too much or too little, the later ones make up for.
+    What goes: `params`, a number, or `ratio` of all parameters. What the result has at most: `memory`, its weights and
+    its KV cache (`4GiB`), `kv_cache` alone, `active_params`, those that a token passes where routers choose experts, or
+    `latency`, the time of decoding one token. A number between 0 and 1 is a share of what the original model has;
+    `latency` always is. The cache is that of `batch` sequences (1) of `context` tokens, which must be given, in
+    `dtype`, by default that of the weights. The latency is predicted from a table of decode times, measured on this
+    machine after `context` tokens (256), once for each shape of a layer, and kept in the cache.
+
+    `depth_share` of what must go is for the stages that remove layers or sub-blocks and nothing else, the rest for all
+    others; what one stage removed too much or too little, the later ones make up for.
     """
 
     params: Annotated[int, Field(ge=1)] | None = None
@@ -24,23 +34,49 @@ class Budget:
     depth_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     def __post_init__(self) -> None:
-        if (self.params is None) == (self.ratio is None):
-            raise ValueError("budget needs exactly one of params, ratio")
+        names = ("params", "ratio", *UNITS)
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "nothing"
+            raise ValueError(f"budget needs exactly one of {', '.join(names)}; found {said}")
+        self.check_limit()
 
     def parameters(self, original: ModelShape) -> float:
-        """The number of parameters to remove in all."""
+        """The number of parameters to remove in all, of a budget that says so."""
         return self.params if self.params is not None else (self.ratio or 0.0) * original.parameters
 
-    def for_next(self, waiting: Sequence[Set[str]], original: ModelShape, removed: int) -> float:
-        """The number of parameters that the first of the waiting stages is to remove.
+    def for_next(self, waiting: Sequence[Set[str]], original: ModelShape, removed: float) -> float:
+        """The number of parameters that the first of the waiting stages is to remove; see `share`.
 
-        `waiting` says of each stage without a target so far, in order, what it removes: `layers`, other words, or both;
         `removed` parameters are gone already. A stage is given its kind's share of what is left.
         """
-        left = self.parameters(original) - removed
+        return (self.parameters(original) - removed) * self.share(waiting)
+
+    def share(self, waiting: Sequence[Set[str]]) -> float:
+        """What part the first of the waiting stages has in what is left to remove.
+
+        `waiting` says of each stage without a target so far, in order, what it removes: `layers`, other words, or both.
+        """
         depth = [bool(kinds) and kinds <= {"layers", "blocks"} for kinds in waiting]
         layers = sum(depth)
         share, rest = self.depth_share / max(layers, 1), (1 - self.depth_share) / max(len(waiting) - layers, 1)
         weights = [share if alone else rest for alone in depth]
         total = sum(weights)
-        return left * weights[0] / total if total > 0 else 0.0
+        return weights[0] / total if total > 0 else 0.0
+
+    def target(self, waiting: Sequence[Set[str]], original: ModelShape, view: ModelView, promised: float) -> Target:
+        """The target of the first of the waiting stages.
+
+        Args:
+            waiting: As for `share`.
+            original: The shape of the model before the first stage.
+            view: The model as it is.
+            promised: How much earlier stages will remove that have not run.
+        """
+        if self.limited is None:
+            gone = original.parameters - view.parameters() + promised
+            return Target(params=max(round(self.for_next(waiting, original, gone)), 0))
+        goal = self.too_much(original, view)
+        share = max(goal.amount - promised, 0.0) * self.share(waiting)
+        given = {name: getattr(self, name) for name in (self.limited, *self.conditions())}
+        return Target(**given).at_most(goal.cost.total - share)

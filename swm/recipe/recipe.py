@@ -11,10 +11,12 @@ from pydantic import Field
 from swm.checkpoint.layout import Layout
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
+from swm.interfaces.target import Target
 from swm.interfaces.text import TextSource
 from swm.measure.acceptance import Acceptance
 from swm.measure.protocol import EvaluationRecipe
 from swm.model.shape import ModelShape
+from swm.model.view import ModelView
 from swm.recipe.budget import Budget
 from swm.text.calibration import Bos, Sampling
 
@@ -70,16 +72,20 @@ class Recipe:
         data["stages"] = [_stage_entry(stage) for stage in self.stages]
         return data
 
-    def budget_share(self, index: int, original: ModelShape, removed: int) -> int | None:
-        """The number of parameters that the budget gives a stage to remove; None if the stage has its own target.
+    def budget_target(self, index: int, original: ModelShape, view: ModelView, promised: float = 0.0) -> Target | None:
+        """The target that the budget gives a stage; None if the stage has its own.
 
-        `original` is the shape of the model before the first stage, and `removed` parameters are gone already.
+        Args:
+            index: The position of the stage.
+            original: The shape of the model before the first stage.
+            view: The model as it is.
+            promised: How much earlier stages will remove that have not run, in the budget's unit.
         """
         stage = self.stages[index]
         if self.budget is None or not stage.wants_target():
             return None
         waiting = [other.removed_kinds() for other in self.stages[index:] if other.wants_target()]
-        return max(round(self.budget.for_next(waiting, original, removed)), 0)
+        return self.budget.target(waiting, original, view, promised)
 
 
 def _stage_entry(stage: Stage) -> dict[str, Any]:

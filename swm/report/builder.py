@@ -73,10 +73,20 @@ class ReportBuilder:
             for stage in stages
         ]
 
-    def add_compressed(self, view: ModelView, original: ModelShape, target: float | None = None) -> None:
-        """Add the size of the compressed model, and what was removed; `target` is the number of parameters asked for.
+    def add_compressed(
+        self,
+        view: ModelView,
+        original: ModelShape,
+        target: Mapping[str, Any] | None = None,
+        reached: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add the size of the compressed model, and what was removed.
 
-        `target` is None for a run without a budget.
+        Args:
+            view: The compressed model.
+            original: The shape of the original one.
+            target: What was asked for, in the unit of the budget; None or empty without one.
+            reached: What the result has in that unit, where it is none that everything is told in.
         """
         shape = shape_now(view)
         self.data["compressed"] = {"parameters": shape.parameters, "layers": shape.layers, "widths": widths(view)}
@@ -86,9 +96,9 @@ class ReportBuilder:
         if view.tokens is not None:
             self.data["model"]["vocabulary_size"] = original.vocabulary
             self.data["compressed"]["vocabulary_size"] = shape.vocabulary
-        if target is not None:
-            self.data["target"] = {"params": round(target), "ratio": round(target / original.parameters, 6)}
-        self.data["achieved"] = achieved(original, original, shape)
+        if target:
+            self.data["target"] = dict(target)
+        self.data["achieved"] = {**achieved(original, original, shape), **(reached or {})}
 
     def add_acceptance(self, judgement: Mapping[str, Any]) -> None:
         """Add whether the compressed model keeps the limits of its recipe."""

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from swm.errors import SwmError
 from swm.interfaces.stage import Setting, Stage
-from swm.interfaces.target import Target
 from swm.interfaces.work import Work
 from swm.model.recording import record_run
 from swm.model.view import ModelView
@@ -45,11 +44,15 @@ def works_of(recipe: Recipe, setting: Setting) -> list[Work | None]:
     Every stage is asked about the whole model, with its share of the budget if it gets one.
     """
     works: list[Work | None] = []
-    removed = 0
+    promised = 0.0
     for i, stage in enumerate(recipe.stages):
-        goal = recipe.budget_share(i, setting.shape, removed)
-        removed += goal or 0
-        works.append(_work(stage.with_target(Target(params=goal)) if goal else stage, replace(setting, first=i == 0)))
+        amount = 0.0
+        if recipe.budget is not None and setting.model is not None and stage.wants_target():
+            target = recipe.budget_target(i, setting.shape, setting.model, promised)
+            amount = 0.0 if target is None else target.goal(setting.shape, setting.model).amount
+            promised += amount
+            stage = stage.with_target(target) if target is not None and amount > 0 else stage
+        works.append(_work(stage, replace(setting, first=i == 0)))
     return works
 
 

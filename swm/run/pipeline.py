@@ -30,6 +30,7 @@ from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
 from swm.report.judgement import judge, missed
 from swm.report.record import Measures
+from swm.run.budgeting import budget_reached, measured_share
 from swm.run.calibrating import draw_calibration
 from swm.run.estimates import estimate_sentence, estimated_seconds, measured_pace
 from swm.run.measuring import RunMeasurements
@@ -108,13 +109,13 @@ class CompressionPipeline:
         )
         measurements.measure(view, "dense")
         plan = self.decide(ready, view, apply_last=True)
-        budget = self.recipe.budget
         report.add_fingerprint(plan.model["fingerprint"])
         report.add_stages(plan.stages)
-        report.add_compressed(view, ready.shape, None if budget is None else budget.parameters(ready.shape))
+        report.add_compressed(view, ready.shape, *budget_reached(self.recipe, ready.shape, view))
         measurements.note_vocabulary(view)
         measurements.measure(view, "compressed")
         self.speed = measurements.measure_speed(view) or self.speed
+        report.data["achieved"] |= measured_share(self.recipe, self.speed)
         if self.recipe.accept is not None:
             report.add_acceptance(judge(self.recipe.accept, Measures.model_validate(report.data)))
         self._save(ready, view, plan, report)

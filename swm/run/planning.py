@@ -12,7 +12,6 @@ from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.errors import at
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
-from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
 from swm.model.shape import achieved, shape_now
 from swm.model.view import ModelView
@@ -20,6 +19,7 @@ from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.loading import Plugins
 from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe.recipe import Recipe
+from swm.run.budgeting import LimitWatch
 from swm.run.preparation import Prepared
 from swm.run.retokenizing import follow_vocabulary
 from swm.run.stopwatch import Stopwatch
@@ -123,20 +123,27 @@ class StagePlanner:
             The steps of the stage with its settings and facts.
         """
         hooks, original = self.plugins.manager.hook, self.prepared.shape
-        goal = self.recipe.budget_share(index, original, original.parameters - self.view.parameters())
+        target = self.recipe.budget_target(index, original, self.view)
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(self.view)
         with at("stages", index, stage.name), self.stopwatch.timed(f"stage {index} {stage.name}"):
-            if goal is not None:
-                stage = stage.with_target(Target(params=goal))
-            idle = goal is not None and not stage.worth_while(context)
-            planned = StagePlan([], {"skipped": "no budget left"}) if idle else stage.plan(context)
+            stage = stage if target is None else stage.with_target(target)
+            watch = LimitWatch.of(stage, original, self.view)
+            idle = (target is not None or watch is not None) and not stage.worth_while(context)
+            left = "no budget left" if target is not None else "the model keeps to the target already"
+            planned = StagePlan([], {"skipped": left}) if idle else stage.plan(context)
         spec, facts = stage.spec(), dict(planned.facts)
+        if watch is not None:
+            facts["limit"] = watch.planned(facts)
+            facts.pop("planned_saving", None)
         result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
         if apply:
             with at("stages", index, stage.name), self.stopwatch.timed(f"perform {index} {stage.name}"):
                 facts.update(stage.perform(planned, context))
             facts["achieved"] = achieved(context.original, before, shape_now(self.view))
+            if watch is not None:
+                with at("stages", index, stage.name):
+                    facts["limit"]["after"] = watch.reached(self.view)
             if self.view.tokens is not None:
                 with at("stages", index, stage.name):
                     self._follow_vocabulary(context, self.recipe.stages[index + 1 :])

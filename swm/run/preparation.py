@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from swm.errors import TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
-from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
 from swm.interfaces.work import Work
 from swm.loading import models
@@ -26,9 +25,10 @@ from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
+from swm.run.budgeting import budgeted, check_layout_saves
 from swm.run.calibrating import calibration_images, check_images, draw_calibration, unread_notes
 from swm.run.estimates import works_of
-from swm.run.memory_plan import MemoryPlan, plan_memory
+from swm.run.memory_plan import MemoryPlan, plan_memory, weight_dtype
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
 from swm.vocabulary.cut_tokenizer import CutTokenizer
@@ -114,7 +114,7 @@ def prepare(
         config = models.load_config(source, recipe.trust_remote_code)
         known = known_model(config, plugins.registry, recipe.trust_remote_code)
         family, empty = known.family, known.view
-        shape = shape_now(empty)
+        shape = replace(shape_now(empty), model=empty, dtype=weight_dtype(recipe.dtype, empty.config))
     if output is not None:
         with at("output"):
             check_apart(output, source.folder)
@@ -127,12 +127,14 @@ def prepare(
     first = True
     for i, stage in enumerate(recipe.stages):
         # What a later stage must remove depends on what the earlier ones remove.
-        goal = recipe.budget_share(i, shape, 0) if first else None
         with at("stages", i, stage.name):
             check_stage_order(recipe, i, output, empty)
-            aimed = stage.with_target(Target(params=goal)) if goal else stage
+            check_layout_saves(recipe, i, output)
+        with at("budget"):
+            aimed, idle = budgeted(recipe, i, shape, first)
+        with at("stages", i, stage.name):
             aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
-        first = first and goal == 0
+        first = first and idle
     for place, source_of_text in _texts(recipe):
         with at(*place):
             source_of_text.check_model(config)

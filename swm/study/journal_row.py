@@ -10,7 +10,10 @@ from swm.files.typed_json import Record
 
 
 class JournalRow(Record):
-    """A run: who it is, and what was measured or why not."""
+    """A run: who it is, and what was measured or why not.
+
+    `rejected` says which limits of its recipe's `accept` it missed.
+    """
 
     id: str
     kind: Literal["dense", "run", "trivial", "baseline"]
@@ -23,6 +26,7 @@ class JournalRow(Record):
     dense: str = ""
     follows: str = ""
     error: str | None = None
+    rejected: str | None = None
     measures: dict[str, list[float | None]] | None = None
     items: dict[str, str | list[float]] | None = None
     protocols: dict[str, dict[str, Any]] | None = None

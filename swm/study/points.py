@@ -52,6 +52,11 @@ class Point:
         return self.kind in ("trivial", "baseline")
 
     @property
+    def rejected(self) -> str:
+        """Which limits of the recipe's `accept` a run of it missed; empty where all were kept."""
+        return next((str(row["rejected"]) for row in self.rows if row.get("rejected")), "")
+
+    @property
     def group(self) -> str:
         """What all its runs, and no others, have in common."""
         return str(self.rows[0]["group"])

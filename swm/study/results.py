@@ -108,6 +108,7 @@ def page(results: Results, pictures: Mapping[str, str]) -> str:
         axes=list(axis_names(results.rows).values()),
         measures=[measure_label(name, scale_of(name, results.rows)) for name in columns],
         lines=[_line(point, results, columns, front) for point in results.points],
+        rejected=[point for point in results.points if point.rejected],
         failed=[row for row in results.rows if row["state"] != "done"],
         done=sum(row["state"] == "done" for row in results.rows),
         protocols=_protocols(results.rows),
@@ -133,6 +134,7 @@ def _line(point: Point, results: Results, columns: Sequence[str], front: set[str
     best = {verdict.winner.group for verdict in results.verdicts}
     return {
         "name": point.name,
+        "rejected": point.rejected,
         "kind": point.kind,
         "seeds": len(point.rows),
         "axes": [label(point.axes[key]) if key in point.axes else "" for key in axis_names(results.rows)],

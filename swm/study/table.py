@@ -15,8 +15,12 @@ from swm.study.columns import FIXED, axis_names, finished, measured
 
 
 def tidy(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A flat line a run: who it is, the varied keys, every measure with its standard error."""
+    """A flat line a run: who it is, the varied keys, every measure with its standard error.
+
+    Where a run missed a limit of its recipe's `accept`, there is a column that says which.
+    """
     columns, named = measured(rows), axis_names(rows)
+    judged = any(row.get("rejected") for row in rows)
     lines = []
     for row in rows:
         line: dict[str, Any] = {key: row[key] for key in FIXED}
@@ -26,7 +30,7 @@ def tidy(rows: Sequence[Row]) -> list[dict[str, Any]]:
             line[name] = row["seconds"] if name == "seconds" else value
             if error is not None or _has_error(rows, name):
                 line[f"{name} error"] = error
-        lines.append(line | {"error": row.get("error")})
+        lines.append(line | ({"rejected": row.get("rejected")} if judged else {}) | {"error": row.get("error")})
     return lines
 
 

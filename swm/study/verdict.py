@@ -45,9 +45,9 @@ def budgets(points: Sequence[Point]) -> list[list[Point]]:
 
 
 def verdicts(points: Sequence[Point], measure: str) -> list[Verdict]:
-    """A verdict for every budget, by this measure."""
+    """A verdict for every budget, by this measure. Points that miss a limit of their recipe's `accept` cannot win."""
     results = []
-    for group in budgets(points):
+    for group in budgets([point for point in points if not point.rejected]):
         able = [point for point in group if measure in point.estimates]
         ranked = sorted(able, key=lambda point: cost(point, measure))
         methods = [point for point in ranked if point.kind == "run"]

@@ -104,6 +104,7 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
         **_measured(report.compressed, report.model, report.of("compressed"), result.speed),
         "removed_layers": [stage.facts.get("achieved", {}).get("layers", 0) for stage in report.stages],
         "notes": report.notes,
+        **({"rejected": result.rejected} if result.rejected else {}),
         "took": {name: round(value, 2) for name, value in pipeline.seconds.items()},
     }
 

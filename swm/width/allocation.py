@@ -59,25 +59,29 @@ def allocate_share(limits: CutLimits, share: float) -> Allocation:
 
 
 def allocate_locally(limits: CutLimits, goal: float) -> Allocation:
-    """The share of every layer that comes nearest to `goal` parameters. Raises BudgetError as `check_goal`."""
+    """The share of every layer that comes nearest to the goal. Raises BudgetError as `check_goal`."""
     limits.check_goal(goal)
 
-    def removed(attention: float, mlp: float) -> int:
+    def removed(attention: float, mlp: float) -> float:
         return limits.removed(_kept_locally(limits, attention, mlp))
 
     both = _bisect(lambda s: removed(s, s), goal)
     # Heads and experts come in large steps: those of the share below stay, and channels fill the rest.
     attention = both[0]
-    mlp = min(_bisect(lambda s: removed(attention, s), goal), key=lambda s: abs(removed(attention, s) - goal))
+    mlp = _chosen(limits, _bisect(lambda s: removed(attention, s), goal), lambda s: removed(attention, s), goal)
     if not any(part in ("mlp", "expert_channels") for _, part in limits.sizes):
-        attention = min(both, key=lambda s: abs(removed(s, s) - goal))
+        attention = _chosen(limits, both, lambda s: removed(s, s), goal)
+    elif limits.least and removed(attention, mlp) < goal:
+        # Channels alone do not fill it.
+        attention = both[1]
+        mlp = _bisect(lambda s: removed(attention, s), goal)[1]
     kept = _kept_locally(limits, attention, mlp)
     facts = {"attention_share": round(attention, 6), "mlp_share": round(mlp, 6)}
     if limits.experts:
         facts["experts_share"] = facts["attention_share"]
     if limits.channels:
         facts["expert_channels_share"] = facts["mlp_share"]
-    return Allocation(kept, {**facts, "planned_params": limits.removed(kept)})
+    return Allocation(kept, {**facts, limits.fact: limits.removed(kept)})
 
 
 def allocate_experts(limits: CutLimits, count: int) -> Allocation:
@@ -108,7 +112,19 @@ def _kept_locally(limits: CutLimits, attention: float, mlp: float) -> dict[Key, 
     return kept
 
 
-def _bisect(removed: Callable[[float], int], goal: float) -> tuple[float, float]:
+def _chosen(limits: CutLimits, shares: tuple[float, float], removed: Callable[[float], float], goal: float) -> float:
+    """The share that comes nearest to the goal; the one above where less is not enough.
+
+    Args:
+        limits: What limits the cut.
+        shares: Those just below and just above the goal.
+        removed: What goes with a share.
+        goal: How much should go.
+    """
+    return shares[1] if limits.least else min(shares, key=lambda s: abs(removed(s) - goal))
+
+
+def _bisect(removed: Callable[[float], float], goal: float) -> tuple[float, float]:
     """The shares just below and just above which at least `goal` parameters go."""
     low, high = 0.0, 1.0
     for _ in range(50):
@@ -158,8 +174,8 @@ def allocate_globally(limits: CutLimits, scores: Mapping[Key, Tensor], goal: flo
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if limits.removed(kept(middle)) < goal else (low, middle)
-    count = min((low, high), key=lambda c: abs(limits.removed(kept(c)) - goal))
-    return Allocation(kept(count), {"planned_params": limits.removed(kept(count))})
+    count = high if limits.least else min((low, high), key=lambda c: abs(limits.removed(kept(c)) - goal))
+    return Allocation(kept(count), {limits.fact: limits.removed(kept(count))})
 
 
 def by_rank(score: Tensor) -> Tensor:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from swm.checkpoint.layout import head_counts
-from swm.errors import BudgetError, FamilyError, RecipeError
+from swm.costs.cost import CostUnit
+from swm.costs.goal import Goal
+from swm.costs.sizes import ParameterCost, Parameters
+from swm.errors import BudgetError, RecipeError
 from swm.model.experts import ExpertBlock
-from swm.model.families import ModelFamily
 from swm.model.shape import geometries
-from swm.model.units import READERS, ROUTED, UNIT_NAMES, Block, Geometry, Part, block
+from swm.model.units import ROUTED, UNIT_NAMES, Block, Geometry, Part, block
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 
@@ -21,21 +23,25 @@ Key = tuple[int, Part]
 
 @dataclass(frozen=True)
 class CutLimits:
-    """How many units of which layers can go, and how many parameters go with them.
+    """How many units of which layers can go, and what goes with them: parameters, or what else the target counts.
 
-    `shapes` are the widths of the layers by position, `sizes` the parameters of one unit. The kept number of units is
-    a multiple of its part's `rounding` and, of heads, one of `head_counts` if there are any; of `experts`, as many
-    stay as their router needs. `channels` are those of each expert, with the number of experts. With `local`, a cut
-    takes the same share of every layer.
+    `shapes` are the widths of the layers by position, `sizes` what goes with one unit, and `savings` what goes with
+    so many, where that is not as many times as much. With `least`, less than the goal is not enough. The kept number
+    of units is a multiple of its part's `rounding` and, of heads, one of `head_counts` if there are any; of `experts`,
+    as many stay as their router needs. `channels` are those of each expert, with the number of experts. With `local`,
+    a cut takes the same share of every layer.
     """
 
     shapes: Mapping[int, Geometry]
-    sizes: Mapping[Key, int]
+    sizes: Mapping[Key, float]
     rounding: Mapping[Part, int]
     local: bool
     head_counts: Sequence[int] | None = None
     experts: Mapping[int, ExpertBlock] = field(default_factory=dict)
     channels: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    unit: CostUnit = field(default_factory=Parameters)
+    savings: Callable[[Key, int], float] | None = None
+    least: bool = False
 
     @classmethod
     def of(
@@ -45,6 +51,7 @@ class CutLimits:
         rounding: Mapping[Part, int],
         local: bool,
         head_counts: Sequence[int] | None = None,
+        goal: Goal | None = None,
     ) -> CutLimits:
         """The limits of a model as it is.
 
@@ -54,6 +61,7 @@ class CutLimits:
             rounding: Of which number the kept units of a part are a multiple.
             local: Whether every layer loses the same share.
             head_counts: The only numbers of KV or query heads to end with; None when all are fine.
+            goal: What is counted; parameters without one.
         """
         layers = {position: view.layer(position) for position, _ in keys}
         ordered = sorted((position, part) for position, part in keys if layers[position].units(part))
@@ -63,8 +71,24 @@ class CutLimits:
         }
         others = {position for position, part in ordered if part not in ROUTED}
         shapes = {position: layers[position].geometry for position in sorted(others)}
-        sizes = {(position, part): layers[position].unit_parameters(part) for position, part in ordered}
-        return cls(shapes, sizes, rounding, local, head_counts, experts, channels)
+        cost = ParameterCost(view) if goal is None else goal.cost
+
+        def savings(key: Key, gone: int) -> float:
+            return cost.units(layers[key[0]], key[1], gone)
+
+        sizes = {key: savings(key, 1) for key in ordered}
+        unit, least = (Parameters(), False) if goal is None else (goal.unit, goal.least)
+        every = None if cost.linear else savings
+        return cls(shapes, sizes, rounding, local, head_counts, experts, channels, unit, every, least)
+
+    @property
+    def fact(self) -> str:
+        """What the report calls what goes."""
+        return "planned_saving" if self.least else "planned_params"
+
+    def saved(self, key: Key, gone: int) -> float:
+        """What goes with so many units."""
+        return gone * self.sizes[key] if self.savings is None else self.savings(key, gone)
 
     def units(self, key: Key) -> int:
         """How many units there are."""
@@ -86,39 +110,44 @@ class CutLimits:
             return rounded
         return min(n for n in self.head_counts if n >= rounded)
 
-    def removed(self, kept: Mapping[Key, int]) -> int:
-        """How many parameters go where so many units stay."""
+    def removed(self, kept: Mapping[Key, int]) -> float:
+        """What goes where so many units stay."""
         gone = {key: self.units(key) - kept[key] for key in self.sizes}
         # Channels of experts that go are gone already.
         twice = sum(
             gone[i, "experts"] * gone[i, "expert_channels"] * self.sizes[i, "expert_channels"] // count
             for i, (_, count) in self.channels.items()
-            if (i, "experts") in gone
+            if (i, "experts") in gone and self._hold_channels(i)
         )
-        return sum(gone[key] * size for key, size in self.sizes.items()) - twice
+        return sum(self.saved(key, gone[key]) for key in self.sizes) - twice
 
-    def smallest_step(self) -> int:
-        """The fewest parameters that can go, 0 when none can: a step in one place or, if `local`, in all layers.
+    def _hold_channels(self, position: int) -> bool:
+        """Whether what goes with an expert is what goes with its channels, which is not so where a token passes few."""
+        channels, count = self.channels[position]
+        return self.sizes[position, "experts"] * count >= self.sizes[position, "expert_channels"] * channels
+
+    def smallest_step(self) -> float:
+        """The least that can go, 0 when nothing can: a step in one place or, if `local`, in all layers.
 
         A local allocation moves channels first, where there are any to move.
         """
-        steps: dict[Block | Literal["experts"], list[int]] = {"mlp": [], "attention": [], "experts": []}
-        for key, size in self.sizes.items():
+        steps: dict[Block | Literal["experts"], list[float]] = {"mlp": [], "attention": [], "experts": []}
+        for key in self.sizes:
             units = self.units(key)
             reachable = (self.possible(n, key) for n in range(units - 1, 0, -1))
             kept = next((n for n in reachable if n < units), units)
-            steps["experts" if key[1] == "experts" else block(key[1])].append((units - kept) * size)
+            steps["experts" if key[1] == "experts" else block(key[1])].append(self.saved(key, units - kept))
         if self.local:
             return sum(steps["mlp"]) or min(filter(None, map(sum, (steps["attention"], steps["experts"]))), default=0)
         return min(filter(None, [step for some in steps.values() for step in some]), default=0)
 
     def check_capacity(self, goal: float) -> None:
-        """Raise BudgetError when not so many parameters can go."""
+        """Raise BudgetError when not so much can go."""
         most = self.removed({key: self.possible(0, key) for key in self.sizes})
         if goal > most:
             raise BudgetError(
-                f"target asks to remove {goal:,.0f} parameters; these units and layers hold {most:,} that can go"
-                + self._stay()
+                f"target asks to remove {self.unit.written(goal)}; these units and layers hold "
+                f"{self.unit.number(most)} that can go{self._stay()}"
             )
 
     def _stay(self) -> str:
@@ -127,48 +156,18 @@ class CutLimits:
         return "".join(f" (of {fewest} experts that stay a token takes {top_k})" for fewest, top_k in sorted(floors))
 
     def check_goal(self, goal: float) -> None:
-        """Raise BudgetError when not so many parameters can go, or when nothing is nearer to the goal than one step."""
+        """Raise BudgetError when not so much can go, or when nothing is nearer to the goal than one step."""
         self.check_capacity(goal)
+        if self.least:
+            return
         least = self.smallest_step()
         if goal <= least / 2:
             where = "all layers" if self.local else "a layer"
             raise BudgetError(
-                f"target asks to remove {goal:,.0f} parameters; one rounding step in {where} removes {least:,}. Use a "
-                f"larger target or a smaller rounding{', or scope: global with uniform: false' if self.local else ''}"
+                f"target asks to remove {self.unit.written(goal)}; one rounding step in {where} removes "
+                f"{self.unit.number(least)}. Use a larger target or a smaller rounding"
+                f"{', or scope: global with uniform: false' if self.local else ''}"
             )
-
-
-def check_row(family: ModelFamily, config: Any, parts: Sequence[Part]) -> None:
-    """Raise FamilyError where the row of a family says that units of these parts cannot be cut, or does not name them.
-
-    Args:
-        family: The row.
-        config: The config of the model.
-        parts: The parts.
-    """
-    for part in parts:
-        family.check_proven(part if part in ROUTED else block(part))
-    if {"attention", "queries"} & set(parts) and not family.prunable_heads:
-        raise FamilyError(
-            f"heads of model_type '{config.model_type}' cannot be pruned: its attention is as wide as the hidden "
-            "size, or its heads are of several sizes; use units: [mlp]"
-        )
-    for part in parts:
-        if part not in ROUTED and READERS[part] not in family.projections:
-            raise FamilyError(
-                f"family row '{family.name}' names no {block(part)} projections of model_type '{config.model_type}', "
-                f"so units: [{part}] cannot be pruned"
-            )
-
-
-def check_even(shapes: Sequence[Geometry], part: Part) -> None:
-    """Raise RecipeError where layers differ in a part to begin with, so that a cut leaves them uneven."""
-    if len({shape.units(part) for shape in shapes} - {0}) > 1:
-        raise RecipeError(
-            f"layers of this model have different numbers of {UNIT_NAMES[part]} to begin with; use uniform: false and "
-            "layout: custom",
-            ("uniform",),
-        )
 
 
 def saved_head_counts(view: ModelView, parts: Sequence[Part], with_biases: bool) -> list[int] | None:

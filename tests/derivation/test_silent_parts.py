@@ -18,7 +18,7 @@ from swm.errors import FamilyError
 from swm.model.families import ModelFamily, row_of
 from swm.model.removed_blocks import RemovedBlock
 from swm.model.view import ModelView
-from swm.width.limits import check_row
+from swm.width.cuttable import check_row
 
 NEW = ("experts", "expert channels", "attention block", "mlp block")
 

@@ -33,7 +33,7 @@ def test_keys_stand_in_the_order_in_which_they_were_added(report: ReportBuilder,
     report.add_measurement("answers", "dense", ["yes"], {"prompts": ["no?"]})
     report.add_measurement("answers", "compressed", ["no"], {"prompts": ["no?"]})
     report.add_stages(sample_plan().stages)
-    report.add_compressed(view, ModelShape(2 * shape_now(view).parameters, ()), target=1.0)
+    report.add_compressed(view, ModelShape(2 * shape_now(view).parameters, ()), target={"params": 1, "ratio": 0.1})
     assert list(report.data) == [
         *("swm", "model", "seed", "calibration", "environment", "notes"),
         *("answers", "stages", "compressed", "target", "achieved"),

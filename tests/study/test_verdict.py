@@ -9,6 +9,8 @@ from study_rows import row
 
 from swm.study.difference import compare
 from swm.study.points import points
+from swm.study.ranking import pareto
+from swm.study.table import tidy
 from swm.study.verdict import budgets, verdicts
 
 NATS = [20.0, 22.0, 18.0, 24.0]
@@ -109,3 +111,16 @@ def test_what_is_not_a_number_wins_nothing() -> None:
     found = points([row("broken", perplexity=math.nan), row("far", perplexity=math.inf), row("low", perplexity=9.0)])
     [verdict] = verdicts(found, "perplexity")
     assert verdict.winner.name == "low"
+
+
+def test_a_rejected_run_cannot_win() -> None:
+    best = {**row("best", perplexity=math.exp(2.0), nats=NATS), "rejected": "perplexity is 1.4 times the original's"}
+    runs = [best, row("next", perplexity=math.exp(2.1), nats=NATS), row("far", perplexity=9.0, nats=NATS, ratio=40.0)]
+    given = points(runs)
+    assert [verdict.winner.name for verdict in verdicts(given, "perplexity")] == ["next", "far"]
+    assert [point.name for point in given if point.rejected] == ["best"]
+    assert "best" not in pareto(given)
+    assert verdicts(points([best]), "perplexity") == []
+    lines = tidy(runs)
+    assert [line["rejected"] for line in lines] == [best["rejected"], None, None]
+    assert "rejected" not in tidy(runs[1:])[0]

@@ -53,7 +53,10 @@ class LowRankStage(swm.Stage):
 
     def worth_while(self, context: swm.StageContext) -> bool:
         matrices = sizes(context.view, self.roles(context.view.family))
-        return self.target is None or self.target.parameters(context.original) > smallest_step(matrices) / 2
+        if self.target is None:
+            return True
+        goal = self.target.goal(context.original, context.view)
+        return goal.amount > 0 if goal.least else goal.parameters() > smallest_step(matrices) / 2
 
     def roles(self, family: ModelFamily) -> list[str]:
         """The projections to factorise. Raises RecipeError for one that the family has not."""
@@ -76,26 +79,32 @@ class LowRankStage(swm.Stage):
             # Earlier stages leave less, so what is too much for the whole model is too much then.
             if self.target is not None:
                 with at("target"):
-                    check_goal(matrices, self.target.parameters(setting.shape))
+                    goal = self.target.goal(setting.shape, setting.model)
+                    wanted = goal.parameters()
+                    # What a limit of the result leaves to do depends on the earlier stages.
+                    check_goal(matrices, 0.0 if goal.least else wanted)
             return
-        kept = self.kept(matrices, setting.shape)
+        kept = self.kept(matrices, setting.shape, setting.model)
         with at("allocation"):
             known = self.allocation.known(setting.shape.layers, kept)
         with at("target" if self.block_ratio is None else "block_ratio"):
             ranks_of(matrices, known or [kept] * setting.shape.layers, setting.model.numbers)
 
-    def kept(self, matrices: Mapping[Key, Size], original: ModelShape) -> float:
-        """The mean ratio that layers keep of these matrices. Raises BudgetError for a target that they cannot meet."""
+    def kept(self, matrices: Mapping[Key, Size], original: ModelShape, view: swm.ModelView) -> float:
+        """The mean ratio that layers keep of these matrices of a model. Raises BudgetError where that cannot be met."""
         if self.block_ratio is not None:
             return 1 - self.block_ratio
         assert self.target is not None
         with at("target"):
-            return kept_for(matrices, self.target.parameters(original))
+            goal = self.target.goal(original, view)
+            wanted = goal.parameters()
+            goal.check_asks()
+            return kept_for(matrices, wanted, goal.least)
 
     def plan(self, context: swm.StageContext) -> swm.StagePlan:
         view = context.view
         matrices = sizes(view, self.roles(view.family))
-        kept = self.kept(matrices, context.original)
+        kept = self.kept(matrices, context.original, view)
         if kept >= 1:
             return swm.StagePlan([], {"skipped": "the target is less than one rank"})
         factoriser = Factoriser(context, self.whitening, matrices)
@@ -115,6 +124,10 @@ class LowRankStage(swm.Stage):
             ranks = ranks_of(matrices, ratios, view.numbers)
         steps, tensors = _steps(factoriser, ranks)
         facts = {**_facts(context, matrices, ranks, view.numbers), "kept_ratios": [round(r, 6) for r in ratios]}
+        if self.target is not None and self.target.limited is not None:
+            facts["planned_saving"] = facts["planned_params"] * (
+                self.target.goal(context.original, view).unit.per_parameter or 0.0
+            )
         if shares.facts:
             facts["allocation"] = dict(shares.facts)
         facts["repairs"] = dict(sorted(factoriser.repairs.items()))

@@ -97,14 +97,14 @@ def smallest_step(matrices: Mapping[Key, Size]) -> int:
     return sum(size.saved(size.most) for size in matrices.values() if size.most)
 
 
-def kept_for(matrices: Mapping[Key, Size], goal: float) -> float:
-    """The ratio to keep everywhere with which the number of parameters that go is nearest to `goal`.
+def kept_for(matrices: Mapping[Key, Size], goal: float, least: bool = False) -> float:
+    """The ratio to keep everywhere with which the number of parameters that go is nearest to `goal`, or not less.
 
-    Raises BudgetError as `check_goal`.
+    `least` says that less is not enough. Raises BudgetError as `check_goal`.
     """
     check_goal(matrices, goal)
     low, high = least_kept(list(matrices.values())), 1.0
     for _ in range(50):
         middle = (low + high) / 2
         low, high = (middle, high) if saved(matrices, middle) > goal else (low, middle)
-    return min((low, high), key=lambda kept: abs(saved(matrices, kept) - goal))
+    return low if least else min((low, high), key=lambda kept: abs(saved(matrices, kept) - goal))

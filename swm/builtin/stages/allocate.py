@@ -17,6 +17,7 @@ from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
 from swm.builtin.steps.keep import KeepStep
 from swm.builtin.steps.merge import MergeStep
 from swm.builtin.steps.refit import RefitStep
+from swm.costs.goal import Goal
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import sub_blocks
@@ -37,7 +38,7 @@ from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units
-from swm.width.limits import check_row
+from swm.width.cuttable import check_row
 from swm.width.scoring import observed_scores
 from swm.width.work import scoring_work
 
@@ -86,7 +87,9 @@ class AllocateStage(Stage):
     def __post_init__(self) -> None:
         for name in ("layers", "blocks"):
             if getattr(self.target, name, None) is not None:
-                raise ValueError(f"target of an allocate stage is {{params: n}} or {{ratio: r}}, found {name}")
+                raise ValueError(
+                    f"target of an allocate stage is {{params: n}}, {{ratio: r}} or a limit of the result, found {name}"
+                )
 
     def spec(self) -> dict[str, Any]:
         values = super().spec()
@@ -131,28 +134,41 @@ class AllocateStage(Stage):
             if (self.search_samples or 1) > setting.samples:
                 raise RecipeError(f"found {self.search_samples}; the calibration text has {setting.samples} samples")
         if self.target is not None and setting.model is not None:
-            most, goal = self._most(setting.model), self.target.parameters(setting.shape)
             with at("target"):
-                if goal > most:
+                goal = self.target.goal(setting.shape, setting.model)
+                most = self._most(setting.model, goal)
+                if goal.least:
+                    goal.check_some("MLP channels of a layer", [most])
+                    if not setting.first:
+                        return
+                    goal.check_asks()
+                if goal.amount > most:
+                    unit = goal.unit
                     raise BudgetError(
-                        f"target asks to remove {goal:,.0f} parameters; with these levels and windows {most:,} can go"
+                        f"target asks to remove {unit.written(goal.amount)}; with these levels and windows "
+                        f"{unit.number(most)} can go"
                     )
 
-    def _most(self, view: ModelView) -> int:
+    def worth_while(self, context: StageContext) -> bool:
+        target = self.target
+        return target is None or target.limited is None or target.goal(context.original, context.view).amount > 0
+
+    def _most(self, view: ModelView, goal: Goal) -> float:
         """About what can go: all that windows take, or the channels of the highest level."""
-        layers = view.layer_parameters()
-        windows = sum(layers) * self.longest // (self.longest + 1)
-        highest = channel_cuts(view, [max(self.levels)], self.round_mlp)
-        return max(windows, sum(size.parameters for size in highest.values()), sum(layers) if self.blocks else 0)
+        layers = goal.cost.layers
+        windows = sum(layers) * self.longest / (self.longest + 1)
+        highest = channel_cuts(view, [max(self.levels)], self.round_mlp, goal.cost)
+        return max(windows, sum(size.saved for size in highest.values()), sum(layers) if self.blocks else 0)
 
     def plan(self, context: StageContext) -> StagePlan:
         view, target, merger = context.view, required(self.target, "target"), required(self.merger, "merger")
         if any(view.replaced):
             raise RecipeError("projections were replaced already; put this stage first")
-        cuts = channel_cuts(view, self.levels, self.round_mlp)
+        goal = target.goal(context.original, view)
+        cuts = channel_cuts(view, self.levels, self.round_mlp, goal.cost)
         units = self._kept_units(context, cuts)
         windows = self._windows(len(view.layers))
-        ids, goal = context.calibration.samples.text, target.parameters(context.original)
+        ids = context.calibration.samples.text
         blocks = sub_blocks(view, ids) if self.blocks else []
         trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
         with context.progress.task("allocate", trials) as task:
@@ -166,7 +182,7 @@ class AllocateStage(Stage):
                 "sum_of_costs": round(removal.cost, 6),
                 "cost_together": round(choice.cost, 6),
                 "candidate": choice.rank,
-                "planned_params": removal.parameters,
+                ("planned_saving" if goal.least else "planned_params"): removal.saved,
                 "trials": engine.trials,
             }
             if similarity is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from swm.builtin.stages.allocation_search import Removal, cheapest_removals
 from swm.builtin.stages.channel_cuts import CutSize
+from swm.costs.goal import Goal
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut, SubBlock
 from swm.errors import BudgetError
@@ -26,7 +27,7 @@ def choose_removal(
     engine: DepthEngine,
     windows: Sequence[Window],
     cuts: Mapping[ChannelCut, CutSize],
-    goal: float,
+    goal: Goal,
     candidates: int,
     blocks: Sequence[SubBlock] = (),
 ) -> ChosenRemoval:
@@ -36,21 +37,25 @@ def choose_removal(
         engine: Measures the loss; all of the `cuts` were offered to it.
         windows: The windows that may be merged.
         cuts: The cuts that may be made.
-        goal: About how many parameters go.
+        goal: How much goes.
         candidates: How many of the sets are measured as a whole.
         blocks: The sub-blocks that may go, each instead of a cut or window of its layer.
 
     Raises:
         BudgetError: No set comes near the goal.
     """
-    before, layers = engine.loss([]), engine.view.layer_parameters()
+    before, layers = engine.loss([]), goal.cost.layers
+    saved = {one: goal.cost.block(one.position, one.part, one.parameters) for one in blocks}
     options = [Removal((w,), (), sum(layers[w.first + 1 : w.last + 1]), engine.loss([w]) - before) for w in windows]
-    options += [Removal((), (cut,), size.parameters, engine.loss([], [cut]) - before) for cut, size in cuts.items()]
-    options += [Removal((), (), one.parameters, engine.loss([], [], [one]) - before, (one,)) for one in blocks]
-    cheapest = cheapest_removals(options, len(layers), goal, candidates)
+    options += [Removal((), (cut,), size.saved, engine.loss([], [cut]) - before) for cut, size in cuts.items()]
+    options += [
+        Removal((), (), size, engine.loss([], [], [one]) - before, (one,)) for one, size in saved.items() if size > 0
+    ]
+    cheapest = cheapest_removals(options, len(layers), goal.amount, candidates, goal.least)
     if not cheapest:
         kinds = "windows, sub-blocks and channels" if blocks else "windows and channels"
-        raise BudgetError(f"no set of {kinds} removes about {goal:,.0f} parameters")
+        about = "at least" if goal.least else "about"
+        raise BudgetError(f"no set of {kinds} removes {about} {goal.unit.written(goal.amount)}")
     costs = [engine.loss(removal.windows, removal.cuts, removal.gone) - before for removal in cheapest]
     rank = min(range(len(costs)), key=lambda i: costs[i])
     return ChosenRemoval(cheapest[rank], costs[rank], rank)

@@ -10,6 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from swm.builtin.steps.drop import DropStep
+from swm.costs.goal import Goal
 from swm.depth.block_engine import BlockEngine
 from swm.depth.program import SubBlock
 from swm.depth.sub_blocks import removals, sub_blocks
@@ -53,16 +54,22 @@ class BlockRemoval:
                 ("merger",),
             )
 
-    def check_target(self, view: ModelView, shape: ModelShape) -> None:
-        """Raise BudgetError where fewer can go, FamilyError where there are none. Needs no weights."""
+    def check_target(self, view: ModelView, shape: ModelShape, first: bool = True) -> None:
+        """Raise BudgetError where fewer can go, FamilyError where there are none. Needs no weights.
+
+        Args:
+            view: The model.
+            shape: The shape of the original model.
+            first: Whether no earlier stage removes anything.
+        """
         if self.part is not None:
             view.family.check_proven(block_name(self.part))
-        sizes = [
-            sum(p.numel() for path in paths for p in layer.get_submodule(path).parameters())
-            for layer in view.layers
+        sizes = {
+            (position, part): sum(p.numel() for path in paths for p in layer.get_submodule(path).parameters())
+            for position, layer in enumerate(view.layers)
             for part, paths in block_modules(layer, view.family).items()
             if self.part in (None, part) and block_name(part) not in view.family.disproven
-        ]
+        }
         if not sizes:
             raise FamilyError(f"no layer of this {view.config.model_type} has an {self.part or 'attention or MLP'}")
         capacity = self._capacity(len(sizes))
@@ -70,8 +77,16 @@ class BlockRemoval:
             return
         if self.target.blocks is not None:
             self._check_count(self.target.blocks, len(sizes), capacity)
-        elif self.target.parameters(shape) > sum(sorted(sizes)[-capacity:]):
-            raise self._too_much(f"{self.target.parameters(shape):,.0f} parameters", len(sizes), capacity)
+            return
+        goal = self.target.goal(shape, view)
+        costs = {key: goal.cost.block(*key, size) for key, size in sizes.items()}
+        for part in {part for _, part in costs}:
+            goal.check_some(f"the {part} of a layer", [cost for key, cost in costs.items() if key[1] == part])
+        if goal.least and not first:
+            return
+        goal.check_asks()
+        if goal.amount > sum(sorted(costs.values())[-capacity:]):
+            raise self._too_much(goal.unit.written(goal.amount), len(sizes), capacity)
 
     def plan(self, context: StageContext) -> StagePlan:
         """The steps that remove them."""
@@ -86,7 +101,7 @@ class BlockRemoval:
             engine = BlockEngine(context, self.similarity, self.merger, blocks, self.part, task, self.samples)
             if not engine.blocks:
                 raise FamilyError(f"no layer of this {view.config.model_type} has an {self.part} that can go alone")
-            proposal = self._proposal(engine, context.original)
+            proposal = self._proposal(engine, context.original, view)
             gone = engine.gone(proposal.windows)
             engine.commit([])
             final = engine.trial(proposal.windows)
@@ -105,30 +120,35 @@ class BlockRemoval:
             "similarity": final,
             "trials": engine.trials,
         }
+        if self.target is not None and self.target.limited is not None:
+            facts["planned_saving"] = sum(_size(gone, self.target.goal(context.original, view)))
         return StagePlan(steps, facts)
 
-    def _proposal(self, engine: BlockEngine, original: ModelShape) -> DepthProposal:
+    def _proposal(self, engine: BlockEngine, original: ModelShape, view: ModelView) -> DepthProposal:
         total = engine.layers
         capacity = self._capacity(total)
         if self.target is None or self.target.blocks is not None:
             engine.target = None if self.target is None else self.target.blocks
             self._check_count(engine.target or 1, total, capacity)
             return self.pruner.propose(engine)
-        goal = self.target.parameters(original)
-        mean = sum(block.parameters for block in engine.blocks) / total
+        goal = self.target.goal(original, view)
+        mean = sum(_size(engine.blocks, goal)) / total
         tried: dict[int, tuple[float, DepthProposal]] = {}
-        count = min(max(1, round(goal / mean)), capacity)
+        count = min(goal.whole(mean), capacity)
         # Attentions and MLPs differ in size, so how many meet the goal depends on which they are.
         while count not in tried and len(tried) < ROUNDS:
             engine.target = count
             engine.commit([])
             proposal = self.pruner.propose(engine)
-            missing = goal - _size(engine.gone(proposal.windows))
+            missing = goal.amount - sum(_size(engine.gone(proposal.windows), goal))
             tried[count] = missing, proposal
             count = min(max(1, count + (round(missing / mean) or (1 if missing > 0 else -1))), capacity)
-        missing, proposal = min(tried.values(), key=lambda one: abs(one[0]))
-        if missing > mean:
-            raise self._too_much(f"{goal:,.0f} parameters", total, capacity)
+            if goal.least and count in tried and not any(missing <= 0 for missing, _ in tried.values()):
+                count = min(max(tried) + 1, capacity)
+        enough = [one for one in tried.values() if not goal.least or one[0] <= 0]
+        missing, proposal = min(enough or tried.values(), key=lambda one: abs(one[0]))
+        if missing > mean or not enough:
+            raise self._too_much(goal.unit.written(goal.amount), total, capacity)
         return proposal
 
     def _capacity(self, total: int) -> int:
@@ -158,5 +178,6 @@ def drops(view: ModelView, ids: Tensor, gone: Sequence[SubBlock]) -> list[DropSt
     return [DropStep(view.numbers[block.position], block.part, removal) for block, removal in chosen]
 
 
-def _size(blocks: Sequence[SubBlock]) -> int:
-    return sum(block.parameters for block in blocks)
+def _size(blocks: Sequence[SubBlock], goal: Goal) -> list[float]:
+    """What goes with each of them, in the goal's unit."""
+    return [goal.cost.block(block.position, block.part, block.parameters) for block in blocks]

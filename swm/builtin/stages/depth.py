@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from swm.builtin.stages.block_removal import BlockRemoval, Unit
+from swm.builtin.stages.layer_count import LayerCount
 from swm.builtin.steps.merge import MergeStep
 from swm.depth.engine import DepthEngine
 from swm.depth.fitting import check_some_pair
@@ -23,9 +24,8 @@ from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.interfaces.work import Work
-from swm.model.families import ModelFamily
 from swm.model.finite import not_finite
-from swm.model.shape import ModelShape, shape_now
+from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.model.windows import check_windows, removed_layers
 
@@ -91,6 +91,9 @@ class DepthStage(Stage):
         return self.pruner.uses_target() and self.target is None
 
     def worth_while(self, context: StageContext) -> bool:
+        limit = self._count.limit(context.original, context.view)
+        if limit is not None:
+            return limit.amount > 0
         least = context.smallest_layer() / (2 if self.unit == "layer" else 4)
         return self.target is None or self.target.params is None or self.target.params >= least
 
@@ -127,12 +130,14 @@ class DepthStage(Stage):
         """About how many models the pruner tries."""
         shape, target = setting.shape, self.target
         if self.unit == "layer":
-            count = self._target_layers(shape, shape, setting.family, setting.config)
+            limit = None if setting.model is None else self._count.limit(shape, setting.model)
+            count = self._count.count(shape, shape, setting.family, setting.config, limit)
             return self.pruner.guessed_trials(shape.layers, count)
         positions = shape.layers * (2 if self.unit == "any" else 1)
         if target is None or target.blocks is not None:
             return self.pruner.guessed_trials(positions, None if target is None else target.blocks)
-        share = target.parameters(shape) / sum(shape.layer_parameters)
+        goal = None if setting.model is None else target.goal(shape, setting.model)
+        share = 0.0 if goal is None else goal.amount / (sum(goal.cost.layers) or 1.0)
         return self.pruner.guessed_trials(positions, max(1, round(share * positions)))
 
     def check(self, setting: Setting) -> None:
@@ -142,9 +147,9 @@ class DepthStage(Stage):
             blocks.check_strategies()
         with at("pruner" if self.target is None else "target"):
             if blocks is None:
-                self._target_layers(setting.shape, setting.shape, setting.family, setting.config)
+                self._count.check(setting)
             elif setting.model is not None:
-                blocks.check_target(setting.model, setting.shape)
+                blocks.check_target(setting.model, setting.shape, setting.first)
         tried = self.search_merger or merger
         if blocks is None and setting.first and setting.model is not None and not tried.needs_activations:
             with at("search_merger" if self.search_merger else "merger"):
@@ -162,36 +167,16 @@ class DepthStage(Stage):
             except ValueError as error:
                 raise RecipeError(f"similarity '{similarity.name}': {error}") from None
 
+    @property
+    def _count(self) -> LayerCount:
+        return LayerCount(self.pruner, self.target)
+
     def _block_removal(self) -> BlockRemoval | None:
         """What removes sub-blocks; None where whole layers go."""
         if self.unit == "layer":
             return None
         part = None if self.unit == "any" else self.unit
         return BlockRemoval(self.pruner, *self._parts(), part, self.target, self.search_samples)
-
-    def _target_layers(self, original: ModelShape, current: ModelShape, family: ModelFamily, config: Any) -> int | None:
-        """How many layers go; None where the pruner decides.
-
-        Args:
-            original: The shape of the model before the first stage.
-            current: Its shape now.
-            family: Its row, which says how many first layers are bound to their place.
-            config: The config of the whole model.
-
-        Raises:
-            BudgetError: So many cannot go.
-        """
-        bound = family.bound_layers(config)
-        protected = f"; the first {bound} are protected, see {family.bound_first} in the config" if bound else ""
-        capacity = min(self.pruner.capacity(current.layers), current.layers - bound - self.pruner.protect_last)
-        if self.target is None:
-            if capacity < 1:
-                raise BudgetError(f"'{self.pruner.name}' can remove nothing from {current.layers} layers{protected}")
-            return None
-        try:
-            return self.target.whole_layers(original, current, capacity, self.pruner.name)
-        except BudgetError as error:
-            raise BudgetError(f"{error}{protected}") from None
 
     def _parts(self) -> tuple[SimilarityMetric, LayerMerger]:
         """The similarity and the merger, which `complete` fills in where a recipe leaves them out."""
@@ -213,12 +198,14 @@ class DepthStage(Stage):
             return blocks.plan(context)
         similarity, merger = self._parts()
         view = context.view
-        count = self._target_layers(context.original, shape_now(view), view.family, view.model_config)
+        limit = self._count.limit(context.original, view)
+        count = self._count.count(context.original, shape_now(view), view.family, view.model_config, limit)
         label = f"{self.pruner.name} · {merger.name}"
         with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
             tried = self.search_merger or merger
             engine = DepthEngine(context, similarity, tried, count, task, self.search_samples)
-            proposal = self.pruner.propose(engine)
+            proposal = self._count.propose(engine, merger, limit)
+            count = engine.target
             windows = check_windows(proposal.windows, engine.layers)
             removed = removed_layers(windows)
             if count is not None and removed < count and engine.refusal:
@@ -240,6 +227,8 @@ class DepthStage(Stage):
             "similarity": final,
             "trials": engine.trials,
         }
+        if limit is not None:
+            facts["planned_saving"] = self._count.saved(limit, engine.layers, merger, proposal)
         if engine.nan_trials:
             facts["trials_not_a_number"] = engine.nan_trials
         return StagePlan(steps, facts, {i: fitted[w] for i, w in enumerate(windows) if w in fitted})

@@ -10,11 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from swm.builtin.stages import width_checks
 from swm.builtin.stages.expert_steps import channel_steps, merge_steps
 from swm.builtin.stages.refit_work import refit_work
-from swm.builtin.stages.width_checks import check_compensation, check_model, check_range, check_target, check_units
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
+from swm.costs.goal import Goal
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.readers import refitted_readers
 from swm.fitting.working_bytes import fit_bytes, widest
@@ -31,9 +32,10 @@ from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 from swm.width.allocation import Allocation, allocate, allocate_share, best_units
 from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
+from swm.width.cuttable import check_row
 from swm.width.expert_limits import channel_rounding, check_channels, check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
-from swm.width.limits import CutLimits, check_row, layer_numbers, part_rounding, saved_head_counts
+from swm.width.limits import CutLimits, layer_numbers, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
 from swm.width.work import scoring_work
 
@@ -82,15 +84,16 @@ class WidthStage(Stage):
         return values
 
     def __post_init__(self) -> None:
-        check_target(self.target)
-        check_units(self.units, self.target, self.merge, self.compensate is None and self.backend == "native")
+        width_checks.check_target(self.target)
+        plain = self.compensate is None and self.backend == "native"
+        width_checks.check_units(self.units, self.target, self.merge, plain)
         if self.layer_ratio is not None and (self.target is not None or self.scope == "global"):
             raise ValueError("layer_ratio says how much of each layer goes; leave out target and scope: global")
         if self.compensate is not None:
-            check_compensation(self.pruner)
+            width_checks.check_compensation(self.pruner)
         if self.scope == "global" and self.uniform:
             raise ValueError("scope: global gives layers different widths; add uniform: false, or use scope: local")
-        check_range(self.layers, self.uniform)
+        width_checks.check_range(self.layers, self.uniform)
 
     def wants_target(self) -> bool:
         return self.target is None and self.layer_ratio is None
@@ -98,8 +101,10 @@ class WidthStage(Stage):
     def worth_while(self, context: StageContext) -> bool:
         if self.target is None or self.target.experts is not None:
             return True
-        step = self._limits(context.view, context.original.layers).smallest_step()
-        return self.target.parameters(context.original) > step / 2
+        goal = self.target.goal(context.original, context.view)
+        if goal.least:
+            return goal.amount > 0
+        return goal.amount > self._limits(context.view, context.original.layers).smallest_step() / 2
 
     def kept_states(self, layers: int) -> int:
         gradients = layers + 3 if self.pruner.needs() & GRADIENTS else 0
@@ -155,18 +160,14 @@ class WidthStage(Stage):
         if "expert_channels" in self.units:
             check_channels(view, self.round_mlp, self.uniform)
         rounding, asked = self._rounding(view), {"round_heads": self.round_heads, "round_mlp": self.round_mlp}
-        check_model(view, {part: rounding[part] for part in self.units}, asked, self.uniform)
-        limits = self._limits(view, setting.shape.layers)
+        width_checks.check_model(view, {part: rounding[part] for part in self.units}, asked, self.uniform)
         if self.target is not None and self.target.experts is None:
             with at("target"):
-                goal = self.target.parameters(setting.shape)
-                if setting.first:
-                    limits.check_goal(goal)
-                else:
-                    # Earlier stages leave less, so what is too much for the whole model is too much then.
-                    limits.check_capacity(goal)
+                goal = self.target.goal(setting.shape, view)
+                limits = self._limits(view, setting.shape.layers, goal)
+                width_checks.check_goal(limits, goal, self.units, setting.first)
         elif self.layer_ratio is not None and setting.first:
-            allocate_share(limits, self.layer_ratio)
+            allocate_share(self._limits(view, setting.shape.layers), self.layer_ratio)
 
     def _rounding(self, view: ModelView) -> dict[Part, int]:
         rounding = part_rounding(widest_geometry(geometries(view)), self.round_heads, self.round_mlp)
@@ -176,12 +177,12 @@ class WidthStage(Stage):
             rounding["expert_channels"] = channel_rounding(view, self.round_mlp)
         return rounding
 
-    def _limits(self, view: ModelView, layers: int) -> CutLimits:
-        """What limits the cut of a model that originally had so many layers."""
+    def _limits(self, view: ModelView, layers: int, goal: Goal | None = None) -> CutLimits:
+        """What limits the cut of a model that originally had so many layers; `goal` says what is counted."""
         numbers = self.numbers(layers)
         keys = [(i, part) for i, number in enumerate(view.numbers) if number in numbers for part in self.units]
         heads = saved_head_counts(view, self.units, self.pruner.compensates()) if self.uniform else None
-        return CutLimits.of(view, keys, self._rounding(view), self.scope == "local", heads)
+        return CutLimits.of(view, keys, self._rounding(view), self.scope == "local", heads, goal)
 
     def numbers(self, layers: int) -> range:
         """The original numbers of the layers that may be cut. Raises RecipeError for a range outside the model."""
@@ -196,13 +197,14 @@ class WidthStage(Stage):
         # Before the scores, which take long.
         for part in self.units if self.backend == "torch-pruning" else ():
             torch_pruning_backend.check_traced(view, positions[0], part)
-        limits = self._limits(view, context.original.layers)
         experts = None if self.target is None else self.target.experts
-        goal = 0.0 if self.target is None or experts else self.target.parameters(context.original)
-        if self.layer_ratio is None and experts is None:
-            limits.check_goal(goal)
+        goal = None if self.target is None or experts else self.target.goal(context.original, view)
+        limits = self._limits(view, context.original.layers, goal)
+        if goal is not None:
+            width_checks.check_goal(limits, goal, self.units)
         scored = observed_scores(context, self.pruner, positions, self.units)
-        chosen = allocate(limits, scored.scores, self.pruner.standardised, goal, self.layer_ratio, experts)
+        amount = 0.0 if goal is None else goal.amount
+        chosen = allocate(limits, scored.scores, self.pruner.standardised, amount, self.layer_ratio, experts)
         facts = {**chosen.facts, "round_heads": self.round_heads, "round_mlp": limits.rounding["mlp"]}
         if "expert_channels" in limits.rounding:
             facts["round_expert_channels"] = limits.rounding["expert_channels"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from swm.costs.goal import Goal
 from swm.errors import FamilyError, RecipeError
 from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.target import Target
@@ -12,7 +13,8 @@ from swm.model.shape import geometries
 from swm.model.units import ROUTED, UNIT_NAMES, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
-from swm.width.limits import check_even
+from swm.width.cuttable import check_even
+from swm.width.limits import CutLimits
 
 
 def check_units(units: Sequence[Part], target: Target | None, merge: ExpertMerger | None, plain: bool) -> None:
@@ -41,7 +43,30 @@ def check_target(target: Target | None) -> None:
     """Raise ValueError for a target in layers or blocks."""
     for name in ("layers", "blocks"):
         if getattr(target, name, None) is not None:
-            raise ValueError(f"target of a width stage is {{params: n}}, {{ratio: r}} or {{experts: n}}, found {name}")
+            raise ValueError(
+                "target of a width stage is {params: n}, {ratio: r}, {experts: n} or a limit of the result, found "
+                f"{name}"
+            )
+
+
+def check_goal(limits: CutLimits, goal: Goal, units: Sequence[Part], first: bool = True) -> None:
+    """Raise an SwmError for a goal that a cut cannot meet.
+
+    Args:
+        limits: What limits the cut.
+        goal: What must go.
+        units: The parts that lose units.
+        first: Whether the model is as it will be then; otherwise earlier stages change it first.
+    """
+    if goal.least:
+        goal.check_parts(units)
+    if goal.least and first:
+        goal.check_asks()
+    if first:
+        limits.check_goal(goal.amount)
+    elif not goal.least:
+        # Earlier stages leave less, so what is too much for the whole model is too much then.
+        limits.check_capacity(goal.amount)
 
 
 def check_compensation(pruner: WidthPruner) -> None:

@@ -36,16 +36,16 @@ def test_the_cheapest_set_is_found_among_all_sets() -> None:
             sum(option.cost for option in chosen)
             for size in range(1, 7)
             for chosen in itertools.combinations(options, size)
-            if abs(sum(option.parameters for option in chosen) - goal) <= 0.01 * goal
+            if abs(sum(option.saved for option in chosen) - goal) <= 0.01 * goal
             and len(set(spans(chosen))) == len(spans(chosen))
         ]
         assert found[0].cost == pytest.approx(min(able))
         assert [each.cost for each in found] == sorted(each.cost for each in found)
-        assert all(abs(each.parameters - goal) <= 0.01 * goal for each in found)
+        assert all(abs(each.saved - goal) <= 0.01 * goal for each in found)
 
 
 def test_no_set_is_found_for_what_cannot_be_reached() -> None:
     assert cheapest_removals([cut(0, 0.5, 10, 1.0)], 3, 100.0, 2) == []
     assert cheapest_removals([cut(0, 0.5, 100, math.nan)], 3, 100.0, 2) == []
     # What comes nearest is better than nothing where the steps are large.
-    assert cheapest_removals([cut(0, 0.5, 80, 1.0)], 3, 100.0, 2)[0].parameters == 80
+    assert cheapest_removals([cut(0, 0.5, 80, 1.0)], 3, 100.0, 2)[0].saved == 80
