@@ -84,11 +84,11 @@ STAGES: dict[str, list[dict[str, Any]]] = {
     ("name", "stages", "share"),
     [
         ("llama", "width", 0.8),
-        ("llama", "uneven", 0.8),
-        ("llama", "allocate", 0.75),
-        ("llama", "blocks", 0.8),
-        ("gemma3_text", "both", 0.6),
-        ("deepseek_v3", "depth", 0.7),
+        pytest.param("llama", "uneven", 0.8, marks=pytest.mark.slow),
+        pytest.param("llama", "allocate", 0.75, marks=pytest.mark.slow),
+        pytest.param("llama", "blocks", 0.8, marks=pytest.mark.slow),
+        pytest.param("gemma3_text", "both", 0.6, marks=pytest.mark.slow),
+        pytest.param("deepseek_v3", "depth", 0.7, marks=pytest.mark.slow),
         ("mixtral", "channels", 0.8),
     ],
 )
@@ -115,7 +115,7 @@ def test_the_memory_is_that_of_the_saved_folder_and_a_real_cache(
     [
         ("llama", [{"width": {"pruner": "magnitude", "units": ["attention"]}}]),
         ("gemma3_text", [{"depth": {"pruner": "block-influence"}}]),
-        ("gemma3_text", [{"depth": {"pruner": "last", "unit": "attention"}}]),
+        pytest.param("gemma3_text", [{"depth": {"pruner": "last", "unit": "attention"}}], marks=pytest.mark.slow),
     ],
 )
 def test_a_cache_of_half_the_size(

@@ -102,6 +102,13 @@ class LayerCount:
         return proposal
 
     def saved(self, goal: Goal, layers: int, merger: LayerMerger, proposal: DepthProposal) -> float:
-        """What goes with the windows of a proposal, in the goal's unit."""
+        """What goes with the windows of a proposal, in the goal's unit.
+
+        Args:
+            goal: As `limit` gives it.
+            layers: How many layers there are.
+            merger: How a window becomes one layer.
+            proposal: The proposal.
+        """
         stay = set(remaining_layers(merger, proposal.windows, layers))
         return sum(cost for position, cost in enumerate(goal.cost.layers) if position not in stay)
