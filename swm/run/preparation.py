@@ -21,6 +21,7 @@ from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.tasks.task_index import check_tasks
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
+from swm.model.devices import weight_dtype
 from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
@@ -28,7 +29,7 @@ from swm.recipe.recipe import Recipe
 from swm.run.budgeting import budgeted, check_layout_saves
 from swm.run.calibrating import calibration_images, check_images, draw_calibration, unread_notes
 from swm.run.estimates import works_of
-from swm.run.memory_plan import MemoryPlan, plan_memory, weight_dtype
+from swm.run.memory_plan import MemoryPlan, plan_memory
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
 from swm.vocabulary.cut_tokenizer import CutTokenizer
