@@ -20,8 +20,8 @@ from swm.loading import models
 from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.tasks.task_index import check_tasks
 from swm.memory.working_memory import WorkingMemory
-from swm.model.families import ModelFamily
 from swm.model.devices import weight_dtype
+from swm.model.families import ModelFamily
 from swm.model.lengths import check_length
 from swm.model.shape import ModelShape, shape_now
 from swm.plugins.loading import Plugins
