@@ -1,6 +1,6 @@
-"""Export a result as a program for ONNX Runtime (onnx) or OpenVINO (openvino), with the exporters of transformers.
+"""Export a result as a program for ONNX Runtime, with the exporters of transformers.
 
-    python examples/export_program.py out/pruned out/program onnx
+    python examples/export_program.py out/pruned out/program
 
 The program reads a text of any length and gives the logits; the layers keep their true shapes. For one program that
 fills a cache and one that goes on from it, call `export_for_generation` in place of `export`, without `use_cache`.
@@ -10,12 +10,11 @@ import sys
 
 import torch
 from transformers import AutoModelForCausalLM
-from transformers.exporters import AutoExportConfig, AutoHfExporter
+from transformers.exporters import OnnxConfig, OnnxExporter
 
-folder, target, runtime = sys.argv[1:]
+folder, target = sys.argv[1:]
 # Look at the code in the folder before you allow it.
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
 ids = torch.arange(14).reshape(2, 7)
-config = AutoExportConfig.from_dict({"export_format": runtime, "dynamic": True})
 inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-AutoHfExporter.from_config(config).export(model, inputs, config).save_pretrained(target)
+OnnxExporter().export(model, inputs, OnnxConfig(dynamic=True)).save_pretrained(target)

@@ -4,7 +4,7 @@ The steps are those of `vllm/model_executor/models/transformers/` (base, causal,
 autumn of 2026, for one process: it makes the class that `auto_map` names for `AutoModel`, on the meta device, puts
 linear layers of the same shapes in place of those it finds, makes an attention with a cache for each layer from the
 numbers that the config says of that layer, and loads the weights by renaming them. Fusions are left out: they compute
-the same.
+the same, where they can be made.
 """
 
 from __future__ import annotations

@@ -53,9 +53,11 @@ def without_an_mlp(view: ModelView, ids: Tensor) -> None:
 
 
 def low_rank(view: ModelView, ids: Tensor) -> None:
-    split(view, 1, "attention.q")
-    split(view, 1, "mlp.down")
     keep_units(view, 3, "mlp", list(range(20)))
+    # vLLM fuses the projections of modules with one class and equal names: in factors are all of them, or none.
+    for position in range(len(view.layers)):
+        for role in ("q", "k", "v", "o"):
+            split(view, position, f"attention.{role}")
 
 
 def saved(view: ModelView, folder: Path) -> Path:
