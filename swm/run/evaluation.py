@@ -18,7 +18,7 @@ from swm.model.shape import ModelShape
 from swm.model.text_config import text_config
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.building import build_evaluation
-from swm.run.memory_plan import Need, layer_memory, plan_for, score_memory
+from swm.run.memory_plan import Need, plan_for, token_bytes
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -130,7 +130,7 @@ def _need(asked: EvaluationRecipe, config: Any, largest: int, size: int) -> Need
     with_keys = tokens_with_keys(asked)
     return Need(
         tokens,
-        lambda n: max(layer_memory(n, config.hidden_size), score_memory(n, config.vocab_size)),
+        token_bytes(config.hidden_size),
         2 * largest * size,
         working=with_keys and with_keys * key_numbers(config) * size,
         tokens_of=tokens_of,

@@ -26,7 +26,7 @@ from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import CalibrationRecipe
 from swm.run.calibrating import calibration_images, check_sampling, draw_calibration, unread_notes
-from swm.run.memory_plan import MemoryPlan, Need, layer_memory, plan_for
+from swm.run.memory_plan import MemoryPlan, Need, plan_for, token_bytes
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _plan_memory(recipe: InspectionRecipe, model: ModelView, on_cpu: bool) -> Me
     text = (recipe.calibration.samples, recipe.calibration.seq_len)
     need = Need(
         tokens=inspected_together(*text),
-        together=lambda n: layer_memory(n, model.config.hidden_size),
+        token_bytes=token_bytes(model.config.hidden_size),
         worked_on=2 * max(p.numel() for p in model.model.parameters()) * kind.itemsize,
         states=inspection_states(model, metric, *text, kind),
         working=inspection_bytes(model, metric, *text),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import weight_dtype
 from swm.model.samples import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
-from swm.model.token_scores import MOST_TOKENS, SCORE_BYTES
+from swm.model.token_scores import SCORE_BYTES
 from swm.model.view import ModelView
 
 # Next-token scores are made in pieces; a piece stands beside what it was converted from and what is computed with it.
-PIECES_OF_SCORES = 3
-SCORES = PIECES_OF_SCORES * SCORE_BYTES
+# Where there are few of them, this is room for what libraries take while they compute.
+SCORES = 3 * SCORE_BYTES
 # Without `memory`, this share of what is free is taken: other processes need some, and mapped files live there.
 SHARE = 0.7
 # Of a layer: its inputs, its attention and its MLP on one batch, in float32.
@@ -71,12 +70,12 @@ class MemoryPlan:
 class Need:
     """What a job takes beside the weights of its model. It is known before any are loaded.
 
-    `tokens` are run together, and `together` says how many bytes so many take. `worked_on` are the bytes of the weights
-    that are made or copied at one time, and `working` those that lie in memory besides, whatever lies in files.
+    `tokens` are run together, at `token_bytes` each. `worked_on` are the bytes of the weights that are made or copied
+    at one time, and `working` those that lie in memory besides, whatever lies in files.
     """
 
     tokens: int
-    together: Callable[[int], int]
+    token_bytes: int
     worked_on: int
     states: int = 0
     """Bytes of the hidden states that are kept at one time."""
@@ -89,14 +88,9 @@ class Need:
     """Settings with which `working` is less, as a user writes them, and how much it is then."""
 
 
-def layer_memory(tokens: int, width: int) -> int:
-    """Bytes of tokens while a layer runs on them, `width` being that of their hidden states."""
-    return tokens * width * 4 * ACTIVATIONS_OF_A_LAYER
-
-
-def score_memory(tokens: int, vocabulary: int) -> int:
-    """Bytes of next-token scores with what is computed with them; the most of all for an unknown vocabulary (0)."""
-    return min(SCORES, PIECES_OF_SCORES * 4 * vocabulary * min(tokens, MOST_TOKENS)) if vocabulary else SCORES
+def token_bytes(width: int) -> int:
+    """Bytes of one token while a layer runs on it, `width` being that of its hidden states."""
+    return width * 4 * ACTIVATIONS_OF_A_LAYER
 
 
 def plan_memory(
@@ -142,8 +136,7 @@ def plan_memory(
 
     need = Need(
         tokens=max(min(tokens, TOKENS_PER_BATCH), seq_len),
-        # A layer is through with the tokens when their scores are made. What a recipe measures may be a longer text.
-        together=lambda n: max(layer_memory(n, config.hidden_size), score_memory(MOST_TOKENS, shape.vocabulary)),
+        token_bytes=token_bytes(config.hidden_size),
         worked_on=2 * max(shape.layer_parameters) * kind.itemsize,
         states=places * tokens * config.hidden_size * kind.itemsize,
         working=working,
@@ -172,7 +165,7 @@ def plan_for(
             would do.
         RecipeError: `given` is no size.
     """
-    floor = own_memory() + need.worked_on + need.together(need.tokens) + need.working
+    floor = own_memory() + need.worked_on + need.tokens * need.token_bytes + SCORES + need.working
     size = None if given is None else parse_bytes(given)
     have = physical_memory() if size is None and on_cpu else size
     if have is not None and have < floor:
@@ -199,7 +192,7 @@ def _what_would_do(need: Need, beyond: int) -> list[str]:
         beyond: How many bytes there are, less those that are needed.
     """
     would = []
-    tokens = bisect_right(range(need.tokens), beyond + need.together(need.tokens), key=need.together) - 1
+    tokens = (beyond + need.tokens * need.token_bytes) // need.token_bytes
     if need.tokens_of and tokens >= 2:
         would.append(f"{need.tokens_of} of at most {tokens:,} tokens fits")
     left = beyond + need.working
