@@ -11,17 +11,20 @@ from typing import Any
 from torch import nn
 
 from swm.checkpoint.model_buffers import model_buffers, saved_buffers
-from swm.checkpoint.modelling_file import MODELLING, ModellingFile
-from swm.checkpoint.own_shapes import made_of, own_shapes, resize
+from swm.checkpoint.modelling_file import MODELLING, FolderForm, ModellingFile
+from swm.checkpoint.own_shapes import made_of, own_shapes
 from swm.loading.legacy_config import complete_config
+from swm.loading.own_folders import BUFFERS, STACK, STOCK_TYPE
 from swm.memory.kept_results import KeptResults
 from swm.memory.working_memory import WorkingMemory
 from swm.model.blocks import any_removed, removed_modules
 from swm.model.expert_surgery import expert_widths, uneven_experts
+from swm.model.own_layers import OWN_LAYERS
 from swm.model.quiet import quiet_transformers
 from swm.model.rebuilt import rebuilt
 from swm.model.removed_blocks import RemovedBlock, remove_blocks
 from swm.model.replacement import Rebuild
+from swm.model.resizing import resize
 from swm.model.units import Geometry
 from swm.model.view import ModelView
 from swm.model.width_fields import config_widths, even_geometry
@@ -69,8 +72,8 @@ class Export:
         complete_config(folder / "config.json", self.flat_rope, self.config)
 
 
-def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
-    """The true shapes, with a modelling file that `auto_map` names."""
+def custom_export(view: ModelView, shapes: list[Geometry], form: FolderForm | None = None) -> Export:
+    """The true shapes, with a modelling file that `auto_map` names; in another form than our own if one is given."""
     model = view.model
     rebuilds = {one.rebuild.name: one.rebuild for layer in view.replaced for one in layer.values()}
     removed = any_removed(view)
@@ -84,22 +87,28 @@ def custom_export(view: ModelView, shapes: list[Geometry]) -> Export:
     if any(resize.__name__ in layer for layer in layers):
         # Before other modules are put in place of some.
         rebuilds = {resize.__name__: Rebuild(resize.__name__, _typed(resize)), **rebuilds}
-    # A config within a config is of a stock class, which cannot be told how to read such numbers.
-    numbers = {} if view.family.tower else _numbers_by_layer(view.config, layers)
+    # A config within a config is of a stock class, which cannot be told how to read such numbers; another form has
+    # its own way to say them.
+    numbers = {} if view.family.tower or form else _numbers_by_layer(view.config, layers)
     file = ModellingFile(
         model,
         view.family.layers,
-        "PrunedForConditionalGeneration" if view.family.tower else "PrunedForCausalLM",
+        form.name if form else "PrunedForConditionalGeneration" if view.family.tower else "PrunedForCausalLM",
         list(rebuilds.values()),
         widths=bool(shapes) or not removed,
         numbers=bool(numbers),
         buffers=buffers,
+        form=form,
     )
     config = {
         "model_type": file.model_type,
         "architectures": [file.name],
         "auto_map": file.auto_map,
-        "swm_layers": layers,
+        OWN_LAYERS: layers,
+        STOCK_TYPE: view.model_config.model_type,
+        STACK: view.family.layers,
+        **({BUFFERS: buffers} if buffers else {}),
+        **(form.config(view) if form else {}),
         **({"per_layer_config": numbers} if numbers else {}),
     }
     family = view.family

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from swm.checkpoint.model_buffers import CARRIED_TEXT, SAVED_TEXT
 from swm.loading.model_class import auto_class
+from swm.loading.own_folders import PREFIX
 from swm.model.replacement import Rebuild
+from swm.model.view import ModelView
 
 MODELLING = "modeling_swm.py"
 # `{...}` are filled in.
@@ -59,6 +61,20 @@ WIDTHS_TEXT = """        own = copy.copy(config.get_text_config())
 
 
 @dataclass(frozen=True)
+class FolderForm:
+    """Another form of a folder with code than that of our own: what other programs than transformers look for.
+
+    `sources` stands before the class of the config, `config_text` in it; `config` gives more keys of config.json.
+    """
+
+    model_type: str
+    name: str
+    sources: str
+    config_text: str
+    config: Callable[[ModelView], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class ModellingFile:
     """Classes like that of a model, which give their layers the shapes that config.json lists.
 
@@ -78,10 +94,12 @@ class ModellingFile:
     numbers: bool
     # The names of buffers that are saved.
     buffers: Sequence[str]
+    # The form of the folder; None for our own.
+    form: FolderForm | None = None
 
     @property
     def model_type(self) -> str:
-        return f"swm_{self.model.config.model_type}"
+        return self.form.model_type if self.form else f"{PREFIX}{self.model.config.model_type}"
 
     @property
     def auto_map(self) -> dict[str, str]:
@@ -106,8 +124,9 @@ class ModellingFile:
             parent=parent.__name__,
             model_type=self.model_type,
             imports="\n".join(f"from {module} import {name} as {own}" for own, (module, name) in stock.items()),
-            sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in self.rebuilds),
-            numbers=NUMBERS_TEXT if self.numbers else "",
+            sources="".join(f"{rebuild.source.strip()}\n\n\n" for rebuild in self.rebuilds)
+            + (self.form.sources if self.form else ""),
+            numbers=(NUMBERS_TEXT if self.numbers else "") + (self.form.config_text if self.form else ""),
             widths=WIDTHS_TEXT.format(carried=CARRIED_TEXT if self.buffers else "") if self.widths else "",
             calls="".join(f'        {one.name}(layers[i], shape.get("{one.name}", {{}}))\n' for one in self.rebuilds),
             saved=SAVED_TEXT.format(names=self.buffers) if self.buffers else "",

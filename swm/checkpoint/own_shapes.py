@@ -12,20 +12,6 @@ from torch import nn
 from swm.model.view import ModelView
 
 
-def resize(layer: nn.Module, settings: dict[str, Any]) -> None:
-    """Give parameters of a layer other shapes, and its modules other numbers, by their paths.
-
-    The code is also written into saved folders: it needs no swm.
-    """
-    for path, size in settings.get("shapes", {}).items():
-        owner, _, name = path.rpartition(".")
-        module = layer.get_submodule(owner)
-        setattr(module, name, nn.Parameter(getattr(module, name).new_empty(size)))
-    for path, number in settings.get("numbers", {}).items():
-        owner, _, name = path.rpartition(".")
-        setattr(layer.get_submodule(owner), name, number)
-
-
 def own_shapes(layer: nn.Module, made: nn.Module) -> dict[str, Any]:
     """What `resize` must be told to make the layer of `made`; empty where all shapes are the same."""
     shapes = {path: value.shape for path, value in made.named_parameters()}

@@ -18,6 +18,7 @@ from swm.derivation.small_model import small_model, stack_guess
 from swm.errors import FamilyError, ModelError, listed
 from swm.loading.empty_model import empty_model, view_of
 from swm.model.families import ModelFamily, row_of, unknown_row
+from swm.model.own_layers import own_layers, plain_config
 from swm.model.quiet import quiet_transformers
 from swm.model.view import ModelView
 from swm.plugins.registry import Registry
@@ -83,7 +84,9 @@ def known_model(config: Any, registry: Registry, trust_remote_code: bool = False
         return _derived(config, registry, trust_remote_code)
     empty = empty_model(config, trust_remote_code)
     view, origin = view_of(empty, row), registry.family_origin(config.model_type)
-    stored = _kept(empty, row)
+    # A row tells of layers as their class makes them.
+    plain = empty if own_layers(config) is None else empty_model(plain_config(config))
+    stored = _kept(plain, row)
     proof = stored.proven()
     if proof.failure():
         raise FamilyError(
@@ -101,11 +104,12 @@ def _derived(config: Any, registry: Registry, trust_remote_code: bool) -> KnownM
         raise unknown_row(config, registry.families, why)
     try:
         empty = empty_model(config, trust_remote_code)
+        plain = empty if own_layers(config) is None else empty_model(plain_config(config))
     except FamilyError:
         raise
     except ModelError as error:
         raise unknown_row(config, registry.families, str(error)) from None
-    stored = _kept(empty, None)
+    stored = _kept(plain, None)
     if stored.family is None:
         raise unknown_row(config, registry.families, stored.error)
     return KnownModel(view_of(empty, stored.family), AUTOMATIC, stored.proven(), tuple(stored.notes))

@@ -11,68 +11,17 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from swm.cache.observations import Observation, Observed
 from swm.errors import RecipeError
-from swm.interfaces.progress import Progress
-from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.shape_needs import ShapeNeeds
+from swm.interfaces.stage_context import Setting, StageContext
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration, TextSource
 from swm.interfaces.work import Work
 from swm.model.families import ModelFamily
-from swm.model.shape import ModelShape
+from swm.model.replacement import Rebuild
 from swm.model.units import Part
 from swm.model.view import ModelView
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's.
-
-    `model` is the model without its weights (on the meta device); `first` tells that the stage will find it like this.
-    """
-
-    shape: ModelShape
-    family: ModelFamily
-    config: Any
-    samples: int
-    seq_len: int
-    model: ModelView | None = None
-    first: bool = True
-
-
-@dataclass
-class StageContext:
-    """What a stage works with. `original` is the shape of the model before the first stage."""
-
-    view: ModelView
-    calibration: Calibration
-    original: ModelShape
-    seed: int
-    progress: Progress
-    reference: Tensor | None = None
-    """The original model's last hidden states on the calibration text, when earlier stages changed the model."""
-    dense: Callable[[], ModelView] | None = None
-    """Loads the original model once more; None where it cannot be had."""
-    recovery: Callable[[Recovery], RecoveryContext] | None = None
-    """Makes what a recovery works with; None where nothing can be trained."""
-    observed: Observed | None = None
-    """What earlier runs observed of this very model and text; None where nothing is kept."""
-    tokenizer: Any = None
-    """The tokenizer of the model as it is now; None where nothing reads text."""
-    text: Callable[[TextSource], TextSource] = lambda source: source
-    """Gives a source that can be read, also for one whose text the original model writes."""
-
-    def smallest_layer(self) -> int:
-        """The number of parameters of the smallest layer as the model is now."""
-        return min(self.view.layer_parameters())
-
-    def observation(self, what: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
-        """What `compute` gives, or gave in an earlier run for the same model, text and `what` (plain data).
-
-        `what` names the observation and holds every parameter that it depends on.
-        """
-        return compute() if self.observed is None else self.observed.observation(what, compute)
 
 
 class Step(Strategy):
@@ -111,6 +60,8 @@ class StagePlan:
     tensors: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
+__all__ = ["Build", "Setting", "Stage", "StageContext", "StagePlan", "Step", "required"]
+
 Build = Callable[[str, Any], Strategy]
 
 Value = TypeVar("Value")
@@ -136,6 +87,8 @@ class Stage(Strategy):
     """
     replaces: ClassVar[bool] = False
     """Whether the stage puts other modules in place of projections; layers and widths cannot be removed after it."""
+    rebuilds: ClassVar[Sequence[Rebuild]] = ()
+    """How the modules that it puts in place of projections are made again, where a result is read as a model."""
     needs_plain: ClassVar[bool] = False
     """Whether the stage changes the model's own projections, so that none of them may have been replaced before it."""
     reads_calibration: ClassVar[bool] = True
@@ -202,6 +155,18 @@ class Stage(Strategy):
     def cut_parts(self) -> Sequence[Part]:
         """The parts of layers that lose units."""
         return ()
+
+    def merges(self) -> bool:
+        """Whether layers become one, which have to be of the same shapes then."""
+        return "layers" in self.removed_kinds()
+
+    def adds_biases(self) -> bool:
+        """Whether projections get biases that they had not."""
+        return False
+
+    def fitting(self, needs: ShapeNeeds) -> Stage:
+        """The stage with settings of which its result fits the layout. Raises RecipeError where its own forbid that."""
+        return self
 
     @abstractmethod
     def plan(self, context: StageContext) -> StagePlan:

@@ -9,6 +9,7 @@ from typing import Any
 
 from swm.errors import ModelError, brief, listed, quoted
 from swm.loading.model_class import stock_class
+from swm.loading.own_folders import check_rebuilds, has_own_layers, own_config
 from swm.loading.source import ModelSource
 from swm.loading.weights import StoredWeights
 from swm.model.quiet import quiet_transformers
@@ -27,6 +28,11 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
 
     if trust_remote_code:
         _check_own_code(source)
+    said = _read(source.folder / "config.json")
+    if has_own_layers(said):
+        config = own_config(source, said)
+        check_rebuilds(source, config)
+        return _corrected(source, config)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
@@ -42,6 +48,10 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
         # The folder names the class of the text model alone.
         text_config(config).architectures = config.architectures
         config = text_config(config)
+    return _corrected(source, config)
+
+
+def _corrected(source: ModelSource, config: Any) -> Any:
     if getattr(text_config(config), "num_hidden_layers", None) == 0:
         raise ModelError(f"model '{source.name}' has no layers (num_hidden_layers: 0); nothing can be done with it")
     if getattr(config, "tie_word_embeddings", False) and _stored_apart(source, config):

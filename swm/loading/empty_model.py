@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from torch import nn
 
 from swm.errors import FamilyError, ModelError, brief
 from swm.loading.model_class import auto_class
+from swm.loading.own_folders import empty_own
 from swm.model.families import ModelFamily, find_family
+from swm.model.own_layers import own_layers
 from swm.model.quiet import quiet_transformers
 from swm.model.shape import ModelShape
 from swm.model.view import ModelView
@@ -42,7 +45,11 @@ def empty_model(config: Any, trust_remote_code: bool = False) -> nn.Module:
     """The model of a config without memory for its weights. Raises ModelError when the config describes none."""
     try:
         with torch.device("meta"), quiet_transformers():
-            model: Any = auto_class(config, trust_remote_code).from_config(config, trust_remote_code=trust_remote_code)
+            own = own_layers(config)
+            if own is not None:
+                model: Any = empty_own(copy.deepcopy(config), own)
+            else:
+                model = auto_class(config, trust_remote_code).from_config(config, trust_remote_code=trust_remote_code)
         model.tie_weights()
     except Exception as error:  # each architecture fails in its own way on a config that makes no sense
         raise ModelError(

@@ -10,13 +10,18 @@ from torch import nn
 from swm.errors import ModelError, SwmError, brief
 from swm.loading.config import SPECIAL_IDS, correct_ids, embedding_count, load_config
 from swm.loading.model_class import auto_class
+from swm.loading.own_folders import load_own
 from swm.loading.source import ModelSource
 from swm.loading.streaming import kept_by
 from swm.loading.weights import check_folder, check_taken, converted_bytes, some
 from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import pick_device
 from swm.model.finite import all_finite
+from swm.model.own_layers import own_layers
 from swm.model.quiet import quiet_transformers
+
+# Safetensors alone, and everything that does not fit said, not refused.
+OPTIONS = {"use_safetensors": True, "ignore_mismatched_sizes": True, "output_loading_info": True}
 
 
 def load_model(
@@ -57,19 +62,16 @@ def load_model(
     if device_map is None and pick_device(device).type == "cpu":
         kind: Any = getattr(config, "dtype", None) if dtype == "auto" else weight_dtype
         memory.check_room(0 if kind is None else converted_bytes(source.name, source.folder, kind))
+    own, options = own_layers(config), {"dtype": weight_dtype, "device_map": device_map, **OPTIONS}
+    options["generation_config"] = GenerationConfig()
     try:
         with quiet_transformers(), kept_by(memory):
-            model, report = auto_class(config, trust_remote_code).from_pretrained(
-                source.folder,
-                config=config,
-                dtype=weight_dtype,
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                generation_config=GenerationConfig(),
-            )
+            if own is not None:
+                model, report = load_own(config, own, source.folder, options)
+            else:
+                model, report = auto_class(config, trust_remote_code).from_pretrained(
+                    source.folder, config=config, trust_remote_code=trust_remote_code, **options
+                )
     except SwmError:
         raise
     except Exception as error:  # damaged files, too little memory, code that came with the model

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from swm.errors import ModelError, brief, did_you_mean, listed, nearest_file
 from swm.files.cache_folder import cache_folder
@@ -12,6 +14,7 @@ from swm.interfaces.progress import Progress
 from swm.interfaces.provider import ModelProvider
 from swm.loading.gguf_file import convert_gguf
 from swm.loading.weights import check_folder
+from swm.model.replacement import Rebuild
 from swm.paths import expanded, is_file, is_folder
 from swm.plugins.registry import Registry, require_interface
 
@@ -20,10 +23,14 @@ HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What the user named, and the Hugging Face folder that holds it."""
+    """What the user named, and the Hugging Face folder that holds it.
+
+    `rebuilds` make the modules that stages of plugins put in place of projections, by name.
+    """
 
     name: str
     folder: Path
+    rebuilds: Mapping[str, Rebuild] = field(default_factory=dict)
 
 
 def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
@@ -43,7 +50,12 @@ def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
             raise ModelError(f"model {name} is a file; allowed: a folder, a .gguf file, a hub id, a registered name")
         return ModelSource(name, convert_gguf(path, cache_folder(), registry.families, progress))
     check_folder(name, path)
-    return ModelSource(name, path)
+    return ModelSource(name, path, _rebuilds(registry))
+
+
+def _rebuilds(registry: Registry) -> dict[str, Rebuild]:
+    stages: list[Any] = [registry.strategy("stage", name) for name in registry.names("stage")]
+    return {rebuild.name: rebuild for stage in stages for rebuild in stage.rebuilds}
 
 
 def _download(name: str, registry: Registry) -> Path:

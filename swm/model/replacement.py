@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
+
+# The attribute in which a module that was made again keeps what it stands for.
+MARK = "_swm_replaced"
 
 
 @runtime_checkable
@@ -28,10 +32,13 @@ class Rebuild:
 
     `source` is Python that defines a function called `name` with two parameters: a layer of the stock model, and a
     mapping from the path of each replaced module in it to its settings. It may use `torch` and `nn`, nothing of swm.
+    `make` does the same in swm, which runs no code of folders: from the projection and the settings it makes the
+    `Replacement`, whose weights are read then. A stage names its rebuilds in `Stage.rebuilds`.
     """
 
     name: str
     source: str
+    make: Callable[[nn.Module, Any], nn.Module] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -40,3 +47,14 @@ class Replaced:
 
     rebuild: Rebuild
     settings: Any
+
+
+def mark_replaced(module: nn.Module, told: Replaced) -> nn.Module:
+    """The module, which tells from now on what it stands for."""
+    vars(module)[MARK] = told
+    return module
+
+
+def marked(layer: nn.Module) -> dict[str, Replaced]:
+    """What the modules of a layer that were made again stand for, by path."""
+    return {path: vars(module)[MARK] for path, module in layer.named_modules() if MARK in vars(module)}

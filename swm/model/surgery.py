@@ -41,9 +41,11 @@ def merge_layers(view: ModelView, members: Sequence[int], survivor: int, state: 
         survivor: The member whose module stays.
         state: What is written into it, by canonical name.
     """
-    for member in members:
-        check_not_replaced(view.layer(member))
     own = view.state(survivor)
+    if state.keys() != own.keys() or not all(same_memory(value, own[key]) for key, value in state.items()):
+        # What stays as it is may hold any modules.
+        for member in members:
+            check_not_replaced(view.layer(member))
     for key, value in state.items():
         # A result may consist of tensors of these very layers; they stay as they are, as others take their place.
         if not same_memory(value, own[key]):

@@ -23,7 +23,7 @@ from swm.model.finite import check_states
 from swm.model.head import Head
 from swm.model.layer import Layer
 from swm.model.recording import Carried, Recording, record_run
-from swm.model.replacement import Replaced
+from swm.model.replacement import Replaced, marked
 from swm.model.row_store import RowStore
 from swm.model.samples import Samples
 from swm.model.text_config import text_config
@@ -44,7 +44,7 @@ class ModelView:
         self.memory = WorkingMemory()
         self.numbers = list(range(len(self.layers)))
         self.ends = list(self.numbers)
-        self.replaced: list[dict[str, Replaced]] = [{} for _ in self.numbers]
+        self.replaced: list[dict[str, Replaced]] = [marked(layer) for layer in self.layers]
         self.tokens: Sequence[int] | None = None
         if not len(self.layers):
             raise FamilyError(f"the model has no layers in {family.layers} (num_hidden_layers: 0); nothing can be done")

@@ -17,7 +17,7 @@ from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout, head_counts, refusal, stand_in
 from swm.checkpoint.modelling import MODELLING
-from swm.errors import CheckpointError, ModelError
+from swm.errors import CheckpointError
 from swm.loading.models import ModelSource, load_config
 from swm.model.units import Part
 from swm.model.view import ModelView
@@ -245,12 +245,12 @@ def test_a_custom_folder_says_where_its_code_is(custom: Path) -> None:
     assert "swm" not in {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith("from")}
 
 
-def test_a_custom_folder_without_trust_is_refused_clearly(custom: Path) -> None:
-    with pytest.raises(ModelError, match="trust_remote_code"):
-        load_config(ModelSource("custom", custom))
-    assert load_config(ModelSource("custom", custom), trust_remote_code=True).model_type == "swm_llama"
+def test_others_need_trust_for_a_custom_folder_and_swm_does_not(custom: Path) -> None:
     with pytest.raises(ValueError, match="trust_remote_code"):
         AutoConfig.from_pretrained(custom)
+    assert AutoConfig.from_pretrained(custom, trust_remote_code=True).model_type == "swm_llama"
+    for trusted in (False, True):
+        assert load_config(ModelSource("custom", custom), trust_remote_code=trusted).model_type == "llama"
 
 
 def test_the_tokenizer_of_a_custom_folder_loads(custom: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -12,6 +13,7 @@ from zoo import zoo_model
 from swm.builtin.families import BUILTIN_FAMILIES
 from swm.checkpoint.export import export
 from swm.checkpoint.model_buffers import model_buffers
+from swm.loading.models import ModelSource, load_model
 from swm.model.families import find_family
 from swm.model.rebuilt import rebuilt
 from swm.model.view import ModelView
@@ -51,3 +53,9 @@ def test_they_are_as_they_were_where_layers_are_made_anew(tmp_path: Path) -> Non
     ids = torch.arange(3, 27).reshape(2, 12)
     with torch.no_grad():
         assert torch.allclose(loaded(ids).logits, view.model(ids).logits, atol=1e-6)
+    # swm makes the same, without the code beside the weights.
+    again: Any = load_model(ModelSource("custom", tmp_path), device="cpu")
+    assert torch.equal(again.get_buffer("model.layers.1.mamba.mup_vector"), table)
+    assert not any("mup_vector" in key for key in again.state_dict())
+    with torch.no_grad():
+        assert torch.allclose(again(ids).logits, view.model(ids).logits, atol=1e-6)

@@ -16,6 +16,7 @@ from swm_dipsvd.allocation import Allocation, AllocationContext, checked
 from swm_dipsvd.allocations.uniform import Uniform
 from swm_dipsvd.factor import FactorStep
 from swm_dipsvd.factoriser import Factoriser
+from swm_dipsvd.pair import REBUILD
 from swm_dipsvd.ranks import Key, Ranks, Size, check_goal, kept_for, ranks_of, sizes, smallest_step
 from swm_dipsvd.whitening import Whitening
 
@@ -33,6 +34,7 @@ class LowRankStage(swm.Stage):
     name: ClassVar[str] = "lowrank"
     removes: ClassVar[str] = "ranks"
     replaces: ClassVar[bool] = True
+    rebuilds: ClassVar[Sequence[swm.Rebuild]] = (REBUILD,)
 
     whitening: Whitening
     allocation: Allocation = field(default_factory=Uniform)

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from swm import Rebuild
-
-REBUILD = Rebuild(
-    "swm_low_rank",
-    '''
-def swm_low_rank(layer, ranks):
-    """Two projections in place of each that is named here, with their rank and whether there is a bias."""
-    for path, (rank, bias) in ranks.items():
-        owner, _, name = path.rpartition(".")
-        old = layer.get_submodule(path)
-        inputs, outputs = (old.nx, old.nf) if hasattr(old, "nx") else (old.in_features, old.out_features)
-        pair = nn.Sequential()
-        pair.add_module("reduce", nn.Linear(inputs, rank, bias=False))
-        pair.add_module("expand", nn.Linear(rank, outputs, bias=bias))
-        setattr(layer.get_submodule(owner), name, pair)
-''',
-)
 
 
 class FactorPair(nn.Sequential):
@@ -56,3 +41,29 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     if bias is not None:
         made.bias = nn.Parameter(bias.clone())
     return made
+
+
+def _made_again(old: Any, settings: tuple[int, bool]) -> nn.Module:
+    """The pair without weights in place of a projection, from its rank and whether it has a bias."""
+    rank, bias = settings
+    inputs, outputs = (old.nx, old.nf) if hasattr(old, "nx") else (old.in_features, old.out_features)
+    empty = old.weight.new_empty
+    return FactorPair({"reduce": empty(rank, inputs), "expand": empty(outputs, rank)}, empty(outputs) if bias else None)
+
+
+REBUILD = Rebuild(
+    "swm_low_rank",
+    '''
+def swm_low_rank(layer, ranks):
+    """Two projections in place of each that is named here, with their rank and whether there is a bias."""
+    for path, (rank, bias) in ranks.items():
+        owner, _, name = path.rpartition(".")
+        old = layer.get_submodule(path)
+        inputs, outputs = (old.nx, old.nf) if hasattr(old, "nx") else (old.in_features, old.out_features)
+        pair = nn.Sequential()
+        pair.add_module("reduce", nn.Linear(inputs, rank, bias=False))
+        pair.add_module("expand", nn.Linear(rank, outputs, bias=bias))
+        setattr(layer.get_submodule(owner), name, pair)
+''',
+    _made_again,
+)

@@ -1,0 +1,70 @@
+"""What a stage knows before the weights are loaded, and what it works with afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from swm.cache.observations import Observation, Observed
+from swm.interfaces.progress import Progress
+from swm.interfaces.recovery import Recovery, RecoveryContext
+from swm.interfaces.shape_needs import ShapeNeeds
+from swm.interfaces.text import Calibration, TextSource
+from swm.model.families import ModelFamily
+from swm.model.shape import ModelShape
+from swm.model.view import ModelView
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known before the weights are loaded: the model's shape, family and config, and the calibration text's.
+
+    `model` is the model without its weights (on the meta device); `first` tells that the stage will find it like this.
+    """
+
+    shape: ModelShape
+    family: ModelFamily
+    config: Any
+    samples: int
+    seq_len: int
+    model: ModelView | None = None
+    first: bool = True
+
+
+@dataclass
+class StageContext:
+    """What a stage works with. `original` is the shape of the model before the first stage."""
+
+    view: ModelView
+    calibration: Calibration
+    original: ModelShape
+    seed: int
+    progress: Progress
+    reference: Tensor | None = None
+    """The original model's last hidden states on the calibration text, when earlier stages changed the model."""
+    dense: Callable[[], ModelView] | None = None
+    """Loads the original model once more; None where it cannot be had."""
+    recovery: Callable[[Recovery], RecoveryContext] | None = None
+    """Makes what a recovery works with; None where nothing can be trained."""
+    observed: Observed | None = None
+    """What earlier runs observed of this very model and text; None where nothing is kept."""
+    tokenizer: Any = None
+    """The tokenizer of the model as it is now; None where nothing reads text."""
+    needs: ShapeNeeds = field(default_factory=ShapeNeeds)
+    """What the result must be like for the form in which it is saved."""
+    text: Callable[[TextSource], TextSource] = lambda source: source
+    """Gives a source that can be read, also for one whose text the original model writes."""
+
+    def smallest_layer(self) -> int:
+        """The number of parameters of the smallest layer as the model is now."""
+        return min(self.view.layer_parameters())
+
+    def observation(self, what: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
+        """What `compute` gives, or gave in an earlier run for the same model, text and `what` (plain data).
+
+        `what` names the observation and holds every parameter that it depends on.
+        """
+        return compute() if self.observed is None else self.observed.observation(what, compute)
