@@ -30,8 +30,8 @@ ORDER = """
     loading
     derivation
     vocabulary
-    checkpoint
     gguf
+    checkpoint
     fitting
     training
     width

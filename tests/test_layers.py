@@ -110,8 +110,8 @@ def test_only_the_family_rows_know_module_names() -> None:
         # In GGUF files the rules of tokenizers have names, and some are those of models.
         if module.name.startswith(("model.families", "builtin.families", "loading.pre_tokenizers")):
             continue
-        # A runtime has the name of a model.
-        texts = [(literal, literal.value.replace("llama.cpp", "")) for literal in _literals(module)]
+        # A runtime has the name of a model, and so has a layout.
+        texts = [(one, re.sub(r"llama\.cpp|nemotron-nas", "", one.value)) for one in _literals(module)]
         words = [(literal, re.split(r"[^\w]+", text)) for literal, text in texts]
         words += [(node, [node.attr]) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
         wrong += [f"{module.at(node)} says {sorted(told & set(found))}" for node, found in words if told & set(found)]

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swm.checkpoint.layout import Layout, is_uneven, misfit, parts_refusal, refusal, stand_in
+from swm.checkpoint.coming import Coming
+from swm.checkpoint.layout import LAYOUTS, Layout, is_uneven, misfit, parts_refusal, refusal, stand_in
 from swm.checkpoint.modelling import Export, custom_export
 from swm.errors import CheckpointError
 from swm.loading.model_class import stock_class
@@ -30,8 +31,8 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     check_layout(view, layout)
     shapes = geometries(view)
     uneven, replaced, removed = is_uneven(view) or uneven_experts(view), any(view.replaced), any_removed(view)
-    if layout in ("custom", "factored") and (uneven or replaced or removed or misfit(view)):
-        return custom_export(view, shapes)
+    if LAYOUTS[layout].true_shapes and (uneven or replaced or removed or misfit(view)):
+        return custom_export(view, shapes, LAYOUTS[layout].form)
     about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower, "memory": view.memory}
     if removed:
         return Export(padded_model(view, shapes), **about)
@@ -47,23 +48,25 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
 
     `written` is what stands before a layout where the user writes it. Needs no weights.
     """
-    if layout in ("custom", "factored"):
+    row = LAYOUTS[layout]
+    if row.true_shapes and any(view.replaced) and not row.replaced:
+        raise CheckpointError(_replaced_ways(written))
+    refused = row.refusal(view, Coming())
+    if refused:
+        raise CheckpointError(refused)
+    if row.true_shapes:
         return
     experts, removed = uneven_experts(view), any_removed(view)
     uneven = is_uneven(view) or experts
-    if removed and (layout != "padded" or any(view.replaced)):
+    if removed and (not row.zeros or any(view.replaced)):
         zeros = f"{written}padded (zeros in their place: loads everywhere, no gain in size) or "
         raise CheckpointError(
             "attention or MLPs were removed, which no stock class can leave out; choose "
             f"{'' if any(view.replaced) else zeros}{written}custom (without them, with a small modelling file, loads "
             "with trust_remote_code)"
         )
-    if any(view.replaced) and (uneven or layout != "merged"):
-        raise CheckpointError(
-            f"projections were replaced by modules that no stock class knows; choose {written}factored (as they are, "
-            f"with a small modelling file, loads with trust_remote_code) or, with even widths, {written}merged "
-            "(multiplied out: loads everywhere, no gain in size)"
-        )
+    if any(view.replaced) and (uneven or not row.replaced):
+        raise CheckpointError(_replaced_ways(written))
     wrong = "" if uneven else misfit(view)
     if wrong:
         raise CheckpointError(
@@ -72,17 +75,25 @@ def check_layout(view: ModelView, layout: Layout, written: str = "layout: ") -> 
         )
     shapes = geometries(view)
     parts: list[Part] = [part for part in BLOCKS if len({shape.units(part) for shape in shapes} - {0}) > 1]
-    refused = parts_refusal(view.family, parts, True, layout) if layout == "padded" else ""
+    refused = parts_refusal(view.family, parts, True, layout) if row.zeros else ""
     if experts:
         refused = parts_refusal(view.family, ["experts"], True, layout)
     if uneven and refused:
         raise CheckpointError(refused)
-    if uneven and layout != "padded":
+    if uneven and not row.zeros:
         raise CheckpointError(
             f"layers have different widths, which no stock class can load; choose {written}padded (zero-padded to the "
             f"widest layer: loads everywhere, no gain in size) or {written}custom (true shapes with a small modelling "
             "file, loads with trust_remote_code), or prune with uniform: true"
         )
+
+
+def _replaced_ways(written: str) -> str:
+    return (
+        f"projections were replaced by modules that no stock class knows; choose {written}factored (as they are, "
+        f"with a small modelling file, loads with trust_remote_code) or, with even widths, {written}merged "
+        "(multiplied out: loads everywhere, no gain in size)"
+    )
 
 
 def _native_model(view: ModelView) -> Any:

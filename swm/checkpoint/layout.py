@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
+from swm.checkpoint import gguf_beside, nemotron_nas
+from swm.checkpoint.coming import Coming
+from swm.checkpoint.modelling_file import FolderForm
+from swm.interfaces.shape_needs import ShapeNeeds
 from swm.model.experts import expert_weights
 from swm.model.families import ModelFamily
 from swm.model.quiet import quiet_transformers
@@ -19,7 +24,47 @@ from swm.model.units import UNIT_NAMES, Geometry, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import even_geometry, set_widths, widest_geometry
 
-Layout = Literal["native", "padded", "custom", "merged", "factored"]
+Layout = Literal["native", "padded", "custom", "merged", "factored", "nemotron-nas", "gguf"]
+
+
+@dataclass(frozen=True)
+class LayoutRow:
+    """What a layout holds besides layers of one shape, which all of them hold."""
+
+    # Layers in their true shapes, and without parts that are gone.
+    true_shapes: bool = False
+    # Zeros in place of what a layer has not.
+    zeros: bool = False
+    # Modules in place of projections.
+    replaced: bool = False
+    # What stands in config.json and in the code of true shapes; None for what a custom folder has.
+    form: FolderForm | None = None
+    # What stages are told, so that their result fits.
+    needs: ShapeNeeds = field(default_factory=ShapeNeeds)
+    # Why it cannot hold a model as it is and as it is going to be; empty where it can.
+    refusal: Callable[[ModelView, Coming], str] = lambda view, coming: ""
+    # Says where its tokenizer is another, and refuses one that it cannot hold.
+    read_tokenizer: Callable[[ModelView, Any], list[str]] = lambda view, tokenizer: []
+    # Writes what lies beside the weights, once all else does.
+    beside: Callable[[Path, ModelFamily], None] = lambda folder, family: None
+
+
+LAYOUTS: Mapping[Layout, LayoutRow] = {
+    "native": LayoutRow(),
+    "padded": LayoutRow(zeros=True),
+    "custom": LayoutRow(true_shapes=True, replaced=True),
+    "merged": LayoutRow(replaced=True),
+    "factored": LayoutRow(true_shapes=True, replaced=True),
+    "nemotron-nas": LayoutRow(
+        true_shapes=True, form=nemotron_nas.FORM, needs=nemotron_nas.NEEDS, refusal=nemotron_nas.refusal
+    ),
+    "gguf": LayoutRow(
+        true_shapes=True,
+        refusal=gguf_beside.refusal,
+        read_tokenizer=gguf_beside.read_tokenizer,
+        beside=gguf_beside.write_beside,
+    ),
+}
 
 
 def refusal(config: Any, family: ModelFamily, shape: Geometry) -> str:
@@ -43,7 +88,7 @@ def parts_refusal(family: ModelFamily, parts: Sequence[Part], uneven: bool, layo
         uneven: Whether some layers lose more than others.
         layout: The layout.
     """
-    if layout in ("custom", "factored"):
+    if LAYOUTS[layout].true_shapes:
         return ""
     for part in parts:
         if part == "expert_channels":
@@ -79,18 +124,18 @@ def expert_width_refusal(view: ModelView, uneven: bool, layout: Layout) -> str:
         uneven: Whether some layers lose more than others.
         layout: The layout.
     """
-    field = view.expert_width
-    if layout in ("custom", "factored") or (field is not None and field.alone and not uneven):
+    width = view.expert_width
+    if LAYOUTS[layout].true_shapes or (width is not None and width.alone and not uneven):
         return ""
     if not any(map(expert_weights, view.layers)):
         # There is nothing to hold, which the stage says.
         return ""
     if uneven:
         why = "experts of layers differ in their channels, which neither a config of the class nor zeros can stand for"
-    elif field is None:
+    elif width is None:
         why = "no field of this model's config says how many channels its experts have"
     else:
-        why = f"{field.name} of this model's config counts the channels of its experts and of other parts in one"
+        why = f"{width.name} of this model's config counts the channels of its experts and of other parts in one"
     way = "add layout: custom (true sizes, loads with trust_remote_code)"
     return f"{why}, so layout: {layout} cannot hold the result; {way}"
 

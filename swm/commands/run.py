@@ -38,6 +38,8 @@ class Layout(StrEnum):
     custom = "custom"
     merged = "merged"
     factored = "factored"
+    nemotron_nas = "nemotron-nas"
+    gguf = "gguf"
 
 
 def compress(
@@ -107,7 +109,8 @@ def apply(
         Layout,
         typer.Option(
             help="native: all layers have one shape; padded, custom: layers of different widths; merged, factored: "
-            "projections in factors. What is custom or factored loads with trust_remote_code."
+            "projections in factors; nemotron-nas: different widths for mlx-lm and others; gguf: with a file for "
+            "llama.cpp. What has true shapes loads with trust_remote_code."
         ),
     ] = Layout.native,
     memory: Memory = None,

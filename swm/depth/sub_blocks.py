@@ -8,6 +8,7 @@ from torch import Tensor
 
 from swm.depth.program import SubBlock
 from swm.errors import FamilyError
+from swm.interfaces.stage import StageContext
 from swm.model.block_probe import layer_probes
 from swm.model.blocks import Removal, RemovedModule, block_modules, block_name
 from swm.model.view import ModelView
@@ -35,6 +36,18 @@ def sub_blocks(view: ModelView, ids: Tensor) -> list[SubBlock]:
     if not blocks:
         raise FamilyError(why)
     return blocks
+
+
+def removable(context: StageContext, blocks: Sequence[SubBlock]) -> list[SubBlock]:
+    """Those without which the result can be saved. Raises FamilyError where there are none."""
+    kept = [block for block in blocks if not (context.needs.first_attention and _is_first_attention(block))]
+    if not kept:
+        raise FamilyError("the layout needs an attention in the first layer, and there is nothing else to remove")
+    return kept
+
+
+def _is_first_attention(block: SubBlock) -> bool:
+    return block.position == 0 and block.part == "attention"
 
 
 def removals(view: ModelView, ids: Tensor, gone: Sequence[SubBlock]) -> list[tuple[SubBlock, Removal]]:

@@ -15,10 +15,13 @@ from swm.model.gguf_architecture import GgufArchitecture
 WAYS = "layout: padded (zeros to the widest layer), or uniform: true, gives a model that it holds"
 
 
-def choose(model: StoredModel, families: Sequence[ModelFamily]) -> tuple[GgufArchitecture, Places, list[LayerShape]]:
+def choose(
+    model: StoredModel, families: Sequence[ModelFamily], own_shapes: bool = False
+) -> tuple[GgufArchitecture, Places, list[LayerShape]]:
     """The architecture, where the tensors go in it, and the shapes of the layers.
 
-    Raises ModelError, with the reason of each architecture, where none can hold the model.
+    With `own_shapes` it is to hold layers whose shapes will differ. Raises ModelError, with the reason of each
+    architecture, where none can hold the model.
     """
     kind = model.config.model_type
     rows = [row for row in model.family.gguf if kind in row.model_types]
@@ -37,6 +40,8 @@ def choose(model: StoredModel, families: Sequence[ModelFamily]) -> tuple[GgufArc
             continue
         shapes = layer_shapes(model, where)
         why = refusal(model.config, row, where, shapes)
+        if own_shapes and not row.own_shapes:
+            why = f"layers will differ in width or lack a part, and it holds one shape for all; {WAYS}"
         if not why:
             return row, where, shapes
         reasons.append(f"GGUF architecture '{row.name}': {why}")

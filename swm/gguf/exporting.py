@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,8 +17,9 @@ from swm.gguf.tensors import file_shapes, file_tensors, kept_layers
 from swm.gguf.tokenizer import tokenizer_entries
 from swm.gguf.writing import write_gguf
 from swm.interfaces.progress import Progress, Silent
-from swm.loading.source import locate
+from swm.loading.source import ModelSource, locate
 from swm.loading.tokenizer import load_tokenizer
+from swm.model.families import ModelFamily
 from swm.paths import expanded, is_file
 from swm.plugins.registry import Registry
 
@@ -75,8 +77,33 @@ def export_gguf(
         raise CheckpointError(f"output {output} is the model that is read; choose another")
     source = locate(name, registry, progress)
     check_outside(path, source.folder)
-    model = read_folder(source, registry.families)
-    row, where, shapes = choose(model, registry.families)
+    return write_folder(source, path, registry.families, number_type, progress)
+
+
+def write_folder(
+    source: ModelSource,
+    path: Path,
+    families: Sequence[ModelFamily],
+    number_type: NumberType = "auto",
+    progress: Progress | None = None,
+) -> GgufFile:
+    """Write a folder as a GGUF file; all that can be refused is refused before its weights are read.
+
+    Args:
+        source: The folder.
+        path: The file, which may exist.
+        families: The known families.
+        number_type: As in `export_gguf`.
+        progress: Shows how far it is; None for nothing.
+
+    Returns:
+        What was written.
+
+    Raises:
+        SwmError: As in `export_gguf`.
+    """
+    model = read_folder(source, families)
+    row, where, shapes = choose(model, families)
     tokenizer = load_tokenizer(source, config=model.config)
     entries = tokenizer_entries(tokenizer, where.shapes["token_embd.weight"][0], source.name)
     kind = resolved(number_type, model.dtype)
@@ -85,9 +112,9 @@ def export_gguf(
     tensors = list(file_tensors(model, row, where, shapes))
     values = {**general_values(source.folder), **numbers, **entries.values}
     try:
-        write_gguf(path, row.name, values, tensors, kind, model, progress)
+        write_gguf(path, row.name, values, tensors, kind, model, progress or Silent())
     except OSError as error:
-        raise CheckpointError(f"output {output} cannot be written: {error.strerror or error}") from error
+        raise CheckpointError(f"output {path} cannot be written: {error.strerror or error}") from error
     size = sum(byte_count(tensor, type_of(tensor, kind)) for tensor in tensors)
     parameters = sum(_count(tensor.shape) for tensor in tensors)
     return GgufFile(path, row.name, kind, len(layers), parameters, size, entries.notes)

@@ -71,6 +71,9 @@ class ModelFamily:
     bound_first: str = ""
     # The architectures of GGUF that hold models of these types, the one to try first first.
     gguf: tuple[GgufArchitecture, ...] = ()
+    # Those of the model types with layers as DeciLM has them, which `layout: nemotron-nas` holds in their own shapes,
+    # each with the kinds of rotary tables that all programs make which know DeciLM.
+    decilm: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # Why models of these types cannot be taken; empty where they can.
     refused: str = ""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from swm.errors import did_you_mean, listed, quoted
+from swm.checkpoint.layout import LAYOUTS
+from swm.errors import at, did_you_mean, listed, quoted
+from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.measure.protocol import EvaluationRecipe
@@ -30,7 +33,7 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
         values["trackers"] = _build_trackers(values["trackers"], plugins)
     if "stages" in values:
         values["stages"] = _build_stages(values["stages"], plugins)
-    recipe = construct(Recipe, values, plugins.registry.build)
+    recipe = _fitted(construct(Recipe, values, plugins.registry.build))
     _check_targets(recipe)
     _check_limits(recipe)
     return recipe
@@ -57,6 +60,18 @@ def _full_evaluation(value: Mapping[str, Any]) -> dict[str, Any]:
 def _build_trackers(value: Any, plugins: Plugins) -> tuple[Any, ...]:
     entries = value if isinstance(value, list | tuple) else [value]
     return tuple(plugins.registry.build("tracker", entry, ("trackers", i)) for i, entry in enumerate(entries))
+
+
+def _fitted(recipe: Recipe) -> Recipe:
+    """The recipe with stages whose results fit its layout."""
+    needs = LAYOUTS[recipe.layout].needs
+    if needs == ShapeNeeds():
+        return recipe
+    stages = []
+    for i, stage in enumerate(recipe.stages):
+        with at("stages", i, stage.name):
+            stages.append(stage.fitting(needs))
+    return replace(recipe, stages=stages)
 
 
 def _check_targets(recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from swm.cache.observations import ObservationCache
+from swm.checkpoint.export import check_layout
 from swm.checkpoint.verification import probe
 from swm.errors import at
 from swm.interfaces.progress import Announcer, Progress, Silent, announce
@@ -109,6 +110,9 @@ class CompressionPipeline:
         )
         measurements.measure(view, "dense")
         plan = self.decide(ready, view, apply_last=True)
+        if ready.output is not None:
+            # Before it is measured, which takes long.
+            check_layout(view, self.recipe.layout)
         report.add_fingerprint(plan.model["fingerprint"])
         report.add_stages(plan.stages)
         report.add_compressed(view, ready.shape, *budget_reached(self.recipe, ready.shape, view))

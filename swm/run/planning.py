@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from swm.cache.observations import Observation, ObservationCache, Observed
+from swm.checkpoint.layout import LAYOUTS
 from swm.errors import at
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
@@ -70,6 +71,7 @@ class StagePlanner:
         )
         context.dense = partial(original.view, self.view)
         context.tokenizer, context.text = self.prepared.tokenizer, original.text
+        context.needs = LAYOUTS[self.recipe.layout].needs
         context.observed = self._observed(None, original.fingerprint)
         if len(self.recipe.stages) > 1:
             # Later stages compare with the model as it was before the first one.

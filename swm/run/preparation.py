@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from swm.checkpoint import saving as checkpoint
+from swm.checkpoint.coming import Coming
 from swm.checkpoint.companions import check_companions
+from swm.checkpoint.export import check_layout
+from swm.checkpoint.layout import LAYOUTS
 from swm.derivation.known_model import known_model
-from swm.errors import TextError, at
+from swm.errors import RecipeError, TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
@@ -23,7 +26,9 @@ from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import weight_dtype
 from swm.model.families import ModelFamily
 from swm.model.lengths import check_length
+from swm.model.own_layers import own_layers
 from swm.model.shape import ModelShape, shape_now
+from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 from swm.run.budgeting import budgeted, check_layout_saves
@@ -116,11 +121,13 @@ def prepare(
         known = known_model(config, plugins.registry, recipe.trust_remote_code)
         family, empty = known.family, known.view
         shape = replace(shape_now(empty), model=empty, dtype=weight_dtype(recipe.dtype, empty.config))
+    row = LAYOUTS[recipe.layout]
     if output is not None:
         with at("output"):
             check_apart(output, source.folder)
         with at("model"):
             check_companions(source.folder)
+        _check_form(recipe, config, empty)
     for file in written:
         check_outside(file, source.folder)
     check_length(config, recipe.calibration.seq_len, ("calibration", "seq_len"))
@@ -143,6 +150,8 @@ def prepare(
         if recipe.device_map is None:
             models.check_memory(shape, recipe.dtype, config, recipe.device)
         tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
+    with at("layout"):
+        beside = row.read_tokenizer(empty, tokenizer) if output is not None else []
     for i, stage in enumerate(recipe.stages):
         with at("stages", i, stage.name):
             stage.check_texts(tokenizer)
@@ -153,7 +162,7 @@ def prepare(
         memory = plan_memory(
             recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless, text.seq_len
         )
-    notes = [*known.notes(), *models.corrections(source, config), *unread_notes(recipe.calibration.text)]
+    notes = [*known.notes(), *models.corrections(source, config), *unread_notes(recipe.calibration.text), *beside]
     working = memory.memory()
     original = Original(_loader(recipe, source, working), family, tokenizer, progress, memory=working)
     images = calibration_images(recipe.calibration.text, source, empty.model, tokenizer, recipe.trust_remote_code)
@@ -170,6 +179,16 @@ def prepare(
     return Prepared(
         source, config, family, shape, tokenizer, calibration, evaluator, output, original, memory, notes, works
     )
+
+
+def _check_form(recipe: Recipe, config: Any, empty: ModelView) -> None:
+    """Raise an SwmError where the layout of a recipe cannot hold its model as it is; stages may still change it."""
+    with at("layout"):
+        if own_layers(config) is not None and not any("layers" in stage.removed_kinds() for stage in recipe.stages):
+            check_layout(empty, recipe.layout)
+        refused = LAYOUTS[recipe.layout].refusal(empty, Coming())
+        if refused:
+            raise RecipeError(refused)
 
 
 def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:

@@ -11,7 +11,7 @@ import torch
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import check_layout
-from swm.checkpoint.layout import Layout
+from swm.checkpoint.layout import LAYOUTS, Layout
 from swm.derivation.known_model import known_model
 from swm.errors import ModelError, PlanError, at
 from swm.files.outputs import check_apart, check_inputs
@@ -99,6 +99,7 @@ def replay(
         check_layout(empty, layout, "--layout ")
     config = models.load_config(source, trust_remote_code)
     tokenizer = models.load_tokenizer(source, trust_remote_code, config)
+    beside = LAYOUTS[layout].read_tokenizer(empty, tokenizer)
     loaded = models.load_model(
         source, dtype=plan.model["dtype"], device=device, trust_remote_code=trust_remote_code, memory=working
     )
@@ -116,7 +117,7 @@ def replay(
     report = ReportBuilder.begin(plan.model, plan.seed, plan.calibration)
     report.add_stages(plan.stages, count_steps=False)
     report.add_compressed(view, before)
-    report.add_notes([*plan.notes, *known.notes(), *models.corrections(source, config)])
+    report.add_notes([*plan.notes, *known.notes(), *models.corrections(source, config), *beside])
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, view.config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)
     cut = None

@@ -12,7 +12,7 @@ from torch import Tensor
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import keeps_code
 from swm.checkpoint.export import export
-from swm.checkpoint.layout import Layout
+from swm.checkpoint.layout import LAYOUTS, Layout
 from swm.files.front_matter import CARD, front_matter
 from swm.files.private_paths import INPUTS, PRIVATE, absolute_paths, without_private_paths
 from swm.files.writing import write_json, write_text, write_yaml
@@ -116,6 +116,7 @@ class OutputFolder:
             shown_plan, shown = _describe(folder, plan, report, run, known)
             original = front_matter(self.source / CARD)
             write_text(folder / CARD, model_card(shown, shown_plan, original, keeps_code(folder)))
+            LAYOUTS[self.layout].beside(folder, view.family)
 
         exported = export(view, self.layout)
         checkpoint.save(

@@ -212,6 +212,21 @@ def default_rounding(channels: int) -> int:
     return size
 
 
+def fitting_rounding(asked: int | None, channels: int) -> int | None:
+    """The rounding of MLP channels for a form that needs multiples of `channels`: as asked, or that where none is.
+
+    Raises RecipeError for one that gives other numbers.
+    """
+    if channels == 1 or (asked is not None and asked % channels == 0):
+        return asked
+    if asked is not None:
+        raise RecipeError(
+            f"found {asked}; the layout needs MLP widths that are multiples of {channels}: use one, or leave it out",
+            ("round_mlp",),
+        )
+    return channels
+
+
 def layer_numbers(wanted: Sequence[int] | None, layers: int) -> range:
     """The numbers `[start, stop]` names of so many layers; raises RecipeError for a range outside the model."""
     if wanted is None:

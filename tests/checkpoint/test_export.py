@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout, head_counts, refusal, stand_in
-from swm.checkpoint.modelling import MODELLING
+from swm.checkpoint.modelling_file import MODELLING
 from swm.errors import CheckpointError
 from swm.loading.models import ModelSource, load_config
 from swm.model.units import Part

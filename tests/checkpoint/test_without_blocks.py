@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swm.builtin.steps.drop import DropStep
 from swm.checkpoint.export import check_layout, export
-from swm.checkpoint.modelling import MODELLING
+from swm.checkpoint.modelling_file import MODELLING
 from swm.checkpoint.saving import save
 from swm.errors import CheckpointError, PlanError
 from swm.model.block_probe import layer_probes

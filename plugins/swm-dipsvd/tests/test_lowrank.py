@@ -89,10 +89,25 @@ def test_the_folder_computes_what_was_in_memory(run: Run, layout: str, tmp_path:
         assert type(loaded).__module__.startswith("transformers.")
 
 
-def test_a_factored_folder_asks_for_trust(run: Run, tmp_path: Path) -> None:
+def test_a_factored_folder_is_a_model_again(run: Run, tmp_path: Path, ids: Tensor) -> None:
+    first = run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
+    training = {"recover": {"name": "lora", "steps": 1, "data": {"name": "python-docs"}, "cutoff": 16, "batch": 2}}
+    for layout in ("factored", "merged"):
+        again = run(training, model=tmp_path / "out", layout=layout, output=str(tmp_path / layout))
+        assert count(again.model) == count(first.model)
+        saved = AutoModelForCausalLM.from_pretrained(tmp_path / layout, trust_remote_code=layout == "factored")
+        torch.testing.assert_close(logits(saved, ids), logits(again.model, ids), rtol=0, atol=1e-4)
+        assert layout == "merged" or count(saved) == count(first.model)
+    shorter = run({"depth": {"pruner": "last", "target": {"layers": 1}}}, model=tmp_path / "out", layout="factored")
+    assert len(shorter.model.model.layers) == 5
+
+
+def test_what_cannot_follow_on_a_factored_folder_is_told_with_a_way_out(run: Run, tmp_path: Path) -> None:
     run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
-    with pytest.raises(SwmError, match="trust_remote_code"):
-        run({"lowrank": {"whitening": "none", "block_ratio": 0.2}}, model=tmp_path / "out")
+    narrower = {"width": {"pruner": "magnitude", "units": ["mlp"], "layer_ratio": 0.1}}
+    for stage in (narrower, {"lowrank": {"whitening": "none", "block_ratio": 0.2}}, {"repair": {}}):
+        with pytest.raises(SwmError, match=r"in this model.*; .*save the model with layout: merged first"):
+            run(stage, model=tmp_path / "out", layout="factored", output=str(tmp_path / "no"))
 
 
 def test_a_plan_replays_to_the_same_model(

@@ -23,6 +23,7 @@ DENSE = (
         projections=LLAMA,
         bias_switch={"attention": "attention_bias", "mlp": "mlp_bias"},
         stand_in={"llama": "mistral"},
+        decilm=dict.fromkeys(("llama", "mistral"), ("default", "linear", "llama3")),
     ),
     ModelFamily(
         name="phi3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
@@ -20,13 +20,14 @@ from swm.builtin.steps.refit import RefitStep
 from swm.costs.goal import Goal
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
-from swm.depth.sub_blocks import sub_blocks
+from swm.depth.sub_blocks import removable, sub_blocks
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.products import fit_products
 from swm.fitting.readers import refitted_readers, state_without_channels
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
+from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step, required
 from swm.interfaces.target import Target
@@ -39,6 +40,7 @@ from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.width.allocation import best_units
 from swm.width.cuttable import check_row
+from swm.width.limits import fitting_rounding
 from swm.width.scoring import observed_scores
 from swm.width.work import scoring_work
 
@@ -128,6 +130,12 @@ class AllocateStage(Stage):
         kinds = self.removes if self.longest else frozenset({"widths"})
         return kinds | {"blocks"} if self.blocks else kinds
 
+    def merges(self) -> bool:
+        return self.longest > 0 and not required(self.merger, "merger").deletes
+
+    def fitting(self, needs: ShapeNeeds) -> Stage:
+        return replace(self, round_mlp=fitting_rounding(self.round_mlp, needs.channels))
+
     def check(self, setting: Setting) -> None:
         check_row(setting.family, setting.config, ["mlp"])
         with at("search_samples"):
@@ -169,7 +177,7 @@ class AllocateStage(Stage):
         units = self._kept_units(context, cuts)
         windows = self._windows(len(view.layers))
         ids = context.calibration.samples.text
-        blocks = sub_blocks(view, ids) if self.blocks else []
+        blocks = removable(context, sub_blocks(view, ids)) if self.blocks else []
         trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
         with context.progress.task("allocate", trials) as task:
             engine = self._engine(context, units, task)

@@ -13,7 +13,7 @@ from swm.builtin.steps.drop import DropStep
 from swm.costs.goal import Goal
 from swm.depth.block_engine import BlockEngine
 from swm.depth.program import SubBlock
-from swm.depth.sub_blocks import removals, sub_blocks
+from swm.depth.sub_blocks import removable, removals, sub_blocks
 from swm.errors import BudgetError, FamilyError, RecipeError
 from swm.interfaces.depth import DepthProposal, DepthPruner
 from swm.interfaces.merger import LayerMerger
@@ -91,7 +91,7 @@ class BlockRemoval:
     def plan(self, context: StageContext) -> StagePlan:
         """The steps that remove them."""
         view, ids = context.view, context.calibration.samples.text
-        blocks = sub_blocks(view, ids)
+        blocks = removable(context, sub_blocks(view, ids))
         label = f"{self.pruner.name} · {self.part or 'attention and mlp'}"
         effort = None
         if self.target is not None and self.target.blocks is not None:

@@ -87,6 +87,9 @@ class DepthStage(Stage):
     def removed_kinds(self) -> frozenset[str]:
         return self.removes if self.unit == "layer" else frozenset({"blocks"})
 
+    def merges(self) -> bool:
+        return self.unit == "layer" and not self._parts()[1].deletes
+
     def wants_target(self) -> bool:
         return self.pruner.uses_target() and self.target is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -16,10 +16,11 @@ from swm.builtin.stages.refit_work import refit_work
 from swm.builtin.steps.keep import Backend, KeepStep
 from swm.builtin.steps.refit import RefitStep
 from swm.costs.goal import Goal
-from swm.errors import BudgetError, RecipeError, at
+from swm.errors import BudgetError, at
 from swm.fitting.readers import refitted_readers
 from swm.fitting.working_bytes import fit_bytes, widest
 from swm.interfaces.expert_merger import ExpertMerger
+from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
@@ -27,15 +28,15 @@ from swm.interfaces.work import Work
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.ranges import format_ranges
 from swm.model.shape import geometries
-from swm.model.units import READERS, ROUTED, Part
+from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
 from swm.width.allocation import Allocation, allocate, allocate_share, best_units
-from swm.width.compensation import added_bias_parameters, bias_compensation, check_bias
+from swm.width.compensation import added_bias_parameters, bias_compensation
 from swm.width.cuttable import check_row
 from swm.width.expert_limits import channel_rounding, check_channels, check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
-from swm.width.limits import CutLimits, layer_numbers, part_rounding, saved_head_counts
+from swm.width.limits import CutLimits, fitting_rounding, layer_numbers, part_rounding, saved_head_counts
 from swm.width.scoring import UnitScores, observed_scores
 from swm.width.work import scoring_work
 
@@ -131,6 +132,14 @@ class WidthStage(Stage):
     def cut_parts(self) -> Sequence[Part]:
         return self.units
 
+    def adds_biases(self) -> bool:
+        return self.pruner.compensates()
+
+    def fitting(self, needs: ShapeNeeds) -> Stage:
+        if "mlp" not in self.units:
+            return self
+        return replace(self, round_mlp=fitting_rounding(self.round_mlp, needs.channels))
+
     def check(self, setting: Setting) -> None:
         family, config = setting.family, setting.config
         self.numbers(setting.shape.layers)
@@ -143,14 +152,7 @@ class WidthStage(Stage):
         if self.pruner.needs() & GRADIENTS:
             check_gradients(config)
         if self.pruner.compensates():
-            for part in self.units:
-                if part in ROUTED:
-                    raise RecipeError(
-                        f"found {part}; experts have no bias that could keep what '{self.pruner.name}' compensates; "
-                        "switch that off (flap has bias: false for it)",
-                        ("units",),
-                    )
-                check_bias(family, config, part)
+            width_checks.check_biases(self.pruner, family, config, self.units)
         if setting.model is not None:
             self._check_goal(setting.model, setting)
 

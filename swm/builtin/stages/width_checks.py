@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from swm.costs.goal import Goal
 from swm.errors import FamilyError, RecipeError
 from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
+from swm.model.families import ModelFamily
 from swm.model.shape import geometries
 from swm.model.units import ROUTED, UNIT_NAMES, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import widest_geometry
+from swm.width.compensation import check_bias
 from swm.width.cuttable import check_even
 from swm.width.limits import CutLimits
 
@@ -109,3 +112,22 @@ def check_model(view: ModelView, rounding: Mapping[Part, int], asked: Mapping[st
         if rounding[part] >= shape.units(part) > 1:
             key, has = "round_mlp" if part == "mlp" else "round_heads", f"{shape.units(part)} {UNIT_NAMES[part]}"
             raise RecipeError(f"found {asked[key] or rounding[part]}; a layer has {has}, so none could go", (key,))
+
+
+def check_biases(pruner: WidthPruner, family: ModelFamily, config: Any, units: Sequence[Part]) -> None:
+    """Raise an SwmError for units whose projections cannot have the biases that a pruner gives them.
+
+    Args:
+        pruner: The pruner.
+        family: The row of the model.
+        config: Its config.
+        units: What is cut.
+    """
+    for part in units:
+        if part in ROUTED:
+            raise RecipeError(
+                f"found {part}; experts have no bias that could keep what '{pruner.name}' compensates; switch that off "
+                "(flap has bias: false for it)",
+                ("units",),
+            )
+        check_bias(family, config, part)
