@@ -12,16 +12,19 @@ from swm.memory.machine import STATUS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ONE, TENTH = {"layers": 1}, {"ratio": 0.1}
+TRAINED = {"steps": 2, "batch": 4, "cutoff": 64, "data": "python-docs"}
 STAGES: dict[str, list[Any]] = {
     "block influence": [{"depth": {"pruner": "block-influence", "target": ONE}}],
     "losses": [{"depth": {"pruner": {"name": "single-loss", "protect_first": 1, "protect_last": 1}, "target": ONE}}],
+    "greedy losses": [{"depth": {"pruner": "greedy-loss", "target": ONE}}],
     "least squares": [{"depth": {"pruner": "last", "merger": "least-squares", "target": ONE}}],
     "wanda": [{"width": {"pruner": "wanda", "target": TENTH}}],
     "gradients": [{"width": {"pruner": "llm-pruner", "target": TENTH}}],
+    "experts": [{"width": {"pruner": "reap", "target": {"experts": 1}}}],
     "repair": [{"depth": {"pruner": "last", "target": ONE}}, {"repair": {}}],
     "distill": [
         {"depth": {"pruner": "last", "target": ONE}},
-        {"recover": {"name": "distill", "hidden": 1.0, "steps": 2, "batch": 4, "cutoff": 64, "data": "python-docs"}},
+        {"recover": {"name": "distill", "hidden": 1.0, **TRAINED}},
     ],
 }
 SHAPE = {
@@ -33,6 +36,8 @@ SHAPE = {
 }
 # Both fill batches, and pieces of what is compared.
 LITTLE, MUCH = 4096, 32768
+# These need a model of another family.
+FAMILIES = {"experts": ("mixtral", {"num_local_experts": 4})}
 
 
 @pytest.mark.slow
@@ -42,8 +47,11 @@ def test_more_text_takes_no_more_memory(name: str, tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(BENCHMARKS)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     flatness: Any = importlib.import_module("flatness")
+    family, changes = FAMILIES.get(name, ("llama", {}))
     before, after = (
-        flatness.peak(tmp_path / "model", SHAPE, STAGES[name], tokens, dtype="float32", seq_len=64)
+        flatness.peak(
+            tmp_path / "model", {**SHAPE, **changes}, STAGES[name], tokens, dtype="float32", seq_len=64, name=family
+        )
         for tokens in (LITTLE, MUCH)
     )
     states_of_one_layer = (MUCH - LITTLE) * SHAPE["hidden_size"] * 4
