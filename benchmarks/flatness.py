@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=["calibration", "vocabulary"])
     parser.add_argument("--layers", type=int, default=6, help="SmolLM2-135M has 30")
     parser.add_argument("--jobs", nargs="+", help="these alone")
-    parser.add_argument("--tokens", nargs="+", type=int, default=[2**14, 2**16, 2**18], help="of calibration text")
+    parser.add_argument("--tokens", nargs="+", type=int, default=[2**14, 2**16, 245_760], help="of calibration text")
     parser.add_argument("--vocabularies", nargs="+", type=int, default=[2**15, 2**17, 2**18])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")

@@ -1,7 +1,7 @@
 """Memory and time of whole runs on Llama-shaped models of random weights, from 135M to 7B parameters in bfloat16.
 
     python benchmarks/size.py --folder /a/disk/with/60GB [--sizes 135M 1.2B 3B 7B] [--jobs ...] [--memory 6GiB]
-                              [--limit 2.5GiB]
+                              [--limit 2.5GiB] [--known-only]
 
 With `--limit`, the kernel holds each job to that much: all memory of its processes, and the pages of files that they
 read, in a control group of their own. That needs the rights to make one (root, as a rule).
@@ -40,6 +40,8 @@ SIZES = {
     "3B": (28, 3072, 8192, 24, 8),
     "7B": (32, 4096, 11008, 32, 32),
 }
+# The recipe's `memory`, by size: none, and less than the weights take.
+MEMORY = {"135M": ("", "1.5GiB"), "1.2B": ("", "3GiB"), "3B": ("", "3GiB"), "7B": ("6GiB",)}
 JOBS: dict[str, Any] = {
     "sliding-window (bisect)": {
         "depth": {"pruner": {"name": "sliding-window", "search": "bisect", "threshold": 0.9}, "merger": "consolidate"}
@@ -48,6 +50,7 @@ JOBS: dict[str, Any] = {
     "wanda 20 %": {"width": {"pruner": "wanda", "target": {"ratio": 0.2}}},
     "least-squares": {"depth": {"pruner": "last", "merger": "least-squares", "target": {"layers": 2}}},
 }
+EVALUATED = 1024  # tokens
 COLUMNS = ("anonymous", "mapped", "seconds", "forwards")
 
 
@@ -56,17 +59,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where models and results are made")
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--jobs", nargs="+", default=[*JOBS, "apply", "evaluate"])
-    parser.add_argument("--memory", nargs="+", default=["", "6GiB"], help="the recipe's `memory`; empty for none")
+    parser.add_argument("--memory", nargs="+", help="the recipe's `memory`, in place of those of each size")
     parser.add_argument("--limit", default="", help="what the kernel lets all processes of a job have; empty for all")
-    parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--seq-len", type=int, default=128)
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the table from the rows that are there")
     options = parser.parse_args()
     rows = Rows(options.out / "size.jsonl", options.known_only)
     lines = []
     for size in options.sizes:
-        for memory in options.memory:
+        for memory in options.memory or MEMORY[size]:
             bench = Bench(options, size, memory, rows)
             lines += [[size, memory or "-", job, *cells(bench.row(job))] for job in ["forward", *options.jobs]]
     within = f" `--limit {options.limit}`: the kernel gave each job no more, for files and all" if options.limit else ""
@@ -75,7 +78,8 @@ def main() -> None:
         "size-limit" if options.limit else "size",
         "## Memory and time by size of the model\n\n"
         "Llama-shaped models of random bfloat16 weights made by the benchmark; calibration "
-        f"{options.samples} x {options.seq_len} tokens of python-docs, saved and checked in a fresh process. "
+        f"{options.samples} x {options.seq_len} tokens of python-docs, saved, and checked in another process; "
+        f"`evaluate` is the perplexity of {EVALUATED} tokens, `apply` the plan of wanda without its making. "
         "Anonymous and mapped: the most at one time, over all processes of the job, read 20 times a second. "
         f"`forward` is one pass over the calibration text, with loading.\nMachine: {machine()}.\n\n"
         f"Command: `python benchmarks/size.py --folder FOLDER`{within}\n\n{markdown_table(head, lines)}",
@@ -116,7 +120,8 @@ class Bench:
                 self._run([*SWM, "plan", str(self._recipe(work, "wanda 20 %")), "-o", str(plan)])
                 command = [*SWM, "apply", str(plan), "--model", str(self.model), "-o", str(work / "result"), *within]
             elif job == "evaluate":
-                command = [*SWM, "evaluate", str(self.model), "--text", "python-docs", "--max-tokens", "4096", *within]
+                command = [*SWM, "evaluate", str(self.model), "--text", "python-docs", "--max-tokens", str(EVALUATED)]
+                command += within
             elif job == "forward":
                 command = [sys.executable, "-c", FORWARD, str(self.model), self._text()]
             else:

@@ -26,8 +26,11 @@ from swm.testing import tiny_model
 View = Callable[[PreTrainedModel], ModelView]
 # Grouped queries, windows, latents, experts, states of linear attention, layers that read what another one keeps.
 SORTS = ("llama", "gemma3_text", "deepseek_v3", "mixtral", "qwen3_next", "gemma4_text, shared", "gpt2", "falcon_h1")
-UNKNOWN: tuple[str, ...] = ()
-OTHERS = [name for name in zoo.CAUSAL if name not in SORTS]
+UNKNOWN = ("recurrent_gemma",)
+# Its states are float32 whatever its weights are, and its forward does not convert them.
+FLOAT32_ALONE = ("minimax",)
+REFUSED = ("zamba2", "gemma3n_text")
+OTHERS = [name for name in zoo.CAUSAL if name not in (*SORTS, *REFUSED)]
 
 
 @torch.no_grad()
@@ -59,7 +62,11 @@ def test_the_cache_is_what_a_real_one_takes(name: str, plugins: Plugins) -> None
         cost = KvCache(context, 2, torch.float32).of(empty)
         assert list(cost.layers) == real_cache(model, context, batch=2)
         assert list(KvCache(context, 2, torch.float32).of(view).layers) == list(cost.layers)
-        assert KvCache(context, 2, torch.bfloat16).of(view).total <= cost.total
+        if name in FLOAT32_ALONE:
+            with pytest.raises(FamilyError, match="cannot be told"):
+                KvCache(context, 2, torch.bfloat16).of(view)
+        else:
+            assert KvCache(context, 2, torch.bfloat16).of(view).total <= cost.total
 
 
 def test_windows_bound_what_a_layer_keeps(view_of: View) -> None:
