@@ -38,6 +38,9 @@ PROMPTS = [[5, 17, 60, 100, 200, 250, 33, 7, 9, 120, 44], [90, 8, 33]]
 TEXTS = ["The capital of", "def f(x):", "One day, a", "1, 2, 3,", "Water"]
 NEW_TOKENS = 32
 TOLERANCE = 1e-4
+# Of the largest logit of a model of 30 layers in float32: measured against float64, with three attentions gone,
+# transformers is 5e-6 of it away and mlx 1e-5, to different sides.
+ROUNDING = 2e-5
 Answers = Callable[[Mapping[Path, Sequence[Any]]], Mapping[Path, Any]]
 WIDE: dict[str, Any] = {"intermediate_size": 1024, "vocab_size": TOKENS}
 
@@ -141,7 +144,8 @@ def compare(folder: Path, said: Any, prompts: Sequence[list[int]], texts: Sequen
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
     for prompt, logits in zip(prompts, said["logits"], strict=True):
         expected = model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0]
-        torch.testing.assert_close(torch.tensor(logits), expected, rtol=0, atol=TOLERANCE)
+        allowed = max(TOLERANCE, ROUNDING * float(expected.abs().max()))
+        torch.testing.assert_close(torch.tensor(logits), expected, rtol=0, atol=allowed)
     for text, ids, answer in zip(texts, said["ids"], said["answers"], strict=True):
         encoded = tokenizer(text, return_tensors="pt")
         assert ids == encoded["input_ids"][0].tolist()
