@@ -112,7 +112,7 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "evaluation without text": (OUTPUT, "evaluate: {perplexity: {seq_len: 16}}", ("perplexity needs text",)),
     "prompts that are no list": (OUTPUT, "evaluate: {prompts: hello}", ("evaluate.prompts:", "found 'hello'")),
     "plugins that are no list": (OUTPUT, "plugins: my.py", ("recipe.yaml:6: plugins:", "found 'my.py'", "list")),
-    "target that is a number": (TARGET, "target: 2", ("stages.0.depth.target:", "found 2", "layers, params, ratio")),
+    "target that is a number": (TARGET, "target: 2", ("stages.0.depth.target:", "found 2", "memory, params, ratio")),
     "target in two units": ("layers: 2", "layers: 2, ratio: 0.2", ("depth.target:", "exactly one", "layers and ratio")),
     "empty target": (TARGET, "target: {}", ("depth.target:", "exactly one", "found nothing")),
     "no target": (f", {TARGET}", "", ("recipe.yaml:5: stages.0.depth:", "'sliding-window' needs a target", "ratio: r")),
@@ -124,7 +124,7 @@ RECIPES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "misspelt unit": (
         "layers: 2",
         "ratoi: 0.2",
-        ("target.ratoi:", "allowed: blocks, experts", "mean 'ratio'?"),
+        ("target.ratoi:", "allowed: active_params, batch, blocks,", "mean 'ratio'?"),
     ),
     "text for a ratio": ("layers: 2", "ratio: much", ("recipe.yaml:5: stages.0.depth.target.ratio:", "found 'much'")),
     "quoted ratio": ("layers: 2", "ratio: '0.2'", ("target.ratio:", "found '0.2'", "number")),
@@ -273,7 +273,7 @@ RECIPES.update(
         "width: no target": (*width(MAGNITUDE), (f"{WHERE}:", "'magnitude' needs a target", "or {ratio: r}; or give")),
         "width: target in layers": (
             *width(MAGNITUDE, TARGET),
-            (WHERE, "{params: n}, {ratio: r} or {experts: n}", "found layers"),
+            (WHERE, "{params: n}, {ratio: r}, {experts: n} or a limit of the result", "found layers"),
         ),
         "width: target beyond what is there": (
             *width(MAGNITUDE, "target: {ratio: 0.95}"),

@@ -27,8 +27,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout
 from swm.gguf.exporting import export_gguf
-from swm.gguf.pre_tokenizers import PRE_TOKENIZERS, WORDS
 from swm.interfaces.progress import Silent
+from swm.loading.pre_tokenizers import PRE_TOKENIZERS, WORDS
 from swm.loading.pretrained import load_model
 from swm.loading.source import locate
 from swm.loading.tokenizer import load_tokenizer

@@ -118,11 +118,14 @@ def custom_export(view: ModelView, shapes: list[Geometry], form: FolderForm | No
 
 
 def _numbers_by_layer(config: Any, layers: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """The widths of layers where the config says other ones, as transformers and vLLM look them up by layer."""
+    """The widths of layers where the config says other ones, as transformers and vLLM look them up by layer.
+
+    What the config does not say at all is left out: transformers refuses it where layers without it are among them.
+    """
     names, digits = getattr(type(config), "attribute_map", {}), len(str(len(layers) - 1))
     numbers = {}
     for position, layer in enumerate(layers):
-        own = {k: v for k, v in layer.get("widths", {}).items() if getattr(config, k, None) != v}
+        own = {k: v for k, v in layer.get("widths", {}).items() if getattr(config, k, v) != v}
         if own:
             numbers[str(position).zfill(digits)] = {names.get(name, name): value for name, value in own.items()}
     return numbers

@@ -103,7 +103,10 @@ def evaluate_model(
     weights = [p.numel() for p in models.empty_model(config, trust_remote_code).parameters()]
     models.check_memory(ModelShape(sum(weights), ()), dtype, config, device)
     with at("memory"):
-        need = _need(asked, text_config(config), max(weights), weight_dtype(dtype, config).itemsize)
+        kind = weight_dtype(dtype, config)
+        # Weights that are wanted as they are stored are read where they lie.
+        converted = 0 if kind is weight_dtype("auto", config) else max(weights)
+        need = _need(asked, text_config(config), converted, kind.itemsize)
         plan = plan_for(memory, need, sum(weights), config, dtype, on_cpu=on_cpu)
     evaluator = make_evaluator(asked, models.load_tokenizer(source, trust_remote_code, config), config, progress)
     announce(progress, plan.sentence())
@@ -117,13 +120,13 @@ def evaluate_model(
     return measured
 
 
-def _need(asked: EvaluationRecipe, config: Any, largest: int, size: int) -> Need:
+def _need(asked: EvaluationRecipe, config: Any, converted: int, size: int) -> Need:
     """What measuring takes beside the weights.
 
     Args:
         asked: What is measured.
         config: The config of the text model.
-        largest: The numbers of its largest weight.
+        converted: The numbers of the largest weight that is converted.
         size: The bytes of a number.
     """
     tokens, tokens_of = tokens_together(asked)
@@ -131,7 +134,7 @@ def _need(asked: EvaluationRecipe, config: Any, largest: int, size: int) -> Need
     return Need(
         tokens,
         token_bytes(config.hidden_size),
-        2 * largest * size,
+        2 * converted * size,
         working=with_keys and with_keys * key_numbers(config) * size,
         tokens_of=tokens_of,
         working_of="keys and values" if with_keys else "",
