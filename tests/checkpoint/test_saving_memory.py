@@ -28,8 +28,9 @@ from swm.model.width_surgery import keep_units
 from swm.plugins.loading import Plugins
 from swm.testing import tiny_model
 
-WIDE = {"hidden_size": 512, "intermediate_size": 4096, "num_hidden_layers": 5}
-EXPERTS = {"hidden_size": 256, "intermediate_size": 2048, "num_hidden_layers": 3, "num_local_experts": 8}
+# Each large tensor takes more than 4 MiB, also after a cut: smaller ones leave holes that the C library keeps.
+WIDE = {"hidden_size": 768, "intermediate_size": 4096, "num_hidden_layers": 4}
+EXPERTS = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 2, "num_local_experts": 4}
 SHARD = 24 * 2**20
 
 
