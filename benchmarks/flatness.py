@@ -77,7 +77,8 @@ def main() -> None:
             f"Of a Llama of {options.layers} layers of width 576, of random weights in bfloat16: the most MiB that "
             f"lie in no file while the stages run, beyond what the process had before. Samples of {SEQ_LEN} tokens; "
             "no hidden states are kept in memory.\n"
-            f"Machine: {machine()}.\n\nCommand: `python benchmarks/flatness.py --folder FOLDER`\n\n"
+            f"Machine: {machine()}.\n\nCommand: `python benchmarks/flatness.py --folder FOLDER "
+            f"--layers {options.layers} --vocabularies {' '.join(map(str, options.vocabularies))}`\n\n"
             f"{markdown_table(head, lines)}",
         )
 
