@@ -1,6 +1,6 @@
 """A model in a process of its own, for `runtimes.py`: a line on standard input, and it says how fast it decodes.
 
-    python benchmarks/runtime_process.py transformers FOLDER
+    python benchmarks/runtime_process.py transformers FOLDER [--trust-remote-code]
     python benchmarks/runtime_process.py llama.cpp FILE.gguf
 
 Each line is JSON: `prompt`, a list of ids, and `tokens`. The answer is JSON: `seconds` and `steps`. A step runs the
@@ -21,7 +21,7 @@ THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
 Decode = Callable[[list[int], int], dict[str, float]]
 
 
-def in_transformers(folder: str) -> Decode:
+def in_transformers(folder: str, trust: str = "") -> Decode:
     """A loop over the model with its cache, greedy, in float32."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -29,7 +29,8 @@ def in_transformers(folder: str) -> Decode:
     from swm.model.kv_cache import kv_cache_of
 
     torch.set_num_threads(THREADS)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True).eval()
+    allowed = trust == "--trust-remote-code"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=allowed).eval()
 
     @torch.inference_mode()
     def decode(prompt: list[int], tokens: int) -> dict[str, float]:
@@ -68,11 +69,11 @@ def in_llama_cpp(file: str) -> Decode:
 
 
 def main() -> None:
-    runtime, model = sys.argv[1:]
+    runtime, *model = sys.argv[1:]
     # Libraries print to standard output too.
     results, sys.stdout = sys.stdout, sys.stderr
     open_model: Any = {"transformers": in_transformers, "llama.cpp": in_llama_cpp}[runtime]
-    decode: Decode = open_model(model)
+    decode: Decode = open_model(*model)
     for line in sys.stdin:
         asked = json.loads(line)
         results.write("\n" + json.dumps(decode(asked["prompt"], asked["tokens"])) + "\n")

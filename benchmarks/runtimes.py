@@ -112,7 +112,7 @@ class Bench:
         command, environment = self._client(runtime)
         with ExitStack() as running:
             processes = {
-                name: running.enter_context(Worker([*command, runtime, str(file)], environment))
+                name: running.enter_context(Worker([*command, runtime, str(file), *_trust(name, runtime)], environment))
                 for name, file in models.items()
             }
             for number in range(self.options.rounds + 1):
@@ -166,6 +166,11 @@ class Bench:
     def _share(self, name: str) -> float:
         report = json.loads((self._folder(name) / "report.json").read_text())
         return 1 - report["compressed"]["parameters"] / report["model"]["parameters"]
+
+
+def _trust(name: str, runtime: str) -> list[str]:
+    """Code beside a model may run where swm has just written it there."""
+    return ["--trust-remote-code"] if runtime == "transformers" and name in RESULTS else []
 
 
 class Worker:

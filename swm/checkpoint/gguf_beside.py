@@ -27,7 +27,7 @@ def refusal(view: ModelView, coming: Coming) -> str:
         check_text_alone(model)
         choose(model, [family], own_shapes=coming.uneven or coming.blocks)
     except ModelError as error:
-        return f"layout: gguf: {error}"
+        return f"gguf: {error}"
     return ""
 
 

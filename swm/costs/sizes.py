@@ -143,58 +143,47 @@ class MemoryCost(ModelCost):
         return sum(cost.units(layer, part, gone) for cost in self._both)
 
 
+class _Counted(CostUnit):
+    """A unit that counts parameters."""
+
+    @classmethod
+    def made(cls, conditions: Conditions) -> Self:
+        return cls()
+
+    @property
+    def per_parameter(self) -> float:
+        return 1.0
+
+    @staticmethod
+    def number(amount: float) -> str:
+        return f"{amount:,.0f}"
+
+
 @dataclass(frozen=True)
-class Parameters(CostUnit):
+class Parameters(_Counted):
     """All parameters."""
 
     noun: ClassVar[str] = "parameters"
     whole: ClassVar[str] = "the parameters"
 
-    @classmethod
-    def made(cls, conditions: Conditions) -> Self:
-        return cls()
-
-    @property
-    def per_parameter(self) -> float:
-        return 1.0
-
     def of(self, view: ModelView) -> ModelCost:
         return ParameterCost(view)
 
-    @staticmethod
-    def number(amount: float) -> str:
-        return f"{amount:,.0f}"
-
 
 @dataclass(frozen=True)
-class ActiveParameters(CostUnit):
+class ActiveParameters(_Counted):
     """The parameters that a token passes."""
 
     noun: ClassVar[str] = "parameters that a token passes"
     whole: ClassVar[str] = "the parameters that a token passes"
 
-    @classmethod
-    def made(cls, conditions: Conditions) -> Self:
-        return cls()
-
-    @property
-    def per_parameter(self) -> float:
-        return 1.0
-
     def of(self, view: ModelView) -> ModelCost:
         return ActiveCost(view)
 
-    @staticmethod
-    def number(amount: float) -> str:
-        return f"{amount:,.0f}"
-
 
 @dataclass(frozen=True)
-class KvCache(CostUnit):
-    """Bytes of what a model that computes in `dtype` keeps of `batch` sequences of `context` tokens."""
-
-    noun: ClassVar[str] = "of KV cache"
-    whole: ClassVar[str] = "the KV cache"
+class _OfSequences(CostUnit):
+    """Bytes of a model that computes in `dtype`, with `batch` sequences of `context` tokens."""
 
     asked: ClassVar[tuple[str, ...]] = ("context", "batch", "dtype")
 
@@ -206,7 +195,8 @@ class KvCache(CostUnit):
     def made(cls, conditions: Conditions) -> Self:
         return cls(conditions.context or 1, conditions.batch, conditions.dtype)
 
-    def of(self, view: ModelView) -> ModelCost:
+    def cache(self, view: ModelView) -> CacheCost:
+        """What the model keeps of these sequences."""
         return CacheCost(view, self.context, self.batch, self.dtype)
 
     @staticmethod
@@ -215,30 +205,26 @@ class KvCache(CostUnit):
 
 
 @dataclass(frozen=True)
-class Memory(CostUnit):
-    """Bytes of the weights and of what a model keeps of its sequences; as `KvCache`."""
+class KvCache(_OfSequences):
+    """What a model keeps of its sequences."""
+
+    noun: ClassVar[str] = "of KV cache"
+    whole: ClassVar[str] = "the KV cache"
+
+    def of(self, view: ModelView) -> ModelCost:
+        return self.cache(view)
+
+
+@dataclass(frozen=True)
+class Memory(_OfSequences):
+    """The weights, and what a model keeps of its sequences."""
 
     noun: ClassVar[str] = "of memory"
     whole: ClassVar[str] = "the memory"
-
-    asked: ClassVar[tuple[str, ...]] = ("context", "batch", "dtype")
-
-    context: int
-    batch: int
-    dtype: torch.dtype
-
-    @classmethod
-    def made(cls, conditions: Conditions) -> Self:
-        return cls(conditions.context or 1, conditions.batch, conditions.dtype)
 
     @property
     def per_parameter(self) -> float:
         return float(self.dtype.itemsize)
 
     def of(self, view: ModelView) -> ModelCost:
-        weights = WeightCost(view, self.dtype.itemsize)
-        return MemoryCost(weights, CacheCost(view, self.context, self.batch, self.dtype))
-
-    @staticmethod
-    def number(amount: float) -> str:
-        return written_bytes(amount)
+        return MemoryCost(WeightCost(view, self.dtype.itemsize), self.cache(view))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,12 +117,5 @@ def write_folder(
     except OSError as error:
         raise CheckpointError(f"output {path} cannot be written: {error.strerror or error}") from error
     size = sum(byte_count(tensor, type_of(tensor, kind)) for tensor in tensors)
-    parameters = sum(_count(tensor.shape) for tensor in tensors)
+    parameters = sum(math.prod(tensor.shape) for tensor in tensors)
     return GgufFile(path, row.name, kind, len(layers), parameters, size, entries.notes)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count

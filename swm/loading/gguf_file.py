@@ -16,7 +16,7 @@ from swm.errors import ModelError, SwmError, brief
 from swm.files.scratch import clear_dead, scratch
 from swm.interfaces.progress import Progress
 from swm.loading.gguf_rope import scaled_rope
-from swm.loading.gguf_words import restore_pre_tokenizer
+from swm.loading.gguf_words import restore_words, words_of
 from swm.loading.legacy_config import complete_config
 from swm.loading.streaming import kept_by
 from swm.loading.weights import check_taken, some
@@ -52,6 +52,7 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
     if folder.is_dir():
         return folder
     architecture, reader = read_header(file)
+    words = words_of(reader, file.name)
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,8 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
         with KeptResults(memory):
             model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
-        restore_pre_tokenizer(reader, fresh / "tokenizer.json", file.name)
+        if words is not None:
+            restore_words(words, fresh / "tokenizer.json")
         rows = (row for row in families if model.config.model_type in row.model_types)
         flat_rope: Mapping[str, str] = next((row.flat_rope for row in rows), {})
         complete_config(fresh / "config.json", flat_rope)

@@ -70,7 +70,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
         "llama",
         {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
         EVEN,
-        r"layout: layout: gguf: .*dynamic",
+        r"^layout: gguf: .*dynamic",
     ),
 }
 

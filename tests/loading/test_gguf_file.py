@@ -18,7 +18,7 @@ from swm.builtin.families import BUILTIN_FAMILIES
 from swm.errors import ModelError
 from swm.interfaces.progress import Silent
 from swm.loading.gguf_file import convert_gguf, read_header
-from swm.loading.gguf_words import restore_pre_tokenizer
+from swm.loading.gguf_words import words_of
 from swm.loading.pretrained import load_model
 from swm.loading.source import ModelSource
 from swm.testing import tiny_model
@@ -160,12 +160,10 @@ def test_an_unknown_scaling_is_refused(tmp_path: Path, rope: Any, says: str) -> 
     assert says in refusal(write(tmp_path / "other.gguf", rope=rope), tmp_path / "cache")
 
 
-def test_words_that_swm_cannot_split_are_refused(tmp_path: Path) -> None:
+def test_words_that_swm_cannot_split_are_refused() -> None:
     fields = {
         key: SimpleNamespace(parts=[np.frombuffer(text.encode(), dtype=np.uint8)])
         for key, text in {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smolm"}.items()
     }
-    file = tmp_path / "tokenizer.json"
-    file.write_text("{}", encoding="utf-8")
     with pytest.raises(ModelError, match=r"rules 'smolm' \(tokenizer.ggml.pre\).*known: gpt-2, smollm"):
-        restore_pre_tokenizer(SimpleNamespace(fields=fields), file, "mine.gguf")
+        words_of(SimpleNamespace(fields=fields), "mine.gguf")

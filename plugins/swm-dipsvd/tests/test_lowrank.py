@@ -73,7 +73,7 @@ def test_a_layer_above_one_stays_whole_and_is_told(run: Run) -> None:
 
 @pytest.mark.parametrize("layout", ["factored", "merged"])
 def test_the_folder_computes_what_was_in_memory(run: Run, layout: str, tmp_path: Path, ids: Tensor) -> None:
-    result = run(DIPSVD, layout=layout, output=str(tmp_path / "out"), trust_remote_code=layout == "factored")
+    result = run(DIPSVD, layout=layout, output=str(tmp_path / "out"))
     folder = tmp_path / "out"
     loaded = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=layout == "factored")
     torch.testing.assert_close(logits(loaded, ids), logits(result.model, ids), rtol=0, atol=1e-4)
@@ -90,7 +90,7 @@ def test_the_folder_computes_what_was_in_memory(run: Run, layout: str, tmp_path:
 
 
 def test_a_factored_folder_is_a_model_again(run: Run, tmp_path: Path, ids: Tensor) -> None:
-    first = run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
+    first = run(DIPSVD, layout="factored", output=str(tmp_path / "out"))
     training = {"recover": {"name": "lora", "steps": 1, "data": {"name": "python-docs"}, "cutoff": 16, "batch": 2}}
     for layout in ("factored", "merged"):
         again = run(training, model=tmp_path / "out", layout=layout, output=str(tmp_path / layout))
@@ -103,7 +103,7 @@ def test_a_factored_folder_is_a_model_again(run: Run, tmp_path: Path, ids: Tenso
 
 
 def test_what_cannot_follow_on_a_factored_folder_is_told_with_a_way_out(run: Run, tmp_path: Path) -> None:
-    run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
+    run(DIPSVD, layout="factored", output=str(tmp_path / "out"))
     narrower = {"width": {"pruner": "magnitude", "units": ["mlp"], "layer_ratio": 0.1}}
     for stage in (narrower, {"lowrank": {"whitening": "none", "block_ratio": 0.2}}, {"repair": {}}):
         with pytest.raises(SwmError, match=r"in this model.*; .*save the model with layout: merged first"):
@@ -113,10 +113,10 @@ def test_what_cannot_follow_on_a_factored_folder_is_told_with_a_way_out(run: Run
 def test_a_plan_replays_to_the_same_model(
     run: Run, plugins: Plugins, tmp_path: Path, ids: Tensor, llama_folder: Path
 ) -> None:
-    result = run(DIPSVD, layout="factored", output=str(tmp_path / "out"), trust_remote_code=True)
+    result = run(DIPSVD, layout="factored", output=str(tmp_path / "out"))
     plan = read_plan(tmp_path / "out" / "plan.yaml", plugins.registry)
     # A plan names a folder by its last part only.
-    settings = {"model": str(llama_folder), "device": "cpu", "layout": "factored", "trust_remote_code": True}
+    settings = {"model": str(llama_folder), "device": "cpu", "layout": "factored"}
     again = replay(plan, plugins, str(tmp_path / "again"), **settings)  # type: ignore[arg-type]
     assert torch.equal(logits(again.model, ids), logits(result.model, ids))
     names = sorted(file.name for file in (tmp_path / "out").glob("*.safetensors"))
@@ -145,7 +145,6 @@ def test_merging_and_low_rank_go_together(run: Run, tmp_path: Path) -> None:
         {"lowrank": {"whitening": "channel-weighted", "block_ratio": 0.3}},
         {"recover": {"name": "lora", "steps": 2, "data": {"name": "python-docs"}, "cutoff": 16, "batch": 2}},
         layout="factored",
-        trust_remote_code=True,
         output=str(tmp_path / "out"),
     )
     assert [stage["stage"] for stage in result.report["stages"]] == ["depth", "width", "lowrank", "recover"]
