@@ -44,10 +44,19 @@ def tokens_with_keys(asked: EvaluationRecipe) -> int:
 
 
 def key_numbers(config: Any) -> int:
-    """How many numbers the keys and values of a token are, in all layers of a text model of this config."""
-    heads = int(config.num_attention_heads)
-    head_dim = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-    return 2 * int(config.num_hidden_layers) * int(getattr(config, "num_key_value_heads", None) or heads) * head_dim
+    """How many numbers the keys and values of a token are, in all layers of a text model of this config.
+
+    0 for a model without attention: what it keeps does not grow with the text.
+    """
+    heads = _most(config, "num_attention_heads")
+    head_dim = _most(config, "head_dim") or (_most(config, "hidden_size") // heads if heads else 0)
+    return 2 * _most(config, "num_hidden_layers") * (_most(config, "num_key_value_heads") or heads) * head_dim
+
+
+def _most(config: Any, name: str) -> int:
+    """The number of that name, of a list by layer the largest; 0 where the config has none."""
+    value = getattr(config, name, None) or 0
+    return max(map(int, value), default=0) if isinstance(value, list | tuple) else int(value)
 
 
 def inspected_together(samples: int, seq_len: int) -> int:

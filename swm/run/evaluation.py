@@ -133,7 +133,7 @@ def _need(asked: EvaluationRecipe, config: Any, converted: int, size: int) -> Ne
     with_keys = tokens_with_keys(asked)
     return Need(
         tokens,
-        token_bytes(config.hidden_size),
+        token_bytes(getattr(config, "hidden_size", 0)),
         2 * converted * size,
         working=with_keys and with_keys * key_numbers(config) * size,
         tokens_of=tokens_of,

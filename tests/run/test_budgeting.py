@@ -16,6 +16,7 @@ from swm.errors import BudgetError, RecipeError, SwmError
 from swm.model.kv_cache import kv_cache_of
 from swm.plugins.loading import Plugins
 from swm.recipe.building import build_recipe
+from swm.run.budgeting import measured_share
 from swm.run.pipeline import CompressionPipeline, compress
 from swm.run.result import RunResult
 from swm.testing import tiny_model, tiny_tokenizer
@@ -215,3 +216,13 @@ def test_the_same_recipe_gives_the_same_plan(saved: Callable[[PreTrainedModel], 
     assert "after" in limits[0]
     assert "after" not in limits[1]
     assert limits[1]["planned"] <= limits[1]["at_most"]
+
+
+def test_the_measured_share_stands_beside_the_predicted_one(plugins: Plugins) -> None:
+    stages = [{"depth": {"pruner": "last"}}]
+    speed = {"decode": [{"batch": 4, "ratio": {"median": 9.0}}, {"batch": 1, "ratio": {"median": 1.25}}]}
+    limited = build_recipe({"model": "m", "stages": stages, "budget": {"latency": 0.8}}, plugins)
+    assert measured_share(limited, speed) == {"latency_measured": 0.8}
+    assert measured_share(limited, {}) == {}
+    other = build_recipe({"model": "m", "stages": stages, "budget": {"ratio": 0.2}}, plugins)
+    assert measured_share(other, speed) == {}

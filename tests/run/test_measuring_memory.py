@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM, MambaConfig
 
 import swm
 from swm.errors import ModelError, RecipeError
-from swm.measure.working_bytes import inspected_together, tokens_together, tokens_with_keys
+from swm.measure.working_bytes import inspected_together, key_numbers, tokens_together, tokens_with_keys
 from swm.memory import working_memory
 from swm.plugins.loading import Plugins
 from swm.recipe.building import build_evaluation
 from swm.run import memory_plan
+from swm.testing import tiny_tokenizer
 
 TEXT = {"text": "python-docs", "seq_len": 32, "max_tokens": 256}
 CALIBRATION = {"text": "python-docs", "samples": 3, "seq_len": 32}
@@ -115,3 +118,19 @@ def test_what_is_run_together_is_known_beforehand(plugins: Plugins) -> None:
     speed = build_evaluation({"speed": {"batch_sizes": [8], "prompt_tokens": 100, "new_tokens": 20}}, plugins)
     assert tokens_with_keys(speed) == 960
     assert [inspected_together(*text) for text in ((3, 100), (30, 100), (3, 5000))] == [300, 1000, 5000]
+
+
+def test_a_model_without_attention_is_measured(tmp_path: Path) -> None:
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 128, "state_size": 8}
+    AutoModelForCausalLM.from_config(MambaConfig(**shape)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    measured = swm.evaluate(str(tmp_path), perplexity=TEXT, prompts=["a"], max_new_tokens=2)
+    assert measured["perplexity"]["value"] > 1
+    assert len(measured["answers"]) == 1
+
+
+def test_keys_are_counted_by_layer_where_a_config_lists_them() -> None:
+    config = SimpleNamespace(
+        num_attention_heads=[4, 8], num_key_value_heads=[1, 2], hidden_size=64, num_hidden_layers=2, head_dim=None
+    )
+    assert key_numbers(config) == 2 * 2 * 2 * 8
