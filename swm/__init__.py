@@ -14,68 +14,64 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from swm.cache.observations import Observation
-    from swm.errors import (
-        BudgetError,
-        FamilyError,
-        HubError,
-        ModelError,
-        PlanError,
-        RecipeError,
-        RecoveryError,
-        SwmError,
-        at,
-        unknown,
-    )
-    from swm.files.cache_folder import cache_folder
-    from swm.hub.pushing import push
-    from swm.interfaces.activations import WindowActivations
-    from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
-    from swm.interfaces.executor import Executor
-    from swm.interfaces.expert_merger import ExpertChoice, ExpertMerger
-    from swm.interfaces.merger import LayerMerger, LayerWindow
-    from swm.interfaces.progress import Progress, Task
-    from swm.interfaces.provider import ModelProvider
-    from swm.interfaces.recovery import Recovery, RecoveryContext
-    from swm.interfaces.similarity import SampleMetric, SimilarityMetric, TokenMetric
-    from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan, Step
-    from swm.interfaces.strategy import Strategy
-    from swm.interfaces.target import Target
-    from swm.interfaces.text import Calibration, Example, TextSource
-    from swm.interfaces.tracker import Tracker
-    from swm.interfaces.width import CoupledWeight, Need, RoutingStatistics, UnitGroup, WidthPruner
-    from swm.model.families import ModelFamily
-    from swm.model.ranges import format_ranges
-    from swm.model.recording import Recording
-    from swm.model.replacement import Rebuild, Replaced
-    from swm.model.samples import Samples
-    from swm.model.shape import ModelShape
-    from swm.model.surgery import positions, replace_projection, set_parameter
-    from swm.model.units import features
-    from swm.model.view import ModelView
-    from swm.model.windows import End, Window, windows_without
-    from swm.plan.plan import Plan
-    from swm.plugins.hookspecs import hookimpl
-    from swm.plugins.loading import load_plugins
-    from swm.plugins.registry import Registry
-    from swm.provenance.dependencies import code_of, own_code
-    from swm.recipe.loading import load_recipe
-    from swm.recipe.recipe import Recipe
-    from swm.run.evaluation import evaluate
-    from swm.run.inspecting import inspect
-    from swm.run.pipeline import CompressionPipeline, compress
-    from swm.run.replay import replay
-    from swm.run.result import RunResult
-    from swm.study.studies import run_study
-    from swm.training.loop import train
-    from swm.training.next_token import next_token_loss
-    from swm.training.trained_recovery import TrainedRecovery
-    from swm.width.gradients import layer_gradients
+    from swm.cache.observations import Observation as Observation
+    from swm.errors import TextError as TextError
+    from swm.errors import WorkerDiedError as WorkerDiedError
+    from swm.errors import unknown as unknown
+    from swm.files.cache_folder import cache_folder as cache_folder
+    from swm.hub.pushing import push as push
+    from swm.interfaces.activations import WindowActivations as WindowActivations
+    from swm.interfaces.depth import DepthPruner as DepthPruner
+    from swm.interfaces.depth import required_target as required_target
+    from swm.interfaces.executor import Executor as Executor
+    from swm.interfaces.executor import Job as Job
+    from swm.interfaces.executor import Pool as Pool
+    from swm.interfaces.executor import Row as Row
+    from swm.interfaces.expert_merger import ExpertMerger as ExpertMerger
+    from swm.interfaces.measure import Measurement as Measurement
+    from swm.interfaces.merger import LayerWindow as LayerWindow
+    from swm.interfaces.metric import Metric as Metric
+    from swm.interfaces.progress import Task as Task
+    from swm.interfaces.provider import ModelProvider as ModelProvider
+    from swm.interfaces.recovery import RecoveryContext as RecoveryContext
+    from swm.interfaces.similarity import TokenMetric as TokenMetric
+    from swm.interfaces.stage import Step as Step
+    from swm.interfaces.strategy import Strategy as Strategy
+    from swm.interfaces.target import Target as Target
+    from swm.interfaces.text import TextSource as TextSource
+    from swm.interfaces.tracker import Tracker as Tracker
+    from swm.interfaces.width import WidthPruner as WidthPruner
+    from swm.model.families import ModelFamily as ModelFamily
+    from swm.model.ranges import format_ranges as format_ranges
+    from swm.model.recording import Recording as Recording
+    from swm.model.replacement import Replaced as Replaced
+    from swm.model.samples import Samples as Samples
+    from swm.model.shape import ModelShape as ModelShape
+    from swm.model.surgery import set_parameter as set_parameter
+    from swm.model.units import features as features
+    from swm.model.view import ModelView as ModelView
+    from swm.model.width_surgery import keep_units as keep_units
+    from swm.model.windows import windows_without as windows_without
+    from swm.plan.plan import Plan as Plan
+    from swm.plugins.hookspecs import hookimpl as hookimpl
+    from swm.plugins.loading import load_plugins as load_plugins
+    from swm.plugins.registry import Registry as Registry
+    from swm.provenance.dependencies import own_code as own_code
+    from swm.recipe.loading import load_recipe as load_recipe
+    from swm.recipe.recipe import Recipe as Recipe
+    from swm.run.evaluation import evaluate as evaluate
+    from swm.run.inspecting import inspect as inspect
+    from swm.run.pipeline import compress as compress
+    from swm.run.replay import replay as replay
+    from swm.run.result import RunResult as RunResult
+    from swm.study.studies import run_study as run_study
+    from swm.training.loop import train as train
+    from swm.training.next_token import next_token_loss as next_token_loss
+    from swm.training.trained_recovery import TrainedRecovery as TrainedRecovery
+    from swm.width.gradients import layer_gradients as layer_gradients
 
 _HOME = {
-    "ModelShape": "swm.model.shape",
-    "Target": "swm.interfaces.target",
-    "Calibration": "swm.interfaces.text",
+    "Observation": "swm.cache.observations",
     "BudgetError": "swm.errors",
     "FamilyError": "swm.errors",
     "HubError": "swm.errors",
@@ -84,159 +80,95 @@ _HOME = {
     "RecipeError": "swm.errors",
     "RecoveryError": "swm.errors",
     "SwmError": "swm.errors",
+    "TextError": "swm.errors",
+    "WorkerDiedError": "swm.errors",
     "at": "swm.errors",
-    "code_of": "swm.provenance.dependencies",
-    "own_code": "swm.provenance.dependencies",
     "unknown": "swm.errors",
-    "ModelFamily": "swm.model.families",
-    "hookimpl": "swm.plugins.hookspecs",
-    "Executor": "swm.interfaces.executor",
+    "cache_folder": "swm.files.cache_folder",
+    "push": "swm.hub.pushing",
+    "WindowActivations": "swm.interfaces.activations",
     "DepthContext": "swm.interfaces.depth",
     "DepthProposal": "swm.interfaces.depth",
     "DepthPruner": "swm.interfaces.depth",
-    "End": "swm.model.windows",
-    "WindowActivations": "swm.interfaces.activations",
+    "required_target": "swm.interfaces.depth",
+    "Executor": "swm.interfaces.executor",
+    "Job": "swm.interfaces.executor",
+    "Pool": "swm.interfaces.executor",
+    "Row": "swm.interfaces.executor",
     "ExpertChoice": "swm.interfaces.expert_merger",
     "ExpertMerger": "swm.interfaces.expert_merger",
+    "Measure": "swm.interfaces.measure",
+    "MeasureContext": "swm.interfaces.measure",
+    "Measurement": "swm.interfaces.measure",
     "LayerMerger": "swm.interfaces.merger",
     "LayerWindow": "swm.interfaces.merger",
+    "Metric": "swm.interfaces.metric",
+    "Progress": "swm.interfaces.progress",
+    "Task": "swm.interfaces.progress",
     "ModelProvider": "swm.interfaces.provider",
-    "Rebuild": "swm.model.replacement",
-    "Replaced": "swm.model.replacement",
     "Recovery": "swm.interfaces.recovery",
     "RecoveryContext": "swm.interfaces.recovery",
     "SampleMetric": "swm.interfaces.similarity",
     "SimilarityMetric": "swm.interfaces.similarity",
+    "TokenMetric": "swm.interfaces.similarity",
     "Setting": "swm.interfaces.stage",
     "Stage": "swm.interfaces.stage",
     "StageContext": "swm.interfaces.stage",
     "StagePlan": "swm.interfaces.stage",
     "Step": "swm.interfaces.stage",
     "Strategy": "swm.interfaces.strategy",
+    "Target": "swm.interfaces.target",
+    "Calibration": "swm.interfaces.text",
     "Example": "swm.interfaces.text",
     "TextSource": "swm.interfaces.text",
-    "TokenMetric": "swm.interfaces.similarity",
+    "TrackedRun": "swm.interfaces.tracker",
     "Tracker": "swm.interfaces.tracker",
     "CoupledWeight": "swm.interfaces.width",
+    "InputStatistics": "swm.interfaces.width",
     "Need": "swm.interfaces.width",
     "RoutingStatistics": "swm.interfaces.width",
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
-    "cache_folder": "swm.files.cache_folder",
-    "CompressionPipeline": "swm.run.pipeline",
-    "RunResult": "swm.run.result",
-    "compress": "swm.run.pipeline",
-    "evaluate": "swm.run.evaluation",
-    "inspect": "swm.run.inspecting",
-    "Plan": "swm.plan.plan",
-    "load_plugins": "swm.plugins.loading",
-    "Progress": "swm.interfaces.progress",
-    "Task": "swm.interfaces.progress",
+    "ModelFamily": "swm.model.families",
     "format_ranges": "swm.model.ranges",
-    "Observation": "swm.cache.observations",
-    "Recipe": "swm.recipe.recipe",
-    "load_recipe": "swm.recipe.loading",
-    "next_token_loss": "swm.training.next_token",
-    "Registry": "swm.plugins.registry",
-    "replay": "swm.run.replay",
-    "layer_gradients": "swm.width.gradients",
+    "Recording": "swm.model.recording",
+    "Rebuild": "swm.model.replacement",
+    "Replaced": "swm.model.replacement",
+    "Samples": "swm.model.samples",
+    "ModelShape": "swm.model.shape",
     "positions": "swm.model.surgery",
-    "push": "swm.hub.pushing",
     "replace_projection": "swm.model.surgery",
     "set_parameter": "swm.model.surgery",
-    "TrainedRecovery": "swm.training.trained_recovery",
-    "train": "swm.training.loop",
     "features": "swm.model.units",
     "ModelView": "swm.model.view",
-    "Recording": "swm.model.recording",
-    "Samples": "swm.model.samples",
+    "keep_units": "swm.model.width_surgery",
+    "End": "swm.model.windows",
     "Window": "swm.model.windows",
-    "run_study": "swm.study.studies",
     "windows_without": "swm.model.windows",
+    "Plan": "swm.plan.plan",
+    "hookimpl": "swm.plugins.hookspecs",
+    "load_plugins": "swm.plugins.loading",
+    "Registry": "swm.plugins.registry",
+    "code_of": "swm.provenance.dependencies",
+    "own_code": "swm.provenance.dependencies",
+    "load_recipe": "swm.recipe.loading",
+    "Recipe": "swm.recipe.recipe",
+    "evaluate": "swm.run.evaluation",
+    "inspect": "swm.run.inspecting",
+    "CompressionPipeline": "swm.run.pipeline",
+    "compress": "swm.run.pipeline",
+    "replay": "swm.run.replay",
+    "RunResult": "swm.run.result",
+    "run_study": "swm.study.studies",
+    "train": "swm.training.loop",
+    "next_token_loss": "swm.training.next_token",
+    "TrainedRecovery": "swm.training.trained_recovery",
+    "layer_gradients": "swm.width.gradients",
 }
 
-__all__ = [
-    "BudgetError",
-    "Calibration",
-    "CompressionPipeline",
-    "CoupledWeight",
-    "DepthContext",
-    "DepthProposal",
-    "DepthPruner",
-    "End",
-    "Example",
-    "Executor",
-    "ExpertChoice",
-    "ExpertMerger",
-    "FamilyError",
-    "HubError",
-    "LayerMerger",
-    "LayerWindow",
-    "ModelError",
-    "ModelFamily",
-    "ModelProvider",
-    "ModelShape",
-    "ModelView",
-    "Need",
-    "Observation",
-    "Plan",
-    "PlanError",
-    "Progress",
-    "Rebuild",
-    "Recipe",
-    "RecipeError",
-    "Recording",
-    "Recovery",
-    "RecoveryContext",
-    "RecoveryError",
-    "Registry",
-    "Replaced",
-    "RoutingStatistics",
-    "RunResult",
-    "SampleMetric",
-    "Samples",
-    "Setting",
-    "SimilarityMetric",
-    "Stage",
-    "StageContext",
-    "StagePlan",
-    "Step",
-    "Strategy",
-    "SwmError",
-    "Target",
-    "Task",
-    "TextSource",
-    "TokenMetric",
-    "Tracker",
-    "TrainedRecovery",
-    "UnitGroup",
-    "WidthPruner",
-    "Window",
-    "WindowActivations",
-    "at",
-    "cache_folder",
-    "code_of",
-    "compress",
-    "evaluate",
-    "features",
-    "format_ranges",
-    "hookimpl",
-    "inspect",
-    "layer_gradients",
-    "load_plugins",
-    "load_recipe",
-    "next_token_loss",
-    "own_code",
-    "positions",
-    "push",
-    "replace_projection",
-    "replay",
-    "run_study",
-    "set_parameter",
-    "train",
-    "unknown",
-    "windows_without",
-]
+__all__ = sorted(_HOME)
+
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

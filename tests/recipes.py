@@ -23,6 +23,12 @@ RECIPES = {
         stages:
           - depth: {pruner: {name: sliding-window, threshold: 9e-1, quirks: released}, similarity: cka}
     """,
+    "measures": """
+        model: m
+        stages: [{depth: {pruner: last, target: {layers: 1}}}]
+        evaluate: {measures: [{name: kl-to-dense, text: [a]}]}
+        accept: {measures: {kl-to-dense: {at_most: 0.5, absolute: true}, same-top-token: {at_least: 0.9}}}
+    """,
     "several stages": """
         model: m
         calibration: {text: owner/data}

@@ -28,7 +28,7 @@ from swm.measure.metrics import Metric, format_number
 from swm.model.ranges import format_ranges
 from swm.report.record import Measures, Perplexity, RunReport, TaskScores
 from swm.report.sentences import protocol_sentence, tasks_sentence, text_name
-from swm.report.summary import Measured, perplexity_row, task_rows
+from swm.report.summary import Measured, named_rows, perplexity_row, task_rows
 
 
 class _BarTask:
@@ -148,7 +148,7 @@ def report_table(report: RunReport) -> Table:
         *_vocabulary(report),
         *_perplexity(report),
     ]
-    for row in task_rows(report):
+    for row in [*task_rows(report), *named_rows(report)]:
         scale = row.scale
         cells = [shown(row.dense, scale), shown(row.compressed, scale), shown(row.difference, scale, "+")]
         rows.append([titled(row.name, scale), *cells])
@@ -209,6 +209,10 @@ def show_measured(console: Console, results: Mapping[str, Any]) -> None:
         ]
         console.print(table("", ["task", "metric", "score", "items"], rows))
         print_text(console, tasks_sentence(tasks.protocol))
+    if "measures" in results:
+        named = named_rows(Measures.model_validate({"measures": {"dense": results["measures"]}}))
+        rows = [[row.scale.about, shown(row.dense, row.scale), str(row.items or "")] for row in named]
+        console.print(table("", ["measure", "number", "items"], rows))
     if "speed" in results:
         console.print(speed_table(results["speed"]))
 

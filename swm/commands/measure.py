@@ -21,6 +21,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="The first documents of each task alone.")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in each prompt.")] = None,
     include_path: Annotated[list[str], typer.Option(help="A folder of lm-eval task files.")] = [],  # noqa: B006
+    measure: Annotated[list[str], typer.Option("--measure", help="A measure, as in a recipe (again for more).")] = [],  # noqa: B006
     speed: Annotated[bool, typer.Option("--speed", help="Latency and throughput, 30 runs each.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -30,16 +31,19 @@ def evaluate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a model: perplexity unless tasks or speed are asked for alone, each with its protocol."""
+    """Measure a model: perplexity unless tasks, speed or measures are asked for alone, each with its protocol."""
     from swm.commands.console import show_measured
+    from swm.files import yaml_file as yamlfile
     from swm.plugins.loading import load_plugins
     from swm.run.evaluation import evaluate_model
 
     about_text = {"text": text, "preset": preset, "seq_len": seq_len, "bos": bos, "max_tokens": max_tokens}
     given = {key: value for key, value in about_text.items() if value is not None}
-    wanted: dict[str, Any] = {"perplexity": given} if given or not (task or speed) else {}
+    wanted: dict[str, Any] = {"perplexity": given} if given or not (task or speed or measure) else {}
     about_tasks = {"tasks": task, "limit": limit, "num_fewshot": num_fewshot, "include_path": include_path}
     wanted.update({key: value for key, value in about_tasks.items() if value or value == 0}, speed=speed)
+    if measure:
+        wanted["measures"] = [yamlfile.parse(each, "--measure")[0] for each in measure]
     result = evaluate_model(
         model,
         wanted,

@@ -70,7 +70,7 @@ def plan(
     loaded = load_study(study, set_, plugin)
     with loaded.placed():
         planned = plan_runs(loaded)
-        check_axes(loaded.study, [run.recipe for run in planned.runs])
+        check_axes(loaded.study, [run.recipe for run in planned.runs], loaded.plugins.registry)
     if as_json:
         print_json([{"id": run.id, "kind": run.kind, "name": run.name} for run in planned.runs])
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -96,6 +96,11 @@ class BlockEngine:
         first, last = self.blocks[lower], self.blocks[upper - 1]
         name = self._trials.name(f"blocks from {_named(first)} to {_named(last)}")
         return self._trials.memo.number(name, lambda: self._compared(first, last))
+
+    def hidden(self, layer: int) -> Iterator[Tensor]:
+        """See `DepthContext.hidden`: what stands before the sub-block at that position."""
+        states = self._after(self.blocks[-1]) if layer == self.layers else self._before(self.blocks[layer])
+        return (states[rows].clone() for rows in self._trials.settled().scored.recording.rows)
 
     def local(self, window: Window) -> float:
         """Not a number: nothing predicts a trial here. See `DepthContext.local`."""

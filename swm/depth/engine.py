@@ -8,7 +8,7 @@ is judged on text that it has not seen: a quarter of the samples is left out of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -138,6 +138,10 @@ class DepthEngine:
             )
         trials = self._merger_trials
         return trials.memo.number(trials.name(f"layers {lower} {upper}"), lambda: self._layer_similarity(lower, upper))
+
+    def hidden(self, layer: int) -> Iterator[Tensor]:
+        """See `DepthContext.hidden`."""
+        return self._merger_trials.settled().entering_by_batch(layer)
 
     def local(self, window: Window) -> float:
         """See `DepthContext.local`: after the final norm where trials compare after it."""

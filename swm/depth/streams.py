@@ -109,6 +109,12 @@ class Streams:
             whole.put(slice(start, start := start + len(part)), part)
         return whole.filled()
 
+    def entering_by_batch(self, layer: int) -> Iterator[Tensor]:
+        """As `entering`, copies of the samples of each batch."""
+        for stream in self._all:
+            for rows in stream.recording.rows:
+                yield stream.states[layer][rows].clone()
+
     def end(self, program: Program, stream: Stream | None = None) -> Tensor:
         """The hidden states after the last slot of a program, from the longest part that is already known.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
 
 from swm.errors import BudgetError
 from swm.interfaces.strategy import Strategy
@@ -41,6 +43,13 @@ class DepthContext(Protocol):
 
     def compare(self, lower: int, upper: int) -> float:
         """Similarity of the hidden states entering layer `lower` and layer `upper` (up to `layers`, the end)."""
+
+    def hidden(self, layer: int) -> Iterator[Tensor]:
+        """What enters layer `layer` (up to `layers`, the end), batch by batch: `[samples, seq, hidden]`, all tokens.
+
+        They come in the order of the text, in the type that the model computes in. The text is run once and all states
+        are kept, in memory or in files; the batches are copies.
+        """
 
     def local(self, window: Window) -> float:
         """Similarity of what leaves a merged window to what left its last layer, on top of what was committed.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from swm.errors import at
+from swm.interfaces.measure import MeasureContext
 from swm.interfaces.progress import Progress
 from swm.measure.answers import answer_prompts, prompt_ids
+from swm.measure.named_numbers import PreparedMeasure, once
 from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
 from swm.measure.protocol import EvaluationRecipe
 from swm.measure.tasks.run import run_tasks
@@ -23,15 +25,24 @@ class Evaluator:
     recipe: EvaluationRecipe
     tokenizer: Any
     progress: Progress
+    config: Any
     windows: TokenWindows | None = None
     tasks: PreparedTasks | None = None
+    measures: Sequence[PreparedMeasure] = ()
+    kept: Sequence[int] | None = None
+    """The original ids of the tokens, for a model whose vocabulary was cut."""
 
-    def measure(self, model: Any, which: str) -> Iterator[tuple[str, Any]]:
-        """Each kind of measurement by name as it is done: `perplexity`, `tasks` and `answers`, JSON-able."""
+    def measure(self, model: Any, which: str, original: Callable[[], Any] | None = None) -> Iterator[tuple[str, Any]]:
+        """Each kind of measurement by name as it is done: `perplexity`, `tasks`, `measures` and `answers`, JSON-able.
+
+        `original` loads the original model; without it, `model` is that model.
+        """
         if self.windows is not None:
             yield "perplexity", perplexity(model, self.windows, self.progress, f"perplexity, {which}")
         if self.tasks is not None:
             yield "tasks", run_tasks(model, self.tokenizer, self.tasks, self.progress, f"tasks, {which}")
+        if self.measures:
+            yield "measures", self._numbers(model, which, original)
         if self.recipe.prompts:
             with self.progress.task(f"answers, {which}"):
                 replies = answer_prompts(model, self.tokenizer, self.recipe.prompts, self.recipe.max_new_tokens)
@@ -43,11 +54,23 @@ class Evaluator:
         windows = None
         if protocol is not None and self.windows is not None:
             windows = cut_windows(tokenizer, protocol).renumbered(kept, self.windows)
-        return replace(self, tokenizer=tokenizer, windows=windows)
+        measures = [each.retokenized(tokenizer, self.config, kept) for each in self.measures]
+        return replace(self, tokenizer=tokenizer, windows=windows, measures=measures, kept=kept)
 
     def recall(self, results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Those of earlier `results` of the same model that `measure` would give again, in its order."""
-        return ((name, results[name]) for name in ("perplexity", "tasks", "answers") if name in results)
+        return ((name, results[name]) for name in ("perplexity", "tasks", "measures", "answers") if name in results)
+
+    def _numbers(self, model: Any, which: str, original: Callable[[], Any] | None) -> dict[str, Any]:
+        """The numbers of all measures by name."""
+        load = once(original) if original else lambda: model
+        numbers: dict[str, Any] = {}
+        for i, each in enumerate(self.measures):
+            label = f"{each.measure.name}, {which}"
+            context = MeasureContext(each.prepared, load, original is None, self.progress, label, self.kept)
+            with at("measures", i):
+                numbers |= each.run(model, self.tokenizer, context)
+        return numbers
 
 
 def _check_prompts(recipe: EvaluationRecipe, tokenizer: Any, config: Any) -> None:
@@ -88,4 +111,8 @@ def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progre
         windows = None if protocol is None else cut_windows(tokenizer, protocol)
     tasks = recipe.task_protocol()
     prepared = None if tasks is None else prepare_tasks(tasks, progress)
-    return Evaluator(recipe, tokenizer, progress, windows, prepared)
+    measures = []
+    for i, measure in enumerate(recipe.measures or ()):
+        with at("measures", i):
+            measures.append(PreparedMeasure.of(measure, tokenizer, config))
+    return Evaluator(recipe, tokenizer, progress, config, windows, prepared, measures)

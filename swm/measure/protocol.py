@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class EvaluationRecipe:
 
     `tasks` are lm-eval's by name, or `seven`; `limit`, `num_fewshot` and `include_path` say how. `speed: true` measures
     prefill and decode of random prompts, `speed: {preset: shortened-llm}` what the released codes do. `prompts` are
-    answered by both models.
+    answered by both models. `measures` are strategies of that kind, by name or with their parameters.
     """
 
     perplexity: PerplexityProtocol | None = None
@@ -30,6 +30,7 @@ class EvaluationRecipe:
     speed: SpeedProtocol | None = None
     prompts: Sequence[str] = ()
     max_new_tokens: Annotated[int, Field(ge=1, le=2**20)] = 48
+    measures: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         named = [name for name in ("limit", "num_fewshot", "include_path") if getattr(self, name)]

@@ -31,6 +31,7 @@ def tokens_together(asked: EvaluationRecipe) -> tuple[int, str]:
     if asked.speed is not None:
         batch = max(asked.speed.batch_sizes) * asked.speed.prompt_tokens
         sizes.append((batch, "speed with batch_sizes x prompt_tokens"))
+    sizes += [(measure.tokens_together(), f"measure {measure.name}") for measure in asked.measures or ()]
     return max(sizes)
 
 

@@ -35,6 +35,7 @@ BUILTIN = (
     "swm.builtin.expert_mergers",
     "swm.builtin.providers",
     "swm.builtin.executors",
+    "swm.builtin.measures",
 )
 
 

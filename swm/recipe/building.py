@@ -8,14 +8,17 @@ from typing import Any
 
 from swm.checkpoint.layout import LAYOUTS
 from swm.errors import at, did_you_mean, listed, quoted
+from swm.interfaces.measure import Measure
 from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
+from swm.measure.acceptance import MeasureLimit
+from swm.measure.named_numbers import check_names, numbers_of
 from swm.measure.protocol import EvaluationRecipe
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.plugins.registry import require_interface
-from swm.plugins.validation import fail
+from swm.plugins.validation import KeyPath, fail
 from swm.recipe.recipe import Recipe
 
 
@@ -28,32 +31,60 @@ def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
     if isinstance(values["calibration"], Mapping):
         values["calibration"] = {"text": plugins.registry.default("text"), **values["calibration"]}
     if isinstance(values.get("evaluate"), Mapping):
-        values["evaluate"] = _full_evaluation(values["evaluate"])
+        values["evaluate"] = _full_evaluation(values["evaluate"], plugins, ("evaluate",))
+    if isinstance(values.get("accept"), Mapping):
+        values["accept"] = _full_acceptance(values["accept"], plugins)
     if values.get("trackers") is not None:
         values["trackers"] = _build_trackers(values["trackers"], plugins)
     if "stages" in values:
         values["stages"] = _build_stages(values["stages"], plugins)
     recipe = _fitted(construct(Recipe, values, plugins.registry.build))
     _check_targets(recipe)
+    with at("evaluate"):
+        _check_measures(recipe.evaluate)
     _check_limits(recipe)
     return recipe
 
 
 def build_evaluation(data: Mapping[str, Any], plugins: Plugins) -> EvaluationRecipe:
     """The `evaluate` part alone, from plain data; a perplexity without text is that of the default text."""
-    values = _full_evaluation(data)
+    values = _full_evaluation(data, plugins)
     if isinstance(values.get("perplexity"), Mapping):
         values["perplexity"] = {"text": plugins.registry.default("text"), **values["perplexity"]}
-    return construct(EvaluationRecipe, values, plugins.registry.build)
+    asked = construct(EvaluationRecipe, values, plugins.registry.build)
+    _check_measures(asked)
+    return asked
 
 
-def _full_evaluation(value: Mapping[str, Any]) -> dict[str, Any]:
-    """`tasks: seven` for a list of one, `speed: true` for all its defaults."""
+def _full_evaluation(value: Mapping[str, Any], plugins: Plugins, path: KeyPath = ()) -> dict[str, Any]:
+    """`tasks: seven` for a list of one, `speed: true` for all its defaults; the measures are built."""
     values = dict(value)
+    if values.get("measures") is not None:
+        given = values["measures"]
+        entries = given if isinstance(given, list | tuple) else [given]
+        registry, place = plugins.registry, (*path, "measures")
+        built = [require_interface(Measure, registry.build("measure", e, (*place, i))) for i, e in enumerate(entries)]
+        values["measures"] = built or None
     if isinstance(values.get("tasks"), str):
         values["tasks"] = [values["tasks"]]
     if isinstance(values.get("speed"), bool):
         values["speed"] = {} if values["speed"] else None
+    return values
+
+
+def _full_acceptance(value: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
+    """With the limits of measures built."""
+    values, limits = dict(value), value.get("measures")
+    if limits is None or not isinstance(limits, Mapping):
+        return values
+    path = ("accept", "measures")
+    for name, limit in limits.items():
+        if not isinstance(limit, Mapping | MeasureLimit):
+            fail((*path, str(name)), f"found {quoted(limit)}; a limit is {{at_most: x}} or {{at_least: x}}")
+    build = plugins.registry.build
+    values["measures"] = {
+        str(name): construct(MeasureLimit, plain(limit), build, (*path, str(name))) for name, limit in limits.items()
+    }
     return values
 
 
@@ -90,8 +121,20 @@ def _check_targets(recipe: Recipe) -> None:
         )
 
 
+def _check_measures(asked: EvaluationRecipe) -> None:
+    """Each number of a measure has a name of its own."""
+    tasks = asked.task_protocol()
+    with at("measures"):
+        check_names(asked.measures or (), () if tasks is None else tasks.names())
+
+
 def _check_limits(recipe: Recipe) -> None:
     """What is to be accepted must be measured."""
+    numbers = numbers_of(recipe.evaluate.measures or ())
+    for name in {} if recipe.accept is None else recipe.accept.measure_limits():
+        if name not in numbers:
+            known = f"evaluate.measures gives {listed(numbers)}.{did_you_mean(name, numbers)}"
+            fail(("accept", "measures", name), f"it is not measured; {known}")
     for name in {} if recipe.accept is None else recipe.accept.limits():
         if not getattr(recipe.evaluate, name):
             example = "tasks: seven" if name == "tasks" else "perplexity: {text: python-docs}"

@@ -13,6 +13,7 @@ from swm.errors import SwmError
 from swm.files.outputs import output_file
 from swm.files.writing import write_json
 from swm.interfaces.strategy import Strategy, plain
+from swm.measure.acceptance import Acceptance, MeasureLimit
 from swm.measure.protocol import EvaluationRecipe
 from swm.plugins.registry import Entry, Registry
 from swm.plugins.validation import plain_dataclass, plain_schema, strategy_kind
@@ -61,6 +62,11 @@ class SchemaWriter:
         measured = self.definitions[EvaluationRecipe.__name__]["properties"]
         measured["tasks"] = {"anyOf": [{"type": "string"}, measured["tasks"]]}
         measured["speed"] = {"anyOf": [{"type": "boolean"}, measured["speed"]]}
+        measure = self._kind("measure")
+        measured["measures"] = {"anyOf": [measure, {"type": "array", "items": measure}, NULL]}
+        limit = self.defined(MeasureLimit.__name__, MeasureLimit)
+        limits = {"type": "object", "additionalProperties": limit}
+        self.definitions[Acceptance.__name__]["properties"]["measures"] = {"anyOf": [limits, NULL]}
         return {"$schema": DIALECT, "title": "A recipe of swm", **whole, "$defs": self.definitions}
 
     def _stage(self) -> Schema:

@@ -12,7 +12,7 @@ from swm.plan.plan import Plan
 from swm.report.card_metadata import card_metadata, has_several_parts
 from swm.report.record import RunReport
 from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
-from swm.report.summary import Measured, MeasureRow, perplexity_row, task_rows
+from swm.report.summary import Measured, MeasureRow, named_rows, perplexity_row, task_rows
 
 NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
@@ -59,6 +59,7 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         ]
     lines += [
         *_tasks(report),
+        *_measures(report),
         *_vocabulary(report),
         "",
         "## What was changed",
@@ -124,11 +125,30 @@ def _tasks(report: RunReport) -> list[str]:
     ]
 
 
+def _measures(report: RunReport) -> list[str]:
+    rows = named_rows(report)
+    if not rows:
+        return []
+    return [
+        "",
+        "## Measures",
+        "",
+        "| measure | original | this model | difference |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(map(markdown, [row.scale.about, *_values(row)]))} |" for row in rows),
+        "",
+        markdown(f"± is the standard error. {error_sentence(rows)}".strip()),
+    ]
+
+
 def _task(row: MeasureRow) -> str:
-    digits = row.scale.decimals
-    values = [_shown(row.dense, digits), _shown(row.compressed, digits), _shown(row.difference, digits, "+")]
-    cells = [row.name, row.scale.about, *values]
+    cells = [row.name, row.scale.about, *_values(row)]
     return f"| {' | '.join(map(markdown, cells))} |"
+
+
+def _values(row: MeasureRow) -> list[str]:
+    digits = row.scale.decimals
+    return [_shown(row.dense, digits), _shown(row.compressed, digits), _shown(row.difference, digits, "+")]
 
 
 def _shown(measured: Measured | None, digits: int, sign: str = "") -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,8 @@ from swm.files.private_paths import last_part
 from swm.files.typed_json import check, read_json
 from swm.measure.comparable import check_one_protocol
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
-from swm.report.record import ComparedRun, ModelScores, Perplexity, TaskScores
-from swm.report.summary import Measured, mean_name, mean_of, metric_of_scores, scaled
+from swm.report.record import ComparedRun, ModelScores, NamedScore, Perplexity, TaskScores
+from swm.report.summary import Measured, mean_name, mean_of, metric_of_scores, scale_of_named, scaled
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Result:
     parameters: int | None
     perplexity: Perplexity | None
     tasks: TaskScores | None
+    measures: Mapping[str, NamedScore] = field(default_factory=dict)
     active_parameters: int | None = None
 
 
@@ -36,14 +37,16 @@ def read_result(path: str | Path) -> Result:
     file = Path(path) / REPORT if Path(path).is_dir() else Path(path)
     name = Path(path).name if Path(path).is_dir() else file.stem
     data = read_json(file, "report", RecipeError)
-    if not isinstance(data, Mapping) or not {"perplexity", "tasks"} & data.keys():
-        raise RecipeError(f"{file} holds neither a perplexity nor tasks: it is no report of swm with an evaluation")
+    if not isinstance(data, Mapping) or not {"perplexity", "tasks", "measures"} & data.keys():
+        raise RecipeError(
+            f"{file} holds neither a perplexity nor tasks nor measures: it is no report of swm with an evaluation"
+        )
     if "compressed" not in data:
         scores = check(ModelScores, data, str(file), RecipeError)
-        return Result(name, None, scores.perplexity, scores.tasks)
+        return Result(name, None, scores.perplexity, scores.tasks, scores.measures)
     run = check(ComparedRun, data, str(file), RecipeError)
     scores, size = run.of("compressed"), run.compressed
-    return Result(name, size.parameters, scores.perplexity, scores.tasks, size.active_parameters)
+    return Result(name, size.parameters, scores.perplexity, scores.tasks, scores.measures, size.active_parameters)
 
 
 class Compared(NamedTuple):
@@ -78,7 +81,17 @@ def compare(results: Sequence[Result]) -> list[Compared]:
     if len(alike) > 1:
         means = [mean_of(result.tasks, alike) if result.tasks else None for result in results]
         rows.append(Compared(mean_name(len(alike), len(names)), SHARE, [scaled(mean, SHARE) for mean in means]))
-    return rows
+    return [*rows, *_named(results)]
+
+
+def _named(results: Sequence[Result]) -> Iterator[Compared]:
+    """The numbers of measures. Raises RecipeError when two of one name were not measured by one protocol."""
+    for name in dict.fromkeys(name for result in results for name in result.measures):
+        scores = {result.name: result.measures[name] for result in results if name in result.measures}
+        protocols = [(who, _without_folders(score.protocol)) for who, score in scores.items()]
+        check_one_protocol(name, protocols, RecipeError)
+        scale = scale_of_named(name, scores.values())
+        yield Compared(name, scale, [scaled(result.measures.get(name), scale) for result in results])
 
 
 def _sizes(results: Sequence[Result]) -> list[Compared]:

@@ -8,6 +8,9 @@ from typing import Any
 from swm.files.plain_data import leaves
 from swm.interfaces.tracker import Flat
 
+# What says how a number was made and how it is shown.
+UNLOGGED = {"protocol", "scale"}
+
 
 def flat(values: Mapping[str, Any]) -> Flat:
     """Nested settings as `dotted.key: value`; None is left out, empty lists are `[]`."""
@@ -29,13 +32,13 @@ def rows(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of nested results as `group/metric`, without lists and protocols.
+    """The numbers of nested results as `group/metric`, without lists, protocols and scales.
 
     `x/value` and `x/x` are called `x`.
     """
     numbers_by_key: dict[str, float] = {}
     for path, value in leaves(values, lists=False):
-        if isinstance(value, int | float) and not isinstance(value, bool) and "protocol" not in path:
+        if isinstance(value, int | float) and not isinstance(value, bool) and not UNLOGGED & {*path}:
             once = [part for i, part in enumerate(path) if i == 0 or part != path[i - 1]]
             numbers_by_key["/".join(once).removesuffix("/value")] = value
     return numbers_by_key

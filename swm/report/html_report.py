@@ -18,8 +18,15 @@ from swm.report.headline import headline
 from swm.report.html_format import FILTERS, seen
 from swm.report.judgement import missed
 from swm.report.record import RunReport, StageReport
-from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
-from swm.report.summary import WHICH, perplexity_row, task_rows
+from swm.report.sentences import (
+    error_sentence,
+    named_protocols,
+    protocol_sentence,
+    shared_protocol,
+    tasks_sentence,
+    text_name,
+)
+from swm.report.summary import WHICH, named_rows, perplexity_row, task_rows
 
 CURVES = {"losses": "Training loss", "held_out_losses": "Loss on held-out text"}
 
@@ -61,7 +68,7 @@ def html_report(
 
         figures = drawings
     speed = timing.get("speed", {})
-    perplexity, tasks = perplexity_row(report), task_rows(report)
+    perplexity, tasks, named = perplexity_row(report), task_rows(report), named_rows(report)
     return _template().render(
         report=report,
         name=Path(report.model.source).name,
@@ -78,6 +85,9 @@ def html_report(
         tasks=tasks,
         tasks_protocol=tasks and tasks_sentence(shared_protocol(report.tasks)),
         tasks_errors=error_sentence(tasks),
+        measures=named,
+        measures_protocol=rows(named_protocols(report)),
+        measures_errors=error_sentence(named),
         answers=report.given_answers(),
         recoveries=list(_recoveries(report, figures)),
         speed=speed,

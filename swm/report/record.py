@@ -45,11 +45,36 @@ class TaskScores(Record):
     average: Score | None = None
 
 
+class Scale(Record):
+    """How a number of a measure is shown and compared, see `Metric`."""
+
+    less_is_better: bool | None = False
+    share: bool = False
+    decimals: int = 3
+    grows: bool = False
+
+
+class NamedScore(Score):
+    """A number of a measure, and how it was measured. `item_values` has a number for each item."""
+
+    measure: str
+    protocol: dict[str, Any]
+    scale: Scale = Field(default_factory=Scale)
+    items: Count | None = None
+    item_values: list[float] | None = None
+
+
 class ModelScores(Record):
     """What was measured of one model."""
 
     perplexity: Perplexity | None = None
     tasks: TaskScores | None = None
+    measures: dict[str, NamedScore] = Field(default_factory=dict)
+
+    def protocols(self) -> dict[str, dict[str, Any]]:
+        """How it was measured: `perplexity`, `tasks`, and the numbers of measures by their names."""
+        measured = {"perplexity": self.perplexity, "tasks": self.tasks, **self.measures}
+        return {kind: of_kind.protocol for kind, of_kind in measured.items() if of_kind is not None}
 
 
 class DenseReport(ModelScores):
@@ -63,15 +88,18 @@ class Measures(Record):
 
     perplexity: dict[str, Perplexity] = Field(default_factory=dict)
     tasks: dict[str, TaskScores] = Field(default_factory=dict)
+    measures: dict[str, dict[str, NamedScore]] = Field(default_factory=dict)
 
-    @field_validator("perplexity", "tasks", mode="before")
+    @field_validator("perplexity", "tasks", "measures", mode="before")
     @classmethod
     def _null_is_empty(cls, value: Any) -> Any:
         return {} if value is None else value
 
     def of(self, which: str) -> ModelScores:
         """What was measured of one model."""
-        return ModelScores(perplexity=self.perplexity.get(which), tasks=self.tasks.get(which))
+        return ModelScores(
+            perplexity=self.perplexity.get(which), tasks=self.tasks.get(which), measures=self.measures.get(which, {})
+        )
 
 
 class Answers(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from swm.report.record import Perplexity, TaskScores
+from swm.report.record import Measures, Perplexity, TaskScores
 from swm.report.summary import MeasureRow
 
 
@@ -37,6 +37,12 @@ def tasks_sentence(protocol: Mapping[str, Any]) -> str:
         "all items" if limit is None else f"the first {limit} items of each task",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def named_protocols(measures: Measures) -> dict[str, Mapping[str, Any]]:
+    """How the numbers of measures were made, by the name of the measure."""
+    scores = [score for by_name in measures.measures.values() for score in by_name.values()]
+    return {score.measure: score.protocol for score in reversed(scores)}
 
 
 def error_sentence(rows: Collection[MeasureRow]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from statistics import stdev
 from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, Metric, average, format_number, metric_of
-from swm.report.record import Measures, Score, TaskScore, TaskScores
+from swm.report.record import Measures, NamedScore, Score, TaskScore, TaskScores
 
 WHICH = ("dense", "compressed")
 
@@ -100,6 +101,28 @@ def mean_name(alike: int, tasks: int) -> str:
     return f"average of {alike} tasks" if alike == tasks else f"average of the {alike} tasks in %"
 
 
+def named_rows(measures: Measures) -> list[MeasureRow]:
+    """One row a number of a measure, shares in percent."""
+    by_model = [measures.measures.get(which, {}) for which in WHICH]
+    return [_named_row(name, [scores.get(name) for scores in by_model]) for name in dict.fromkeys(chain(*by_model))]
+
+
+def scale_of_named(name: str, scores: Iterable[NamedScore]) -> Metric:
+    """The metric of a number of a measure, from the scores that models have."""
+    scale = next(iter(scores)).scale
+    return Metric(name, scale.less_is_better, scale.share, scale.decimals, scale.grows, alone=True)
+
+
+def _named_row(name: str, scores: Sequence[NamedScore | None]) -> MeasureRow:
+    known = [score for score in scores if score is not None]
+    scale = scale_of_named(name, known)
+    dense, compressed = (scaled(score, scale) for score in scores)
+    values = [score.item_values if score else None for score in scores]
+    paired = None if values[0] is None or values[1] is None else _paired_error(values[0], values[1])
+    error = None if paired is None else paired * scale.factor
+    return MeasureRow(name, name, dense, compressed, known[0].items, error, scale)
+
+
 def perplexity_row(measures: Measures) -> MeasureRow | None:
     """The perplexity of both models; None when neither has one."""
     if not measures.perplexity:
@@ -132,13 +155,13 @@ def _task_row(name: str, scores: Sequence[TaskScore | None]) -> MeasureRow:
     scale = metric_of_scores(known)
     dense, compressed = (scaled(score, scale) for score in scores)
     hits = [score.hits if score else None for score in scores]
-    paired = None if hits[0] is None or hits[1] is None else _paired_error(hits[0], hits[1])
+    paired = None if hits[0] is None or hits[1] is None else _paired_error([*map(int, hits[0])], [*map(int, hits[1])])
     error = None if paired is None else paired * scale.factor
     return MeasureRow(name, scale.name, dense, compressed, next((score.items for score in known), None), error, scale)
 
 
-def _paired_error(one: str, other: str) -> float | None:
-    """The standard error of the mean difference of two rows of hits, a digit an item; None for rows of two lengths."""
+def _paired_error(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """The standard error of the mean difference of two rows of items; None for rows of two lengths."""
     if len(one) != len(other) or len(one) < 2:
         return None
-    return stdev(int(a) - int(b) for a, b in zip(one, other, strict=True)) / math.sqrt(len(one))
+    return stdev(a - b for a, b in zip(one, other, strict=True)) / math.sqrt(len(one))

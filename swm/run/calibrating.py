@@ -95,10 +95,27 @@ def unread_notes(text: TextSource) -> list[str]:
     return [note] if (note := text.unread()) else []
 
 
+def same_text_notes(recipe: Recipe) -> list[str]:
+    """What the report says where a measurement reads the text that the strategies saw."""
+    text, asked = recipe.calibration.text, recipe.evaluate
+    if text.separates():
+        return []
+    alone, notes = text.text_alone(), []
+    if asked.perplexity is not None and asked.perplexity.text == alone:
+        notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
+    for measure in asked.measures or ():
+        if alone in measure.texts().values():
+            notes.append(f"calibration and measure '{measure.name}' read the same text, so it flatters the result")
+    return notes
+
+
 def _other_texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]:
     """The sources of text beside that of the calibration, and where the recipe names them."""
     if recipe.evaluate.perplexity is not None:
         yield ("evaluate", "perplexity", "text"), recipe.evaluate.perplexity.text
+    for i, measure in enumerate(recipe.evaluate.measures or ()):
+        for name, text in measure.texts().items():
+            yield ("evaluate", "measures", i, name), text
     for i, stage in enumerate(recipe.stages):
         for text in stage.texts():
             yield ("stages", i, stage.name, "data"), text

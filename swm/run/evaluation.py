@@ -9,6 +9,7 @@ from swm.errors import RecipeError, at, did_you_mean
 from swm.interfaces.progress import Progress, Silent, announce
 from swm.loading import models
 from swm.measure.evaluator import make_evaluator
+from swm.measure.named_numbers import check_measures
 from swm.measure.protocol import EvaluationRecipe
 from swm.measure.speed import measure_speed
 from swm.measure.tasks.task_index import check_tasks
@@ -47,7 +48,7 @@ def evaluate(
         wanted: What is measured, by the keys of a recipe's `evaluate`; without any the perplexity.
 
     Returns:
-        The measurements by kind (`perplexity`, `tasks`, `answers`, `speed`) as plain data, and `model`.
+        The measurements by kind (`perplexity`, `tasks`, `measures`, `answers`, `speed`) as plain data, and `model`.
 
     Raises:
         SwmError: Before the weights are loaded for everything that can be known by then.
@@ -97,6 +98,15 @@ def evaluate_model(
     tasks = asked.task_protocol()
     if tasks is not None:
         check_tasks(tasks)
+    with at("measures"):
+        check_measures(asked.measures or ())
+    for i, measure in enumerate(asked.measures or ()):
+        if measure.needs_original:
+            raise RecipeError(
+                f"'{measure.name}' compares with the original model, which only a run has: name it in the evaluate of "
+                "a recipe",
+                ("measures", i),
+            )
     on_cpu = models.pick_device(device).type == "cpu"
     source = models.locate(model, plugins.registry, progress)
     config = models.load_config(source, trust_remote_code)

@@ -33,11 +33,12 @@ class RunMeasurements:
     known_dense: Mapping[str, Any]
 
     def measure(self, view: ModelView, which: str) -> None:
-        """Measure one model, `dense` or `compressed`: perplexity, tasks and answers."""
+        """Measure one model, `dense` or `compressed`: perplexity, tasks, measures and answers."""
         shared = {"answers": {"prompts": list(self.recipe.evaluate.prompts)}}
         evaluator, known = self.prepared.evaluator, self._known(which)
         with self.stopwatch.timed(f"measure {which}"):
-            for kind, result in evaluator.recall(known) if known else evaluator.measure(view.model, which):
+            original = None if which == "dense" else lambda: self.prepared.original.view().model
+            for kind, result in evaluator.recall(known) if known else evaluator.measure(view.model, which, original):
                 if kind == "perplexity" and math.isinf(result["value"]):
                     nats = result["nats_per_token"]
                     self.notes.append(f"the {which} model's perplexity is too large for a number: e^{nats:.4g}")

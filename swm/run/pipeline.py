@@ -32,7 +32,7 @@ from swm.report.builder import ReportBuilder
 from swm.report.judgement import judge, missed
 from swm.report.record import Measures
 from swm.run.budgeting import budget_reached, measured_share
-from swm.run.calibrating import draw_calibration
+from swm.run.calibrating import draw_calibration, same_text_notes
 from swm.run.estimates import estimate_sentence, estimated_seconds, measured_pace
 from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner
@@ -169,10 +169,7 @@ class CompressionPipeline:
 
     def _begin_report(self, ready: Prepared, view: ModelView) -> ReportBuilder:
         self.notes.extend(ready.notes)
-        protocol = self.recipe.evaluate.perplexity
-        text = self.recipe.calibration.text
-        if protocol is not None and protocol.text == text.text_alone() and not text.separates():
-            self.notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
+        self.notes.extend(same_text_notes(self.recipe))
         model = {
             "source": ready.source.name,
             "parameters": ready.shape.parameters,

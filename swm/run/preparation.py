@@ -21,6 +21,7 @@ from swm.interfaces.text import Calibration, TextSource
 from swm.interfaces.work import Work
 from swm.loading import models
 from swm.measure.evaluator import Evaluator, make_evaluator
+from swm.measure.named_numbers import check_measures
 from swm.measure.tasks.task_index import check_tasks
 from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import weight_dtype
@@ -108,6 +109,8 @@ def prepare(
     if tasks is not None:
         with at("evaluate"):
             check_tasks(tasks)
+    with at("evaluate", "measures"):
+        check_measures(recipe.evaluate.measures or ())
     for i, tracker in enumerate(recipe.trackers):
         with at("trackers", i):
             tracker.check()

@@ -6,19 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from swm.errors import RecipeError, unknown
+from swm.interfaces.measure import Measure
+from swm.measure.named_numbers import numbers_of
 from swm.measure.tasks.seven import PRESET, SEVEN
+from swm.plugins.registry import Registry, require_interface
 from swm.study.description import Study
 from swm.study.measures import MEAN
 from swm.study.naming import ADDED
 from swm.study.objectives import ALWAYS
 
 
-def check_axes(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:
+def check_axes(study: Study, recipes: Iterable[Mapping[str, Any]], registry: Registry) -> None:
     """Raise RecipeError for an axis or a ranking that is neither varied nor measured in any of the plain recipes.
 
     Groups of tasks are known by name only, so that nothing is refused where there are any.
     """
-    measures, complete = _measured(recipes)
+    measures, complete = _measured(recipes, registry)
     if not complete:
         return
     keys = [*study.grid, *(study.search.space if study.search else ())]
@@ -34,13 +37,15 @@ def check_axes(study: Study, recipes: Iterable[Mapping[str, Any]]) -> None:
         raise RecipeError(unknown("measure", study.rank_by, measures), ("rank_by",))
 
 
-def _measured(recipes: Iterable[Mapping[str, Any]]) -> tuple[Sequence[str], bool]:
+def _measured(recipes: Iterable[Mapping[str, Any]], registry: Registry) -> tuple[Sequence[str], bool]:
     """The names of all measures, and whether these are all that there can be."""
     names, complete = dict.fromkeys(ALWAYS), True
     for recipe in recipes:
         wanted = recipe.get("evaluate") or {}
         tasks = [name for task in wanted.get("tasks") or () for name in (SEVEN if task == PRESET else (task,))]
         complete &= all(name in SEVEN for name in tasks) and not wanted.get("include_path")
+        named = [registry.build(Measure.kind, value) for value in wanted.get("measures") or ()]
+        names |= dict.fromkeys(numbers_of(require_interface(Measure, each) for each in named))
         names |= dict.fromkeys(["perplexity"] if wanted.get("perplexity") else [])
         names |= dict.fromkeys(["prefill", "decode"] if wanted.get("speed") else [])
         names |= dict.fromkeys([MEAN, *tasks] if tasks else [])

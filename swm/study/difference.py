@@ -81,7 +81,7 @@ def _paired(mine: Sequence[Row], theirs: Sequence[Row], measure: str) -> tuple[f
 
 
 def _items(rows: Sequence[Row], measure: str) -> list[float]:
-    """One number an item, higher is better, averaged over seeds: percent of hits, or nats a token with a minus."""
+    """One number an item, higher is better, averaged over seeds; of a perplexity nats a token with a minus."""
     each = [_numbers(row, measure) for row in rows]
     if not all(each) or len({len(numbers) for numbers in each}) > 1:
         return []
@@ -92,9 +92,9 @@ def _numbers(row: Row, measure: str) -> list[float]:
     items: Any = row["items"].get(measure)
     if not items:
         return []
-    if isinstance(items, str):
+    if measure != "perplexity":
         scale = scale_of(measure, [row])
-        return [(-1.0 if scale.less_is_better else 1.0) * scale.factor * int(digit) for digit in items]
+        return [(-1.0 if scale.less_is_better else 1.0) * scale.factor * float(item) for item in items]
     protocol: Mapping[str, Any] = row["protocols"]["perplexity"]
     tokens = protocol["scored_tokens"] / protocol["windows"]
     return [-nats / tokens for nats in items]

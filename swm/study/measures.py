@@ -8,7 +8,7 @@ from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
 from swm.report.record import Measures, ModelScores, ModelSize
-from swm.report.summary import MeasureRow, task_rows
+from swm.report.summary import MeasureRow, named_rows, task_rows
 
 MEAN = "accuracy"
 # What every study has, with what it is called in tables and figures.
@@ -46,16 +46,25 @@ def scale_of(measure: str, rows: Iterable[Mapping[str, Any]]) -> Metric:
 
 def measure_label(measure: str, scale: Metric) -> str:
     """The name of a measure in tables and figures, with its unit."""
-    return LABELS.get(measure) or ", ".join(filter(None, [measure, scale.unit or scale.name]))
+    return LABELS.get(measure) or ", ".join(filter(None, [measure, scale.unit or scale.name.removeprefix(measure)]))
 
 
 def metrics_of(scores: ModelScores) -> dict[str, dict[str, Any]]:
     """What `scale_of` reads: the metric of every task of one model."""
-    return {row.name: asdict(row.scale) for row in _rows(scores) if row.metric}
+    scales = {row.name: row.scale for row in [*_rows(scores), *_named(scores)] if row.metric}
+    # Rows of tasks are as they were before there were others.
+    return {
+        name: {key: value for key, value in asdict(scale).items() if key != "alone" or value}
+        for name, scale in scales.items()
+    }
 
 
 def _rows(scores: ModelScores) -> list[MeasureRow]:
     return task_rows(Measures(tasks={"dense": scores.tasks})) if scores.tasks else []
+
+
+def _named(scores: ModelScores) -> list[MeasureRow]:
+    return named_rows(Measures(measures={"dense": scores.measures}))
 
 
 def items_of(scores: ModelScores) -> dict[str, Any]:
@@ -64,13 +73,13 @@ def items_of(scores: ModelScores) -> dict[str, Any]:
     if scores.perplexity is not None and scores.perplexity.window_nats is not None:
         items["perplexity"] = scores.perplexity.window_nats
     tasks = scores.tasks.tasks if scores.tasks else {}
-    return items | {name: task.hits for name, task in tasks.items() if task.hits is not None}
+    items |= {name: task.hits for name, task in tasks.items() if task.hits is not None}
+    return items | {name: score.item_values for name, score in scores.measures.items() if score.item_values}
 
 
 def protocols_of(scores: ModelScores) -> dict[str, dict[str, Any]]:
     """How one model was measured, by kind of measurement."""
-    measured = {"perplexity": scores.perplexity, "tasks": scores.tasks}
-    return {kind: of_kind.protocol for kind, of_kind in measured.items() if of_kind is not None}
+    return scores.protocols()
 
 
 def measures_of(
@@ -101,6 +110,9 @@ def measures_of(
     for row in _rows(scores):
         if row.dense is not None:
             measures[row.name if row.metric else MEAN] = [row.dense.value, row.dense.error]
+    for row in _named(scores):
+        if row.dense is not None:
+            measures[row.name] = [row.dense.value, row.dense.error]
     for kind in ("prefill", "decode"):
         ratio = next((row["ratio"] for row in speed.get(kind, ()) if "ratio" in row), None)
         if ratio is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from swm.errors import RecipeError, unknown
 from swm.measure.metrics import SHARE, Metric, metric_of
+from swm.measure.named_numbers import numbers_of
 from swm.measure.tasks.protocol import TaskProtocol
 from swm.measure.tasks.seven import SEVEN
 from swm.measure.tasks.task_data import prepare_tasks
@@ -41,6 +42,7 @@ def _scales(recipe: Recipe, objectives: Sequence[str]) -> dict[str, Metric]:
     measured += ["perplexity"] if recipe.evaluate.perplexity is not None else []
     measured += ["prefill", "decode"] if recipe.evaluate.speed is not None else []
     scales = {name: SCALES[name] for name in measured}
+    scales |= numbers_of(recipe.evaluate.measures or ())
     protocol = recipe.evaluate.task_protocol()
     if protocol is None:
         return scales

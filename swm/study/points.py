@@ -120,6 +120,6 @@ def estimate(values: Sequence[float], errors: Sequence[float | None]) -> Estimat
 
 def check_protocols(rows: Sequence[Row]) -> None:
     """Raise StudyError that names the difference when two rows were not measured by one protocol."""
-    for kind in ("perplexity", "tasks"):
+    for kind in dict.fromkeys(kind for row in rows for kind in row["protocols"]):
         protocols = [(row["name"], row["protocols"][kind]) for row in rows if kind in row["protocols"]]
         check_one_protocol(kind, protocols, StudyError)

@@ -20,8 +20,10 @@ def rank_key(points: Sequence[Point], wanted: str | None) -> str | None:
         if wanted not in known:
             raise StudyError(unknown("measure", wanted, known), ("rank_by",))
         return wanted
-    tasks = [name for name in known if name not in LABELS]
-    return next((name for name in (MEAN, *tasks[:1], "perplexity") if name in known), None)
+    others = [name for name in known if name not in LABELS]
+    named = [name for name in others if any(name in p.estimates and p.scale(name).alone for p in points)]
+    tasks = [name for name in others if name not in named]
+    return next((name for name in (MEAN, *tasks[:1], "perplexity", *named[:1]) if name in known), None)
 
 
 def pareto(points: Sequence[Point]) -> set[str]:

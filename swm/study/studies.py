@@ -80,7 +80,7 @@ def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[...,
     if loaded.study.search is not None:
         return partial(run_search, directions=check_search(loaded))
     planned = plan_runs(loaded)
-    check_axes(loaded.study, [run.recipe for run in planned.runs])
+    check_axes(loaded.study, [run.recipe for run in planned.runs], loaded.plugins.registry)
     for line in planned.left_out:
         note(f"baseline left out: {line}")
     return partial(run_grid, planned=planned)

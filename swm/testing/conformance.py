@@ -9,25 +9,33 @@ from typing import Any
 
 from swm.errors import PluginError, listed
 from swm.interfaces.depth import DepthPruner
+from swm.interfaces.executor import Executor
 from swm.interfaces.expert_merger import ExpertMerger
+from swm.interfaces.measure import Measure
 from swm.interfaces.merger import LayerMerger
+from swm.interfaces.provider import ModelProvider
 from swm.interfaces.recovery import Recovery
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.interfaces.tracker import Tracker
 from swm.interfaces.width import WidthPruner
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import Registry
 from swm.testing.checks import Checks
 from swm.testing.depth import DepthChecks
+from swm.testing.executor import ExecutorChecks
 from swm.testing.expert_merger import ExpertMergerChecks
+from swm.testing.measure import MeasureChecks
 from swm.testing.merger import MergerChecks
+from swm.testing.provider import ProviderChecks
 from swm.testing.recovery import RecoveryChecks
 from swm.testing.similarity import SimilarityChecks
 from swm.testing.stage import StageChecks
 from swm.testing.text import TextChecks
 from swm.testing.tiny import EXPERTS, FAMILIES
+from swm.testing.tracker import TrackerChecks
 from swm.testing.width import WidthChecks
 
 _CHECKS: dict[type[Strategy], type[Checks]] = {
@@ -39,6 +47,10 @@ _CHECKS: dict[type[Strategy], type[Checks]] = {
     Recovery: RecoveryChecks,
     Stage: StageChecks,
     TextSource: TextChecks,
+    Measure: MeasureChecks,
+    Tracker: TrackerChecks,
+    Executor: ExecutorChecks,
+    ModelProvider: ProviderChecks,
 }
 
 

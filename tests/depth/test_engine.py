@@ -28,6 +28,7 @@ from swm.interfaces.text import Calibration
 from swm.mergers.average import Average
 from swm.mergers.consolidate import Consolidate
 from swm.mergers.delete import Delete
+from swm.mergers.least_squares import LeastSquares
 from swm.model.shape import ModelShape
 from swm.model.state import State
 from swm.model.view import ModelView
@@ -429,3 +430,24 @@ def test_two_deletions_of_one_layer_change_different_places(llama: ModelView, id
     below, above = Window(2, 3, "bottom"), Window(3, 4, "top")
     assert engine.local(below) == pytest.approx(local_truth(llama, ids, Delete(), [], below), abs=1e-6)
     assert engine.local(above) == pytest.approx(local_truth(llama, ids, Delete(), [], above), abs=1e-6)
+
+
+@pytest.mark.parametrize("merger", [Delete(), LeastSquares()])
+def test_hidden_states_come_batch_by_batch_and_may_be_written_to(
+    llama: ModelView, ids: Tensor, merger: LayerMerger
+) -> None:
+    recorded = llama.record(ids).states
+    engine = engine_of(llama, ids, merger)
+    for layer in range(engine.layers + 1):
+        batches = list(engine.hidden(layer))
+        torch.testing.assert_close(torch.cat(batches), recorded[layer])
+        batches[0].zero_()
+    assert torch.equal(torch.cat(list(engine.hidden(3))), torch.cat(list(engine.hidden(3))))
+    assert engine.layer_forwards == engine.layers
+
+
+def test_hidden_states_are_those_of_what_was_committed(llama: ModelView, ids: Tensor) -> None:
+    engine = engine_of(llama, ids, Delete())
+    engine.commit([Window(1, 2)])
+    merged = really_merged(llama, Delete(), [Window(1, 2)])
+    torch.testing.assert_close(torch.cat(list(engine.hidden(engine.layers - 1))), merged.record(ids).states[-1])
