@@ -56,13 +56,14 @@ class BestNeurons(LayerMerger):
     skip_first: Annotated[int, Field(ge=0)] = 0
     fold: Annotated[int, Field(ge=2)] = 5
 
-    def working_bytes(self, model: ModelView) -> int:
+    def working_bytes(self, model: ModelView, tokens: int) -> int:
         channels, hidden = widest(model, ROLE), model.config.hidden_size
-        joint = fit_bytes(channels + widest(model, OUT), hidden, ridge=None)
+        joint = fit_bytes(channels + widest(model, OUT), hidden, ridge=None, tokens=tokens)
         return max(joint, sums_bytes(self.candidates * channels, hidden, POOL_MATRICES))
 
-    def lighter(self, model: ModelView) -> Mapping[str, int]:
-        return {f"candidates: {n}": replace(self, candidates=n).working_bytes(model) for n in range(2, self.candidates)}
+    def lighter(self, model: ModelView, tokens: int) -> Mapping[str, int]:
+        fewer = {n: replace(self, candidates=n) for n in range(2, self.candidates)}
+        return {f"candidates: {n}": one.working_bytes(model, tokens) for n, one in fewer.items()}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         channels, hidden = widest(model, ROLE), model.config.hidden_size

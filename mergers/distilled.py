@@ -51,11 +51,12 @@ class Distilled(LayerMerger):
         """Fill in the default start."""
         return {"start": build("merger", "best-neurons"), **values}
 
-    def working_bytes(self, model: ModelView) -> int:
-        return max(self.start.working_bytes(model), _training_bytes(model))
+    def working_bytes(self, model: ModelView, tokens: int) -> int:
+        return max(self.start.working_bytes(model, tokens), _training_bytes(model))
 
-    def lighter(self, model: ModelView) -> Mapping[str, int]:
-        return {f"start with {n}": max(_training_bytes(model), b) for n, b in self.start.lighter(model).items()}
+    def lighter(self, model: ModelView, tokens: int) -> Mapping[str, int]:
+        lighter = self.start.lighter(model, tokens)
+        return {f"start with {n}": max(_training_bytes(model), size) for n, size in lighter.items()}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         return self.start.work(model, tokens) + Work(passes=WITH_GRADIENTS * self.epochs / len(model.layers))

@@ -54,12 +54,13 @@ class LeastSquares(LayerMerger):
         if "mlp.down" not in self.projections:
             raise ValueError(f"projections need mlp.down, found {', '.join(self.projections)}")
 
-    def working_bytes(self, model: ModelView) -> int:
+    def working_bytes(self, model: ModelView, tokens: int) -> int:
         inputs = sum(widest(model, role) for role in {*self.projections})
-        return fit_bytes(inputs, model.config.hidden_size, self.ridge)
+        return fit_bytes(inputs, model.config.hidden_size, self.ridge, tokens)
 
-    def lighter(self, model: ModelView) -> Mapping[str, int]:
-        return {} if self.ridge is not None else {"ridge: 0.01": replace(self, ridge=0.01).working_bytes(model)}
+    def lighter(self, model: ModelView, tokens: int) -> Mapping[str, int]:
+        given = replace(self, ridge=0.01)
+        return {} if self.ridge is not None else {"ridge: 0.01": given.working_bytes(model, tokens)}
 
     def work(self, model: ModelView, tokens: int) -> Work:
         inputs, hidden = sum(widest(model, role) for role in {*self.projections}), model.config.hidden_size

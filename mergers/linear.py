@@ -35,8 +35,8 @@ class Linear(LayerMerger):
 
     ridge: Annotated[float, Field(ge=0)] = 1e-4
 
-    def working_bytes(self, model: ModelView) -> int:
-        return fit_bytes(model.config.hidden_size, model.config.hidden_size, self.ridge)
+    def working_bytes(self, model: ModelView, tokens: int) -> int:
+        return fit_bytes(model.config.hidden_size, model.config.hidden_size, self.ridge, tokens)
 
     def work(self, model: ModelView, tokens: int) -> Work:
         hidden = model.config.hidden_size

@@ -53,7 +53,7 @@ def fit_change(
     if ridge is None:
         held = left_out_of(len(inputs), tokens.seq, fold)
     held = held.to(tokens.device)
-    if ridge != 0 and FEW * held.numel() <= tokens.size and not held.all():
+    if are_few(held.numel(), tokens.size, ridge) and not held.all():
         few = tokens.together()
         if ridge is None:
             ridge, lost = few.best_ridge(held.flatten())
@@ -68,6 +68,11 @@ def fit_change(
         del left_out
         change = solve(sums, ridge)
     return Change(change[:-1], change[-1], ridge, error) if bias else Change(change, None, ridge, error)
+
+
+def are_few(tokens: int, inputs: int, ridge: float | None) -> bool:
+    """Whether so many tokens are fitted by their own Gram matrix, the smaller one."""
+    return ridge != 0 and FEW * tokens <= inputs
 
 
 def _share(lost: float, whole: float) -> float:

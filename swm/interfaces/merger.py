@@ -92,11 +92,14 @@ class LayerMerger(Strategy):
     def merge(self, window: LayerWindow) -> State:
         """One state with the keys, shapes and dtypes of `window.states[0]`. Input tensors may be returned."""
 
-    def working_bytes(self, model: ModelView) -> int:
-        """Bytes that a fit needs beside a layer and a batch, whatever lies in files; `model` has no weights."""
+    def working_bytes(self, model: ModelView, tokens: int) -> int:
+        """Bytes that a fit to so many tokens needs beside a layer and a batch, whatever lies in files.
+
+        `model` has no weights.
+        """
         return 0
 
-    def lighter(self, model: ModelView) -> Mapping[str, int]:
+    def lighter(self, model: ModelView, tokens: int) -> Mapping[str, int]:
         """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
         return {}
 

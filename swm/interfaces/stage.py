@@ -130,14 +130,14 @@ class Stage(Strategy):
         """
         return layers + 3 if self.reads_calibration else 0
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         """Bytes that it needs beside a layer and a batch, whatever lies in files; `model` has no weights.
 
-        `dtype` is that of the weights.
+        `dtype` is that of the weights, `tokens` the length of the calibration text.
         """
         return 0
 
-    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
         """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
         return {}
 

@@ -125,14 +125,14 @@ def plan_memory(
     if len(stages) > 1:
         # The end of the original model, which later stages compare with, and the run that gives it.
         places = max(places, shape.layers + 1) + 1
-    needs = [] if model is None else [stage.working_bytes(model, kind) for stage in stages]
+    needs = [] if model is None else [stage.working_bytes(model, kind, tokens) for stage in stages]
     working = max(needs, default=0)
     heaviest = stages[needs.index(working)] if working else None
 
     def lighter() -> dict[str, int]:
         if heaviest is None or model is None:
             return {}
-        return {f"{heaviest.name} with {name}": size for name, size in heaviest.lighter(model, kind).items()}
+        return {f"{heaviest.name} with {name}": size for name, size in heaviest.lighter(model, kind, tokens).items()}
 
     need = Need(
         tokens=max(min(tokens, TOKENS_PER_BATCH), seq_len),

@@ -36,6 +36,7 @@ SHAPE = {
 }
 # Both fill batches, and pieces of what is compared.
 LITTLE, MUCH = 4096, 32768
+WIDE = {**SHAPE, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 3}
 # These need a model of another family.
 FAMILIES = {"experts": ("mixtral", {"num_local_experts": 4})}
 
@@ -58,3 +59,20 @@ def test_more_text_takes_no_more_memory(name: str, tmp_path: Path, monkeypatch: 
     assert after["stages"] - before["stages"] < states_of_one_layer
     for one in (before, after):
         assert one["first"] + one["stages"] < one["least"], "what a run says that it needs at least is enough"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux alone says how much memory lies in no file")
+def test_a_fit_of_a_short_text_is_not_said_to_need_what_a_long_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flatness: Any = importlib.import_module("flatness")
+    short, long = (
+        flatness.peak(tmp_path / "model", WIDE, STAGES["least squares"], tokens, dtype="float32", seq_len=64)
+        for tokens in (512, LITTLE)
+    )
+    for one in (short, long):
+        assert one["first"] + one["stages"] < one["least"], "what a run says that it needs at least is enough"
+    assert long["least"] - short["least"] > 2 * 8 * WIDE["intermediate_size"] ** 2, "two matrices of sums"

@@ -47,7 +47,7 @@ def test_where_weights_lie_is_said(dtype: str, says: str) -> None:
 
 
 def test_too_little_memory_is_refused_with_what_would_do() -> None:
-    with pytest.raises(ModelError, match=r"577.3 MiB or more"):
+    with pytest.raises(ModelError, match=r"577.3 MiB or more.*; a smaller model needs less$"):
         plan_memory("100MiB", [], SHAPE, Config(), tokens=100, dtype="float32")
     with pytest.raises(RecipeError, match="8GiB"):
         plan_memory("plenty", [], SHAPE, Config(), tokens=100, dtype="float32")
@@ -56,7 +56,7 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
 class Heavy(RepairStage):
     """Needs a GiB beside hidden states."""
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         return 2**30
 
 
@@ -72,10 +72,10 @@ def test_what_a_stage_cannot_stream_counts_and_is_named(llama: ModelView, monkey
 
 
 def test_what_stages_need_is_as_large_as_what_they_make(llama: ModelView, plugins: Plugins) -> None:
-    def needs(**stage: Any) -> int:
+    def needs(tokens: int = 100, **stage: Any) -> int:
         [(name, values)] = stage.items()
         built: Any = plugins.registry.build("stage", {"name": name, **values})
-        return built.working_bytes(llama, torch.bfloat16)
+        return built.working_bytes(llama, torch.bfloat16, tokens)
 
     weights = llama.parameters()
     assert needs(recover={"recovery": "full"}) > weights * 18
@@ -85,6 +85,9 @@ def test_what_stages_need_is_as_large_as_what_they_make(llama: ModelView, plugin
     plain = needs(depth={"pruner": "last", "merger": "least-squares", "target": {"layers": 1}})
     given = needs(depth={"pruner": "last", "merger": {"name": "least-squares", "ridge": 0.1}, "target": {"layers": 1}})
     assert plain - given == 8 * channels**2
+    few = needs(tokens=32, depth={"pruner": "last", "merger": "least-squares", "target": {"layers": 1}})
+    own = 32 * (channels + 3 * hidden) + 2 * channels * hidden + 5 * 32**2
+    assert few == 8 * own + 4 * 8 * 32 * (channels + hidden), "the tokens and their Gram matrix, not the inputs'"
     pool = needs(depth={"pruner": "last", "merger": "best-neurons", "target": {"layers": 1}})
     assert pool - plain == 8 * (5 * (3 * channels) ** 2 - 3 * channels**2 + 3 * 2 * channels * hidden)
 
@@ -160,7 +163,7 @@ def test_the_calibration_text_that_would_fit_is_said() -> None:
             "compensate left out",
         ),
         ({"repair": {}}, "repair with ridge: 0.01 fits"),
-        ({"allocate": {"pruner": "wanda", "target": {"ratio": 0.1}}}, "a smaller model needs less"),
+        ({"allocate": {"pruner": "wanda", "target": {"ratio": 0.1}}}, "of at most 99 tokens fits"),
     ],
     ids=str,
 )
@@ -169,7 +172,7 @@ def test_every_stage_that_does_not_stream_is_refused_with_what_would_do(
 ) -> None:
     [(name, values)] = stage.items()
     built: Any = plugins.registry.build("stage", {"name": name, **values})
-    about: Any = {"tokens": 1, "dtype": "float32", "model": llama}
+    about: Any = {"tokens": 100, "dtype": "float32", "model": llama}
     least = plan_memory("99GiB", [built], SHAPE, Config(), **about).floor
     assert plan_memory(least, [built], SHAPE, Config(), **about).limit == 0
     with pytest.raises(ModelError, match=f"for what stage '{name}' cannot stream; .*{fits}"):

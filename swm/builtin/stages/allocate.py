@@ -24,7 +24,7 @@ from swm.depth.sub_blocks import removable, sub_blocks
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.products import fit_products
 from swm.fitting.readers import refitted_readers, state_without_channels
-from swm.fitting.working_bytes import fit_bytes, widest
+from swm.fitting.working_bytes import refit_bytes, widest
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
 from swm.interfaces.shape_needs import ShapeNeeds
@@ -103,9 +103,9 @@ class AllocateStage(Stage):
     def kept_states(self, layers: int) -> int:
         return 3 * (layers + 1) + 12
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
-        refit = fit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, RIDGE)
-        return max(refit, required(self.merger, "merger").working_bytes(model))
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
+        refit = refit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, RIDGE, tokens)
+        return max(refit, required(self.merger, "merger").working_bytes(model, tokens))
 
     def work(self, setting: Setting) -> Work | None:
         model, merger, tokens = setting.model, required(self.merger, "merger"), setting.samples * setting.seq_len

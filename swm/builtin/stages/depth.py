@@ -104,16 +104,18 @@ class DepthStage(Stage):
         # What enters each layer: as settled last, while a new program is settled, and in the original model.
         return 3 * (layers + 1) + 12 if self._parts()[1].needs_activations else 2 * (layers + 1) + 3
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         similarity, merger = self._parts()
-        return kept_bytes(similarity) + max(one.working_bytes(model) for one in (merger, self.search_merger) if one)
+        tried = [one for one in (merger, self.search_merger) if one]
+        return kept_bytes(similarity) + max(one.working_bytes(model, tokens) for one in tried)
 
-    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
         tried = [merger for merger in (self._parts()[1], self.search_merger) if merger]
-        heaviest = max(tried, key=lambda merger: merger.working_bytes(model))
-        others = max((merger.working_bytes(model) for merger in tried if merger is not heaviest), default=0)
+        heaviest = max(tried, key=lambda merger: merger.working_bytes(model, tokens))
+        others = max((merger.working_bytes(model, tokens) for merger in tried if merger is not heaviest), default=0)
         rest = kept_bytes(self._parts()[0])
-        return {f"{heaviest.name} with {n}": rest + max(others, b) for n, b in heaviest.lighter(model).items()}
+        lighter = heaviest.lighter(model, tokens)
+        return {f"{heaviest.name} with {n}": rest + max(others, size) for n, size in lighter.items()}
 
     def work(self, setting: Setting) -> Work | None:
         similarity, merger = self._parts()

@@ -29,10 +29,10 @@ class RecoverStage(Stage):
 
     recovery: Recovery
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         return self.recovery.working_bytes(model, dtype)
 
-    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
         return self.recovery.lighter(model, dtype)
 
     def work(self, setting: Setting) -> Work | None:

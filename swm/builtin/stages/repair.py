@@ -58,12 +58,13 @@ class RepairStage(Stage):
     def kept_states(self, layers: int) -> int:
         return 12
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         inputs = max(widest(model, role) for role in self.projections)
-        return fit_bytes(inputs, model.config.hidden_size, self.ridge)
+        return fit_bytes(inputs, model.config.hidden_size, self.ridge, tokens)
 
-    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
-        return {} if self.ridge is not None else {"ridge: 0.01": replace(self, ridge=0.01).working_bytes(model, dtype)}
+    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
+        given = replace(self, ridge=0.01)
+        return {} if self.ridge is not None else {"ridge: 0.01": given.working_bytes(model, dtype, tokens)}
 
     def work(self, setting: Setting) -> Work | None:
         # The original model once; the compressed one to watch, to see what the MLP adds, and with what was refitted.

@@ -18,7 +18,7 @@ from swm.builtin.steps.refit import RefitStep
 from swm.costs.goal import Goal
 from swm.errors import BudgetError, at
 from swm.fitting.readers import refitted_readers
-from swm.fitting.working_bytes import fit_bytes, widest
+from swm.fitting.working_bytes import refit_bytes, widest
 from swm.interfaces.expert_merger import ExpertMerger
 from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan
@@ -111,13 +111,13 @@ class WidthStage(Stage):
         gradients = layers + 3 if self.pruner.needs() & GRADIENTS else 0
         return max(gradients, 8 if self.compensate else 0)
 
-    def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         if self.compensate is None:
             return 0
         inputs = max(widest(model, READERS[part]) for part in self.units)
-        return fit_bytes(inputs, model.config.hidden_size, ridge=None)
+        return refit_bytes(inputs, model.config.hidden_size, ridge=None, tokens=tokens)
 
-    def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
+    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
         return {} if self.compensate is None else {"compensate left out": 0}
 
     def work(self, setting: Setting) -> Work | None:
