@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from swm.builtin.steps.keep import KeepStep
@@ -33,8 +33,12 @@ class StandIns:
     def width_bars(self, dense: Any, compressed: Any) -> str:
         return f'<svg role="img"><title>widths {dense["mlp"]} {compressed["mlp"]}</title></svg>'
 
-    def merge_drawing(self, original_layers: int, windows: Sequence[Window]) -> str:
-        return f'<svg role="img"><title>{original_layers} layers {" ".join(map(str, windows))}</title></svg>'
+    def merge_drawing(self, original_layers: int, windows: Sequence[Window], removed: Collection[int]) -> str:
+        gone = f" without {', '.join(map(str, removed))}" if removed else ""
+        return f'<svg role="img"><title>{original_layers} layers {" ".join(map(str, windows))}{gone}</title></svg>'
+
+    def layer_bars(self, title: str, values: Mapping[int, float], marked: Collection[int]) -> str:
+        return f'<svg role="img"><title>bars {title} {len(values)}, {len(marked)} marked</title></svg>'
 
 
 def sample_plan() -> Plan:

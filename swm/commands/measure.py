@@ -66,12 +66,13 @@ def compare(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show what several runs measured side by side; different protocols are refused."""
+    """Show size and measures of several runs and of the original model; different protocols are refused."""
     from swm.commands.console import shown, table, titled
+    from swm.measure.plus_minus import PLUS_MINUS
+    from swm.report.comparison import columns, read_result
     from swm.report.comparison import compare as compared
-    from swm.report.comparison import read_result
 
-    measured = [read_result(path) for path in results]
+    measured = columns([read_result(path) for path in results], results)
     rows = compared(measured)
     if as_json:
         names = [result.name for result in measured]
@@ -80,7 +81,7 @@ def compare(
         )
         return
     cells = [[titled(row.name, row.scale), *(shown(value, row.scale) for value in row.values)] for row in rows]
-    out().print(table("", ["", *(result.name for result in measured)], cells))
+    out().print(table("", [PLUS_MINUS, *(result.name for result in measured)], cells))
 
 
 def inspect(

@@ -44,6 +44,18 @@ class Step(Strategy):
         """The layer and the rest of the line, for steps that are described in one line when only the layer differs."""
         return None
 
+    def removed_layers(self) -> Sequence[int]:
+        """The original numbers of the layers that the step removes whole, of which nothing is left in others."""
+        return ()
+
+    def merged_layers(self) -> tuple[int, Sequence[int]] | None:
+        """The layer that stands for several after the step, and all of these; None for a step that merges none."""
+        return None
+
+    def told(self) -> dict[str, Any]:
+        """What a comparison of plans shows of the step: its parameters by what it does."""
+        return {self.name: self.to_plan()}
+
     def to_plan(self) -> Any:
         """The step's parameters as the plan file holds them."""
         values = self.spec()

@@ -31,5 +31,8 @@ def _flat(plan: Plan) -> dict[str, Any]:
         else:
             values[path] = value
 
-    walk(plan.to_data(), "")
+    data = plan.to_data()
+    for entry, stage in zip(data["stages"], plan.stages, strict=True):
+        entry["steps"] = [step.told() for step in stage.steps]
+    walk(data, "")
     return values

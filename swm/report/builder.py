@@ -104,8 +104,13 @@ class ReportBuilder:
         """Add whether the compressed model keeps the limits of its recipe."""
         self.data["acceptance"] = judgement
 
+    def add_saved(self, saved: bool) -> None:
+        """Say whether the compressed model is saved: a run without an output, or a rejected one, leaves none."""
+        self.data["saved"] = saved
+
     def add_verification(self, verification: dict[str, Any]) -> None:
         """Add what the comparison with the saved model gave; what could not be saved becomes notes."""
+        self.add_saved(True)
         self.data["notes"] += verification.pop("left_out", [])
         self.data["verification"] = verification
 

@@ -8,10 +8,18 @@ from types import MappingProxyType
 from typing import Any
 
 from swm.escapes import code, markdown
+from swm.measure.plus_minus import PLUS_MINUS
 from swm.plan.plan import Plan
 from swm.report.card_metadata import card_metadata, has_several_parts
 from swm.report.record import RunReport
-from swm.report.sentences import error_sentence, protocol_sentence, shared_protocol, tasks_sentence, text_name
+from swm.report.sentences import (
+    error_sentence,
+    protocol_sentence,
+    ratio_sentence,
+    shared_protocol,
+    tasks_sentence,
+    text_name,
+)
 from swm.report.summary import Measured, MeasureRow, named_rows, perplexity_row, task_rows
 
 NO_CARD: Mapping[str, Any] = MappingProxyType({})
@@ -30,6 +38,7 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         The text of the card.
     """
     source, before, after = report.model.source, report.model, report.compressed
+    row = perplexity_row(report)
     title = f"{Path(source).name}, {report.removed_share:.1%} smaller"
     lines = [
         "---",
@@ -41,21 +50,20 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
         f"{report.swm}. {_loading(report, needs_code)}",
         "",
-        "| | original | this model |",
+        _head(row),
         "|---|---|---|",
         f"| parameters | {before.parameters:,} | {after.parameters:,} |",
         *([] if report.active is None else ["| active parameters | {:,} | {:,} |".format(*report.active)]),
         f"| layers | {before.layers} | {after.layers} |",
         *_vocabulary_row(report),
     ]
-    row = perplexity_row(report)
     if row is not None:
         protocol = shared_protocol(report.perplexity)
         lines += [
             f"| perplexity | {_shown(row.dense, 3)} | {_shown(row.compressed, 3)} |",
             "",
             f"Perplexity on {code(text_name(protocol))}: {markdown(protocol_sentence(protocol))}. "
-            "Values of other protocols cannot be compared.",
+            f"Values of other protocols cannot be compared.{_ratio(row)}",
         ]
     lines += [
         *_tasks(report),
@@ -85,6 +93,20 @@ def _loading(report: RunReport, needs_code: bool) -> str:
         f"Transformers has no class for it: load it with `{auto}.from_pretrained(..., trust_remote_code=True)`, "
         "which runs the Python code in this folder."
     )
+
+
+def _head(row: MeasureRow | None) -> str:
+    """The head of the table, which says what ± means where a cell has one."""
+    errors = row is not None and any(value and value.error is not None for value in (row.dense, row.compressed))
+    return f"| {PLUS_MINUS} | original | this model |" if errors else "| | original | this model |"
+
+
+def _ratio(row: MeasureRow) -> str:
+    """How many times the original's the perplexity is, with the error of pieces that both models read."""
+    ratio = row.measured_ratio
+    if ratio is None or ratio.error is None:
+        return ""
+    return f" It is {ratio.text(2)} times the original's. {ratio_sentence(row)}"
 
 
 def _vocabulary_row(report: RunReport) -> list[str]:
@@ -117,11 +139,11 @@ def _tasks(report: RunReport) -> list[str]:
         "",
         "## Tasks",
         "",
-        "| task | metric | original | this model | difference |",
+        f"| task, {PLUS_MINUS} | metric | original | this model | difference |",
         "|---|---|---|---|---|",
         *(_task(row) for row in rows),
         "",
-        markdown(f"Scores ± standard error; {tasks_sentence(shared_protocol(report.tasks))}. {error_sentence(rows)}"),
+        markdown(f"{tasks_sentence(shared_protocol(report.tasks))}. {error_sentence(rows)}"),
     ]
 
 
@@ -133,11 +155,11 @@ def _measures(report: RunReport) -> list[str]:
         "",
         "## Measures",
         "",
-        "| measure | original | this model | difference |",
+        f"| measure, {PLUS_MINUS} | original | this model | difference |",
         "|---|---|---|---|",
         *(f"| {' | '.join(map(markdown, [row.scale.about, *_values(row)]))} |" for row in rows),
         "",
-        markdown(f"± is the standard error. {error_sentence(rows)}".strip()),
+        markdown(error_sentence(rows)),
     ]
 
 

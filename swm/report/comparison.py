@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +13,24 @@ from swm.files.private_paths import last_part
 from swm.files.typed_json import check, read_json
 from swm.measure.comparable import check_one_protocol
 from swm.measure.metrics import PERPLEXITY, SHARE, Metric
-from swm.report.record import ComparedRun, ModelScores, NamedScore, Perplexity, TaskScores
+from swm.paths import expanded, is_folder
+from swm.report.record import (
+    ComparedOriginal,
+    ComparedRun,
+    ComparedSize,
+    ModelScores,
+    NamedScore,
+    Perplexity,
+    TaskScores,
+)
 from swm.report.summary import Measured, mean_name, mean_of, metric_of_scores, scale_of_named, scaled
+
+DENSE = "dense"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one run or one `swm evaluate --json` measured of one model."""
+    """What one run or one `swm evaluate --json` measured of one model. `dense` is the original one of a run."""
 
     name: str
     parameters: int | None
@@ -27,6 +38,10 @@ class Result:
     tasks: TaskScores | None
     measures: Mapping[str, NamedScore] = field(default_factory=dict)
     active_parameters: int | None = None
+    layers: int | None = None
+    dense: Result | None = None
+    model: str = ""
+    """What says which model it is: the fingerprint of the original one of a run."""
 
 
 def read_result(path: str | Path) -> Result:
@@ -34,8 +49,9 @@ def read_result(path: str | Path) -> Result:
 
     Raises RecipeError that names the file when there is none.
     """
-    file = Path(path) / REPORT if Path(path).is_dir() else Path(path)
-    name = Path(path).name if Path(path).is_dir() else file.stem
+    place = expanded(path)
+    file = place / REPORT if is_folder(place) else place
+    name = place.name or str(path) if is_folder(place) else file.stem
     data = read_json(file, "report", RecipeError)
     if not isinstance(data, Mapping) or not {"perplexity", "tasks", "measures"} & data.keys():
         raise RecipeError(
@@ -45,8 +61,48 @@ def read_result(path: str | Path) -> Result:
         scores = check(ModelScores, data, str(file), RecipeError)
         return Result(name, None, scores.perplexity, scores.tasks, scores.measures)
     run = check(ComparedRun, data, str(file), RecipeError)
-    scores, size = run.of("compressed"), run.compressed
-    return Result(name, size.parameters, scores.perplexity, scores.tasks, scores.measures, size.active_parameters)
+    dense = _result(DENSE, run.model, run.of("dense"))
+    own = _result(name, run.compressed, run.of("compressed"))
+    return replace(own, dense=replace(dense, model=run.model.fingerprint or f"{run.model.source} {file}"))
+
+
+def _result(name: str, size: ComparedSize | ComparedOriginal, scores: ModelScores) -> Result:
+    return Result(
+        name,
+        size.parameters,
+        scores.perplexity,
+        scores.tasks,
+        scores.measures,
+        size.active_parameters,
+        size.layers,
+    )
+
+
+def columns(results: Sequence[Result], paths: Sequence[str | Path]) -> list[Result]:
+    """The results with names that tell them apart, and before them the original models that they were made of.
+
+    Runs that were made of one model share a column, which has what any of them measured of it. `paths` are those that
+    the results were read from; where two have one name, they are called by their paths.
+    """
+    dense: dict[str, Result] = {}
+    for of_run in (result.dense for result in results if result.dense is not None):
+        known = dense.setdefault(of_run.model, of_run)
+        dense[of_run.model] = replace(
+            known,
+            perplexity=known.perplexity or of_run.perplexity,
+            tasks=known.tasks or of_run.tasks,
+            measures={**of_run.measures, **known.measures},
+        )
+    originals = list(dense.values())
+    if len(originals) > 1:
+        made = {result.dense.model: result.name for result in reversed(results) if result.dense is not None}
+        originals = [replace(one, name=f"{DENSE} of {made[one.model]}") for one in originals]
+    names = [result.name for result in results]
+    own = [
+        replace(result, name=str(path)) if names.count(result.name) > 1 or result.name == DENSE else result
+        for result, path in zip(results, paths, strict=True)
+    ]
+    return [*originals, *own]
 
 
 class Compared(NamedTuple):
@@ -58,7 +114,7 @@ class Compared(NamedTuple):
 
 
 def compare(results: Sequence[Result]) -> list[Compared]:
-    """Rows of the measures that any of the results has.
+    """Rows of the sizes that are known, and of the measures that any of the results has.
 
     Raises RecipeError that names the difference when two of them were not measured by one protocol.
     """
@@ -95,16 +151,16 @@ def _named(results: Sequence[Result]) -> Iterator[Compared]:
 
 
 def _sizes(results: Sequence[Result]) -> list[Compared]:
-    """All parameters and those that a token passes, where one of the results is a model with experts."""
-    if all(result.active_parameters is None for result in results):
-        return []
+    """The parameters, those that a token passes where a model has experts, and the layers, as far as they are known."""
     counts = {
         "parameters": [result.parameters for result in results],
         "active parameters": [result.active_parameters for result in results],
+        "layers": [result.layers for result in results],
     }
     return [
-        Compared(name, Metric(name, True, decimals=0), [None if n is None else Measured(n) for n in of_all])
+        Compared(name, Metric(name, None, decimals=0), [None if n is None else Measured(n) for n in of_all])
         for name, of_all in counts.items()
+        if any(n is not None for n in of_all)
     ]
 
 

@@ -49,7 +49,7 @@ def headline(report: RunReport, speed: Mapping[str, Any]) -> list[Tile]:
         ratio = row.ratio
         tone: Tone = "gain" if ratio <= 1 else "cost"
         values = fixed(row.compressed.value), fixed(row.dense.value)
-        tiles.append(Tile(row.name, *values, f"× {fixed(ratio)}", tone))
+        tiles.append(Tile(row.name, *values, f"× {measured(row.measured_ratio)}", tone))
     tasks = task_rows(report)
     if tasks and (len(tasks) == 1 or not tasks[-1].metric):
         tiles += _mean(tasks[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,8 +10,9 @@ import jinja2
 from markupsafe import Markup
 
 from swm.files import yaml_file as yamlfile
-from swm.model.ranges import parse_ranges
+from swm.measure.plus_minus import PLUS_MINUS
 from swm.model.windows import Window
+from swm.plan.outcome import merged_windows, removed_layers
 from swm.plan.plan import Plan
 from swm.report.flatten import rows
 from swm.report.headline import headline
@@ -22,10 +23,12 @@ from swm.report.sentences import (
     error_sentence,
     named_protocols,
     protocol_sentence,
+    ratio_sentence,
     shared_protocol,
     tasks_sentence,
     text_name,
 )
+from swm.report.series import split_series
 from swm.report.summary import WHICH, named_rows, perplexity_row, task_rows
 
 CURVES = {"losses": "Training loss", "held_out_losses": "Loss on held-out text"}
@@ -41,7 +44,9 @@ class Figures(Protocol):
 
     def width_bars(self, dense: Any, compressed: Any, /) -> str: ...
 
-    def merge_drawing(self, original_layers: int, windows: Sequence[Window], /) -> str: ...
+    def merge_drawing(self, original_layers: int, windows: Sequence[Window], removed: Collection[int], /) -> str: ...
+
+    def layer_bars(self, title: str, values: Mapping[int, float], marked: Collection[int], /) -> str: ...
 
 
 def html_report(
@@ -69,12 +74,15 @@ def html_report(
         figures = drawings
     speed = timing.get("speed", {})
     perplexity, tasks, named = perplexity_row(report), task_rows(report), named_rows(report)
+    tiles = headline(report, speed)
     return _template().render(
         report=report,
         name=Path(report.model.source).name,
         share=report.removed_share,
         rejected=missed(report.acceptance or {}),
-        tiles=headline(report, speed),
+        plus_minus=PLUS_MINUS,
+        tiles=tiles,
+        tile_errors=any("±" in f"{tile.unit}{tile.change}" for tile in tiles),
         notes=[*report.notes, *speed.get("warnings", ())],
         plan_lines=plan.lines(),
         merges=_merges(plan, figures),
@@ -82,6 +90,7 @@ def html_report(
         perplexity=perplexity,
         perplexity_text=perplexity and text_name(shared_protocol(report.perplexity)),
         perplexity_protocol=perplexity and protocol_sentence(shared_protocol(report.perplexity)),
+        perplexity_ratio=ratio_sentence(perplexity),
         tasks=tasks,
         tasks_protocol=tasks and tasks_sentence(shared_protocol(report.tasks)),
         tasks_errors=error_sentence(tasks),
@@ -94,7 +103,7 @@ def html_report(
         memory=list(_memory(speed)),
         seconds={name: value for name, value in timing.items() if isinstance(value, int | float)},
         recipe=None if recipe is None else yamlfile.dump(dict(recipe)),
-        stages=[_stage(stage) for stage in report.stages],
+        stages=[_stage(stage, figures) for stage in report.stages],
         tables={
             title: rows(values)
             for title, values in (
@@ -106,18 +115,6 @@ def html_report(
             if values is not None
         },
     )
-
-
-def merged_windows(plan: Plan) -> list[Window]:
-    """Which original layers have become one, whatever the order and the number of the steps."""
-    groups: dict[int, set[int]] = {}
-    for stage in plan.stages:
-        for step in stage.steps:
-            survivor = getattr(step, "survivor", None)
-            if survivor is not None:
-                members = parse_ranges(step.to_plan()["layers"])
-                groups[survivor] = set[int]().union(*(groups.pop(layer, {layer}) for layer in members))
-    return sorted(Window(min(group), max(group)) for group in groups.values())
 
 
 def _template() -> jinja2.Template:
@@ -133,8 +130,10 @@ def _template() -> jinja2.Template:
 
 
 def _merges(plan: Plan, figures: Figures) -> Markup | None:
-    windows = merged_windows(plan)
-    return Markup(figures.merge_drawing(plan.model["layers"], windows)) if windows else None
+    windows, removed = merged_windows(plan), removed_layers(plan)
+    if not windows and not removed:
+        return None
+    return Markup(figures.merge_drawing(plan.model["layers"], windows, removed))
 
 
 def _widths(report: RunReport, figures: Figures) -> Markup | None:
@@ -166,9 +165,21 @@ def _memory(speed: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
             yield label, dense[key], small[key]
 
 
-def _stage(stage: StageReport) -> dict[str, Any]:
-    """A stage with its settings and facts in rows; the losses are drawn, not listed."""
+def _stage(stage: StageReport, figures: Figures) -> dict[str, Any]:
+    """A stage with its settings and facts in rows, and what of its facts is a number a layer as bars."""
     settings = rows(stage.settings)
-    facts = {key: value for key, value in stage.facts.items() if key not in _curves(stage.facts)}
+    curves = _curves(stage.facts)
+    series, facts = split_series({key: value for key, value in stage.facts.items() if key not in curves})
     methods = [value for key, value in settings.items() if key.endswith(".name") and key.count(".") == 1]
-    return {"stage": stage.stage, "methods": methods, "settings": settings, "facts": rows(facts)}
+    gone = _positions(stage.facts.get("order"))
+    bars = [
+        {"title": one.title, "marked": bool(marked), "bars": Markup(figures.layer_bars(one.title, one.values, marked))}
+        for one in series
+        for marked in [() if one.by_position else gone]
+    ]
+    return {"stage": stage.stage, "methods": methods, "settings": settings, "facts": rows(facts), "bars": bars}
+
+
+def _positions(order: Any) -> Sequence[int]:
+    """The layers that were removed, where a stage says in which order."""
+    return order if isinstance(order, list | tuple) and all(isinstance(one, int) for one in order) else ()

@@ -161,6 +161,8 @@ class RunReport(Measures):
     achieved: Removed | None = None
     verification: dict[str, Any] | None = None
     acceptance: dict[str, Any] | None = None
+    saved: bool | None = None
+    """Whether the compressed model is in a folder; None in reports of earlier versions."""
 
     @property
     def removed_share(self) -> float:
@@ -199,8 +201,18 @@ class ComparedSize(Record):
     active_parameters: Count | None = None
 
 
+class ComparedOriginal(Record):
+    """As much of the original model as a comparison reads."""
+
+    source: str | None = None
+    fingerprint: str | None = None
+    parameters: Count | None = None
+    layers: Count | None = None
+    active_parameters: Count | None = None
+
+
 class ComparedRun(Measures):
     """As much of a run's report as a comparison reads, whatever version of swm wrote it."""
 
     compressed: ComparedSize
-    model: dict[str, Any] | None = None
+    model: ComparedOriginal = Field(default_factory=ComparedOriginal)

@@ -58,3 +58,13 @@ def error_sentence(rows: Collection[MeasureRow]) -> str:
         f"The error of {whose} takes the two models for independent. They answered the same items, so the real one is "
         "smaller."
     )
+
+
+def ratio_sentence(row: MeasureRow | None) -> str:
+    """What the error of a ratio of perplexities is; empty where there is none."""
+    if row is None or row.ratio_error is None:
+        return ""
+    return (
+        "The error of the ratio is that of the pieces' own differences: both models read the same pieces of text, so "
+        "it is less than the errors of the two perplexities let expect."
+    )

@@ -10,7 +10,8 @@ from statistics import stdev
 from typing import Any
 
 from swm.measure.metrics import PERPLEXITY, Metric, average, format_number, metric_of
-from swm.report.record import Measures, NamedScore, Score, TaskScore, TaskScores
+from swm.measure.paired_ratio import piece_tokens, ratio_error
+from swm.report.record import Measures, NamedScore, Perplexity, Score, TaskScore, TaskScores
 
 WHICH = ("dense", "compressed")
 
@@ -47,6 +48,8 @@ class MeasureRow:
     paired: float | None = None
     """The standard error of the difference, item by item, where the items are known."""
     scale: Metric = field(default=Metric(""), compare=False)
+    ratio_error: float | None = None
+    """The standard error of the ratio, piece by piece of the text, where the pieces are known."""
 
     @property
     def difference(self) -> Measured | None:
@@ -67,6 +70,11 @@ class MeasureRow:
         if self.dense is None or self.compressed is None:
             return None
         return self.compressed.value / self.dense.value if self.dense.value else math.nan
+
+    @property
+    def measured_ratio(self) -> Measured | None:
+        """The ratio with its error."""
+        return None if self.ratio is None else Measured(self.ratio, self.ratio_error)
 
 
 def task_rows(measures: Measures) -> list[MeasureRow]:
@@ -128,7 +136,8 @@ def perplexity_row(measures: Measures) -> MeasureRow | None:
     if not measures.perplexity:
         return None
     dense, compressed = (scaled(measures.perplexity.get(which), PERPLEXITY) for which in WHICH)
-    return MeasureRow("perplexity", "", dense, compressed, scale=PERPLEXITY)
+    error = _ratio_error(*(measures.perplexity.get(which) for which in WHICH))
+    return MeasureRow("perplexity", "", dense, compressed, ratio_error=error, scale=PERPLEXITY)
 
 
 def metric_of_scores(scores: Iterable[TaskScore]) -> Metric:
@@ -158,6 +167,15 @@ def _task_row(name: str, scores: Sequence[TaskScore | None]) -> MeasureRow:
     paired = None if hits[0] is None or hits[1] is None else _paired_error([*map(int, hits[0])], [*map(int, hits[1])])
     error = None if paired is None else paired * scale.factor
     return MeasureRow(name, scale.name, dense, compressed, next((score.items for score in known), None), error, scale)
+
+
+def _ratio_error(dense: Perplexity | None, compressed: Perplexity | None) -> float | None:
+    """The standard error of the ratio of two perplexities; None where they are not of the same pieces of text."""
+    if dense is None or compressed is None or dense.window_nats is None or compressed.window_nats is None:
+        return None
+    if dense.protocol != compressed.protocol:
+        return None
+    return ratio_error(dense.window_nats, compressed.window_nats, piece_tokens(dense.protocol))
 
 
 def _paired_error(one: Sequence[float], other: Sequence[float]) -> float | None:

@@ -37,7 +37,7 @@ from swm.run.estimates import estimate_sentence, estimated_seconds, measured_pac
 from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner
 from swm.run.preparation import Prepared, prepare
-from swm.run.result import RunResult
+from swm.run.result import NO_OUTPUT, RunResult
 from swm.run.retokenizing import probe_ids
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder, RunRecord
 from swm.run.stopwatch import Stopwatch
@@ -103,6 +103,8 @@ class CompressionPipeline:
             return self._run(ready)
 
     def _run(self, ready: Prepared) -> RunResult:
+        if ready.output is None:
+            announce(self.progress, f"nothing will be saved: {NO_OUTPUT}")
         view = self.load(ready)
         report = self._begin_report(ready, view)
         measurements = RunMeasurements(
@@ -191,6 +193,7 @@ class CompressionPipeline:
         """
         recipe, text = self.recipe, ready.drawn_calibration().samples.text
         ids = probe_ids(text[:PROBE_SAMPLES, :PROBE_TOKENS], view)
+        report.add_saved(False)
         if ready.output is None:
             probe(view.model, ids)
             return

@@ -9,6 +9,9 @@ from typing import Any
 from swm.plan.plan import Plan
 from swm.report.judgement import missed
 
+# What is said before and after a run that leaves nothing on the disk.
+NO_OUTPUT = "the recipe has no output; name a folder, as in output: out/new, to keep the compressed model"
+
 
 @dataclass
 class RunResult:
@@ -20,6 +23,11 @@ class RunResult:
     report: dict[str, Any]
     output: Path | None
     speed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unsaved(self) -> str:
+        """That nothing of the run is saved, and what to do about it; empty where a folder was written."""
+        return f"nothing was saved: {NO_OUTPUT}" if self.report and self.output is None else ""
 
     @property
     def rejected(self) -> str:

@@ -102,5 +102,6 @@ def test_a_comparison_shows_both_sizes(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps({"compressed": sizes, "perplexity": perplexity}))
     both = [read_result(tmp_path / name) for name in ("a.json", "b.json")]
     shown = {row.name: [value and value.value for value in row.values] for row in compare(both)}
-    assert shown == {"parameters": [90, 90], "active parameters": [40, None], "perplexity": [2.0, 2.0]}
-    assert "parameters" not in {row.name for row in compare(both[1:])}
+    sizes_shown = {"parameters": [90, 90], "active parameters": [40, None], "layers": [4, 4]}
+    assert shown == {**sizes_shown, "perplexity": [2.0, 2.0]}
+    assert "active parameters" not in {row.name for row in compare(both[1:])}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from swm.errors import RecipeError
-from swm.report.comparison import compare, read_result
+from swm.report.comparison import columns, compare, read_result
 
 
 def perplexity(value: float, seq_len: int = 512) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def test_runs_stand_side_by_side(tmp_path: Path) -> None:
     one = read_result(folder(tmp_path / "one", perplexity=perplexity(30.0), tasks=tasks(0.5)))
     (tmp_path / "two.json").write_text(json.dumps({"model": "m", "tasks": tasks(0.25)}))
     rows = {row.name: row.values for row in compare([one, read_result(tmp_path / "two.json")])}
-    assert list(rows) == ["perplexity", "one", "two", "average of 2 tasks"]
+    assert list(rows) == ["parameters", "perplexity", "one", "two", "average of 2 tasks"]
     assert [found and found.value for found in rows["perplexity"]] == [30.0, None]
     assert [found and found.value for found in rows["average of 2 tasks"]] == [50.0, 25.0]
     assert (one.name, one.parameters) == ("one", 7)
@@ -43,6 +43,7 @@ def test_each_metric_keeps_its_unit_and_only_scores_of_one_kind_are_averaged(tmp
     measured["tasks"]["w"] = {"metric": "word_perplexity", "value": 21.5}
     rows = compare([read_result(folder(tmp_path / "one", tasks=measured))])
     assert [(row.name, row.scale.unit, row.values[0] and row.values[0].value) for row in rows] == [
+        ("parameters", "", 7),
         ("one", "%", 50.0),
         ("two", "%", 50.0),
         ("w", "", 21.5),
@@ -69,3 +70,44 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(RecipeError, match="holds neither a perplexity nor tasks"):
         read_result(tmp_path)
+
+
+def made_of(path: Path, fingerprint: str, **measured: Any) -> Path:
+    """A run's folder as swm writes it, with the sizes of both models."""
+    path.mkdir(parents=True)
+    values = {"dense": 20.0, "compressed": 30.0}
+    report = {
+        "model": {"source": "m", "fingerprint": fingerprint, "parameters": 10, "layers": 4},
+        "compressed": {"parameters": 7, "layers": 3},
+        "perplexity": {which: perplexity(value) for which, value in values.items()},
+        **measured,
+    }
+    (path / "report.json").write_text(json.dumps(report))
+    return path
+
+
+def test_the_original_model_has_a_column_of_its_own_and_every_model_its_size(tmp_path: Path) -> None:
+    folders = [made_of(tmp_path / name, "abc") for name in ("one", "two")]
+    shown = columns([read_result(path) for path in folders], folders)
+    assert [result.name for result in shown] == ["dense", "one", "two"]
+    rows = {row.name: [value and value.value for value in row.values] for row in compare(shown)}
+    assert rows == {"parameters": [10, 7, 7], "layers": [4, 3, 3], "perplexity": [20.0, 30.0, 30.0]}
+
+
+def test_original_models_that_differ_have_columns_of_their_own(tmp_path: Path) -> None:
+    folders = [made_of(tmp_path / name, name) for name in ("one", "two")]
+    shown = columns([read_result(path) for path in folders], folders)
+    assert [result.name for result in shown] == ["dense of one", "dense of two", "one", "two"]
+
+
+def test_results_of_one_name_are_called_by_their_paths(tmp_path: Path) -> None:
+    folders = [made_of(tmp_path / name / "model", "abc") for name in ("a", "b")]
+    shown = columns([read_result(path) for path in folders], folders)
+    assert [result.name for result in shown[1:]] == [str(path) for path in folders]
+
+
+def test_a_measure_that_one_run_took_of_the_original_model_is_in_its_column(tmp_path: Path) -> None:
+    without = made_of(tmp_path / "one", "abc", perplexity={"compressed": perplexity(30.0)})
+    folders = [without, made_of(tmp_path / "two", "abc")]
+    [row] = [row for row in compare(columns([read_result(path) for path in folders], folders)) if row.scale.grows]
+    assert [value and value.value for value in row.values] == [20.0, 30.0, 30.0]

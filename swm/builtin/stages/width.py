@@ -37,6 +37,7 @@ from swm.width.cuttable import check_row
 from swm.width.expert_limits import channel_rounding, check_channels, check_experts, expert_rounding, unit_groups
 from swm.width.gradients import GRADIENTS, check_gradients
 from swm.width.limits import CutLimits, fitting_rounding, layer_numbers, part_rounding, saved_head_counts
+from swm.width.mean_scores import mean_scores
 from swm.width.scoring import UnitScores, observed_scores
 from swm.width.work import scoring_work
 
@@ -233,7 +234,7 @@ class WidthStage(Stage):
                 tensors[len(steps)] = refitted[position, part]
                 steps.append(RefitStep(view.numbers[position], READERS[part]))
         steps += channel_steps(view, scored.scores, chosen.kept, units)
-        facts = dict(chosen.facts)
+        facts = {**chosen.facts, "scores": mean_scores(scored.scores, view.numbers)}
         if self.pruner.compensates():
             cut = sorted({part for _, part in units})
             facts["added_biases"] = sum(added_bias_parameters(view, chosen.kept, part) for part in cut)

@@ -65,7 +65,22 @@ class MergeStep(Step):
         return check_state(self.merger, view, view.numbers.index(self.survivor), tensors)
 
     def describe(self) -> str:
+        gone = self.removed_layers()
+        if gone:
+            return f"remove layer{'s' if len(gone) > 1 else ''} {format_ranges(gone)}"
         return f"merge layers {self.layers} into one ({self.merger.name}, in place of layer {self.survivor})"
+
+    def removed_layers(self) -> Sequence[int]:
+        if not self.merger.deletes:
+            return ()
+        return [layer for layer in parse_ranges(self.layers) if layer != self.survivor]
+
+    def merged_layers(self) -> tuple[int, Sequence[int]] | None:
+        return None if self.merger.deletes else (self.survivor, parse_ranges(self.layers))
+
+    def told(self) -> dict[str, Any]:
+        gone = self.removed_layers()
+        return {"remove": {"layers": format_ranges(gone)}} if gone else super().told()
 
     def to_plan(self) -> dict[str, Any]:
         values: dict[str, Any] = super().to_plan()
