@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 Recipe = Annotated[Path, typer.Argument(help="A recipe in YAML.", show_default=False)]
 Set = Annotated[list[str], typer.Option("--set", help="Override: stages.0.depth.target.ratio=0.35 (again for more).")]
 PluginFile = Annotated[list[str], typer.Option("--plugin", help="A Python file with strategies (again for more).")]
+PlanPlugins = Annotated[
+    bool,
+    typer.Option("--plan-plugins", help="Run the plugin files that the plan names, where they are as they were."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
 Memory = Annotated[

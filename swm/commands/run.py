@@ -14,6 +14,7 @@ from swm.commands.options import (
     Json,
     Memory,
     Overwrite,
+    PlanPlugins,
     PluginFile,
     Quiet,
     Recipe,
@@ -105,6 +106,7 @@ def apply(
     output: Annotated[str, typer.Option("--output", "-o", help="The folder to write.", show_default=False)],
     model: Annotated[str | None, typer.Option(help="The original model; by default the plan's own source.")] = None,
     plugin: PluginFile = [],  # noqa: B006
+    plan_plugins: PlanPlugins = False,
     layout: Annotated[
         Layout,
         typer.Option(
@@ -122,11 +124,12 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Replay a plan on the original model, without data."""
+    from swm.plan.needs import trusted_files
     from swm.plan.reading import read_plan
     from swm.plugins.loading import load_plugins
     from swm.run.replay import replay
 
-    plugins = load_plugins(plugin)
+    plugins = load_plugins([*plugin, *(trusted_files(plan_file) if plan_plugins else ())])
     made = read_plan(plan_file, plugins.registry)
     progress = progress_of(quiet or as_json)
     run = replay(
@@ -148,15 +151,18 @@ def diff(
     old: Annotated[Path, typer.Argument(help="A plan.yaml.", show_default=False)],
     new: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
     plugin: PluginFile = [],  # noqa: B006
+    plan_plugins: PlanPlugins = False,
     as_json: Json = False,
 ) -> None:
     """Show what differs between two plans; exit code 1 when something does."""
     from swm.commands.console import print_text
     from swm.plan.diff import diff_plans
+    from swm.plan.needs import trusted_files
     from swm.plan.reading import read_plan
     from swm.plugins.loading import load_plugins
 
-    registry = load_plugins(plugin).registry
+    named = [file for plan_file in (old, new) for file in trusted_files(plan_file)] if plan_plugins else []
+    registry = load_plugins([*plugin, *named]).registry
     lines = diff_plans(read_plan(old, registry), read_plan(new, registry))
     if as_json:
         print_json(lines)
@@ -197,6 +203,8 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
             )
             if "multiplied" in check:
                 print_text(console, _rounding_line(check["multiplied"]))
+    if result.unsaved and not quiet:
+        say(result.unsaved, fg="yellow")
     if result.output is not None:
         what = "saved" if result.report.get("verification") else "not saved; report"
         say(f"{what}: {result.output}" if not quiet else str(result.output))

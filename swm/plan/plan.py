@@ -52,6 +52,8 @@ class Plan:
     seed: int
     notes: Sequence[str] = ()
     """What could not be checked when it was read."""
+    plugins: Sequence[Mapping[str, Any]] = ()
+    """The plugins without which it cannot be read and applied, see `swm.plugins.needs`."""
 
     def to_data(self) -> dict[str, Any]:
         """Plain data in the order of the file."""
@@ -60,6 +62,7 @@ class Plan:
             "model": dict(self.model),
             "seed": self.seed,
             "calibration": dict(self.calibration),
+            **({"plugins": [dict(plugin) for plugin in self.plugins]} if self.plugins else {}),
             "stages": [
                 {
                     "stage": stage.stage,
@@ -101,7 +104,8 @@ class Plan:
             for stage in self.stages
         ]
         model, calibration = without_private_paths(self.model, known), without_private_paths(self.calibration, known)
-        return replace(self, model=model, stages=stages, calibration=calibration)
+        plugins = without_private_paths(self.plugins, known)
+        return replace(self, model=model, stages=stages, calibration=calibration, plugins=plugins)
 
     def write(self, file: Path) -> None:
         """Write the plan, and its fitted tensors beside it when there are any; those of another plan go.

@@ -14,6 +14,7 @@ from swm.files import yaml_file as yamlfile
 from swm.files.private_paths import last_part, remembered_paths
 from swm.interfaces.stage import Step
 from swm.plan.fitted import check_fitted, read_fitted
+from swm.plan.needs import WITHOUT, check_needs, plugin_needs
 from swm.plan.plan import LONGEST, TENSORS, VERSION, Plan, PlannedStage
 from swm.plugins.construct import construct
 from swm.plugins.registry import Registry, require_interface
@@ -36,15 +37,17 @@ def read_plan(file: Path, registry: Registry) -> Plan:
     fitted = read_fitted(beside)
     try:
         plan = _checked(_PlanFile, data, registry, ())
+        needs = plugin_needs(plan.plugins, registry, file)
+        check_needs(needs, file, WITHOUT)
         _checked(_Original, plan.model, registry, ("model",))
         stages = [_read_stage(entry, registry, fitted.get(s, {}), s) for s, entry in enumerate(plan.stages)]
     except RecipeError as error:
         raise PlanError(error.message, error.path, f"{file}:{yamlfile.line_of(error.path, lines)}") from None
     lay = remembered_paths(file.parent).get("model", "")
     model = plan.model if last_part(lay) != plan.model["source"] else {**plan.model, "source": lay}
-    read = Plan(model, stages, plan.calibration, plan.seed)
+    read = Plan(model, stages, plan.calibration, plan.seed, plugins=plan.plugins)
     steps = {(s, i) for s, stage in enumerate(stages) for i in range(len(stage.steps))}
-    return replace(read, notes=check_fitted(fitted, steps, plan.fitted_sha256, beside))
+    return replace(read, notes=[*check_fitted(fitted, steps, plan.fitted_sha256, beside), *needs.changed()])
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class _PlanFile:
     calibration: dict[str, Any]
     seed: int
     fitted_sha256: str | None = None
+    plugins: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from types import ModuleType
 import pluggy
 
 from swm.errors import PluginError, SwmError, did_you_mean, listed, nearest_file, unknown
-from swm.paths import is_file
+from swm.paths import expanded, is_file
 from swm.plugins import hookspecs
 from swm.plugins.guarding import guarded
 from swm.plugins.modules import api_version, import_file
 from swm.plugins.registry import BUILTIN_ORIGIN, Registry
-from swm.provenance.source_code import code_hash
+from swm.plugins.sources import PluginSource
+from swm.provenance.source_code import code_hash, file_hash
 
 GROUP = "swm"
 RESTRICT = "SWM_PLUGINS"
@@ -77,12 +78,13 @@ class Plugins:
 
     def load_file(self, path: str | Path) -> None:
         """Load one Python file as a plugin. Raises PluginError with the file and the cause."""
-        file = Path(path).resolve()
+        file = expanded(path).resolve()
         if not is_file(file):
             raise PluginError(f"plugin file {path} does not exist.{nearest_file(path)}")
         name = f"swm_plugin_{file.stem}_{abs(hash(file)):x}"
         if self.manager.has_plugin(name):
             return
+        self.registry.sources[str(path)] = PluginSource(path=str(path), sha256=file_hash(file))
         self._add(import_file(file, name, str(path)), name, str(path))
         self.files.append(file)
 
@@ -180,6 +182,8 @@ def _names(entry: importlib.metadata.EntryPoint) -> set[str]:
 def _load_entry(plugins: Plugins, entry: importlib.metadata.EntryPoint) -> None:
     dist = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
     origin = f"'{entry.name}' ({dist})"
+    if entry.dist is not None:
+        plugins.registry.sources[origin] = PluginSource(distribution=entry.dist.name, version=entry.dist.version)
     installed = [name for name in plugins.origins if name != BUILTIN_ORIGIN]
     try:
         module = entry.load()

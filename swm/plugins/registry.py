@@ -11,6 +11,7 @@ from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_
 from swm.interfaces.strategy import Strategy
 from swm.model.families import ModelFamily
 from swm.plugins.construct import construct
+from swm.plugins.sources import PluginSource
 from swm.plugins.validation import check_fields, fail
 
 S = TypeVar("S", bound=Strategy)
@@ -44,6 +45,8 @@ class Registry:
         self._entries: dict[str, dict[str, Entry]] = {}
         self._claims: dict[tuple[str, str], list[Entry]] = {}
         self._families: dict[str, tuple[ModelFamily, str]] = {}
+        self.sources: dict[str, PluginSource] = {}
+        """Where the plugins come from, by their origins."""
 
     def register(self, thing: Any, origin: str, rivals: Container[str] = ()) -> None:
         """Add a strategy class or a ModelFamily row.

@@ -113,6 +113,11 @@ def _foreign(module: str) -> bool:
     return top not in ("swm", *LIBRARIES) and top not in sys.stdlib_module_names
 
 
+def strategies_inside(thing: Any) -> Iterator[Strategy]:
+    """The strategies in plain data, and those that their fields hold, however deep."""
+    return (inner for inner in _inside(thing) if isinstance(inner, Strategy))
+
+
 def _inside(thing: Any) -> Iterator[Any]:
     for _, leaf in leaves(thing):
         if dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):

@@ -18,6 +18,7 @@ from swm.model.shape import achieved, shape_now
 from swm.model.view import ModelView
 from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.loading import Plugins
+from swm.plugins.needs import needed_plugins
 from swm.provenance.dependencies import about_model, code_of, machine
 from swm.recipe.recipe import Recipe
 from swm.run.budgeting import LimitWatch
@@ -61,7 +62,9 @@ class StagePlanner:
                 fingerprint = self.view.fingerprint()
             context.observed = self._observed(stage, fingerprint)
             planned.append(self._stage(i, stage, context, apply=apply_last or i < len(stages) - 1))
-        return Plan(identity, planned, self.calibration.record(), self.recipe.seed)
+        steps, kind, source = [stage.steps for stage in planned], identity["model_type"], identity["source"]
+        needed = needed_plugins(steps, self.plugins.registry, kind, source)
+        return Plan(identity, planned, self.calibration.record(), self.recipe.seed, plugins=needed)
 
     def _context(self) -> StageContext:
         """What all stages work with, before the first one."""

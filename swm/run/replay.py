@@ -20,9 +20,11 @@ from swm.loading import models
 from swm.model.shape import shape_now
 from swm.model.text_config import text_config
 from swm.model.view import ModelView
+from swm.plan.needs import check_needs
 from swm.plan.plan import Plan
 from swm.plan.rehearsal import apply_plan, rehearse
 from swm.plugins.loading import Plugins
+from swm.plugins.needs import PluginNeeds
 from swm.report.builder import ReportBuilder
 from swm.run.memory_plan import plan_memory
 from swm.run.result import RunResult
@@ -76,6 +78,7 @@ def replay(
             "or use --structure-only for the model without it"
         )
     plan = replace(plan, stages=[stage for i, stage in enumerate(plan.stages) if i not in trained])
+    check_needs(PluginNeeds(plan.plugins, plugins.registry), "the plan", () if model is None else ("model",))
     target = checkpoint.check_output(output, overwrite)
     check_inputs(target, [model or plan.model["source"]], [*plugins.files, *inputs])
     source = _original(plan, model, plugins, progress)

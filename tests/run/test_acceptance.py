@@ -107,3 +107,20 @@ def test_a_rejected_result_leaves_its_report_and_exit_code_3(tmp_path: Path, sto
 def test_a_rejected_result_can_be_kept(tmp_path: Path, stories: Path) -> None:
     assert run(tmp_path, stories, 0.001, "--keep-rejected").exit_code == 3
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_a_rejected_result_is_told_as_not_saved(tmp_path: Path, stories: Path) -> None:
+    run(tmp_path, stories, 0.001)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["saved"] is False
+    assert "The compressed model was not saved." in (tmp_path / "out" / "report.html").read_text()
+    run(tmp_path, stories, 1000.0, "--overwrite")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["saved"] is True
+
+
+def test_a_run_without_an_output_says_before_and_after_that_nothing_is_saved(tmp_path: Path, stories: Path) -> None:
+    done = run(tmp_path, stories, 1000.0, "--set", "output=null")
+    assert "nothing will be saved: the recipe has no output" in done.stderr
+    assert "nothing was saved: the recipe has no output; name a folder" in done.stdout
+    shown = run(tmp_path, stories, 1000.0, "--set", "output=null", "--json")
+    assert json.loads(shown.stdout)["saved"] is False
+    assert not (tmp_path / "out").exists()
