@@ -88,6 +88,10 @@ class HubError(SwmError):
     """A result cannot be pushed to the Hub, or the Hub did not take it."""
 
 
+class SwmWarning(FutureWarning):
+    """What works today and will not in the next version."""
+
+
 @contextmanager
 def at(*path: str | int) -> Iterator[None]:
     """Errors raised inside are about the value at `path` of the recipe, or about what lies below it."""

@@ -33,7 +33,8 @@ def test_a_plugin_has_less_than_thirty_lines_besides_imports(file: Path) -> None
     assert len([line for line in lines if line and not re.match(r"(from|import) ", line)]) < 30
 
 
-def test_the_recipe_uses_all_of_them_and_runs(tmp_path: Path) -> None:
+def test_the_recipe_uses_all_of_them_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(house.ROOT)
     tiny_model("llama", max_position_embeddings=512).save_pretrained(tmp_path / "model")
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     recipe, plugins = load_recipe(
@@ -54,6 +55,8 @@ def test_the_recipe_uses_all_of_them_and_runs(tmp_path: Path) -> None:
     done = CompressionPipeline(recipe, plugins).run()
     assert done.report["achieved"]["layers"] == 1
     assert done.report["verification"]["generated_equal"]
+    [ties] = done.plan.plugins
+    assert (ties["path"], ties["provides"]) == ("examples/plugins/ties.py", ["merger ties"])
 
 
 def test_neighbours_that_stay_are_counted() -> None:

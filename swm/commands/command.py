@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from contextlib import redirect_stdout
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import IO, Any, cast
 
 import typer
 from typer.core import TyperCommand
 
+from swm.errors import SwmWarning
+from swm.escapes import visible
 from swm.plugins.guarding import no_exit
 
 
@@ -26,8 +30,25 @@ class Command(TyperCommand):
     """A command of swm."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override,unused-ignore]
-        with redirect_stdout(cast(IO[str], ToStandardError(stdout()))), no_exit():
+        with redirect_stdout(cast(IO[str], ToStandardError(stdout()))), no_exit(), warnings_in_a_line():
             return super().invoke(ctx)
+
+
+@contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Inside the block, what swm warns of is a line for people, without a place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SwmWarning)
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, SwmWarning):
+                typer.secho(visible(f"warning: {message}"), fg="yellow", err=True)
+            else:
+                others(message, category, *place)
+
+        warnings.showwarning = cast(Any, show)
+        yield
 
 
 def stdout() -> IO[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from swm.errors import RecipeError, SwmError, at, listed, quoted
 from swm.files import yaml_file as yamlfile
+from swm.files.named_paths import named_file
 from swm.files.private_paths import with_remembered_paths
 from swm.plugins.loading import Plugins, load_plugins
 from swm.plugins.validation import fail
@@ -22,7 +23,9 @@ Lines = dict[yamlfile.Path, int]
 def load_recipe(
     file: str | Path, overrides: Sequence[str] = (), plugin_files: Sequence[str] = ()
 ) -> tuple[Recipe, Plugins]:
-    """Read a recipe file and the plugins that it and `plugin_files` name (those of the file relative to it).
+    """Read a recipe file and the plugins that it and `plugin_files` name.
+
+    All relative paths count from the working folder, those in the file too.
 
     `overrides` are `dotted.key=value` with values in YAML. Every mistake raises RecipeError as `file:line: path: ...`.
     """
@@ -33,11 +36,16 @@ def load_recipe(
         if not isinstance(named, list) or not all(isinstance(item, str) for item in named):
             fail(("plugins",), f"found {quoted(named)}; plugins is a list of Python files")
         plugins = load_plugins()
+        files = []
         for i, item in enumerate(named):
             with at("plugins", i):
-                plugins.load_file(path.parent / item)
+                files.append(named_file(item, path, "plugin file"))
+                plugins.load_file(files[-1])
         for item in plugin_files:
             plugins.load_file(item)
+        if files or plugin_files:
+            # So that the recipe that is saved with the result names all of them.
+            data["plugins"] = list(dict.fromkeys(map(str, (*files, *plugin_files))))
         return build_recipe(data, plugins), plugins
     except SwmError as error:
         if error.path or isinstance(error, RecipeError):

@@ -11,6 +11,8 @@ from typing import Any
 
 from swm.errors import RecipeError, StudyError, SwmError, at, listed, unknown
 from swm.files import yaml_file as yamlfile
+from swm.files.named_paths import named_file
+from swm.paths import expanded
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins, load_plugins
 from swm.plugins.validation import fail
@@ -79,8 +81,8 @@ def load_study(file: str | Path, overrides: Sequence[str] = (), plugin_files: Se
         apply_override(data, override)
     try:
         values = _merged(data, path)
-        files = [str(Path(item).resolve()) for item in plugin_files]
-        files += [str((path.parent / item).resolve()) for item in values["recipe"].pop("plugins", ())]
+        files = [str(expanded(item).resolve()) for item in plugin_files]
+        files += [str(named_file(item, path, "plugin file").resolve()) for item in values["recipe"].pop("plugins", ())]
         plugins = load_plugins(files)
         return LoadedStudy(build_study(values, plugins), plugins, files, path, lines)
     except SwmError as error:
@@ -96,7 +98,7 @@ def _merged(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
     recipe = given.get("recipe", {})
     if isinstance(recipe, str):
         with at("recipe"):
-            recipe = _read_recipe(path.parent / recipe)
+            recipe = _read_recipe(named_file(recipe, path, "recipe"))
     if not isinstance(recipe, Mapping):
         fail(("recipe",), f"found {recipe!r}; it is a recipe, or the path of one")
     return {**base, **given, "recipe": {**base.get("recipe", {}), **recipe}}
@@ -107,7 +109,7 @@ def _read_recipe(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"{file} holds no recipe")
     if data.get("plugins"):
-        data["plugins"] = [str((file.parent / item).resolve()) for item in data["plugins"]]
+        data["plugins"] = [str(named_file(item, file, "plugin file").resolve()) for item in data["plugins"]]
     return data
 
 

@@ -16,7 +16,7 @@ from swm.builtin.stages.depth import DepthStage
 from swm.builtin.texts.file import FileText
 from swm.builtin.texts.hub import HubText
 from swm.builtin.texts.inline import InlineText
-from swm.errors import RecipeError
+from swm.errors import RecipeError, SwmWarning
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.target import Target
 from swm.mergers.consolidate import Consolidate
@@ -251,12 +251,15 @@ def test_a_recipe_is_a_mapping_in_python_too(plugins: Plugins) -> None:
         build_recipe(["model"], plugins)  # type: ignore[arg-type]
 
 
-def test_plugins_of_a_recipe_are_found_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "recipes"
-    folder.mkdir()
-    (folder / "plugin.py").write_text("import swm\n\n@swm.hookimpl\ndef swm_register(register):\n    pass\n")
-    (folder / "recipe.yaml").write_text(f"{RECIPES['the shortest'][:-1]}, plugins: [plugin.py]}}")
+def test_plugins_of_a_recipe_count_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe, plugins = load_recipe("recipes/recipe.yaml")
-    assert recipe.plugins == ("plugin.py",)
-    assert "recipes/plugin.py" in plugins.origins
+    for name in ("recipes/plugin.py", "more.py"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("import swm\n\n@swm.hookimpl\ndef swm_register(register):\n    pass\n")
+    Path("recipes/recipe.yaml").write_text(f"{RECIPES['the shortest'][:-1]}, plugins: [recipes/plugin.py]}}")
+    recipe, plugins = load_recipe("recipes/recipe.yaml", plugin_files=["more.py"])
+    assert recipe.plugins == ("recipes/plugin.py", "more.py")
+    assert plugins.origins[-2:] == ["recipes/plugin.py", "more.py"]
+    with pytest.warns(SwmWarning, match=r"write recipes/plugin.py"):
+        beside, _ = load_recipe("recipes/recipe.yaml", ["plugins=[plugin.py]"])
+    assert beside.plugins == ("recipes/plugin.py",)

@@ -71,7 +71,10 @@ def test_a_study_is_valid_as_written_and_as_described_and_no_key_can_be_misspelt
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_an_example_is_valid_as_written_and_as_resolved_and_no_key_can_be_misspelt(file: Path) -> None:
+def test_an_example_is_valid_as_written_and_as_resolved_and_no_key_can_be_misspelt(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # paths of examples count from here
     recipe, plugins = load_recipe(file)
     checker = validator(plugins)
     data, _ = yamlfile.parse(file.read_text(encoding="utf-8"))

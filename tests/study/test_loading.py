@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swm.errors import SwmError
+from swm.errors import SwmError, SwmWarning
 from swm.study.loading import LoadedStudy, load_study, presets
 from swm.study.planning import plan_runs
 from swm.study.studies import described, run_study
@@ -110,7 +110,10 @@ def test_speed_is_not_measured_beside_other_runs(loaded: Load) -> None:
         plan_runs(loaded(recipe={"evaluate": evaluate}, executor={"name": "local", "workers": 2}))
 
 
-def test_a_recipe_may_be_a_file_and_overrides_reach_into_it(write: Any, tmp_path: Path) -> None:
+def test_a_recipe_may_be_a_file_and_overrides_reach_into_it(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     first = load_study(write())
     (tmp_path / "recipe.yaml").write_text((tmp_path / "study.yaml").read_text().split("recipe:\n")[1].split("exec")[0])
     text = "\n".join(line[2:] for line in (tmp_path / "recipe.yaml").read_text().splitlines())
@@ -122,6 +125,9 @@ def test_a_recipe_may_be_a_file_and_overrides_reach_into_it(write: Any, tmp_path
     (tmp_path / "none.yaml").write_text("recipe: recipes.yaml\n")
     with pytest.raises(SwmError, match="Did you mean"):
         load_study(tmp_path / "none.yaml")
+    monkeypatch.chdir("/")
+    with pytest.warns(SwmWarning, match="recipe recipe.yaml was found beside"):
+        assert load_study(tmp_path / "other.yaml").study.recipe == first.study.recipe
 
 
 def test_a_preset_gives_what_the_file_does_not(write: Any, stories: Path, tmp_path: Path) -> None:
