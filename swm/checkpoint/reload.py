@@ -3,14 +3,19 @@
     python -P swm/checkpoint/reload.py FOLDER PROBE.safetensors
 
 The probe holds token ids and, from the model in memory, their logits and greedily generated tokens. Prints one JSON
-object. It imports nothing of swm, so that only transformers decides how the folder is read.
+object. It imports nothing of swm, so that only transformers decides how the folder is read; where the weights do not
+fit into memory, it runs two files of swm that put them into files.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,8 @@ MESSAGES = (("user", "Hi."), ("assistant", "Hello."), ("user", "Why?"))
 VOCABULARIES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.model", "vocab.*", "*.tiktoken")
 # So many logits are compared at once.
 NUMBERS = 2**20
+# Smaller weights stay in memory; so much stays free on the disk.
+SMALL, SPARE = 2**20, 2**28
 PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
@@ -37,10 +44,11 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
         ids, logits, continued = (stream.get_tensor(key) for key in ("ids", "logits", "continued"))
         image = {key: stream.get_tensor(key) for key in list(stream.keys()) if key.startswith("image")}
     torch.set_num_threads(int(metadata["threads"]))
-    # The auto class that knows models of this kind, of text alone or of images too.
-    model, info = getattr(transformers, metadata["class"]).from_pretrained(
-        folder, dtype="auto", trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
-    )
+    with kept_in_files(metadata["scratch"], int(metadata["room"])) if "scratch" in metadata else nullcontext():
+        # The auto class that knows models of this kind, of text alone or of images too.
+        model, info = getattr(transformers, metadata["class"]).from_pretrained(
+            folder, dtype="auto", trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
+        )
     model = model.to(metadata["device"]).eval()
     ids = ids.to(model.device)
     with torch.no_grad():
@@ -62,6 +70,48 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
             "code": _code(folder) if trust_remote_code else {},
         },
     }
+
+
+class _Files:
+    """Keeps `room` bytes of weights that transformers makes anew, as it stacks experts, in memory; others in files."""
+
+    def __init__(self, scratch: str, room: int, lies_in_file: Callable[[Any], bool]) -> None:
+        self._scratch, self._room, self._lies_in_file = scratch, room, lies_in_file
+
+    def keep(self, tensor: Any) -> Any:
+        if tensor.nbytes < SMALL or self._lies_in_file(tensor):
+            return tensor
+        if tensor.nbytes > self._room:
+            return self._copied(tensor)
+        self._room -= tensor.nbytes
+        return tensor
+
+    def _copied(self, tensor: Any) -> Any:
+        """The tensor in a file whose name is gone at once, and which is gone with this process."""
+        import torch
+
+        free = os.statvfs(self._scratch)
+        if tensor.nbytes + SPARE > free.f_bavail * free.f_frsize:
+            raise OSError(
+                f"{self._scratch} has too little space for weights that do not fit into memory; set SWM_CACHE to a "
+                "folder on a larger disk or raise memory"
+            )
+        with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
+            file.truncate(tensor.nbytes)
+            storage: Any = torch.UntypedStorage.from_file(file.name, shared=True, nbytes=tensor.nbytes)
+        empty: Any = torch.empty(0, dtype=tensor.dtype)
+        return empty.set_(storage, 0, tensor.shape).copy_(tensor)
+
+
+def kept_in_files(scratch: str, room: int) -> AbstractContextManager[None]:
+    """Inside the block no more than `room` bytes of weights are in memory that the model's files do not map."""
+    swm = Path(__file__).parents[1]
+    process = runpy.run_path(str(swm / "memory" / "process.py"))
+    process["give_freed_memory_back"]()
+    files = _Files(scratch, room, process["lies_in_file"])
+    kept_by: Callable[[_Files], AbstractContextManager[None]]
+    kept_by = runpy.run_path(str(swm / "loading" / "streaming.py"))["kept_by"]
+    return kept_by(files)
 
 
 def _image_difference(model: Any, image: dict[str, Any]) -> float:

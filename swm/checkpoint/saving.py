@@ -84,7 +84,7 @@ def save(
                 left_out += name_tokenizer_class(parent, fresh, trust_remote_code)
             if cut is not None:
                 left_out += cut_tokenizer_files(fresh, cut.original, cut.kept)
-            verification = verify(fresh, before, exported.model, keeps_code(fresh))
+            verification = verify(fresh, before, exported.model, keeps_code(fresh), exported.memory)
             if exported.tower:
                 verification["tensors_untouched"] = check_untouched(exported.model, exported.tower, parent, fresh)
             left_out += unseen

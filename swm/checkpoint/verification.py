@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from swm.checkpoint import reload
+from swm.checkpoint.checking_room import checking_room
 from swm.errors import CheckpointError, brief
 from swm.loading.model_class import auto_class
 from swm.memory.working_memory import WorkingMemory
@@ -129,7 +130,13 @@ def check_multiplied(before: Probe, multiplied: Probe) -> dict[str, Any]:
     return {"max_abs_difference": difference, "tolerance": before.rounding, "generated_equal": equal}
 
 
-def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: bool = False) -> dict[str, Any]:
+def verify(
+    folder: Path,
+    before: Probe,
+    model: nn.Module,
+    trust_remote_code: bool = False,
+    memory: WorkingMemory | None = None,
+) -> dict[str, Any]:
     """Load a saved folder in a fresh process and compare it with the model in memory.
 
     Args:
@@ -137,6 +144,8 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
         before: Logits and tokens of the model in memory.
         model: The model in the form in which it was saved.
         trust_remote_code: Whether code in the folder may run.
+        memory: Says how much the other process may keep in memory of weights that it does not map from the folder, and
+            where the rest goes; all of it may be in memory by default.
 
     Returns:
         What was compared, with the `tolerance`; under `rest` what `verify_rest` compares.
@@ -145,10 +154,13 @@ def verify(folder: Path, before: Probe, model: nn.Module, trust_remote_code: boo
         CheckpointError: When the folder cannot be loaded or anything differs.
     """
     # Inside the folder, so that what a killed run leaves is cleared with it.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as temporary,
+        checking_room(folder, memory or WorkingMemory()) as room,
+    ):
         file = Path(temporary) / "probe.safetensors"
         auto = auto_class(getattr(model, "config", None), trust_remote_code).__name__
-        metadata = {"threads": str(torch.get_num_threads()), "device": before.device, "class": auto}
+        metadata = {"threads": str(torch.get_num_threads()), "device": before.device, "class": auto, **room}
         save_file(before.tensors(), file, metadata=metadata)
         options = ["--trust-remote-code"] if trust_remote_code else []
         command = children.command(reload.__file__, str(folder), str(file), *options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import sys
@@ -12,8 +11,6 @@ from swm.memory.control_groups import group_memory
 
 MEMINFO = Path("/proc/meminfo")
 STATUS = Path("/proc/self/status")
-# The number of that setting of mallopt; blocks of so many bytes are given back.
-MMAP_THRESHOLD, LARGE = -3, 4 * 2**20
 
 
 def physical_memory() -> int:
@@ -36,18 +33,6 @@ def own_memory() -> int:
         return anonymous
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
-
-
-def give_freed_memory_back() -> bool:
-    """Let what large tensors leave go back to the system at once, from now on; says whether that is possible here.
-
-    The C library of Linux keeps it otherwise, in pieces that later tensors may not fit into, so that a process may take
-    twice what it uses. The price is that the kernel clears the memory of each large tensor anew.
-    """
-    try:
-        return bool(ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE))
-    except (OSError, AttributeError, TypeError):
-        return False
 
 
 def _machine_memory() -> int:

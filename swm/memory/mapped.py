@@ -19,8 +19,6 @@ from swm.memory.byte_size import written_bytes
 SPARE = 2**28
 # Where an open file without a name can be opened by one.
 DESCRIPTORS = Path("/proc/self/fd")
-# What lies where in the memory of this process.
-ADDRESSES = Path("/proc/self/maps")
 
 
 def mapped_tensor(shape: Sequence[int], dtype: torch.dtype, folder: Path) -> Tensor:
@@ -61,22 +59,6 @@ def check_room(size: int, folder: Path) -> None:
             f"{folder} has {written_bytes(free.f_bavail * free.f_frsize)} free and needs {written_bytes(size)} "
             "for tensors that do not fit into memory; set SWM_CACHE to a folder on a larger disk or raise memory"
         )
-
-
-def lies_in_file(tensor: Tensor) -> bool:
-    """Whether a tensor on the CPU is mapped from a file; False where the system does not say."""
-    try:
-        lines = ADDRESSES.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    address = tensor.data_ptr()
-    for line in lines:
-        span, _, rest = line.partition(" ")
-        first, _, last = span.partition("-")
-        if int(first, 16) <= address < int(last, 16):
-            # Behind rights, offset and device: the number of the file, 0 for none.
-            return rest.split()[3] != "0"
-    return False
 
 
 @contextmanager

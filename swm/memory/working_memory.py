@@ -12,7 +12,8 @@ from torch import Tensor
 
 from swm.files.cache_folder import cache_folder
 from swm.files.scratch import clear_dead
-from swm.memory.mapped import check_room, lies_in_file, mapped_tensor
+from swm.memory.mapped import check_room, mapped_tensor
+from swm.memory.process import lies_in_file
 
 # Smaller tensors are always in memory: a mapped file takes whole pages and a call of the kernel.
 SMALL = 2**20
@@ -47,7 +48,7 @@ class WorkingMemory:
         if self.used + size <= self.limit:
             tensor = self._counted(torch.empty(tuple(shape), dtype=dtype))
         else:
-            folder = self._existing_folder()
+            folder = self.existing_folder()
             if not self.most_mapped:
                 clear_dead(folder)
             tensor = mapped_tensor(shape, dtype, folder)
@@ -73,9 +74,15 @@ class WorkingMemory:
         """Raise SwmError where so many bytes more fit neither into memory nor on the disk."""
         beyond = self.used + size - self.limit
         if beyond > 0:
-            check_room(min(size, math.ceil(beyond)), self._existing_folder())
+            check_room(min(size, math.ceil(beyond)), self.existing_folder())
 
-    def _existing_folder(self) -> Path:
+    @property
+    def left(self) -> float:
+        """How many bytes more may be kept in memory now."""
+        return max(0, self.limit - self.used)
+
+    def existing_folder(self) -> Path:
+        """Where mapped files lie; it is made where it does not exist."""
         folder = self._folder or cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         return folder

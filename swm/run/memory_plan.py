@@ -10,7 +10,8 @@ from typing import Any
 from swm.errors import ModelError
 from swm.interfaces.stage import Stage
 from swm.memory.byte_size import parse_bytes, written_bytes
-from swm.memory.machine import available_memory, give_freed_memory_back, own_memory, physical_memory
+from swm.memory.machine import available_memory, own_memory, physical_memory
+from swm.memory.process import give_freed_memory_back
 from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import weight_dtype
 from swm.model.samples import TOKENS_PER_BATCH

@@ -195,7 +195,7 @@ class CompressionPipeline:
         ids = probe_ids(text[:PROBE_SAMPLES, :PROBE_TOKENS], view)
         report.add_saved(False)
         if ready.output is None:
-            probe(view.model, ids)
+            probe(view.model, ids, memory=view.memory)
             return
         output = OutputFolder(
             ready.output, ready.source.folder, recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut

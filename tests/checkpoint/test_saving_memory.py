@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import Layout
 from swm.loading import models
-from swm.memory.machine import STATUS, give_freed_memory_back, own_memory
+from swm.memory.machine import STATUS, own_memory
+from swm.memory.process import give_freed_memory_back
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import find_family
 from swm.model.view import ModelView

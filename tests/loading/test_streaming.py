@@ -19,7 +19,7 @@ from swm.errors import SwmError
 from swm.loading import streaming
 from swm.loading.models import ModelSource, load_model
 from swm.memory import kept_results, mapped, working_memory
-from swm.memory.mapped import lies_in_file
+from swm.memory.process import lies_in_file
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import find_family
 from swm.model.view import ModelView

@@ -14,7 +14,7 @@ from swm.depth.slot_states import SlotStates
 from swm.fitting.readers import refitted_readers
 from swm.interfaces.merger import LayerWindow
 from swm.memory import pieces, working_memory
-from swm.memory.mapped import lies_in_file
+from swm.memory.process import lies_in_file
 from swm.memory.working_memory import WorkingMemory
 from swm.model.surgery import merge_layers
 from swm.model.view import ModelView

@@ -12,7 +12,8 @@ from swm.memory.machine import STATUS
 # Blocks between which small ones stay; the C library raises what it keeps with the size of what was freed.
 SCRIPT = """
 import torch
-from swm.memory.machine import give_freed_memory_back, own_memory
+from swm.memory.machine import own_memory
+from swm.memory.process import give_freed_memory_back
 {first}
 kept, before = [], own_memory()
 for size in range(8, 24):

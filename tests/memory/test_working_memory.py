@@ -18,7 +18,8 @@ from swm.files.scratch import clear_all_dead
 from swm.memory import mapped
 from swm.memory.kept_results import KeptResults
 from swm.memory.machine import available_memory, own_memory, physical_memory
-from swm.memory.mapped import lies_in_file, mapped_tensor
+from swm.memory.mapped import mapped_tensor
+from swm.memory.process import lies_in_file
 from swm.memory.working_memory import SMALL, WorkingMemory
 
 # Stops where the file exists and is not mapped yet.
