@@ -168,10 +168,12 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-__all__ = sorted(_HOME)
-
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'swm' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.paths import expanded
+from swm.shown.values import quoted as quoted
 
 
 class SwmError(Exception):
@@ -106,15 +107,6 @@ def brief(error: BaseException) -> str:
     """Another library's message in one line: what it says first, and the error's type where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def quoted(value: object, most: int = 100) -> str:
-    """The value as Python writes it, what is long with its middle left out."""
-    try:
-        written = repr(value)
-    except ValueError:  # a number of more digits than Python writes
-        return f"a {type(value).__name__} too long to show"
-    return written if len(written) <= most else f"{written[: most // 2]}...{written[-most // 4 :]}"
 
 
 def listed(names: Iterable[str]) -> str:

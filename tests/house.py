@@ -16,6 +16,7 @@ LINKED = ("similarity", "mergers", "pruners", "recovery")
 # folder of `swm/`, or a module that lies beside the folders.
 ORDER = """
     paths version escapes
+    shown
     errors
     processes
     files

@@ -23,6 +23,7 @@ from torch import Tensor
 from swm.cache.recorded_numbers import RecordedNumbers
 from swm.files.scratch import clear_dead
 from swm.files.writing import whole
+from swm.shown.values import short_repr
 
 GIB = 2**30
 
@@ -33,6 +34,8 @@ class Observation:
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from swm.cache.observations import GIB, ObservationCache
-from swm.errors import SwmError
+from swm.errors import SwmError, quoted
 from swm.files.cache_folder import cache_folder
 
 LIMIT = "SWM_CACHE_GIB"
@@ -16,5 +16,5 @@ def shared_observations() -> ObservationCache:
     try:
         limit = float(os.environ.get(LIMIT, "10"))
     except ValueError:
-        raise SwmError(f"{LIMIT} is {os.environ[LIMIT]!r}; it is a number of GiB, such as 10") from None
+        raise SwmError(f"{LIMIT} is {quoted(os.environ[LIMIT])}; it is a number of GiB, such as 10") from None
     return ObservationCache(cache_folder() / "observations", int(limit * GIB))

@@ -32,9 +32,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model: perplexity unless tasks, speed or measures are asked for alone, each with its protocol."""
-    from swm.commands.console import show_measured
+    from swm.commands.console import print_parts
     from swm.files import yaml_file as yamlfile
     from swm.plugins.loading import load_plugins
+    from swm.report.tables import measured_parts
     from swm.run.evaluation import evaluate_model
 
     about_text = {"text": text, "preset": preset, "seq_len": seq_len, "bos": bos, "max_tokens": max_tokens}
@@ -57,7 +58,7 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    show_measured(out(), result)
+    print_parts(out(), measured_parts(result))
 
 
 def compare(
@@ -67,10 +68,11 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show size and measures of several runs and of the original model; different protocols are refused."""
-    from swm.commands.console import shown, table, titled
+    from swm.commands.console import table
     from swm.measure.plus_minus import PLUS_MINUS
     from swm.report.comparison import columns, read_result
     from swm.report.comparison import compare as compared
+    from swm.report.tables import shown, titled
 
     measured = columns([read_result(path) for path in results], results)
     rows = compared(measured)

@@ -173,8 +173,9 @@ def diff(
 
 
 def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
-    from swm.commands.console import print_text, report_table, speed_table
+    from swm.commands.console import drawn, print_text
     from swm.report.record import RunReport
+    from swm.report.tables import report_table, speed_table
 
     if not result.report:
         return  # one of several processes, and not the one that prints
@@ -185,13 +186,13 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
         console, report = out(), RunReport.model_validate(result.report)
         for line in result.plan.lines():
             print_text(console, line)
-        console.print(report_table(report))
+        console.print(drawn(report_table(report)))
         for answer in report.given_answers():
             print_text(console, f"\n{answer['prompt']}", "bold")
             for which in ("dense", "compressed"):
                 print_text(console, f"  {which}: {answer[which]}")
         if result.speed:
-            console.print(speed_table(result.speed))
+            console.print(drawn(speed_table(result.speed)))
         for note in [*report.notes, *result.speed.get("warnings", [])]:
             print_text(console, f"note: {note}", "yellow")
         check = report.verification

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -134,34 +133,14 @@ def _line(row: Row) -> str:
 
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
-    from swm.commands.console import print_text, table
-    from swm.study.columns import measured
-    from swm.study.measures import measure_label, scale_of
-    from swm.study.results import PAGE, ranked
+    from swm.commands.console import print_parts
+    from swm.study.results import PAGE
     from swm.study.table import tidy
 
     if as_json:
         sentences = [verdict.sentence for verdict in results.verdicts]
         print_json({"rank_by": results.rank_by, "verdicts": sentences, "runs": tidy(results.rows)})
         return
-    console = out()
     if not quiet:
-        columns = [name for name in measured(results.rows) if name != "seconds"]
-        lines: list[list[Any]] = []
-        for point in ranked(results):
-            cells = [point.estimates.get(name) for name in columns]
-            name = f"{point.name} (rejected)" if point.rejected else point.name
-            lines.append([name, *("–" if cell is None else _number(cell.value, cell.half) for cell in cells)])
-        heads = [measure_label(name, scale_of(name, results.rows)) for name in columns]
-        console.print(table(results.title, ["run", *heads], lines))
-        for verdict in results.verdicts:
-            print_text(console, verdict.sentence)
-        for point in [point for point in results.points if point.rejected]:
-            print_text(console, f"Rejected: {point.name}: {point.rejected}")
+        print_parts(out(), results.parts())
     say(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))
-
-
-def _number(value: float, half: float | None) -> str:
-    whole = math.isfinite(value) and value == int(value) and abs(value) >= 1
-    shown = format_number(value, 0 if whole else 2)
-    return shown if half is None else f"{shown} ± {format_number(half, 2)}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from swm.errors import CheckpointError
+from swm.errors import CheckpointError, quoted
 from swm.files.cache_folder import cache_folder
 from swm.files.manifest import check_ours
 from swm.files.plain_data import texts
@@ -25,7 +25,7 @@ def output_path(output: str | Path, what: str = "output") -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         linked = isinstance(error, FileNotFoundError)
         why = "it is a link that leads nowhere" if linked else getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{what} {str(output)!r} cannot be used: {why}; choose another") from None
+        raise CheckpointError(f"{what} {quoted(str(output))} cannot be used: {why}; choose another") from None
 
 
 def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:

@@ -67,7 +67,7 @@ def _scalar(loader: _Loader, node: Any) -> str:
 def _boolean(loader: _Loader, node: yaml.Node) -> bool:
     value = _scalar(loader, node)
     if _BOOL[1].fullmatch(value) is None:
-        raise ValueError(f"{value!r} is not true or false")
+        raise ValueError(f"{quoted(value)} is not true or false")
     return value.lower() == "true"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from swm.gguf.token_types import BYTE, NORMAL, UNKNOWN, Tokens
 from swm.loading.pre_tokenizers import OF_PIECES
+from swm.shown.values import quoted
 from swm.vocabulary.token_model import BYTE as BYTE_TOKEN
 
 SPACE = "▁"
@@ -54,7 +55,7 @@ def _odd_merges(data: Mapping[str, Any]) -> str:
         cuts = range(1, 0 if BYTE_TOKEN.fullmatch(token) else len(token))
         for one, other in ((token[:cut], token[cut:]) for cut in cuts):
             if one in vocabulary and other in vocabulary and (one, other) not in known:
-                return f"llama.cpp would merge {one!r} and {other!r}, which are no merge of its list"
+                return f"llama.cpp would merge {quoted(one)} and {quoted(other)}, which are no merge of its list"
     return ""
 
 

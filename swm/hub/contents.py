@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from swm.errors import HubError, nearest_file
+from swm.errors import HubError, nearest_file, quoted
 from swm.files.front_matter import CARD
 from swm.files.manifest import MANIFEST, Comparison, compare, first_of
 from swm.files.private_paths import PRIVATE
@@ -103,4 +103,4 @@ def _check_beside(file: Path) -> None:
     except OSError as error:
         raise HubError(f"{file} cannot be read: {error.strerror or error}") from None
     if file.suffix == ".gguf" and head != GGUF_MAGIC:
-        raise HubError(f"{file} is no GGUF file: it begins with {head!r}; write it again with `swm export`")
+        raise HubError(f"{file} is no GGUF file: it begins with {quoted(head)}; write it again with `swm export`")

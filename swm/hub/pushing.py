@@ -13,6 +13,7 @@ from swm.files.front_matter import CARD
 from swm.files.manifest import MANIFEST, listed_files
 from swm.hub.contents import contents
 from swm.hub.privacy import check_private
+from swm.shown.tables import Table, html
 from swm.version import __version__
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ class Push:
     def sizes(self) -> dict[str, int]:
         """The bytes of each file."""
         return {name: file.stat().st_size for name, file in self.files.items()}
+
+    def __repr__(self) -> str:
+        where = self.commit or "not pushed yet"
+        return f"Push({self.folder} to {self.repository}: {len(self.files)} files; {where})"
+
+    def _repr_html_(self) -> str:
+        rows = [*([name, f"{count:,} bytes"] for name, count in self.sizes.items())]
+        left = [[name, f"stays here: {why}"] for name, why in self.left_out.items()]
+        notes = [f"note: {note}" for note in self.notes]
+        return html([Table(("files", ""), [*rows, *left], f"{self.folder} to {self.repository}"), *notes])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, files with their bytes."""

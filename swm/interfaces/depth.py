@@ -12,6 +12,7 @@ from torch import Tensor
 from swm.errors import BudgetError
 from swm.interfaces.strategy import Strategy
 from swm.model.windows import Window
+from swm.shown.values import short_repr
 
 
 class DepthContext(Protocol):
@@ -74,6 +75,8 @@ class DepthProposal:
 
     windows: Sequence[Window]
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
 
 class DepthPruner(Strategy):

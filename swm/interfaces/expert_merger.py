@@ -11,6 +11,7 @@ from torch import Tensor
 
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.width import RoutingStatistics
+from swm.shown.values import short_repr
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class ExpertChoice:
     count: int
     kept: Sequence[int]
     routing: RoutingStatistics
+
+    __repr__ = short_repr
 
 
 class ExpertMerger(Strategy):

@@ -14,6 +14,7 @@ from swm.interfaces.metric import Metric
 from swm.interfaces.progress import Progress, Silent, Task
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.shown.values import short_repr
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Measurement:
     value: float
     standard_error: float | None = None
     items: Sequence[float] = ()
+
+    __repr__ = short_repr
 
     @classmethod
     def of_items(cls, items: Sequence[float]) -> Measurement:
@@ -51,6 +54,8 @@ class MeasureContext:
     progress: Progress = field(default_factory=Silent)
     label: str = "measure"
     kept: Sequence[int] | None = None
+
+    __repr__ = short_repr
 
     def task(self, total: int | None = None) -> AbstractContextManager[Task]:
         """A running step to show; `advance` it. Load the original model before it begins."""

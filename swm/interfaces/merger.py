@@ -16,6 +16,7 @@ from swm.interfaces.work import Work
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import End, Window
+from swm.shown.values import short_repr
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class LayerWindow:
     states: Sequence[State]
     keep: End | None = None
     activations: WindowActivations | None = None
+
+    __repr__ = short_repr
 
     def required_activations(self) -> WindowActivations:
         """The activations. Raises PlanError where there are none."""

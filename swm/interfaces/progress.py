@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
+from swm.shown.notebook import NotebookProgress, in_notebook
+
 
 class Task(Protocol):
     """One running step."""
@@ -46,3 +48,8 @@ class Silent:
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Task]:
         yield _SilentTask()
+
+
+def usual_progress() -> Progress:
+    """What is meant where a caller names none: lines below the cell in a notebook, and nothing elsewhere."""
+    return NotebookProgress() if in_notebook() else Silent()

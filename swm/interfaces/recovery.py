@@ -15,6 +15,7 @@ from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.interfaces.work import Work
 from swm.model.view import ModelView
+from swm.shown.values import short_repr
 
 
 @dataclass
@@ -38,6 +39,8 @@ class RecoveryContext:
     step_done: Callable[[int, float], None]
     keeps: bool = False
     note: Callable[[str], None] = lambda text: None
+
+    __repr__ = short_repr
 
 
 class Recovery(Strategy):

@@ -22,6 +22,7 @@ from swm.model.families import ModelFamily
 from swm.model.replacement import Rebuild
 from swm.model.units import Part
 from swm.model.view import ModelView
+from swm.shown.values import short_repr
 
 
 class Step(Strategy):
@@ -70,6 +71,8 @@ class StagePlan:
     steps: Sequence[Step]
     facts: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
 
 __all__ = ["Build", "Setting", "Stage", "StageContext", "StagePlan", "Step", "required"]

@@ -16,6 +16,7 @@ from swm.interfaces.text import Calibration, TextSource
 from swm.model.families import ModelFamily
 from swm.model.shape import ModelShape
 from swm.model.view import ModelView
+from swm.shown.values import short_repr
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Setting:
     seq_len: int
     model: ModelView | None = None
     first: bool = True
+
+    __repr__ = short_repr
 
 
 @dataclass
@@ -57,6 +60,8 @@ class StageContext:
     """What the result must be like for the form in which it is saved."""
     text: Callable[[TextSource], TextSource] = lambda source: source
     """Gives a source that can be read, also for one whose text the original model writes."""
+
+    __repr__ = short_repr
 
     def smallest_layer(self) -> int:
         """The number of parameters of the smallest layer as the model is now."""

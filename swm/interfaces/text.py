@@ -17,6 +17,7 @@ from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
 from swm.model.samples import Samples
 from swm.model.token_ids import new_rows
+from swm.shown.values import short_repr
 
 Purpose = Literal["calibration", "evaluation"]
 
@@ -62,6 +63,8 @@ class DenseModel:
     cache: Path
     progress: Progress
     note: Callable[[str], None] = lambda text: None
+
+    __repr__ = short_repr
 
 
 class TextSource(Strategy):
@@ -141,6 +144,8 @@ class Calibration:
     """By its row, what a sample with an image gives the model beside its ids."""
     placeholders: Sequence[int] = ()
     """The ids that stand for pieces of an image."""
+
+    __repr__ = short_repr
 
     @property
     def samples(self) -> Samples:

@@ -12,6 +12,7 @@ from torch import Tensor
 from swm.errors import PlanError, RecipeError, listed
 from swm.interfaces.strategy import Strategy
 from swm.model.units import Part
+from swm.shown.values import short_repr
 
 Need = Literal["gradients", "squared_gradients", "inputs", "routing"]
 CHANNELS: frozenset[Part] = frozenset({"attention", "queries", "mlp"})
@@ -26,6 +27,8 @@ class InputStatistics:
     mean_absolute: Tensor
     mean_square: Tensor
     tokens: int
+
+    __repr__ = short_repr
 
     @property
     def variance(self) -> Tensor:
@@ -47,6 +50,8 @@ class RoutingStatistics:
     routed: Tensor
     output: Tensor
     agreement: Tensor | None = None
+
+    __repr__ = short_repr
 
     @property
     def required_agreement(self) -> Tensor:
@@ -81,6 +86,8 @@ class CoupledWeight:
     gradient: Tensor | None = None
     squared_gradient: Tensor | None = None
 
+    __repr__ = short_repr
+
     @property
     def required_gradient(self) -> Tensor:
         """`gradient`. Raises PlanError where the pruner's `needs` does not name gradients."""
@@ -110,6 +117,8 @@ class UnitGroup:
     inputs: InputStatistics | None = None
     routing: RoutingStatistics | None = None
     expert: int | None = None
+
+    __repr__ = short_repr
 
     @property
     def required_routing(self) -> RoutingStatistics:

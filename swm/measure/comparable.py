@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from swm.errors import SwmError
+from swm.errors import SwmError, quoted
 
 Protocol = Mapping[str, Any]
 
@@ -43,4 +43,7 @@ def check_one_protocol(kind: str, protocols: Iterable[tuple[str, Protocol]], err
         difference = protocol_difference(first[1], protocol)
         if difference is not None:
             setting, one, other = difference
-            raise error(f"{kind} of '{first[0]}' and '{name}' cannot be compared: {setting} is {one!r} and {other!r}")
+            raise error(
+                f"{kind} of '{first[0]}' and '{name}' cannot be compared: "
+                f"{setting} is {quoted(one)} and {quoted(other)}"
+            )

@@ -18,12 +18,15 @@ from swm.interfaces.text import Calibration
 from swm.measure.expert_load import ExpertLoad, expert_loads, watched_experts
 from swm.measure.layer_pairs import LayerPairs
 from swm.measure.patches import find_patches, otsu_threshold
+from swm.model.ranges import format_ranges
 from swm.model.shape import active_parameters
 from swm.model.view import ModelView
 from swm.model.windows import Window
+from swm.shown.tables import Part, Table, html
 
 # The hidden states of all layers are held for this many tokens at a time.
 TOKENS_PER_BATCH = 1024
+COLUMNS = ("layer", "like the next", "block influence", "norm of tokens", "largest token", "its share")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,24 @@ class Inspection:
     def patch_layers(self) -> list[list[int]]:
         """The original numbers of the layers of each patch."""
         return [list(self.layers[patch.first : patch.last + 1]) for patch in self.patches]
+
+    def parts(self) -> list[Part]:
+        """A row a layer: how alike it is to the next one, what it changes, and how large its outputs are."""
+        rows = []
+        for i, layer in enumerate(self.layers):
+            norms = self.norms[i + 1]
+            following = f"{self.similarity[i][i + 1]:.4f}" if i + 1 < len(self.layers) else ""
+            sizes = [f"{norms.mean_rest:,.1f}", f"{norms.max:,.1f}", f"{norms.largest_share:.0%}"]
+            rows.append([str(layer), following, f"{self.influence[i]:.4f}", *sizes])
+        patches = " ".join(format_ranges(layers) for layers in self.patch_layers())
+        sentence = f"patches of layers alike by {self.patch_threshold:.4f}: {patches or 'none'}"
+        return [Table(COLUMNS, rows), sentence]
+
+    def __repr__(self) -> str:
+        return f"Inspection({self.model}: {len(self.layers)} layers, {len(self.patches)} patches)"
+
+    def _repr_html_(self) -> str:
+        return html([*self.parts(), *(f"note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""

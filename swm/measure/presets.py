@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from swm.errors import RecipeError
+from swm.errors import RecipeError, quoted
 
 
 def apply_preset(values: dict[str, Any], presets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -17,4 +17,4 @@ def apply_preset(values: dict[str, Any], presets: Mapping[str, Mapping[str, Any]
     for key, value in presets.get(preset if isinstance(preset, str) else "", {}).items():
         given = values.setdefault(key, value)
         if (list(given) if isinstance(given, tuple) else given) != value:
-            raise RecipeError(f"preset {preset} has {key}: {value}, found {given!r}; leave one of them out")
+            raise RecipeError(f"preset {preset} has {key}: {value}, found {quoted(given)}; leave one of them out")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm.errors import RecipeError
+from swm.errors import RecipeError, quoted
 from swm.measure.presets import apply_preset
 
 # Of the Sliding-Window Merging and Shortened LLaMA codes: one sentence, one sequence, tokens drawn at random.
@@ -67,7 +67,7 @@ class SpeedProtocol:
             return None
         ids: list[int] = tokenizer(self.prompt)["input_ids"]
         if not ids:
-            raise RecipeError(f"the tokenizer makes no token of {self.prompt!r}", ("speed", "prompt"))
+            raise RecipeError(f"the tokenizer makes no token of {quoted(self.prompt)}", ("speed", "prompt"))
         return ids
 
     def sampling(self) -> dict[str, Any]:

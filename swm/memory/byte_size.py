@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from swm.errors import RecipeError
+from swm.errors import RecipeError, quoted
 
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**i for i, p in enumerate("KMGT", 1)}}
 UNITS.update({f"{p}iB": 1024**i for i, p in enumerate("KMGT", 1)})
@@ -20,10 +20,10 @@ def parse_bytes(size: str | int) -> int:
     units = {name.lower(): factor for name, factor in UNITS.items()}
     if match is None or match[2].lower() not in units:
         names = ", ".join(name for name in UNITS if len(name) > 1)
-        raise RecipeError(f"found '{size}'; a size is a number of bytes, or a number with one of {names}: 8GiB")
+        raise RecipeError(f"found {quoted(size)}; a size is a number of bytes, or a number with one of {names}: 8GiB")
     number = int(float(match[1]) * units[match[2].lower()])
     if number < 1:
-        raise RecipeError(f"found '{size}'; a size is at least one byte")
+        raise RecipeError(f"found {quoted(size)}; a size is at least one byte")
     return number
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from swm.errors import ModelError, brief, did_you_mean, listed
+from swm.errors import ModelError, brief, did_you_mean, listed, quoted
 from swm.model.shape import ModelShape
 from swm.processes.ranks import local_device
 
@@ -20,7 +20,7 @@ def check_device_map(device_map: str | None) -> None:
             pick_device(device_map)
         except ModelError:
             raise ModelError(
-                f"found '{device_map}'; allowed: {listed(DEVICE_MAPS)}, or a device that is here."
+                f"found {quoted(device_map)}; allowed: {listed(DEVICE_MAPS)}, or a device that is here."
                 f"{did_you_mean(device_map, DEVICE_MAPS)}"
             ) from None
 
@@ -36,8 +36,8 @@ def pick_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise ModelError(f"device '{device}' cannot be used: {brief(error)}") from None
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        raise ModelError(f"device {quoted(device)} cannot be used: {brief(error)}") from None
     if chosen.type == "meta":
         raise ModelError("device 'meta' cannot be used: it holds no numbers")
     return chosen

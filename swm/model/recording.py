@@ -18,6 +18,7 @@ from swm.model.reading import read_batch
 from swm.model.row_store import RowStore
 from swm.model.samples import Samples
 from swm.model.shared_arguments import SharedArguments
+from swm.shown.values import short_repr
 
 # What the layers of one run have handed on to later ones in each argument that is there for that.
 Carried = dict[str, dict[Any, Any]]
@@ -33,6 +34,8 @@ class LayerCall:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     added: Tensor | None = None
+
+    __repr__ = short_repr
 
     def same(self, other: LayerCall) -> bool:
         """Whether both have the very same arguments, not equal ones."""
@@ -80,6 +83,8 @@ class Recording:
     states: list[Tensor]
     calls: list[list[LayerCall]]
     rows: list[slice]
+
+    __repr__ = short_repr
 
     @property
     def ids(self) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from swm.shown.values import short_repr
+
 # The attribute in which a module that was made again keeps what it stands for.
 MARK = "_swm_replaced"
 
@@ -40,6 +42,8 @@ class Rebuild:
     source: str
     make: Callable[[nn.Module, Any], nn.Module] | None = field(default=None, compare=False)
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Replaced:
@@ -47,6 +51,8 @@ class Replaced:
 
     rebuild: Rebuild
     settings: Any
+
+    __repr__ = short_repr
 
 
 def mark_replaced(module: nn.Module, told: Replaced) -> nn.Module:

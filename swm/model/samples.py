@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from swm.shown.values import short_repr
+
 TOKENS_PER_BATCH = 4096
 
 # Smaller batches cost more for each token: on a CPU, layers of width 576 take 9 % more time with 256 at once than 1280.
@@ -24,6 +26,8 @@ class Samples:
     ids: Tensor
     images: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     placeholders: Sequence[int] = ()
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, text: Tensor | Samples) -> Samples:

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from swm.errors import PlanError
 from swm.files import yaml_file as yamlfile
-from swm.files.private_paths import without_private_paths
+from swm.files.private_paths import last_part, without_private_paths
 from swm.files.writing import whole, write_text
 from swm.interfaces.stage import Step
 from swm.model.ranges import format_ranges
 from swm.model.view import ModelView
 from swm.plan.fitted import fitted_hash, flat
+from swm.shown.tables import html_lines
+from swm.shown.values import short_repr
 
 VERSION = 1
 FITTED = "fitted_sha256"
@@ -35,6 +37,8 @@ class PlannedStage:
     steps: Sequence[Step]
     facts: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     def apply(self, view: ModelView) -> None:
         """Change the model."""
@@ -88,6 +92,13 @@ class Plan:
                     by_text.setdefault(alike[1], []).append(alike[0])
             lines += [f"{stage.stage}: layers {format_ranges(layers)}: {text}" for text, layers in by_text.items()]
         return lines
+
+    def __repr__(self) -> str:
+        steps = [f"{stage.stage} {len(stage.steps)} step{'s' * (len(stage.steps) != 1)}" for stage in self.stages]
+        return f"Plan({last_part(str(self.model.get('source', '')))}: {', '.join(steps) or 'no stage'})"
+
+    def _repr_html_(self) -> str:
+        return html_lines(self.lines(), f"{self!r}, {len(self.lines())} lines")
 
     def fitted(self) -> dict[str, Tensor]:
         """Fitted tensors by `stage.step.parameter`; empty for plans that need none."""

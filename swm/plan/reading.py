@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from swm.errors import PlanError, RecipeError, listed
+from swm.errors import PlanError, RecipeError, listed, quoted
 from swm.files import yaml_file as yamlfile
 from swm.files.private_paths import last_part, remembered_paths
 from swm.interfaces.stage import Step
@@ -32,7 +32,7 @@ def read_plan(file: Path, registry: Registry) -> Plan:
     if not isinstance(data, dict) or "swm_plan" not in data:
         raise PlanError(f"{file} is not a plan: it has no swm_plan")
     if data["swm_plan"] != VERSION:
-        raise PlanError(f"{file} has plan version {data['swm_plan']!r}; this swm reads {VERSION}")
+        raise PlanError(f"{file} has plan version {quoted(data['swm_plan'])}; this swm reads {VERSION}")
     beside = file.with_suffix(TENSORS)
     fitted = read_fitted(beside)
     try:
@@ -82,7 +82,7 @@ def _checked(cls: type[Any], data: Any, registry: Registry, path: tuple[str | in
     """An instance of the dataclass `cls` from its keys in `data`, which may have others. Raises RecipeError."""
     known = [f.name for f in fields(cls)]
     if not isinstance(data, dict):
-        raise RecipeError(f"found {data!r}; a mapping with {listed(known)} stands here", path)
+        raise RecipeError(f"found {quoted(data)}; a mapping with {listed(known)} stands here", path)
     return construct(cls, {key: data[key] for key in known if key in data}, registry.build, path)
 
 
@@ -94,8 +94,8 @@ def _read_stage(entry: Any, registry: Registry, fitted: Mapping[int, Mapping[str
 
 def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1:
-        raise RecipeError(f"found {entry!r}; a step is one key, its kind: {listed(registry.names('step'))}", path)
+        raise RecipeError(f"found {quoted(entry)}; a step is one key, its kind: {listed(registry.names('step'))}", path)
     [(name, parameters)] = entry.items()
     if not isinstance(parameters, dict):
-        raise RecipeError(f"found {parameters!r}; '{name}' is a mapping of its parameters", (*path, str(name)))
+        raise RecipeError(f"found {quoted(parameters)}; '{name}' is a mapping of its parameters", (*path, str(name)))
     return require_interface(Step, registry.build_named("step", name, parameters, (*path, name)))

@@ -7,7 +7,8 @@ import inspect
 import typing
 from typing import Any, Literal, get_args, get_origin
 
-from swm.plugins.registry import Entry, Registry
+from swm.plugins.entry import Entry
+from swm.plugins.registry import Registry
 
 
 def catalogue(registry: Registry) -> list[dict[str, Any]]:
@@ -33,11 +34,19 @@ def _shown(parameter: dict[str, Any]) -> str:
     return "none" if parameter["default"] is None else str(parameter["default"])
 
 
+def _choices(hint: Any) -> list[Any]:
+    """The values that a type names one by one, also inside of a list or beside none."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [choice for inner in get_args(hint) for choice in _choices(inner)]
+
+
 def _parameter(strategy: type[Any], field: dataclasses.Field[Any]) -> dict[str, Any]:
     hint = typing.get_type_hints(strategy)[field.name]
     described: dict[str, Any] = {"type": str(hint).removeprefix("<class '").removesuffix("'>").replace("typing.", "")}
-    if get_origin(hint) is Literal:
-        described["choices"] = list(get_args(hint))
+    choices = _choices(hint)
+    if choices:
+        described["choices"] = choices
     if field.default is not dataclasses.MISSING:
         described["default"] = field.default
     return described

@@ -71,6 +71,13 @@ class Plugins:
     files: list[Path] = field(default_factory=list)
     """The plugin files that were named."""
 
+    def __repr__(self) -> str:
+        broken = f", {len(self.broken)} broken" if self.broken else ""
+        return f"Plugins({', '.join(dict.fromkeys(self.origins))}{broken})"
+
+    def _repr_html_(self) -> str:
+        return self.registry._repr_html_()
+
     @property
     def origins(self) -> list[str]:
         """Where the loaded plugins come from, in their order."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from swm.errors import PluginError
+from swm.errors import PluginError, quoted
 from swm.plugins import hookspecs
 
 
@@ -50,7 +50,7 @@ def api_version(module: ModuleType, origin: str, builtin: Container[str]) -> int
     if api is None:
         return None
     if not isinstance(api, int) or isinstance(api, bool) or api < 1:
-        raise PluginError(f"plugin {origin}: found swm_api = {api!r}; it is a number, as in swm_api = 1")
+        raise PluginError(f"plugin {origin}: found swm_api = {quoted(api)}; it is a number, as in swm_api = 1")
     oldest, newest = hookspecs.OLDEST_API, hookspecs.API_VERSION
     if not oldest <= api <= newest:
         takes = f"{oldest} to {newest}" if oldest < newest else str(newest)

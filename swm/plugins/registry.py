@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 from swm.errors import ClashError, PluginError, RecipeError, at, brief, did_you_mean, listed, quoted
 from swm.interfaces.strategy import Strategy
 from swm.model.families import ModelFamily
 from swm.plugins.construct import construct
+from swm.plugins.entry import Entry
 from swm.plugins.sources import PluginSource
 from swm.plugins.validation import check_fields, fail
+from swm.shown.tables import Table
 
 S = TypeVar("S", bound=Strategy)
 
@@ -24,14 +26,6 @@ def require_interface(interface: type[S], strategy: Strategy) -> S:
     if not isinstance(strategy, interface):
         raise PluginError(f"{strategy.kind} '{strategy.name}' must be a subclass of {interface.__name__}")
     return strategy
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A registered strategy class and who brought it."""
-
-    strategy: type[Strategy]
-    origin: str
 
 
 class Registry:
@@ -58,7 +52,7 @@ class Registry:
             self._register_family(thing, origin)
             return
         if not (inspect.isclass(thing) and issubclass(thing, Strategy)):
-            raise PluginError(f"{origin} registered {thing!r}; allowed: a strategy class or a ModelFamily")
+            raise PluginError(f"{origin} registered {quoted(thing)}; allowed: a strategy class or a ModelFamily")
         kind, name = getattr(thing, "kind", None), getattr(thing, "name", None)
         if not isinstance(kind, str) or not isinstance(name, str) or not name:
             raise PluginError(f"{origin}: {thing.__qualname__} needs a class attribute name, as in name = 'my-name'")
@@ -166,6 +160,14 @@ class Registry:
             if entry.strategy.is_default:
                 return name
         raise RecipeError(f"no {kind} is named and there is no default; known: {listed(self.names(kind))}")
+
+    def __repr__(self) -> str:
+        counts = [f"{kind} {len(self.names(kind))}" for kind in sorted(self._entries)]
+        return f"Registry({', '.join([*counts, f'family {len(self._families)}'])})"
+
+    def _repr_html_(self) -> str:
+        rows = [[kind, ", ".join(self.names(kind))] for kind in sorted(self._entries)]
+        return Table(("kind", "names"), [*rows, ["family", ", ".join(row.name for row in self.families)]]).html()
 
     def entries(self) -> Iterator[Entry]:
         """All entries by kind and name, but for contested ones."""

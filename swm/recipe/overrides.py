@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from swm.errors import RecipeError
+from swm.errors import RecipeError, quoted
 from swm.files import yaml_file as yamlfile
 
 
@@ -34,7 +34,7 @@ def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:
             if not isinstance(part, int) or part >= len(here):
                 raise RecipeError(f"{where} has {len(here)} entries, no '{part}'")
         elif not isinstance(here, dict):
-            raise RecipeError(f"{where} is {here!r}, which has no '{part}'")
+            raise RecipeError(f"{where} is {quoted(here)}, which has no '{part}'")
         elif not last and part not in here:
             here[part] = {}
         if last:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from markupsafe import escape
 from pydantic import Field
 
 from swm.checkpoint.layout import Layout
+from swm.escapes import visible
+from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import plain
 from swm.interfaces.target import Target
@@ -71,6 +74,13 @@ class Recipe:
         data: dict[str, Any] = plain(self)
         data["stages"] = [_stage_entry(stage) for stage in self.stages]
         return data
+
+    def __repr__(self) -> str:
+        stages = ", ".join(stage.name for stage in self.stages)
+        return f"Recipe({self.model}: {stages}; {f'output: {self.output}' if self.output else 'nothing is saved'})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(visible(yamlfile.dump(self.resolved())))}</pre>"
 
     def budget_target(self, index: int, original: ModelShape, view: ModelView, promised: float = 0.0) -> Target | None:
         """The target that the budget gives a stage; None if the stage has its own.

@@ -15,7 +15,8 @@ from swm.files.writing import write_json
 from swm.interfaces.strategy import Strategy, plain
 from swm.measure.acceptance import Acceptance, MeasureLimit
 from swm.measure.protocol import EvaluationRecipe
-from swm.plugins.registry import Entry, Registry
+from swm.plugins.entry import Entry
+from swm.plugins.registry import Registry
 from swm.plugins.validation import plain_dataclass, plain_schema, strategy_kind
 from swm.recipe.recipe import CalibrationRecipe, Recipe
 

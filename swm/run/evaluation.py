@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swm.errors import RecipeError, at, did_you_mean
-from swm.interfaces.progress import Progress, Silent, announce
+from swm.errors import RecipeError, at, did_you_mean, quoted
+from swm.interfaces.progress import Progress, announce, usual_progress
 from swm.loading import models
 from swm.measure.evaluator import make_evaluator
 from swm.measure.named_numbers import check_measures
@@ -19,6 +19,7 @@ from swm.model.shape import ModelShape
 from swm.model.text_config import text_config
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.building import build_evaluation
+from swm.report.measurements import Measurements
 from swm.run.memory_plan import Need, plan_for, token_bytes
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -43,7 +44,7 @@ def evaluate(
         device: `auto`, or a device of torch.
         memory: How much it may take beside what it maps from files, such as `8GiB`; None for what is free.
         trust_remote_code: Whether the model's own code may run.
-        progress: Shows what is going on; None for nothing.
+        progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         plugin_files: Python files with strategies.
         wanted: What is measured, by the keys of a recipe's `evaluate`; without any the perplexity.
 
@@ -90,8 +91,10 @@ def evaluate_model(
         SwmError: As there.
     """
     if dtype not in DTYPES:
-        raise RecipeError(f"found '{dtype}'; allowed: {', '.join(DTYPES)}.{did_you_mean(dtype, DTYPES)}", ("dtype",))
-    progress = progress or Silent()
+        raise RecipeError(
+            f"found {quoted(dtype)}; allowed: {', '.join(DTYPES)}.{did_you_mean(dtype, DTYPES)}", ("dtype",)
+        )
+    progress = progress or usual_progress()
     asked = build_evaluation(wanted, plugins)
     if asked.perplexity is not None:
         asked.perplexity.text.check()
@@ -127,7 +130,7 @@ def evaluate_model(
     if asked.speed is not None:
         about = {"progress": progress, "tokenizer": evaluator.tokenizer}
         measured["speed"] = measure_speed({"model": loaded}, text_config(config).vocab_size, asked.speed, **about)
-    return measured
+    return Measurements(measured)
 
 
 def _need(asked: EvaluationRecipe, config: Any, converted: int, size: int) -> Need:

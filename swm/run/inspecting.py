@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from swm.derivation.known_model import known_model
-from swm.errors import at
+from swm.errors import RecipeError, at, listed, quoted
 from swm.files.outputs import check_apart, check_inputs
-from swm.interfaces.progress import Progress, Silent, announce
+from swm.interfaces.progress import Progress, announce, usual_progress
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.loading import models
@@ -51,7 +51,7 @@ def inspect(
 
     Args:
         model: A hub id, a folder, a GGUF file or a registered name.
-        progress: Shows what is going on; None for nothing.
+        progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         plugin_files: Python files with strategies.
         wanted: `similarity`, `calibration`, `seed`, `dtype`, `device`, `memory` and `trust_remote_code` as in a recipe,
             and `patch_threshold`: how alike the layers of a patch are.
@@ -73,7 +73,11 @@ def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRec
     """
     registry = plugins.registry
     values = {"similarity": registry.default("similarity"), **data}
-    values["calibration"] = {"text": registry.default("text"), **values.get("calibration", {})}
+    drawn = values.get("calibration", {})
+    if not isinstance(drawn, Mapping):
+        what = listed(CalibrationRecipe.__dataclass_fields__)
+        raise RecipeError(f"found {quoted(drawn)}; calibration is a mapping with {what}", ("calibration",))
+    values["calibration"] = {"text": registry.default("text"), **drawn}
     recipe = construct(InspectionRecipe, values, registry.build)
     metrics = [entry.strategy for entry in registry.entries() if entry.strategy.kind == "similarity"]
     others = [metric.name for metric in metrics if _of_states(metric)]
@@ -89,7 +93,7 @@ def inspect_named(
     Args:
         recipe: What is inspected, and how.
         plugins: The strategies and families that are known.
-        progress: Shows what is going on; None for nothing.
+        progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         output: The folder that the caller writes the inspection into, which must hold no input; None for none.
 
     Returns:
@@ -98,7 +102,7 @@ def inspect_named(
     Raises:
         SwmError: Before the weights are loaded for everything that can be known by then.
     """
-    progress, wanted = progress or Silent(), recipe.calibration
+    progress, wanted = progress or usual_progress(), recipe.calibration
     if output is not None:
         check_apart(output, Path(recipe.model))
         check_inputs(output, plain(recipe), plugins.files)

@@ -17,7 +17,7 @@ from swm.cache.observations import ObservationCache
 from swm.checkpoint.export import check_layout
 from swm.checkpoint.verification import probe
 from swm.errors import at
-from swm.interfaces.progress import Announcer, Progress, Silent, announce
+from swm.interfaces.progress import Announcer, Progress, announce, usual_progress
 from swm.interfaces.stage import Stage
 from swm.model.shape import widths
 from swm.model.view import ModelView
@@ -42,6 +42,7 @@ from swm.run.retokenizing import probe_ids
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder, RunRecord
 from swm.run.stopwatch import Stopwatch
 from swm.run.tracking import tracked
+from swm.shown.values import short_repr
 
 
 @dataclass
@@ -50,7 +51,7 @@ class CompressionPipeline:
 
     recipe: Recipe
     plugins: Plugins = field(default_factory=load_plugins)
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=usual_progress)
     overwrite: bool = False
     inputs: Sequence[str | Path] = ()
     """Files besides those in the recipe that must not lie in the output folder."""
@@ -67,6 +68,8 @@ class CompressionPipeline:
     """About how many seconds each stage was expected to take, by its number and name."""
     speed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    __repr__ = short_repr
 
     @classmethod
     def from_file(cls, file: str | Path, overrides: Sequence[str] = (), **options: Any) -> CompressionPipeline:
@@ -226,7 +229,7 @@ def compress(
         model: A hub id, a folder, a GGUF file or a registered name.
         stages: The stages, as in a recipe or as instances.
         overwrite: Whether an output folder of swm may be replaced.
-        progress: Shows what is going on; None for nothing.
+        progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         plugin_files: Python files with strategies.
         recipe: The other keys of the recipe.
 
@@ -238,4 +241,4 @@ def compress(
     """
     plugins = load_plugins(plugin_files)
     built = build_recipe({"model": model, "stages": list(stages), **recipe}, plugins)
-    return CompressionPipeline(built, plugins, progress or Silent(), overwrite).run()
+    return CompressionPipeline(built, plugins, progress or usual_progress(), overwrite).run()

@@ -15,7 +15,7 @@ from swm.checkpoint.layout import LAYOUTS, Layout
 from swm.derivation.known_model import known_model
 from swm.errors import ModelError, PlanError, at
 from swm.files.outputs import check_apart, check_inputs
-from swm.interfaces.progress import Progress, Silent
+from swm.interfaces.progress import Progress, usual_progress
 from swm.loading import models
 from swm.model.shape import shape_now
 from swm.model.text_config import text_config
@@ -70,7 +70,7 @@ def replay(
         PlanError: When the plan was made for another model, or has a training and `structure_only` is not given.
         CheckpointError: For a layout that cannot hold the result.
     """
-    progress = progress or Silent()
+    progress = progress or usual_progress()
     trained = [i for i, stage in enumerate(plan.stages) if any(step.needs_data for step in stage.steps)]
     if trained and not structure_only:
         raise PlanError(

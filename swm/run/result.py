@@ -6,8 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swm.files.private_paths import last_part
 from swm.plan.plan import Plan
+from swm.report.headline import headline
 from swm.report.judgement import missed
+from swm.report.record import RunReport
+from swm.report.tables import report_table, speed_table
+from swm.shown.tables import Part, html, html_lines
 
 # What is said before and after a run that leaves nothing on the disk.
 NO_OUTPUT = "the recipe has no output; name a folder, as in output: out/new, to keep the compressed model"
@@ -33,3 +38,26 @@ class RunResult:
     def rejected(self) -> str:
         """Which limits of the recipe's `accept` were missed, in a line; empty where none was."""
         return missed(self.report.get("acceptance") or {})
+
+    def __repr__(self) -> str:
+        if not self.report:
+            return f"RunResult({self.plan})"
+        report = RunReport.model_validate(self.report)
+        tiles = [f"{t.label} {t.before} to {t.value} ({t.change})" for t in headline(report, self.speed)]
+        return f"RunResult({last_part(report.model.source)}: {', '.join(tiles)}; {self._place()})"
+
+    def _repr_html_(self) -> str:
+        lines = html_lines(self.plan.lines(), f"{len(self.plan.lines())} lines of the plan")
+        if not self.report:
+            return lines
+        report = RunReport.model_validate(self.report)
+        notes = [f"note: {note}" for note in [*report.notes, *self.speed.get("warnings", [])]]
+        rejected = [f"rejected: {self.rejected}"] if self.rejected else []
+        parts: list[Part] = [report_table(report), *([speed_table(self.speed)] if self.speed else [])]
+        return lines + html([*parts, *notes, *rejected, self._place()])
+
+    def _place(self) -> str:
+        """Where it is, in words."""
+        if self.output is None:
+            return "in memory, nothing was saved"
+        return f"saved: {self.output}" if self.report.get("verification") else f"not saved; report: {self.output}"

@@ -12,7 +12,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from swm.errors import PluginError, unknown
+from swm.errors import PluginError, quoted, unknown
 from swm.files import yaml_file as yamlfile
 from swm.files.scratch import clear_dead, scratch
 from swm.paths import expanded
@@ -89,13 +89,13 @@ def check_name(name: str) -> None:
     """Raise PluginError unless the name can stand in a recipe and be that of a Python module."""
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         raise PluginError(
-            f"name: found '{name}'; allowed are small letters, digits, and single hyphens between them, beginning with "
-            f"a letter, {LONGEST} characters at most, such as my-metric"
+            f"name: found {quoted(name)}; allowed are small letters, digits, and single hyphens between them, "
+            f"beginning with a letter, {LONGEST} characters at most, such as my-metric"
         )
     if keyword.iskeyword(name):
-        raise PluginError(f"name: found '{name}', a word of the Python language; choose another one")
+        raise PluginError(f"name: found {quoted(name)}, a word of the Python language; choose another one")
     if yamlfile.parse(f"name: {name}")[0] != {"name": name}:
-        raise PluginError(f"name: found '{name}', which YAML does not read as text; choose another one")
+        raise PluginError(f"name: found {quoted(name)}, which YAML does not read as text; choose another one")
 
 
 def _check_taken(values: dict[str, str], registry: Registry) -> None:
@@ -109,10 +109,12 @@ def _check_taken(values: dict[str, str], registry: Registry) -> None:
                 f"name: there is a {each} '{name}' already, from {owners[each, name][0]}; choose another one"
             )
     if importlib.util.find_spec(module) is not None:
-        raise PluginError(f"name: found '{name}'; a package {module} is installed already; choose another one")
+        raise PluginError(f"name: found {quoted(name)}; a package {module} is installed already; choose another one")
     imported = re.compile(rf"^(from|import) .*\b{camel}\b", re.MULTILINE)
     if any(imported.search(text) for part in (COMMON, kind) for text in _texts(_scaffold() / part)):
-        raise PluginError(f"name: found '{name}'; its class {camel} would hide one that it uses; choose another one")
+        raise PluginError(
+            f"name: found {quoted(name)}; its class {camel} would hide one that it uses; choose another one"
+        )
 
 
 def _owners(registry: Registry) -> dict[tuple[str, str], list[str]]:

@@ -36,7 +36,7 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
     for i, entry in enumerate(entries):
         path = ("figures", i)
         if not isinstance(entry, Mapping):
-            fail(path, f"found {entry!r}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
+            fail(path, f"found {quoted(entry)}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
         missing = [key for key in ("name", "x", "y") if not entry.get(key)]
         if missing:
             fail(path, f"a figure needs {missing[0]}")
@@ -46,7 +46,7 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
         names.add(name)
         if not _is_file_name(name):
             what = "letters, digits, blanks and the signs . - _, no folder, at most 100"
-            fail((*path, "name"), f"found {entry['name']!r}; a figure's name is that of its files: {what}")
+            fail((*path, "name"), f"found {quoted(entry['name'])}; a figure's name is that of its files: {what}")
         y = [entry["y"]] if isinstance(entry["y"], str) else entry["y"]
         yield construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
 

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from swm.errors import RecipeError, StudyError, SwmError, at, listed, unknown
+from swm.errors import RecipeError, StudyError, SwmError, at, listed, quoted, unknown
 from swm.files import yaml_file as yamlfile
 from swm.files.named_paths import named_file
 from swm.paths import expanded
@@ -100,7 +100,7 @@ def _merged(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
         with at("recipe"):
             recipe = _read_recipe(named_file(recipe, path, "recipe"))
     if not isinstance(recipe, Mapping):
-        fail(("recipe",), f"found {recipe!r}; it is a recipe, or the path of one")
+        fail(("recipe",), f"found {quoted(recipe)}; it is a recipe, or the path of one")
     return {**base, **given, "recipe": {**base.get("recipe", {}), **recipe}}
 
 
@@ -119,7 +119,7 @@ def build_study(data: Mapping[str, Any], plugins: Plugins) -> Study:
     values["executor"] = plugins.registry.build("executor", values.get("executor"), ("executor",))
     grid = values.get("grid", {})
     if not isinstance(grid, Mapping):
-        fail(("grid",), f"found {grid!r}; it is a mapping of dotted keys to the values that they take")
+        fail(("grid",), f"found {quoted(grid)}; it is a mapping of dotted keys to the values that they take")
     for key in grid:
         labelled_values(grid[key], ("grid", str(key)))
     values["figures"] = list(read_figures(values.get("figures") or [], plugins))
@@ -137,7 +137,7 @@ def _read_search(entry: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
         values["objectives"] = [values["objectives"]]
     space = values.get("space")
     if not isinstance(space, Mapping) or not space:
-        fail(("search", "space"), f"found {space!r}; it is a mapping of dotted keys to lists or ranges")
+        fail(("search", "space"), f"found {quoted(space)}; it is a mapping of dotted keys to lists or ranges")
     values["space"] = {
         str(key): range_or_values(entry, ("search", "space", str(key)), plugins) for key, entry in space.items()
     }

@@ -18,6 +18,7 @@ from swm.files.scratch import scratch
 from swm.interfaces.executor import Row
 from swm.plugins.loading import load_plugins
 from swm.report.html_format import FILTERS, seen
+from swm.shown.tables import Part, html
 from swm.study.columns import axis_names, measured
 from swm.study.figures import Figure, read_figures
 from swm.study.journal import STUDY, Journal
@@ -26,6 +27,7 @@ from swm.study.naming import label
 from swm.study.plots import write_plots
 from swm.study.points import Point, points
 from swm.study.ranking import cost, pareto, rank_key
+from swm.study.shown import results_parts
 from swm.study.table import tidy, write_table
 from swm.study.verdict import Verdict, verdicts
 
@@ -46,6 +48,17 @@ class Results:
     @property
     def title(self) -> str:
         return str(self.described.get("title") or self.folder.resolve().name)
+
+    def parts(self) -> list[Part]:
+        """A table of the points, the best first, and the verdicts."""
+        return results_parts(self.title, self.rows, ranked(self), self.verdicts)
+
+    def __repr__(self) -> str:
+        done = sum(row["state"] == "done" for row in self.rows)
+        return f"Results({self.title}: {done} of {len(self.rows)} runs done; {self.folder / PAGE})"
+
+    def _repr_html_(self) -> str:
+        return html([*self.parts(), f"saved: {self.folder / PAGE}"])
 
 
 def read_results(folder: str | Path) -> Results:

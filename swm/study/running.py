@@ -34,6 +34,9 @@ class Tally:
     failed: Sequence[Row]
     elsewhere: int
 
+    def __repr__(self) -> str:
+        return f"Tally({self.done} done, {len(self.failed)} failed, {self.elsewhere} under way elsewhere)"
+
 
 @dataclass
 class StudyRunner:

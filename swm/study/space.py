@@ -10,6 +10,7 @@ from swm.files import yaml_file as yamlfile
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.plugins.validation import fail
+from swm.shown.values import quoted
 from swm.study.naming import label
 
 
@@ -33,7 +34,7 @@ def labelled_values(entry: Any, path: yamlfile.Path) -> dict[str, Any]:
     if isinstance(entry, Mapping) and entry:
         return {str(name): value for name, value in entry.items()}
     if not isinstance(entry, list) or not entry:
-        fail(path, f"found {entry!r}; it is a list of values, or a mapping of names to values")
+        fail(path, f"found {quoted(entry)}; it is a list of values, or a mapping of names to values")
     labels = [label(value) for value in entry]
     for i, name in enumerate(labels):
         if name in labels[:i]:
@@ -49,7 +50,7 @@ def range_or_values(entry: Any, path: yamlfile.Path, plugins: Plugins) -> Values
     numbers = {key: float(value) if key != "log" else value for key, value in entry.items() if is_number(value)}
     searched: Range = construct(Range, {**entry, **numbers, "whole": whole}, plugins.registry.build, path)
     if not searched.low < searched.high:
-        fail(path, f"low must be less than high; found {entry['low']!r} and {entry['high']!r}")
+        fail(path, f"low must be less than high; found {quoted(entry['low'])} and {quoted(entry['high'])}")
     return searched
 
 

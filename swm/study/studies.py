@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from swm.errors import at
 from swm.files.outputs import check_outside, output_path
 from swm.interfaces.executor import Row
-from swm.interfaces.progress import Progress, Silent
+from swm.interfaces.progress import Progress, Silent, usual_progress
 from swm.interfaces.strategy import plain
 from swm.loading.source import locate
 from swm.plugins.loading import Plugins
+from swm.shown.tables import html
 from swm.study.axis_checks import check_axes
 from swm.study.description import Study
 from swm.study.journal import STUDY, open_journal
@@ -24,6 +25,16 @@ from swm.study.running import Tally, run_grid
 from swm.study.search import run_search
 from swm.study.search_checks import check_search
 from swm.study.space import labelled_values
+
+
+class Outcome(NamedTuple):
+    """How a study ended, and its results."""
+
+    tally: Tally
+    results: Results
+
+    def _repr_html_(self) -> str:
+        return f"{self.results._repr_html_()}{html([str(self.tally)])}"
 
 
 def run_study(
@@ -37,7 +48,7 @@ def run_study(
     tell: Callable[[Row], None] = lambda row: None,
     loaded_done: Callable[[Plugins], None] = lambda plugins: None,
     note: Callable[[str], None] = lambda text: None,
-) -> tuple[Tally, Results]:
+) -> Outcome:
     """Run what a study's folder lacks, and write its tables, figures and page.
 
     Args:
@@ -46,7 +57,7 @@ def run_study(
         overrides: `dotted.key=value`, as in `recipe.seed=1`.
         plugin_files: Python files with strategies, besides those in the recipe.
         retry_failed: Whether runs that failed before are run again.
-        progress: Where the number of runs is shown.
+        progress: Where the number of runs is shown; None for lines in a notebook, and nothing elsewhere.
         tell: Called with every row as it is written.
         loaded_done: Called with the plugins before anything is checked.
         note: Called with a line for each baseline that is left out.
@@ -67,12 +78,12 @@ def run_study(
         _check_folder(folder, loaded)
         journal = open_journal(folder, described(loaded))
     try:
-        tally = runner(loaded, journal, progress or Silent(), tell, retry_failed)
+        tally = runner(loaded, journal, progress or usual_progress(), tell, retry_failed)
     finally:
         # Whatever ends it, what is done can be looked at.
         if journal.rows():
             write_results(read_results(journal.folder))
-    return tally, read_results(journal.folder)
+    return Outcome(tally, read_results(journal.folder))
 
 
 def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[..., Tally]:

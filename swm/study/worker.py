@@ -88,7 +88,9 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
     Returns:
         What the row says of the results.
     """
-    pipeline = CompressionPipeline(recipe, plugins, observations=shared_observations() if job["cache"] else None)
+    pipeline = CompressionPipeline(
+        recipe, plugins, Silent(), observations=shared_observations() if job["cache"] else None
+    )
     dense = Path(job["folder"]) / "runs" / job["dense"] / REPORT
     if dense.is_file():
         pipeline.dense = read_json(dense, "report", StudyError)

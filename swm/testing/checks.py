@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import pytest
 
-from swm.errors import PluginError, SwmError
+from swm.errors import PluginError, SwmError, quoted
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.strategy import Strategy
 from swm.plugins.registry import Registry
@@ -102,7 +102,7 @@ class Checks:
         name, value = bad
         parameters = {**self.build(self.variants[0]).spec(), name: value}
         del parameters["name"]
-        who = f"{self.strategy.__name__} with {name}={value!r}"
+        who = f"{self.strategy.__name__} with {name}={quoted(value)}"
         try:
             self.registry.build_named(self.strategy.kind, self.strategy.name, parameters)
         except SwmError as error:
@@ -115,4 +115,4 @@ class Checks:
 
 def as_arguments(given: Parameters) -> str:
     """Parameters as they are written in a call."""
-    return ", ".join(f"{key}={value!r}" for key, value in given.items())
+    return ", ".join(f"{key}={quoted(value)}" for key, value in given.items())

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swm.errors import PluginError, listed
+from swm.errors import PluginError, listed, quoted
 from swm.interfaces.depth import DepthPruner
 from swm.interfaces.executor import Executor
 from swm.interfaces.expert_merger import ExpertMerger
@@ -80,7 +80,7 @@ def checks_for(
     kind = next((kind for kind in _CHECKS if isinstance(strategy, type) and issubclass(strategy, kind)), None)
     if kind is None or not dataclasses.is_dataclass(strategy):
         kinds = listed(each.__name__ for each in _CHECKS)
-        raise PluginError(f"found {strategy!r}; there are checks for dataclasses that are a {kinds}")
+        raise PluginError(f"found {quoted(strategy)}; there are checks for dataclasses that are a {kinds}")
     values = {
         "strategy": strategy,
         "variants": variants or ({},),

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from swm.errors import PlanError
+from swm.errors import PlanError, quoted
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.interfaces.stage import Stage
@@ -88,7 +88,10 @@ class MergerChecks(ModelChecks):
         merger = self.build(given)
         for keep in (None, "bottom", "top"):
             end = merger.survivor(keep)
-            expect(end in ("bottom", "top"), f"{self.who(given)}: survivor({keep!r}) is {end!r}; 'bottom' or 'top'")
+            expect(
+                end in ("bottom", "top"),
+                f"{self.who(given)}: survivor({quoted(keep)}) is {quoted(end)}; 'bottom' or 'top'",
+            )
 
     def _merge(self, given: Parameters, merger: LayerMerger, states: list[State]) -> State:
         """Merged, without activations, which it says it does not need."""

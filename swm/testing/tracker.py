@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swm.errors import SwmError
+from swm.errors import SwmError, quoted
 from swm.interfaces.tracker import TrackedRun, Tracker
 from swm.testing.checks import Checks, Parameters
 from swm.testing.expect import expect, wrong
@@ -74,4 +74,4 @@ class TrackerChecks(Checks):
             pytest.skip(str(error))
         with contextlib.chdir(folder), contextlib.redirect_stdout(out):
             story(tracker)
-        expect(not out.getvalue(), f"{self.who(given)} writes to standard output: {out.getvalue()[:80]!r}")
+        expect(not out.getvalue(), f"{self.who(given)} writes to standard output: {quoted(out.getvalue()[:80])}")

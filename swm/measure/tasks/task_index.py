@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from swm.errors import RecipeError, did_you_mean, listed, nearest_file
+from swm.errors import RecipeError, did_you_mean, listed, nearest_file, quoted
 from swm.measure.tasks.protocol import TaskProtocol
 from swm.measure.tasks.quiet_harness import quiet_harness
 from swm.measure.tasks.seven import PRESET, SEVEN, harness_version
@@ -69,7 +69,9 @@ def _check_plain(protocol: TaskProtocol) -> None:
         raise RecipeError(f"found no task; allowed: {_allowed(())}", ("tasks",))
     for i, (given, folder) in enumerate(zip(protocol.include_path, protocol.folders(), strict=True)):
         if not is_folder(folder):
-            raise RecipeError(f"found '{given}'; there is no such folder.{nearest_file(folder)}", ("include_path", i))
+            raise RecipeError(
+                f"found {quoted(given)}; there is no such folder.{nearest_file(folder)}", ("include_path", i)
+            )
 
 
 def _allowed(local: Sequence[str]) -> str:

@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM
 from zoo import save_zoo_model
 
 from swm.cache.observations import ObservationCache
-from swm.commands.console import report_table
 from swm.errors import SwmError
 from swm.model.families import find_family
 from swm.model.ranges import parse_ranges
@@ -28,6 +27,7 @@ from swm.recipe.building import build_recipe
 from swm.report.card import model_card
 from swm.report.headline import headline
 from swm.report.record import RunReport
+from swm.report.tables import report_table
 from swm.run.pipeline import CompressionPipeline, compress
 from swm.run.result import RunResult
 from swm.study.measures import measures_of
@@ -83,7 +83,7 @@ def test_two_experts_of_each_layer_go(run: Callable[..., RunResult], pruner: str
     assert (report.model.widths or {})["experts"] == 8
     assert [tile.label for tile in headline(report, {})][:3] == ["parameters", "active parameters", "layers"]
     assert f"| active parameters | {report.active[0]:,} | {report.active[1]:,} |" in model_card(report, result.plan)
-    assert [str(cell) for cell in report_table(report).columns[0].cells][:2] == ["parameters", "active parameters"]
+    assert [row[0] for row in report_table(report).rows][:2] == ["parameters", "active parameters"]
     assert measures_of(report.compressed, report.model, report.of("compressed"), {})["active"] == [
         report.active[1],
         None,
