@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from swm.commands import cache, study
+from swm.commands import cache, recipes, study
 from swm.commands.command import Command
 from swm.commands.export import export
 from swm.commands.installation import doctor, schema, strategies
@@ -22,10 +22,10 @@ from swm.errors import SwmError
 from swm.processes.children import SAFE_PATH
 from swm.processes.signals import exit_code, stoppable
 from swm.processes.standard_output import written_out
+from swm.version import __version__
 
 app = typer.Typer(
     name="swm",
-    help="Make large language models smaller by structured pruning.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,7 +36,23 @@ for command in (
 ):
     app.command(cls=Command)(command)
 app.add_typer(study.app, name="study")
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(cache.app, name="cache")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"swm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Make large language models smaller by structured pruning."""
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from swm.commands.command import Command
 from swm.commands.options import Json, out, print_json, say
 
 SCRATCH = "scratch"
+REST = "locks and other files"
 Everything = Annotated[
     bool,
     typer.Option(
@@ -27,6 +28,7 @@ def list(as_json: Json = False) -> None:
     from swm.cache.artifacts import artifacts
     from swm.cache.shared import shared_observations
     from swm.commands.console import table
+    from swm.files.cache_folder import cache_folder
     from swm.files.scratch import all_scratch_folders, size_of
     from swm.report.html_format import size
 
@@ -34,18 +36,25 @@ def list(as_json: Json = False) -> None:
     entries = observations.entries()
     others = artifacts()
     left = [(folder, size_of(folder), alive) for folder, alive in all_scratch_folders()]
+    folder = cache_folder()
+    total = size_of(folder)
+    within = [n for place, n, _ in left if place.resolve().is_relative_to(folder.resolve())]
+    rest = max(0, total - sum([*(e.size for e in entries), *(e.size for e in others), *within]))
     if as_json:
         observed = [{"path": str(e.file), "about": e.about, "bytes": e.size, "used": e.used} for e in entries]
         made = [{"path": str(e.path), "about": {"what": e.what}, "bytes": e.size, "used": e.changed} for e in others]
         about = [{"path": str(f), "about": {"what": SCRATCH}, "bytes": n, "alive": alive} for f, n, alive in left]
-        print_json([*observed, *made, *about])
+        more = [{"path": str(folder), "about": {"what": REST}, "bytes": rest}] if rest else []
+        print_json([*observed, *made, *about, *more])
         return
     rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
     rows += [[e.what, "", size(e.size), e.path.name] for e in others]
     rows += [[SCRATCH, "in use" if alive else "of a dead run", size(n), str(f)] for f, n, alive in left]
+    rows += [[REST, "", size(rest), ""]] if rest else []
     out().print(table("", ["what", "model", "size", "name"], rows))
-    total, limit = size(sum(e.size for e in entries)), size(observations.limit)
-    say(f"{len(entries)} observations in {observations.folder}: {total} of {limit}")
+    kept, limit = size(sum(e.size for e in entries)), size(observations.limit)
+    say(f"{len(entries)} observations in {observations.folder}: {kept} of {limit}")
+    say(f"all of {folder}: {size(total)}")
 
 
 @app.command(cls=Command)

@@ -15,8 +15,8 @@ def strategies(
     plugin: PluginFile = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """List what there is: every strategy with its parameters, its origin and its paper."""
-    from swm.commands.console import table
+    """List what there is: every strategy, what its parameters may be, where it comes from, and its paper."""
+    from swm.commands.strategy_list import print_strategies
     from swm.errors import RecipeError, unknown
     from swm.plugins.catalogue import catalogue
     from swm.plugins.loading import load_plugins
@@ -31,9 +31,7 @@ def strategies(
     if as_json:
         print_json(chosen)
         return
-    for each in sorted({entry["kind"] for entry in chosen}):
-        rows = [[e["name"], e["summary"], e["shown"], e["origin"]] for e in chosen if e["kind"] == each]
-        out().print(table(each, ["name", "what it does", "parameters", "from"], rows))
+    print_strategies(out(), chosen, plugins.registry)
 
 
 def schema(
