@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 # Most tests keep one core busy; more than four of them at once would take much memory.
 SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-plugins lint format docs clean
+.PHONY: demo test test-plugins lint format docs reference clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/swm compress examples/smollm2-depth.yaml --overwrite
@@ -36,6 +36,10 @@ format: $(VENV)/.lint
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# The reference pages, from the code; a test fails where they are not current.
+reference: $(VENV)/.installed
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/_reference/write.py
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
@@ -56,8 +60,10 @@ $(VENV)/.lint: $(VENV)/.installed
 	$(PIP) --editable '.[lint]'
 	touch $@
 
-$(VENV)/.docs: $(VENV)/.installed
-	$(PIP) --editable '.[docs]'
+# Neither the package nor its dependencies: the reference pages are committed.
+$(VENV)/.docs: docs/_reference/requirements.txt constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(PIP) --requirement docs/_reference/requirements.txt
 	touch $@
 
 clean:

@@ -21,12 +21,13 @@ from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
 
 FOLDER = house.ROOT / "docs" / "_reference"
+PAGES = house.ROOT / "docs" / "reference"
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[dict[str, ModuleType]]:
-    """The modules that write the pages, by name; the one that hooks into mkdocs is tried by the build."""
-    names = [file.stem for file in sorted(FOLDER.glob("*.py")) if file.stem != "fill"]
+    """The modules that write the pages, by name."""
+    names = [file.stem for file in sorted(FOLDER.glob("*.py"))]
     sys.path.insert(0, str(FOLDER))
     try:
         yield {name: importlib.import_module(name) for name in names}
@@ -43,6 +44,13 @@ def section(text: str, heading: str) -> str:
     return found[1]
 
 
+def anchored(text: str, anchor: str) -> str:
+    """What stands below the heading with this anchor, up to the next one."""
+    found = re.search(rf'^<a id="{anchor}"></a>\n\n### [\w-]+$(.*?)(?=^<a id|^#|\Z)', text, re.M | re.S)
+    assert found, f"no anchor '{anchor}'"
+    return found[1]
+
+
 def test_every_strategy_is_told_of_with_its_parameters(page: dict[str, ModuleType], plugins: Plugins) -> None:
     text = page["strategies_page"].strategies(plugins.registry)
     steps = page["strategies_page"].steps(plugins.registry)
@@ -51,7 +59,7 @@ def test_every_strategy_is_told_of_with_its_parameters(page: dict[str, ModuleTyp
         if strategy.kind == "step":
             assert section(steps, strategy.name)
             continue
-        told = section(text, f"{strategy.name} {{ #{strategy.kind}-{strategy.name} }}")
+        told = anchored(text, f"{strategy.kind}-{strategy.name}")
         assert strategy.paper in told
         if not getattr(strategy, "holds", ""):
             for field in dataclasses.fields(strategy):  # type: ignore[arg-type]
@@ -60,17 +68,17 @@ def test_every_strategy_is_told_of_with_its_parameters(page: dict[str, ModuleTyp
 
 def test_ranges_choices_and_defaults_are_in_words(page: dict[str, ModuleType], plugins: Plugins) -> None:
     text = page["strategies_page"].strategies(plugins.registry)
-    told = section(text, "laco { #depth-laco }")
+    told = anchored(text, "depth-laco")
     assert "| `threshold` | number, at least -1, at most 1 |  |" in told
     assert "| `protect_first` | whole number, at least 0 | `0` |" in told
-    assert "one of `bottom`, `top`, `mean` | `bottom` |" in section(text, "consolidate { #merger-consolidate }")
+    assert "one of `bottom`, `top`, `mean` | `bottom` |" in anchored(text, "merger-consolidate")
 
 
 def test_every_key_of_a_recipe_is_told_of(page: dict[str, ModuleType], plugins: Plugins) -> None:
     text = page["recipe_page"].recipe(plugins.registry)
     for name in Recipe.__dataclass_fields__:
         assert f"| `{name}` |" in text
-    assert "| `depth_share` |" in section(text, "Budget { #budget }")
+    assert "| `depth_share` |" in section(text, "Budget")
 
 
 def test_every_command_and_option_is_told_of(page: dict[str, ModuleType]) -> None:
@@ -84,11 +92,44 @@ def test_every_command_and_option_is_told_of(page: dict[str, ModuleType]) -> Non
 
 
 def test_every_hook_and_every_public_name_is_told_of(page: dict[str, ModuleType]) -> None:
-    hooks, api = page["hooks_page"].hooks(), page["api_page"].api()
+    hooks = page["hooks_page"].hooks()
     for name in vars(hookspecs):
         assert not name.startswith("swm_") or section(hooks, name)
-    for name in swm.__all__:
-        assert section(api, name).strip(), name
+    groups = page["groups"].GROUPS
+    named = [name for names in groups.values() for name in names]
+    assert sorted(named) == sorted(swm.__all__), "each public name stands in one group of docs/_reference/groups.py"
+    for names in groups.values():
+        api = page["api_page"].api(names)
+        assert all(section(api, name).strip() for name in names)
+
+
+@pytest.mark.parametrize("name", [file.name for file in sorted(PAGES.glob("*.md"))])
+def test_the_committed_pages_are_current(page: dict[str, ModuleType], plugins: Plugins, name: str) -> None:
+    text = (PAGES / name).read_text(encoding="utf-8")
+    assert page["write"].filled(text, plugins.registry) == text, "run `make reference`"
+
+
+def test_pages_can_be_read_where_the_repository_is() -> None:
+    """No syntax that the site alone knows."""
+    for file in sorted(PAGES.glob("*.md")):
+        assert not re.search(r"\{ ?#[\w-]+ ?\}", file.read_text(encoding="utf-8")), file.name
+
+
+def test_every_group_of_names_begins_with_an_example(page: dict[str, ModuleType]) -> None:
+    text = (PAGES / "python.md").read_text(encoding="utf-8")
+    for group in page["groups"].GROUPS:
+        before = text.partition(f"<!-- generated: api-{group} -->")[0].rpartition("\n## ")[2]
+        assert "```python\n" in before, group
+
+
+def test_the_site_needs_nothing_of_the_package() -> None:
+    """`make docs` installs neither swm nor torch."""
+    rule = (house.ROOT / "Makefile").read_text(encoding="utf-8").partition("$(VENV)/.docs:")[2].partition("\n\n")[0]
+    assert "editable" not in rule
+    assert ".installed" not in rule
+    wanted = (FOLDER / "requirements.txt").read_text(encoding="utf-8")
+    assert re.findall(r"^[\w-]+", wanted, re.M) == ["mkdocs", "mkdocs-material"]
+    assert "hooks:" not in (house.ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
 def test_sections_of_docstrings_become_lists(page: dict[str, ModuleType]) -> None:

@@ -8,7 +8,7 @@ import inspect
 import itertools
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from words import as_markdown, docstring
@@ -16,13 +16,13 @@ from words import as_markdown, docstring
 import swm
 
 
-def api() -> str:
-    """All names of `swm.__all__`, in alphabetical order."""
-    return "\n\n".join(_name(name, getattr(swm, name)) for name in sorted(swm.__all__, key=str.lower))
+def api(names: Sequence[str]) -> str:
+    """These names of `swm`, in their order."""
+    return "\n\n".join(_name(name, getattr(swm, name)) for name in names)
 
 
 def _name(name: str, thing: Any) -> str:
-    heading = f"## {name}"
+    heading = f"### {name}"
     if inspect.isclass(thing):
         bases = [base.__name__ for base in thing.__bases__ if base.__name__ in swm.__all__]
         above = [f"Derived from {', '.join(f'[{base}](#{base.lower()})' for base in bases)}."] if bases else []
@@ -64,6 +64,8 @@ def _item(head: str, text: str) -> str:
 
 def _call(name: str, function: Any) -> str:
     signature = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
+    # Where it lies in memory says nothing, and differs each time.
+    signature = re.sub(r"<function [^>]+> at 0x[0-9a-f]+>", "...", signature)
     return f"`{name}{_plain(re.sub(r'^[(](?:self|cls)(?:, )?', '(', signature))}`"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from words import spaced, table
+from words import table
 
 from swm.plugins.registry import Registry
+from swm.recipe.parameter_words import spaced
 from swm.recipe.schema import recipe_schema
 
 
@@ -16,6 +17,6 @@ def recipe(registry: Registry) -> str:
     parts = [schema["description"], table(schema)]
     for name, part in schema["$defs"].items():
         if name[0].isupper():
-            parts += [f"## {spaced(name).capitalize()} {{ #{spaced(name).replace(' ', '-')} }}"]
+            parts += [f"## {spaced(name).capitalize()}"]
             parts += [part["description"], table(part)]
     return "\n\n".join(parts)

@@ -37,7 +37,8 @@ def strategies(registry: Registry) -> str:
 
 
 def _strategy(strategy: type[Strategy], known: dict[str, dict[str, object]]) -> str:
-    heading = f"### {strategy.name} {{ #{strategy.kind}-{strategy.name} }}"
+    # A name may be that of several kinds, so it has an anchor of its own.
+    heading = f'<a id="{strategy.kind}-{strategy.name}"></a>\n\n### {strategy.name}'
     holds = getattr(strategy, "holds", "")
     parameters = f"Its parameters are those of a [{holds}](#{holds})." if holds else ""
     schema = known.get(f"{strategy.kind}.{strategy.name}")

@@ -7,40 +7,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from swm.recipe.parameter_words import ParameterWords, spaced
+
 Schema = Mapping[str, Any]
-BOUNDS = {
-    "minimum": "at least {}",
-    "exclusiveMinimum": "more than {}",
-    "maximum": "at most {}",
-    "exclusiveMaximum": "less than {}",
-}
 SECTIONS = ("Args:", "Returns:", "Raises:")
-INDENT, DEEP = " " * 4, " " * 8
 PRUNER = {"depth": " pruner", "width": " pruner"}
-TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
-
-
-def allowed(schema: Schema) -> str:
-    """The allowed values, with links to what has a heading of its own."""
-    if "anyOf" in schema:
-        # Null means that the key is left out.
-        return ", or ".join(allowed(option) for option in schema["anyOf"] if option.get("type") != "null")
-    if "$ref" in schema:
-        return _named(schema["$ref"].removeprefix("#/$defs/"))
-    if "enum" in schema:
-        return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema.get("type") == "array":
-        return _list(schema)
-    bounds = [text.format(schema[key]) for key, text in BOUNDS.items() if key in schema]
-    return ", ".join([TYPES.get(schema.get("type", ""), "anything"), *bounds])
-
-
-def _list(schema: Schema) -> str:
-    least, most = schema.get("minItems"), schema.get("maxItems")
-    count = f" of {least}" if least == most and least else f" of at least {least}" if least else ""
-    items = schema.get("items", {})
-    inner = allowed(items) if set(items) - {"type"} or items.get("type") in TYPES else "mappings"
-    return f"list{count}, each {inner}"
+INDENT, DEEP = " " * 4, " " * 8
 
 
 def _named(name: str) -> str:
@@ -50,16 +22,14 @@ def _named(name: str) -> str:
     return f"[{spaced(name)}](recipe.md#{spaced(name).replace(' ', '-')})"
 
 
-def spaced(name: str) -> str:
-    """`perplexity protocol` from `PerplexityProtocol`."""
-    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+LINKED = ParameterWords(lambda value: f"`{value}`", _named)
 
 
 def table(schema: Schema) -> str:
     """The keys of a mapping, one in each row."""
     required = schema.get("required", [])
     rows = [
-        f"| `{key}` | {allowed(value).replace('|', chr(92) + '|')} | {_default(key, value, required)} |"
+        f"| `{key}` | {LINKED.allowed(value).replace('|', chr(92) + '|')} | {_default(key, value, required)} |"
         for key, value in schema["properties"].items()
         if "const" not in value
     ]

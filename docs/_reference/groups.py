@@ -1,0 +1,61 @@
+"""The public names of `swm` by who reads of them, in the order of the page."""
+
+from __future__ import annotations
+
+GROUPS = {
+    # For users.
+    "runs": ("compress", "CompressionPipeline", "RunResult", "Plan", "replay", "push"),
+    "recipes": ("load_recipe", "Recipe", "Target"),
+    "measuring": ("evaluate", "inspect"),
+    "studies": ("run_study",),
+    "progress": ("Progress", "Task"),
+    "errors": (
+        "SwmError",
+        "RecipeError",
+        "ModelError",
+        "FamilyError",
+        "BudgetError",
+        "PlanError",
+        "RecoveryError",
+        "TextError",
+        "HubError",
+        "WorkerDiedError",
+    ),
+    # For authors of plugins.
+    "plugins": ("hookimpl", "Strategy", "load_plugins", "Registry", "at", "unknown"),
+    "similarity": ("SimilarityMetric", "SampleMetric", "TokenMetric"),
+    "depth": ("DepthPruner", "DepthContext", "required_target", "DepthProposal", "Window", "End", "windows_without"),
+    "mergers": ("LayerMerger", "LayerWindow", "WindowActivations"),
+    "width": ("WidthPruner", "UnitGroup", "CoupledWeight", "InputStatistics", "Need", "layer_gradients"),
+    "experts": ("ExpertMerger", "ExpertChoice", "RoutingStatistics"),
+    "recovery": ("Recovery", "RecoveryContext", "TrainedRecovery", "train", "next_token_loss"),
+    "stages": ("Stage", "StageContext", "StagePlan", "Step", "Setting", "format_ranges"),
+    "measures": ("Measure", "MeasureContext", "Measurement", "Metric"),
+    "surroundings": (
+        "TextSource",
+        "Example",
+        "Calibration",
+        "ModelProvider",
+        "Tracker",
+        "TrackedRun",
+        "Executor",
+        "Pool",
+        "Job",
+        "Row",
+    ),
+    "model": (
+        "ModelView",
+        "ModelShape",
+        "ModelFamily",
+        "Samples",
+        "Recording",
+        "features",
+        "positions",
+        "set_parameter",
+        "replace_projection",
+        "keep_units",
+        "Replaced",
+        "Rebuild",
+    ),
+    "cache": ("Observation", "cache_folder", "code_of", "own_code"),
+}
