@@ -17,10 +17,13 @@ from results import machine, markdown_table, write_section
 from rich.console import Console
 
 from swm.commands.console import ConsoleProgress
+from swm.measure.plus_minus import PLUS_MINUS
 from swm.report.sentences import protocol_sentence, tasks_sentence
+from swm.study.answers import spread
 from swm.study.columns import measured
 from swm.study.measures import measure_label, scale_of
-from swm.study.results import Results, read_results, write_results
+from swm.study.results import Results, read_results
+from swm.study.showing import write_results
 from swm.study.studies import run_study
 
 HERE = Path(__file__).parent
@@ -51,13 +54,13 @@ def section(name: str, results: Results) -> str:
     rows = []
     for point in results.points:
         cells = [point.estimates.get(measure) for measure in columns]
-        rows.append([point.name, *("" if cell is None else number(cell.value, cell.half) for cell in cells)])
+        rows.append([point.name, *("" if cell is None else spread(cell, number) for cell in cells)])
     protocols = {kind: found for row in results.rows for kind, found in row.get("protocols", {}).items()}
     seconds = sum(row["seconds"] or 0 for row in results.rows)
     about = [
         f"Perplexity: {protocols['perplexity']['text']['name']}, {protocol_sentence(protocols['perplexity'])}.",
         f"Tasks: {tasks_sentence(protocols['tasks'])}.",
-        "± is half of a 95 % interval over the measured items.",
+        f"{PLUS_MINUS} over the measured items.",
         f"{len(results.rows)} runs in {seconds / 60:.0f} minutes.",
         f"Machine: {machine()}.",
     ]
@@ -74,10 +77,9 @@ def section(name: str, results: Results) -> str:
     )
 
 
-def number(value: float, half: float | None) -> str:
-    """A number with the half of its interval, if that is known."""
-    shown = f"{value:,.0f}" if value == int(value) and value >= 1 else f"{value:.1f}"
-    return shown if half is None else f"{shown} ± {half:.1f}"
+def number(value: float) -> str:
+    """A number with one digit after the point, a whole one with none."""
+    return f"{value:,.0f}" if value == int(value) and value >= 1 else f"{value:.1f}"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ from swm.interfaces.progress import Task
 from swm.measure.inspection import Inspection
 from swm.shown.tables import Part, Table
 
+# Of a table that goes to no terminal.
+WIDEST = 250
+
 
 class _BarTask:
     def __init__(self, bars: Bars, label: str, total: int | None) -> None:
@@ -92,11 +95,20 @@ def drawn(made: Table) -> Drawing:
     return result
 
 
+def _print_whole(console: Console, made: Drawing) -> None:
+    """Print a table in its full width where the output is no terminal, which alone has a width to keep to."""
+    width = console.width
+    if not console.is_terminal:
+        console.width = max(width, console.measure(made, options=console.options.update(width=WIDEST)).maximum)
+    console.print(made)
+    console.width = width
+
+
 def print_parts(console: Console, parts: Iterable[Part]) -> None:
     """Sentences and tables, one below the other."""
     for part in parts:
         if isinstance(part, Table):
-            console.print(drawn(part))
+            _print_whole(console, drawn(part))
         else:
             print_text(console, part)
 

@@ -62,14 +62,12 @@ def plan(
 ) -> None:
     """Show what a study would run, every recipe checked."""
     from swm.commands.console import table
-    from swm.study.axis_checks import check_axes
     from swm.study.loading import load_study
-    from swm.study.planning import plan_runs
+    from swm.study.studies import checked_runs
 
     loaded = load_study(study, set_, plugin)
     with loaded.placed():
-        planned = plan_runs(loaded)
-        check_axes(loaded.study, [run.recipe for run in planned.runs], loaded.plugins.registry)
+        planned = checked_runs(loaded)
     if as_json:
         print_json([{"id": run.id, "kind": run.kind, "name": run.name} for run in planned.runs])
         return
@@ -81,10 +79,11 @@ def plan(
 @app.command(cls=Command)
 def show(folder: Folder, as_json: Json = False) -> None:
     """Show the results so far, and write the tables, the figures and study.html anew."""
-    from swm.study.results import read_results, write_results
+    from swm.study.results import read_results
+    from swm.study.showing import write_results
 
     results = read_results(folder)
-    write_results(results)
+    write_results(results, _note)
     _show(results, False, as_json)
 
 
@@ -133,14 +132,15 @@ def _line(row: Row) -> str:
 
 
 def _show(results: Results, quiet: bool, as_json: bool) -> None:
-    from swm.commands.console import print_parts
     from swm.study.results import PAGE
-    from swm.study.table import tidy
 
     if as_json:
-        sentences = [verdict.sentence for verdict in results.verdicts]
-        print_json({"rank_by": results.rank_by, "verdicts": sentences, "runs": tidy(results.rows)})
+        from swm.study.results_data import results_data
+
+        print_json(results_data(results))
         return
     if not quiet:
+        from swm.commands.console import print_parts
+
         print_parts(out(), results.parts())
     say(f"saved: {results.folder / PAGE}" if not quiet else str(results.folder / PAGE))

@@ -2,57 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from swm.errors import RecipeError, unknown
-from swm.interfaces.measure import Measure
-from swm.measure.named_numbers import numbers_of
-from swm.measure.tasks.seven import PRESET, SEVEN
-from swm.plugins.registry import Registry, require_interface
+from swm.errors import RecipeError, at, unknown
+from swm.recipe.recipe import Recipe
+from swm.study.axis_names import ends, key_named
 from swm.study.description import Study
-from swm.study.measures import MEAN
-from swm.study.naming import ADDED
-from swm.study.objectives import ALWAYS
+from swm.study.measures import LABELS
+from swm.study.objectives import SOMETIMES, scales
 
 
-def check_axes(study: Study, recipes: Iterable[Mapping[str, Any]], registry: Registry) -> None:
-    """Raise RecipeError for an axis or a ranking that is neither varied nor measured in any of the plain recipes.
+def check_axes(study: Study, recipes: Iterable[Recipe]) -> None:
+    """Raise RecipeError for an axis or a ranking that is not varied or not measured, with the nearest name.
 
-    Groups of tasks are known by name only, so that nothing is refused where there are any.
+    A name that is no recipe's measure may be that of a task in a group or a folder of tasks, which are read for it.
     """
-    measures, complete = _measured(recipes, registry)
-    if not complete:
-        return
-    keys = [*study.grid, *(study.search.space if study.search else ())]
-    varied = dict.fromkeys(end for key in keys for end in _ends(str(key)))
-    for i, figure in enumerate(study.figures):
-        shown = {"x": [figure.x], "y": figure.y, "by": [figure.by] if figure.by else [], "bold": []}
-        for name, values in shown.items():
-            known = {"x": [*varied, *measures], "by": [*varied]}.get(name, measures)
-            for value in values:
-                if value not in known:
-                    raise RecipeError(unknown("axis", value, known), ("figures", i, name))
-    if study.rank_by is not None and study.rank_by not in measures:
-        raise RecipeError(unknown("measure", study.rank_by, measures), ("rank_by",))
-
-
-def _measured(recipes: Iterable[Mapping[str, Any]], registry: Registry) -> tuple[Sequence[str], bool]:
-    """The names of all measures, and whether these are all that there can be."""
-    names, complete = dict.fromkeys(ALWAYS), True
+    keys = [str(key) for key in (*study.grid, *(study.search.space if study.search else ()))]
+    wanted = list(_measures_wanted(study, keys))
+    measures: dict[str, None] = {}
+    seen: list[object] = []
     for recipe in recipes:
-        wanted = recipe.get("evaluate") or {}
-        tasks = [name for task in wanted.get("tasks") or () for name in (SEVEN if task == PRESET else (task,))]
-        complete &= all(name in SEVEN for name in tasks) and not wanted.get("include_path")
-        named = [registry.build(Measure.kind, value) for value in wanted.get("measures") or ()]
-        names |= dict.fromkeys(numbers_of(require_interface(Measure, each) for each in named))
-        names |= dict.fromkeys(["perplexity"] if wanted.get("perplexity") else [])
-        names |= dict.fromkeys(["prefill", "decode"] if wanted.get("speed") else [])
-        names |= dict.fromkeys([MEAN, *tasks] if tasks else [])
-    return list(names), complete
+        if recipe.evaluate not in seen:
+            seen.append(recipe.evaluate)
+            measures |= dict.fromkeys(scales(recipe, [name for _, name in wanted]))
+    for path, name in wanted:
+        shown = path[0] == "figures"
+        allowed = [*measures, *(SOMETIMES if shown else ())]
+        if name not in allowed:
+            axes = [end for key in keys for end in ends(key)] if path[-1] == "x" else []
+            raise RecipeError(unknown("axis" if shown else "measure", name, dict.fromkeys([*axes, *allowed])), path)
 
 
-def _ends(key: str) -> list[str]:
-    """The dotted key and all its ends, of which the shortest that is no other key's is its name in tables."""
-    parts = key.replace(ADDED, ".added").split(".")
-    return [key, *(".".join(parts[i:]) for i in range(len(parts)))]
+def _measures_wanted(study: Study, keys: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """The names that must be measures, with their places. Raises RecipeError for names of keys that are wrong."""
+    if study.rank_by is not None:
+        yield ("rank_by",), study.rank_by
+    for i, figure in enumerate(study.figures):
+        path = ("figures", i)
+        for name in figure.by:
+            with at(*path, "by"):
+                key_named(name, keys)
+        if any(figure.x in ends(key) for key in keys) and figure.x not in LABELS:
+            with at(*path, "x"):
+                key_named(figure.x, keys)
+        else:
+            yield (*path, "x"), figure.x
+        for what, names in (("y", figure.y), ("bold", [figure.bold] if figure.bold else [])):
+            for name in names:
+                yield (*path, what), name

@@ -25,6 +25,7 @@ def measured(rows: Iterable[Row]) -> list[str]:
 
 
 def axis_names(rows: Iterable[Row]) -> dict[str, str]:
-    """The varied keys with the short names of their columns."""
-    keys = list(dict.fromkeys(key for row in rows for key in row["axes"]))
+    """The keys that the study varies now, with the short names of their columns."""
+    inside = [row for row in rows if not row.get("outside")]
+    keys = list(dict.fromkeys(key for row in inside for key in row["axes"]))
     return dict(zip(keys, short_names(keys, {*LABELS, *FIXED}), strict=True))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from swm.errors import StudyError
+from swm.study.answers import with_spread
+from swm.study.budgets import budgets
 from swm.study.columns import finished
-from swm.study.difference import compare
+from swm.study.difference import Difference, compare
+from swm.study.holm import holm
 from swm.study.points import Point, check_protocols
 from swm.study.ranking import cost
 from swm.study.results import Results, read_results
-from swm.study.verdict import budgets, with_interval
 
 
 def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
@@ -25,11 +28,16 @@ def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
     measure = left.rank_by
     if measure is None or not any(measure in point.estimates for point in right.points):
         raise StudyError(f"{one} is ranked by {measure or 'nothing'}, which {other} did not measure")
-    lines = []
-    for group in budgets([*left.points, *right.points]):
+    pairs = []
+    for group in budgets([point for point in (*left.points, *right.points) if not point.outside]):
         best = [_best(results, group, measure) for results in (left, right)]
         if best[0] is not None and best[1] is not None:
-            lines.append(_line(best[0], best[1], group, measure))
+            pairs.append((best[0], best[1], group, compare(best[0], best[1], measure)))
+    corrected = iter(holm([difference.p for *_, difference in pairs if difference.p is not None]))
+    lines = []
+    for mine, theirs, group, difference in pairs:
+        p = None if difference.p is None else next(corrected)
+        lines.append(_line(group, replace(difference, p=p)) | _best_of(mine, theirs, measure))
     return {"rank_by": measure, "budgets": lines}
 
 
@@ -38,16 +46,13 @@ def _best(results: Results, group: list[Point], measure: str) -> Point | None:
     return min(able, key=lambda point: cost(point, measure), default=None)
 
 
-def _line(one: Point, other: Point, group: list[Point], measure: str) -> dict[str, Any]:
-    """The comparison at one budget.
+def _best_of(one: Point, other: Point, measure: str) -> dict[str, str]:
+    """The best of each study with its measure."""
+    return {key: f"{p.name}: {with_spread(p, measure)}" for key, p in (("one", one), ("other", other))}
 
-    Args:
-        one: The best point of the first study.
-        other: The best point of the second one.
-        group: All points of both at this budget.
-        measure: What they are compared by.
-    """
-    difference = compare(one, other, measure)
+
+def _line(group: list[Point], difference: Difference) -> dict[str, Any]:
+    """The comparison at one budget; the p-value of the difference is corrected for the number of budgets."""
     shares = [point.estimates["ratio"].value for point in group]
     if math.isnan(difference.better_by):
         verdict = "cannot be compared"
@@ -59,9 +64,8 @@ def _line(one: Point, other: Point, group: list[Point], measure: str) -> dict[st
         verdict = ahead + noise[difference.sure]
     return {
         "budget": f"{min(shares):.1f} to {max(shares):.1f} %",
-        "one": f"{one.name}: {with_interval(one, measure)}",
-        "other": f"{other.name}: {with_interval(other, measure)}",
         "better_by": difference.better_by,
         "error": difference.error,
+        "p": difference.p,
         "verdict": verdict,
     }

@@ -1,100 +1,137 @@
-"""The difference of two points, and whether it is more than noise."""
+"""The difference of two points, or of two sets of points, and a test of whether it is more than noise."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-from typing import Any
+from statistics import fmean, variance
 
-from swm.interfaces.executor import Row
-from swm.study.measures import LABELS, MEAN, scale_of
+from swm.study.item_numbers import Items, items_of_runs, parts_of
 from swm.study.points import Point
 from swm.study.ranking import cost
 
-# Standard errors on each side of a 95 % interval.
-SURE = 1.96
+# The chance of calling something a difference that is none.
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Difference:
     """How much better one point is than another, and the standard error of that, item by item where it is known.
 
-    A perplexity's difference is that of its logarithm.
+    `p` is the chance of a difference at least as large between models that are alike, not corrected for the number of
+    tests; None where the noise is not known. `logarithm` says that `better_by` is the difference of logarithms, as of a
+    perplexity that is known item by item.
     """
 
     better_by: float
     error: float | None
+    p: float | None = None
+    logarithm: bool = False
 
     @property
     def sure(self) -> bool | None:
-        """Whether the difference exceeds the noise (95 %); None where the noise is not known."""
-        return None if self.error is None else abs(self.better_by) > SURE * self.error
+        """Whether the difference exceeds the noise, as the only one that is tested; None where that is not known."""
+        return None if self.p is None else self.p < LEVEL
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the two are equal in every item, so that there is nothing to test."""
+        return self.better_by == 0 and not self.error
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the variance of a difference, and its degrees of freedom."""
+
+    variance: float
+    freedom: int
 
 
 def compare(one: Point, other: Point, measure: str) -> Difference:
-    """How much better `one` is than `other`.
+    """How much better `one` is than `other`."""
+    return compare_means([one], [other], measure)
 
-    Both were measured on the same items, so the error is that of the differences item by item (averaged over seeds),
-    and that of the seeds' own differences beside it.
+
+def compare_means(ones: Sequence[Point], others: Sequence[Point], measure: str) -> Difference:
+    """How much better the mean of `ones` is than that of `others`.
+
+    All were measured on the same items, so the error is that of the differences item by item, `d`, each averaged over
+    seeds and points. A mean over `T` tasks has the variance `sum(var(d) / n) / T^2`. What the seeds of one point
+    scatter is added. The test is Student's t with the degrees of freedom of Welch and Satterthwaite. Of items that are
+    met or missed by one run each, it is McNemar's: under the hypothesis that the two are alike, the variance of a mean
+    of differences is `sum(d^2) / n^2`.
     """
-    paired = _paired(one.rows, other.rows, measure)
-    if paired is not None:
-        better, items = paired
-        seeds = _seed_error(one, other, measure)
-        return Difference(better, math.hypot(items, seeds))
-    better = cost(other, measure) - cost(one, measure)
-    errors = [point.estimates[measure].error for point in (one, other)]
-    known = None if None in errors else math.hypot(*(error for error in errors if error is not None))
-    return Difference(better, known)
+    samples = _samples(ones, others, measure)
+    if samples is None:
+        return _unpaired(ones, others, measure)
+    differences, hits, logarithm = samples
+    better = fmean(map(fmean, differences))
+    parts = [_Part(variance(d) / len(d) / len(differences) ** 2, len(d) - 1) for d in differences]
+    seeds = [part for points in (ones, others) for part in _seed_parts(points, measure, logarithm)]
+    error = math.sqrt(sum(part.variance for part in [*parts, *seeds]))
+    if hits and not seeds:
+        null = math.sqrt(sum(sum(x * x for x in d) / len(d) ** 2 for d in differences)) / len(differences)
+        p = math.erfc(abs(better) / null / math.sqrt(2)) if null else 1.0
+    else:
+        p = _student(better, error, [*parts, *seeds])
+    return Difference(better, error, p, logarithm)
 
 
-def _seed_error(one: Point, other: Point, measure: str) -> float:
-    scale = math.log if measure == "perplexity" else float
-    errors = []
-    for point in (one, other):
-        values = [scale(row["measures"][measure][0]) for row in point.rows]
-        whole = len(values) > 1 and all(map(math.isfinite, values))
-        errors.append(stdev(values) / math.sqrt(len(values)) if whole else 0.0)
-    return math.hypot(*errors)
+def _unpaired(ones: Sequence[Point], others: Sequence[Point], measure: str) -> Difference:
+    """By the values and their own errors, where items are not known."""
+    better = fmean(cost(point, measure) for point in others) - fmean(cost(point, measure) for point in ones)
+    errors = [(point.estimates[measure].error, len(points)) for points in (ones, others) for point in points]
+    known = [error / count for error, count in errors if error is not None]
+    if len(known) < len(errors) or not math.isfinite(better):
+        return Difference(better, None)
+    error = math.hypot(*known)
+    return Difference(better, error, math.erfc(abs(better) / error / math.sqrt(2)) if error else float(better == 0))
 
 
-def _paired(mine: Sequence[Row], theirs: Sequence[Row], measure: str) -> tuple[float, float] | None:
-    """The difference (positive is better for `mine`) and its error over items; None where items are not known."""
-    if measure == MEAN:
-        measured = [name for name in mine[0]["measures"] if name not in LABELS]
-        tasks = [name for name in measured if scale_of(name, mine).averaged]
-        pairs = [_paired(mine, theirs, task) for task in tasks]
-        known = [pair for pair in pairs if pair is not None]
-        if len(known) < len(tasks) or not tasks:
+def _samples(
+    ones: Sequence[Point], others: Sequence[Point], measure: str
+) -> tuple[list[list[float]], bool, bool] | None:
+    """The differences item by item, a list a task; whether they are of hits, and of logarithms. None without items."""
+    differences: list[list[float]] = []
+    hits, logarithm = True, False
+    for part in parts_of(measure, ones[0].rows):
+        sides = [_mean_items(points, part) for points in (ones, others)]
+        mine, theirs = sides
+        if mine is None or theirs is None or not 2 <= len(mine.numbers) == len(theirs.numbers):
             return None
-        return fmean(better for better, _ in known), math.hypot(*(error for _, error in known)) / len(known)
-    vectors = [_items(rows, measure) for rows in (mine, theirs)]
-    if not vectors[0] or len(vectors[0]) != len(vectors[1]) or len(vectors[0]) < 2:
+        differences.append([a - b for a, b in zip(mine.numbers, theirs.numbers, strict=True)])
+        if not all(map(math.isfinite, differences[-1])):
+            return None
+        hits &= mine.hits and theirs.hits
+        logarithm |= mine.logarithm
+    return (differences, hits, logarithm) if differences else None
+
+
+def _mean_items(points: Sequence[Point], measure: str) -> Items | None:
+    each = [items_of_runs(point.rows, measure) for point in points]
+    known = [items for items in each if items is not None]
+    if len(known) < len(each) or len({len(items.numbers) for items in known}) != 1:
         return None
-    differences = [a - b for a, b in zip(*vectors, strict=True)]
-    if not all(map(math.isfinite, differences)):
-        return None
-    error = stdev(differences) / math.sqrt(len(differences))
-    return fmean(differences), error
+    numbers = [fmean(values) for values in zip(*(items.numbers for items in known), strict=True)]
+    return Items(numbers, known[0].hits and len(known) == 1, known[0].logarithm)
 
 
-def _items(rows: Sequence[Row], measure: str) -> list[float]:
-    """One number an item, higher is better, averaged over seeds; of a perplexity nats a token with a minus."""
-    each = [_numbers(row, measure) for row in rows]
-    if not all(each) or len({len(numbers) for numbers in each}) > 1:
-        return []
-    return [fmean(values) for values in zip(*each, strict=True)]
+def _seed_parts(points: Sequence[Point], measure: str, logarithm: bool) -> list[_Part]:
+    """What the seeds of each point add to the variance of the points' mean."""
+    parts = []
+    for point in points:
+        values = [row["measures"][measure][0] for row in point.rows]
+        values = [math.log(value) for value in values] if logarithm else values
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            parts.append(_Part(variance(values) / len(values) / len(points) ** 2, len(values) - 1))
+    return parts
 
 
-def _numbers(row: Row, measure: str) -> list[float]:
-    items: Any = row["items"].get(measure)
-    if not items:
-        return []
-    if measure != "perplexity":
-        scale = scale_of(measure, [row])
-        return [(-1.0 if scale.less_is_better else 1.0) * scale.factor * float(item) for item in items]
-    protocol: Mapping[str, Any] = row["protocols"]["perplexity"]
-    tokens = protocol["scored_tokens"] / protocol["windows"]
-    return [-nats / tokens for nats in items]
+def _student(better: float, error: float, parts: Sequence[_Part]) -> float:
+    if not error:
+        return float(better == 0)
+    from scipy.stats import t
+
+    freedom = error**4 / sum(part.variance**2 / part.freedom for part in parts)
+    return float(2 * t.sf(abs(better) / error, freedom))

@@ -15,15 +15,16 @@ from swm.plugins.validation import fail
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: `y` (one measure or several, a line each) over `x`, apart by the values of the key `by`.
+    """A figure: `y` (one measure or several, a line each) over `x`, apart by the values of the keys `by`.
 
-    `x` is a key that is varied, or a measure. `bold` of the measures is drawn solid, the others dotted.
+    `x` is a key that is varied, or a measure. `bold` of the measures is drawn solid, the others dotted. Where points
+    differ in a key that is neither `x` nor in `by`, what stands at one `x` is averaged.
     """
 
     name: str
     x: str
     y: Sequence[str]
-    by: str | None = None
+    by: Sequence[str] = ()
     bold: str | None = None
     title: str = ""
 
@@ -36,7 +37,7 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
     for i, entry in enumerate(entries):
         path = ("figures", i)
         if not isinstance(entry, Mapping):
-            fail(path, f"found {quoted(entry)}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
+            fail(path, f"found {entry!r}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
         missing = [key for key in ("name", "x", "y") if not entry.get(key)]
         if missing:
             fail(path, f"a figure needs {missing[0]}")
@@ -47,8 +48,9 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
         if not _is_file_name(name):
             what = "letters, digits, blanks and the signs . - _, no folder, at most 100"
             fail((*path, "name"), f"found {quoted(entry['name'])}; a figure's name is that of its files: {what}")
-        y = [entry["y"]] if isinstance(entry["y"], str) else entry["y"]
-        yield construct(Figure, {**entry, "y": y}, plugins.registry.build, path)
+        given = {key: value for key, value in entry.items() if key != "by" or value is not None}
+        lists = {key: [given[key]] for key in ("y", "by") if isinstance(given.get(key), str)}
+        yield construct(Figure, {**given, **lists}, plugins.registry.build, path)
 
 
 def _is_file_name(name: str) -> bool:

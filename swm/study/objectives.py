@@ -14,6 +14,8 @@ from swm.recipe.recipe import Recipe
 from swm.study.measures import MEAN, SCALES
 
 ALWAYS = ("parameters", "ratio", "layers", "seconds")
+# What only models with experts have, which is known when they are loaded.
+SOMETIMES = ("active",)
 
 
 def directions(recipe: Recipe, objectives: Sequence[str]) -> list[str]:
@@ -21,15 +23,15 @@ def directions(recipe: Recipe, objectives: Sequence[str]) -> list[str]:
 
     Raises RecipeError for what the recipe does not measure, and for a metric that has no direction.
     """
-    scales = _scales(recipe, objectives)
+    known = scales(recipe, objectives)
     ways = []
     for i, name in enumerate(objectives):
-        if name not in scales:
-            raise RecipeError(unknown("measure", name, scales), ("search", "objectives", i))
-        less = scales[name].less_is_better
+        if name not in known:
+            raise RecipeError(unknown("measure", name, known), ("search", "objectives", i))
+        less = known[name].less_is_better
         if less is None:
             raise RecipeError(
-                f"'{name}' is measured by {scales[name].name}, of which nobody says whether more is better; add "
+                f"'{name}' is measured by {known[name].name}, of which nobody says whether more is better; add "
                 "higher_is_better to the metric in the task's file",
                 ("search", "objectives", i),
             )
@@ -37,19 +39,19 @@ def directions(recipe: Recipe, objectives: Sequence[str]) -> list[str]:
     return ways
 
 
-def _scales(recipe: Recipe, objectives: Sequence[str]) -> dict[str, Metric]:
+def scales(recipe: Recipe, wanted: Sequence[str]) -> dict[str, Metric]:
+    """The unit and the direction of all that a recipe measures; tasks are read where a wanted name may be theirs."""
     measured = [*ALWAYS]
     measured += ["perplexity"] if recipe.evaluate.perplexity is not None else []
     measured += ["prefill", "decode"] if recipe.evaluate.speed is not None else []
-    scales = {name: SCALES[name] for name in measured}
-    scales |= numbers_of(recipe.evaluate.measures or ())
+    known = {name: SCALES[name] for name in measured} | numbers_of(recipe.evaluate.measures or ())
     protocol = recipe.evaluate.task_protocol()
     if protocol is None:
-        return scales
-    needed = any(name not in scales for name in objectives)
+        return known
+    needed = any(name not in known for name in wanted)
     tasks = _tasks(protocol) if needed else {}
     alike = [scale for scale in tasks.values() if scale.averaged]
-    return {**scales, **({MEAN: SCALES[MEAN]} if len(alike) > 1 else {}), **tasks}
+    return {**known, **({MEAN: SCALES[MEAN]} if len(alike) > 1 else {}), **tasks}
 
 
 def _tasks(protocol: TaskProtocol) -> dict[str, Metric]:

@@ -25,6 +25,7 @@ def qualities(points: Sequence[Point]) -> list[str]:
 
 def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
     """Quality over parameters for every run, those on the front in colour and named."""
+    points = [point for point in points if not point.outside]
     measures = qualities(points)
     canvas.set_size_inches(max(5.6, 5.2 * len(measures)), 4.4)
     front = pareto(points)
@@ -39,15 +40,21 @@ def draw_pareto(canvas: Canvas, points: Sequence[Point]) -> None:
         if measure == "perplexity":
             axes.set_yscale("log")
         drawn = [point for point in points if drawable(point, measure)]
-        axes.set_xlabel(figure_text("\n".join(["parameters, millions", *names_left_out(points, drawn)])))
+        notes = [*_notes(drawn, measure), *names_left_out(points, drawn)]
+        axes.set_xlabel(figure_text("\n".join(["parameters, millions", *notes])))
         axes.set_ylabel(measure_label(measure, SCALES[measure]))
         axes.yaxis.grid(color=LINE, linewidth=0.6)
         axes.set_axisbelow(True)
     canvas.suptitle("Size and quality", x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
+def _notes(points: Sequence[Point], measure: str) -> list[str]:
+    shown = [point.estimates[measure] for point in points if measure in point.estimates]
+    return ["bars: ± standard error"] if any(estimate.shown_error for estimate in shown) else []
+
+
 def _dot(axes: Axes, point: Point, quality: Estimate, *, best: bool, named: bool) -> None:
-    """Draw a point with its interval.
+    """Draw a point with its error.
 
     Args:
         axes: Where it is drawn.
@@ -59,8 +66,8 @@ def _dot(axes: Axes, point: Point, quality: Estimate, *, best: bool, named: bool
     millions = point.estimates["parameters"].value / 1e6
     colour = INK if point.kind == "dense" else BLUE if best else ORANGE if point.is_trivial else SOFT
     axes.errorbar(
-        [millions], [quality.value], yerr=[quality.half or 0], color=colour, marker="o" if best else "x", markersize=5,
-        capsize=2, elinewidth=0.8, alpha=1 if best else 0.6,
+        [millions], [quality.value], yerr=[quality.shown_error or 0], color=colour, marker="o" if best else "x",
+        markersize=5, capsize=2, elinewidth=0.8, alpha=1 if best else 0.6,
     )  # fmt: skip
     if best and named:
         text = figure_text(point.name if len(point.name) < 40 else f"{point.name[:38]}…")

@@ -15,25 +15,33 @@ from swm.measure.metrics import Metric
 from swm.study.columns import finished, measured
 from swm.study.measures import scale_of
 
-INTERVAL = 0.95
+# With fewer seeds than this, their values stand in place of a standard error.
+ENOUGH_SEEDS = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and the half of its 95 % interval, None where nobody can say."""
+    """A mean over seeds with its standard error, None where nobody can say."""
 
     value: float
-    half: float | None
     error: float | None = None
-    """The standard error behind it."""
+    seeds: Sequence[float] = ()
+    """The values of the seeds, where these are too few for a standard error."""
 
     @property
     def low(self) -> float:
-        return self.value - (self.half or 0)
+        """The lower end of what a figure draws."""
+        return min([self.value - (self.shown_error or 0), *self.seeds])
 
     @property
     def high(self) -> float:
-        return self.value + (self.half or 0)
+        """The upper end of what a figure draws."""
+        return max([self.value + (self.shown_error or 0), *self.seeds])
+
+    @property
+    def shown_error(self) -> float | None:
+        """The standard error, where it is shown."""
+        return None if self.seeds else self.error
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,16 @@ class Point:
         return next((str(row["rejected"]) for row in self.rows if row.get("rejected")), "")
 
     @property
+    def outside(self) -> bool:
+        """Whether it is a run of an earlier grid, which the study does not ask for any more."""
+        return bool(self.rows[0].get("outside"))
+
+    @property
+    def asked(self) -> str:
+        """The budget that its recipe asks for and that it meets; empty where there is none."""
+        return str(self.rows[0].get("asked") or "")
+
+    @property
     def group(self) -> str:
         """What all its runs, and no others, have in common."""
         return str(self.rows[0]["group"])
@@ -76,7 +94,7 @@ class Point:
 def points(rows: Sequence[Row]) -> list[Point]:
     """The runs that are done, those of one recipe together. Raises StudyError when their protocols differ."""
     done = finished(rows)
-    check_protocols(done)
+    check_protocols([row for row in done if not row.get("outside")])
     groups: dict[str, list[Row]] = {}
     for row in done:
         groups.setdefault(row["group"], []).append(row)
@@ -90,32 +108,30 @@ def _without_seed(row: Row) -> str:
 def _point(name: str, rows: Sequence[Row]) -> Point:
     estimates = {}
     for measure in measured(rows):
-        pairs = [(row["seconds"], None) if measure == "seconds" else row["measures"].get(measure) for row in rows]
-        known = [pair for pair in pairs if pair is not None]
+        if measure == "seconds":
+            # How long a run takes depends on what else the machine does, which no error over seeds tells.
+            estimates[measure] = Estimate(fmean(row["seconds"] for row in rows))
+            continue
+        known = [row["measures"][measure] for row in rows if measure in row["measures"]]
         if known:
             estimates[measure] = estimate([float(v) for v, _ in known], [e for _, e in known])
     return Point(name, rows[0]["kind"], rows[0]["axes"], rows, estimates)
 
 
 def estimate(values: Sequence[float], errors: Sequence[float | None]) -> Estimate:
-    """The mean over seeds with its interval: by Student's t over seeds, and the error of the items that all share.
+    """The mean over seeds with its standard error: that of the seeds, and that of the items that all seeds share.
 
     Every seed is measured on the same items, so that their error does not shrink with more seeds.
     """
     known = [error for error in errors if error is not None]
     items = fmean(known) if known else None
     if not all(map(math.isfinite, values)):
-        return Estimate(fmean(values), None)
-    if len(values) < 2:
-        half = None if items is None else 1.96 * items
-        return Estimate(values[0], half, items)
-    from scipy.stats import t
-
-    if len(set(values)) == 1 and items is None:
-        return Estimate(values[0], None)
+        return Estimate(fmean(values))
+    if len(set(values)) == 1:
+        return Estimate(values[0], items)
     seeds = stdev(values) / math.sqrt(len(values))
-    factor = float(t.ppf((1 + INTERVAL) / 2, len(values) - 1))
-    return Estimate(fmean(values), math.hypot(factor * seeds, 1.96 * (items or 0)), math.hypot(seeds, items or 0))
+    few = values if len(values) < ENOUGH_SEEDS else ()
+    return Estimate(fmean(values), math.hypot(seeds, items or 0), few)
 
 
 def check_protocols(rows: Sequence[Row]) -> None:

@@ -29,9 +29,9 @@ def rank_key(points: Sequence[Point], wanted: str | None) -> str | None:
 def pareto(points: Sequence[Point]) -> set[str]:
     """The groups of the points on the Pareto front: no other is better in one measure and at least as good in all.
 
-    Points that miss a limit of their recipe's `accept` are left out.
+    Points that miss a limit of their recipe's `accept`, and those outside the grid, are left out.
     """
-    points = [point for point in points if not point.rejected]
+    points = [point for point in points if not point.rejected and not point.outside]
     objectives = [name for name in TRADED if all(name in point.estimates for point in points)]
     scores = {point.group: [cost(point, name) for name in objectives] for point in points}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from swm.interfaces.executor import Row
@@ -26,6 +27,10 @@ class RunSource(ABC):
         """About how many runs there are."""
         return None
 
+    def known(self) -> Sequence[StudyRun]:
+        """All runs that the study asks for, as far as they are known; empty where others choose them one by one."""
+        return ()
+
 
 @dataclass
 class GridRuns(RunSource):
@@ -36,7 +41,7 @@ class GridRuns(RunSource):
     queue: list[StudyRun] = field(default_factory=list)
     waiting: dict[str, list[StudyRun]] = field(default_factory=dict)
     """Runs by the measurement of the original model that they wait for."""
-    ids: set[str] = field(default_factory=set)
+    ids: dict[str, StudyRun] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for run in self.planned.runs:
@@ -45,7 +50,7 @@ class GridRuns(RunSource):
     def _add(self, run: StudyRun) -> None:
         if run.id in self.ids:
             return
-        self.ids.add(run.id)
+        self.ids[run.id] = run
         if run.kind != "dense" and run.dense in self.waiting:
             self.waiting[run.dense].append(run)
         else:
@@ -55,6 +60,9 @@ class GridRuns(RunSource):
 
     def total(self) -> int:
         return len(self.ids)
+
+    def known(self) -> Sequence[StudyRun]:
+        return [*self.ids.values()]
 
     def take(self) -> StudyRun | None:
         return self.queue.pop(0) if self.queue else None

@@ -17,6 +17,7 @@ from swm.interfaces.progress import Progress, Task
 from swm.study.inputs import input_hashes, is_current
 from swm.study.journal import Journal
 from swm.study.loading import LoadedStudy
+from swm.study.planned_file import write_planned
 from swm.study.planning import PlannedRuns
 from swm.study.run_sources import GridRuns, RunSource
 from swm.study.runs import RunBuilder, StudyRun
@@ -68,9 +69,11 @@ class StudyRunner:
         self._done = 0
         self._failed: list[Row] = []
         self._inputs_of: dict[str, dict[str, str]] = {}
+        self._written: int | None = None
 
     def run(self) -> Tally:
         """Carry out all runs that are not done. A run that fails gets a row with its error and stops no other."""
+        self._write_planned()
         with self.progress.task("study", self.source.total()) as task:
             while True:
                 self._start(task)
@@ -146,6 +149,8 @@ class StudyRunner:
             row = {**run.identity(), "state": "failed", "error": message, "seconds": None}
         # Another study may have given the same run another name.
         row = {**row, **run.identity(), "inputs": self._inputs(run)}
+        if run.kind != "dense":
+            row["recipe"] = run.recipe
         self.journal.add(row)
         lock.release()
         self.tell(row)
@@ -157,6 +162,14 @@ class StudyRunner:
             self._failed.append(row)
         task.advance(note=run.name)
         self.source.finished(run, row)
+        self._write_planned()
+
+    def _write_planned(self) -> None:
+        """Write what the study asks for, where that is more than was written."""
+        known = self.source.known()
+        if self._written is None or len(known) > self._written:
+            self._written = len(known)
+            write_planned(self.journal.folder, known, whole=bool(known), total=self.source.total())
 
     def _await_others(self, task: Task) -> bool:
         """Whether anything is left that other processes have claimed and that is worth waiting for."""

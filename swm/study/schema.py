@@ -19,7 +19,8 @@ def study_schema(registry: Registry) -> Schema:
     keys["recipe"] = {"anyOf": [words, {"type": "object"}], "description": "A recipe, or the path of one."}
     figure = writer.defined(Figure.__name__, Figure)
     y = writer.definitions[Figure.__name__]["properties"]
-    y["y"] = {"anyOf": [words, y["y"]]}
+    for key in ("y", "by"):
+        y[key] = {"anyOf": [words, y[key]]}
     keys["figures"] = {"type": "array", "items": figure}
     space = writer.definitions[Search.__name__]["properties"]
     searched = writer.defined(Range.__name__, Range)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from swm.errors import RecipeError, SwmError
+from swm.recipe.recipe import Recipe
 from swm.study.grid import varied
 from swm.study.loading import LoadedStudy
 from swm.study.naming import label
@@ -43,8 +44,12 @@ def check_search(loaded: LoadedStudy) -> list[str]:
 
 def objective_directions(loaded: LoadedStudy) -> list[str]:
     """`minimize` or `maximize` for every objective of a study's search."""
-    recipe = RunBuilder(loaded).build(varied(loaded.study.recipe, _first_values(loaded)))
-    return directions(recipe, loaded.search.objectives)
+    return directions(first_recipe(loaded), loaded.search.objectives)
+
+
+def first_recipe(loaded: LoadedStudy) -> Recipe:
+    """The recipe of the first values of a search."""
+    return RunBuilder(loaded).build(varied(loaded.study.recipe, _first_values(loaded)))
 
 
 def _first_values(loaded: LoadedStudy) -> dict[str, object]:

@@ -19,11 +19,13 @@ from swm.study.axis_checks import check_axes
 from swm.study.description import Study
 from swm.study.journal import STUDY, open_journal
 from swm.study.loading import LoadedStudy, load_study
-from swm.study.planning import plan_runs
-from swm.study.results import Results, read_results, write_results
+from swm.study.planning import PlannedRuns, plan_runs
+from swm.study.results import Results, read_results
 from swm.study.running import Tally, run_grid
+from swm.study.runs import RunBuilder
 from swm.study.search import run_search
-from swm.study.search_checks import check_search
+from swm.study.search_checks import check_search, first_recipe
+from swm.study.showing import write_results
 from swm.study.space import labelled_values
 
 
@@ -60,7 +62,7 @@ def run_study(
         progress: Where the number of runs is shown; None for lines in a notebook, and nothing elsewhere.
         tell: Called with every row as it is written.
         loaded_done: Called with the plugins before anything is checked.
-        note: Called with a line for each baseline that is left out.
+        note: Called with a line for each baseline that is left out, and for what cannot be drawn.
 
     Returns:
         How many runs are done, failed or under way elsewhere, and the results.
@@ -82,19 +84,27 @@ def run_study(
     finally:
         # Whatever ends it, what is done can be looked at.
         if journal.rows():
-            write_results(read_results(journal.folder))
+            write_results(read_results(journal.folder), note)
     return Outcome(tally, read_results(journal.folder))
 
 
 def _prepared(loaded: LoadedStudy, note: Callable[[str], None]) -> Callable[..., Tally]:
     """Check the whole study; returns the function that runs it."""
     if loaded.study.search is not None:
-        return partial(run_search, directions=check_search(loaded))
-    planned = plan_runs(loaded)
-    check_axes(loaded.study, [run.recipe for run in planned.runs], loaded.plugins.registry)
+        directions = check_search(loaded)
+        check_axes(loaded.study, [first_recipe(loaded)])
+        return partial(run_search, directions=directions)
+    planned = checked_runs(loaded)
     for line in planned.left_out:
         note(f"baseline left out: {line}")
     return partial(run_grid, planned=planned)
+
+
+def checked_runs(loaded: LoadedStudy) -> PlannedRuns:
+    """The runs of a grid, all of them and what the study shows of them checked."""
+    planned = plan_runs(loaded)
+    check_axes(loaded.study, map(RunBuilder(loaded).build, [run.recipe for run in planned.runs]))
+    return planned
 
 
 def _check_folder(output: str | Path, loaded: LoadedStudy) -> None:

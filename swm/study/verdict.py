@@ -1,129 +1,115 @@
-"""The verdicts of a study: which method wins at which budget, and whether that is more than noise."""
+"""The verdicts of a study: which method is best at each budget, and which others it is told apart from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from swm.report.html_format import fixed
-from swm.study.difference import Difference, compare
-from swm.study.measures import LABELS
+from swm.study.answers import against_baselines, answer, axis_answer, listed_by_and, with_spread
+from swm.study.budgets import budgets
+from swm.study.contest import Contest, held
+from swm.study.item_numbers import items_of_runs
+from swm.study.measures import LABELS, MEAN
+from swm.study.pairs import Pair, Relation, by_relation
 from swm.study.points import Point
 from swm.study.ranking import cost
-
-# Removed shares that differ by less than this many points are one budget.
-SAME_BUDGET = 1.5
-# With less than this many percent gone, there is nothing to compare.
-NOTHING = 0.05
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result at one budget: `low` to `high` percent of the parameters removed."""
+    """The result at one budget: `low` to `high` percent of the parameters removed.
+
+    `pairs` are all tests at this budget, `more` are sentences about those that the winner has no part in.
+    """
 
     low: float
     high: float
     winner: Point
-    second: Point | None
-    baseline: Point | None
     sentence: str
-
-
-def budgets(points: Sequence[Point]) -> list[list[Point]]:
-    """The points that removed about as much, by how much that is."""
-    ordered = sorted(
-        (p for p in points if p.estimates["ratio"].value > NOTHING), key=lambda point: point.estimates["ratio"].value
-    )
-    groups: list[list[Point]] = [ordered[:1]] if ordered else []
-    for before, point in pairwise(ordered):
-        if point.estimates["ratio"].value - before.estimates["ratio"].value > SAME_BUDGET:
-            groups.append([])
-        groups[-1].append(point)
-    return groups
+    pairs: Sequence[Pair] = ()
+    more: Sequence[str] = ()
 
 
 def verdicts(points: Sequence[Point], measure: str) -> list[Verdict]:
-    """A verdict for every budget, by this measure. Points that miss a limit of their recipe's `accept` cannot win."""
-    results = []
-    for group in budgets([point for point in points if not point.rejected]):
-        able = [point for point in group if measure in point.estimates]
-        ranked = sorted(able, key=lambda point: cost(point, measure))
-        methods = [point for point in ranked if point.kind == "run"]
-        trivial = next((point for point in ranked if point.is_trivial), None)
-        if ranked:
-            results.append(_verdict(ranked, methods, trivial, measure))
-    return results
+    """A verdict for every budget, by this measure; all tests of all budgets are corrected together.
+
+    Points outside the grid, and those that miss a limit of their recipe's `accept`, have no part in it.
+    """
+    able = [point for point in points if not point.rejected and not point.outside]
+    groups = [group for group in budgets(able) if any(measure in point.estimates for point in group)]
+    others = {name: held(groups, name) for name in _other_measures(groups, measure)}
+    return [
+        _verdict(contest, measure, {name: contests[i] for name, contests in others.items() if contests[i].points})
+        for i, contest in enumerate(held(groups, measure))
+    ]
 
 
-def _verdict(ranked: Sequence[Point], methods: Sequence[Point], trivial: Point | None, measure: str) -> Verdict:
+def _other_measures(groups: Sequence[Sequence[Point]], measure: str) -> list[str]:
+    """Measures beside the ranking one that are known item by item, and are no parts of a mean."""
+    able = [point for group in groups for point in group if point.kind == "run"]
+    names = dict.fromkeys(name for point in able for name in point.estimates if name not in (measure, MEAN))
+
+    def known(name: str) -> bool:
+        having = [point for point in able if name in point.estimates]
+        return not having[0].scale(name).averaged and all(items_of_runs(point.rows, name) for point in having)
+
+    return [name for name in names if known(name)]
+
+
+def _verdict(contest: Contest, measure: str, others: dict[str, Contest]) -> Verdict:
     """The verdict at one budget.
 
     Args:
-        ranked: All points, the best first.
-        methods: Those of them that are neither baselines nor the original model, the best first.
-        trivial: The best baseline, if there is one.
-        measure: What they are ranked by.
+        contest: The points by the measure that ranks, with all tests.
+        measure: That measure.
+        others: The same points by other measures, which may tell apart what this one cannot.
     """
-    ratios = [point.estimates["ratio"].value for point in ranked]
-    low, high = min(ratios), max(ratios)
-    winner = methods[0] if methods else ranked[0]
-    second = methods[1] if len(methods) > 1 else None
+    winner = contest.points[0] if not contest.methods else contest.methods[0].points[0]
+    equal = [winner.name, *(s.points[0].name for s in contest.methods[1:] if _alike(s.points[0], winner, measure))]
+    have = f"{listed_by_and(equal)} {'has' if len(equal) == 1 else 'have'}"
+    parts = [f"At {_budget(contest)}, {have} the best {called(measure)}: {with_spread(winner, measure)}."]
+    relations = by_relation(contest.methods[0], contest.method_pairs) if contest.methods else {}
+    if relations:
+        parts.append(answer(contest.subject(contest.methods[0]) if contest.key or len(equal) > 1 else "It", relations))
+    if contest.methods and contest.trivial:
+        parts.append(against_baselines(contest, measure))
+    parts += [axis_answer(axis, contest.pairs_of(axis.sides), measure) for axis in contest.axes]
+    if {Relation.OPEN, Relation.EQUAL} & relations.keys():
+        parts += [line for name, other in others.items() for line in _by_another(other, name)]
+    more = []
+    for side in contest.methods[1:]:
+        later = by_relation(side, [pair for pair in contest.method_pairs if pair.one.group == side.group])
+        more += [answer(contest.subject(side), later)] if later else []
+    low, high = contest.range
+    return Verdict(low, high, winner, " ".join(parts), contest.pairs, more)
+
+
+def _alike(one: Point, other: Point, measure: str) -> bool:
+    return math.isfinite(cost(one, measure)) and cost(one, measure) == cost(other, measure)
+
+
+def _by_another(contest: Contest, measure: str) -> list[str]:
+    if len(contest.methods) < 2:
+        return []
+    best = contest.methods[0]
+    relations = by_relation(best, contest.method_pairs)
+    if relations.keys() == {Relation.EQUAL}:
+        return []
+    said = answer("it", relations)
+    return [f"By {called(measure)}, {best.points[0].name} is best ({with_spread(best.points[0], measure)}): {said}"]
+
+
+def _budget(contest: Contest) -> str:
+    """`20.0 % fewer parameters`, with the target where all have one."""
+    low, high = contest.range
     share = fixed(low, 1) if high - low < 0.05 else f"{fixed(low, 1)} to {fixed(high, 1)}"
-    best = f"{_called(measure)}: {with_interval(winner, measure)}"
-    parts = [f"At {share} % fewer parameters, {winner.name} has the best {best}"]
-    if second is not None:
-        difference = compare(winner, second, measure)
-        parts.append(f", then {second.name}: {with_interval(second, measure)}; {_noise(difference)}.")
-        parts.append(_finer(methods, measure) if difference.sure is False else "")
-    else:
-        parts.append(".")
-    if trivial is not None and winner.kind == "run":
-        parts.append(_against(winner, trivial, measure))
-    return Verdict(low, high, winner, second, trivial, "".join(parts))
+    targets = sorted({point.asked for point in contest.points if point.asked})
+    asked = f" (target {targets[0]})" if len(targets) == 1 else ""
+    return f"{share} % fewer parameters{asked}"
 
 
-def _against(winner: Point, trivial: Point, measure: str) -> str:
-    difference = compare(winner, trivial, measure)
-    shown = f"{trivial.name}: {with_interval(trivial, measure)}"
-    if math.isnan(difference.better_by):
-        return f" It cannot be compared with the best trivial baseline ({shown})."
-    if difference.better_by <= 0:
-        return f" It does not beat the best trivial baseline ({shown})."
-    if difference.sure is False:
-        return f" It is ahead of the best trivial baseline ({shown}), but {_noise(difference)}."
-    return f" It beats the best trivial baseline ({shown})" + (
-        "." if difference.sure else f", though {_noise(difference)}."
-    )
-
-
-def _finer(methods: Sequence[Point], measure: str) -> str:
-    """The order by perplexity, which has more items, where the tasks show no clear difference."""
-    finer = "perplexity"
-    able = sorted((point for point in methods if finer in point.estimates), key=lambda point: cost(point, finer))
-    if measure == finer or len(able) < 2:
-        return ""
-    first, second = able[:2]
-    ranked = ", then ".join(f"{point.name}: {with_interval(point, finer)}" for point in (first, second))
-    return f" By perplexity it is {ranked}; {_noise(compare(first, second, finer))}."
-
-
-def _noise(difference: Difference) -> str:
-    if math.isnan(difference.better_by):
-        return "the two cannot be compared"
-    if difference.better_by == 0:
-        return "the two are equal"
-    if difference.sure is None:
-        return "how large the noise is was not measured"
-    return "the difference exceeds the noise" if difference.sure else "the difference is within the noise"
-
-
-def with_interval(point: Point, measure: str) -> str:
-    """`61.20 ± 1.10`, the half of a 95 % interval."""
-    estimate = point.estimates[measure]
-    return fixed(estimate.value) + ("" if estimate.half is None else f" ± {fixed(estimate.half)}")
-
-
-def _called(measure: str) -> str:
+def called(measure: str) -> str:
+    """A measure without its unit."""
     return LABELS.get(measure, measure).split(",")[0]

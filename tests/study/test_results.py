@@ -23,7 +23,8 @@ from swm.errors import StudyError
 from swm.study.comparison import compare_studies
 from swm.study.difference import compare
 from swm.study.journal import Journal
-from swm.study.results import read_results, write_results
+from swm.study.results import read_results
+from swm.study.showing import write_results
 from swm.study.verdict import verdicts
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -73,7 +74,8 @@ def swm(folder: Path, *arguments: str) -> tuple[Any, str, str]:
 def test_the_page_needs_nothing_else_and_says_what_matters(tmp_path: Path) -> None:
     page = write_results(read_results(study(tmp_path / "s"))).read_text()
     assert "<h1>&lt;Title&gt; &amp; more</h1>" in page
-    assert "clever 20.0 has the best mean accuracy" in page
+    assert "clever 20.0 and plain 20.0 have the best mean accuracy: 50.0 ± 3.0. clever equals plain." in page
+    assert "By perplexity, clever 20.0 is best (20.00 ± 1.00): it beats plain." in page
     assert "&lt;broken&gt;: the reason" in page
     assert page.count("<svg") == 4
     # Names of namespaces and of picture formats are no addresses to load anything from.
@@ -94,10 +96,19 @@ def test_figures_come_in_three_forms_and_are_the_same_every_time(tmp_path: Path)
     assert not [file for file in folder.iterdir() if file.name.startswith(".results")]
 
 
-def test_a_figure_of_something_unknown_is_told(tmp_path: Path) -> None:
-    folder = study(tmp_path / "s", figures=[{"name": "f", "x": "threshhold", "y": "perplexity"}])
-    with pytest.raises(StudyError, match=r"unknown x 'threshhold' of figure 'f'; allowed: .*pruner"):
-        write_results(read_results(folder))
+def test_a_figure_of_something_unknown_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    figures = [{"name": "f", "x": "threshhold", "y": "perplexity"}, {"name": "g", "x": "pruner", "y": "perplexty"}]
+    folder = study(tmp_path / "s", figures=[*figures, FIGURES[2]])
+    said: list[str] = []
+    page = write_results(read_results(folder), said.append).read_text()
+    assert re.search(r"x of figure 'f': unknown axis 'threshhold'; allowed: .*pruner", said[0])
+    assert "unknown y 'perplexty' of figure 'g'" in said[1]
+    assert "Did you mean 'perplexity'" in said[1]
+    assert "unknown axis &#39;threshhold&#39;" in page
+    assert sorted(file.stem for file in (folder / "figures").glob("*.png")) == ["bars", "pareto"]
+    assert (folder / "table.csv").read_text().count("\n") == 8
+    (folder / "study.yaml").write_text("figures: [{name: ../x}]\n")
+    assert "no figure of the study was drawn" in write_results(read_results(folder)).read_text()
 
 
 def test_an_unfinished_study_can_be_looked_at(tmp_path: Path) -> None:
@@ -250,7 +261,7 @@ def test_two_infinite_perplexities_cannot_be_compared(tmp_path: Path) -> None:
     assert math.isnan(found.better_by)
     sentences = [verdict.sentence for verdict in verdicts(results.points, "perplexity")]
     assert "It does not beat the best trivial baseline" in sentences[0]
-    assert "the two cannot be compared" in sentences[1]
+    assert "cannot be compared with plain" in sentences[1]
     assert compare_studies(*folders)["budgets"]
 
 

@@ -7,11 +7,12 @@ import math
 import pytest
 from study_rows import row
 
+from swm.study.budgets import budgets
 from swm.study.difference import compare
 from swm.study.points import points
 from swm.study.ranking import pareto
 from swm.study.table import tidy
-from swm.study.verdict import budgets, verdicts
+from swm.study.verdict import verdicts
 
 NATS = [20.0, 22.0, 18.0, 24.0]
 
@@ -26,7 +27,7 @@ def test_a_steady_difference_is_sure_although_each_value_is_not() -> None:
     worse = row("worse", perplexity=math.exp(2.1), nats=[x + 1.0 + 0.01 * i for i, x in enumerate(NATS)])
     [verdict] = verdicts(points([worse, better]), "perplexity")
     assert verdict.winner.name == "better"
-    assert "the difference exceeds the noise" in verdict.sentence
+    assert "It beats worse." in verdict.sentence
     found = compare(*(points([r])[0] for r in (better, worse)), "perplexity")
     # Nats a token: forty tokens in four windows.
     assert found.better_by == pytest.approx((1.0 + 0.015) / 10)
@@ -35,7 +36,7 @@ def test_a_steady_difference_is_sure_although_each_value_is_not() -> None:
 def test_a_difference_that_comes_and_goes_is_noise() -> None:
     a, b = row("a", perplexity=8.0, nats=NATS), row("b", perplexity=8.1, nats=[22.0, 20.0, 21.0, 21.5])
     [verdict] = verdicts(points([a, b]), "perplexity")
-    assert "the difference is within the noise" in verdict.sentence
+    assert "It is not told apart from b." in verdict.sentence
 
 
 def test_accuracies_are_compared_item_by_item() -> None:
@@ -60,9 +61,9 @@ def test_seeds_that_scatter_make_a_difference_unsure() -> None:
 @pytest.mark.parametrize(
     ("baseline", "words"),
     [
-        (9.0, "It beats the best trivial baseline (last: 9.00 ± 1.96), though how large the noise is"),
-        (8.0, "It does not beat the best trivial baseline (last: 8.00 ± 1.96)"),
-        (7.0, "It does not beat the best trivial baseline (last: 7.00 ± 1.96)"),
+        (9.0, "It beats the best trivial baseline (last: 9.00 ± 1.00), though how large the noise is"),
+        (8.0, "It does not beat the best trivial baseline (last: 8.00 ± 1.00)"),
+        (7.0, "It does not beat the best trivial baseline (last: 7.00 ± 1.00)"),
     ],
 )
 def test_it_is_told_when_the_method_does_not_beat_the_trivial_one(baseline: float, words: str) -> None:
@@ -71,7 +72,7 @@ def test_it_is_told_when_the_method_does_not_beat_the_trivial_one(baseline: floa
     [verdict] = verdicts(points(runs), "perplexity")
     assert verdict.winner.name == "clever"
     if "though" in words:
-        assert "It beats the best trivial baseline (last: 9.00 ± 1.96)" in verdict.sentence or (
+        assert "It beats the best trivial baseline (last: 9.00 ± 1.00)" in verdict.sentence or (
             "It is ahead of the best trivial baseline" in verdict.sentence
         )
     else:
@@ -80,7 +81,8 @@ def test_it_is_told_when_the_method_does_not_beat_the_trivial_one(baseline: floa
 
 def test_equal_results_are_called_equal() -> None:
     [verdict] = verdicts(points([row("a", perplexity=8, nats=NATS), row("b", perplexity=8, nats=NATS)]), "perplexity")
-    assert "the two are equal" in verdict.sentence
+    assert "a and b have the best perplexity" in verdict.sentence
+    assert "a equals b." in verdict.sentence
 
 
 def test_more_is_better_for_accuracy_and_less_for_perplexity() -> None:
@@ -94,8 +96,7 @@ def test_perplexity_tells_what_the_tasks_cannot() -> None:
     a = row("a", perplexity=math.exp(2.1), nats=worse, tasks={"piqa": "1100"})
     b = row("b", perplexity=math.exp(2.0), nats=NATS, tasks={"piqa": "1010"})
     [verdict] = verdicts(points([a, b]), "piqa")
-    assert "By perplexity it is b: 7.39" in verdict.sentence
-    assert verdict.sentence.endswith("then a: 8.17 ± 1.96; the difference exceeds the noise.")
+    assert verdict.sentence.endswith("By perplexity, b is best (7.39 ± 1.00): it beats a.")
     clear = [row("a", perplexity=8.0, tasks={"piqa": "1" * 40}), row("b", perplexity=7.0, tasks={"piqa": "0" * 40})]
     assert "By perplexity" not in verdicts(points(clear), "piqa")[0].sentence
 
