@@ -28,11 +28,13 @@ def _is_strategy(module: Module) -> bool:
 
 
 def _literals_of_others(module: Module) -> set[int]:
-    """Literals that are no strategy's name whatever they say: a kind, a torch function's `reduction`."""
+    """Literals that are no strategy's name whatever they say: a kind, a torch function's `reduction`, a level."""
     nodes = list(ast.walk(module.tree))
     kinds = [n.value for n in nodes if isinstance(n, ast.AnnAssign) and ast.unparse(n.target) == "kind"]
     reductions = [n.value for n in nodes if isinstance(n, ast.keyword) and n.arg == "reduction"]
-    return {id(value) for value in (*kinds, *reductions)}
+    # How a folder is checked has a word of its own for all of it, in the one module that defines the levels.
+    checks = [node for node in nodes if module.name == "checkpoint.level"]
+    return {id(value) for value in (*kinds, *reductions, *checks)}
 
 
 def _literals(module: Module) -> Iterator[ast.Constant]:

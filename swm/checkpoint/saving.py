@@ -11,8 +11,10 @@ from torch import Tensor
 
 from swm.checkpoint.companions import copy_companions, drop_code, keeps_code
 from swm.checkpoint.image_prompt import try_image_prompt
+from swm.checkpoint.level import FAST, FULL, LEVEL, NONE, Verify
 from swm.checkpoint.modelling import Export
 from swm.checkpoint.reload import PROCESSORS
+from swm.checkpoint.stored_check import check_stored
 from swm.checkpoint.tokenizer_class import name_tokenizer_class
 from swm.checkpoint.untouched import check_untouched
 from swm.checkpoint.verification import Probe, check_multiplied, probe, verify, verify_rest
@@ -44,6 +46,7 @@ def save(
     exported: Export | None = None,
     trust_remote_code: bool = False,
     cut: CutTokenizer | None = None,
+    how: Verify = FULL,
 ) -> dict[str, Any]:
     """Save a Hugging Face folder and verify it. Until the last rename nothing stands at `output`.
 
@@ -57,11 +60,12 @@ def save(
         exported: The form in which the model is saved, if that is not the one in memory.
         trust_remote_code: Whether code in the parent's folder may run.
         cut: The tokenizer of a model whose vocabulary was cut; the parent's files are cut alike.
+        how: How thoroughly the folder is checked, see `Verify`.
 
     Returns:
-        What the verification found. `left_out` lists in sentences what of the parent was not taken over. `multiplied`
-        says how far weights that were multiplied together are from the model in memory; the rest then compares with
-        them.
+        What the verification found, and its `level`. `left_out` lists in sentences what of the parent was not taken
+        over. `multiplied` says how far weights that were multiplied together are from the model in memory; the rest
+        then compares with them.
 
     Raises:
         CheckpointError: When the reloaded model or tokenizer differs, or when the folder cannot be written.
@@ -84,9 +88,16 @@ def save(
                 left_out += name_tokenizer_class(parent, fresh, trust_remote_code)
             if cut is not None:
                 left_out += cut_tokenizer_files(fresh, cut.original, cut.kept)
-            verification = verify(fresh, before, exported.model, keeps_code(fresh), exported.memory)
+            verification: dict[str, Any] = {LEVEL: how}
+            if how == FULL:
+                verification |= verify(fresh, before, exported.model, keeps_code(fresh), exported.memory)
+            elif how == FAST:
+                verification |= check_stored(fresh, exported, keeps_code(fresh), trust_remote_code)
             if exported.tower:
-                verification["tensors_untouched"] = check_untouched(exported.model, exported.tower, parent, fresh)
+                unchecked = how == NONE
+                verification["tensors_untouched"] = (
+                    None if unchecked else check_untouched(exported.model, exported.tower, parent, fresh)
+                )
             left_out += unseen
             if multiplied is not None:
                 verification["multiplied"] = multiplied

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swm.checkpoint.level import FAST, FULL, NONE
 from swm.commands.command import stdout
 from swm.escapes import visible
 from swm.files import json_text as jsontext
@@ -31,6 +33,24 @@ Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standa
 Memory = Annotated[
     str | None,
     typer.Option(help="How much it may take beside what lies in files: 8GiB. By default 70 % of what is free."),
+]
+
+
+class Verify(StrEnum):
+    """The levels of `swm.checkpoint.level`."""
+
+    none = NONE
+    fast = FAST
+    full = FULL
+
+
+VerifyOption = Annotated[
+    Verify | None,
+    typer.Option(
+        "--verify",
+        help="How the saved folder is checked. full, the default: a fresh process loads and runs it; fast: its tensors "
+        "and its config are compared with those in memory; none. Push refuses what is not full.",
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")]
 

@@ -32,6 +32,9 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check all, say what would be sent, send nothing.")
     ] = False,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Push a result too that was saved with verify: fast or none.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +42,7 @@ def push(
     from swm.errors import HubError
     from swm.hub.pushing import prepare, send, why_not_now
 
-    prepared = prepare(folder, repository, private, gguf)
+    prepared = prepare(folder, repository, private, gguf, unverified)
     why = "" if dry_run else why_not_now()
     if not (quiet or as_json):
         _show(prepared)

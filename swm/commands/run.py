@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from swm.checkpoint.level import FULL, level_of, level_sentence
 from swm.commands.command import stdout
 from swm.commands.options import (
     Json,
@@ -19,6 +20,7 @@ from swm.commands.options import (
     Quiet,
     Recipe,
     Set,
+    VerifyOption,
     out,
     print_json,
     progress_of,
@@ -47,6 +49,7 @@ def compress(
     recipe: Recipe,
     set_: Set = [],  # noqa: B006  typer reads the default, nobody changes it
     plugin: PluginFile = [],  # noqa: B006
+    verify: VerifyOption = None,
     overwrite: Overwrite = False,
     keep_rejected: Annotated[
         bool, typer.Option("--keep-rejected", help="Save a result that misses a limit of `accept` all the same.")
@@ -58,6 +61,8 @@ def compress(
     from swm.recipe.loading import load_recipe, placed
     from swm.run.pipeline import CompressionPipeline
 
+    if verify is not None:
+        set_ = [*set_, f"verify={verify.value}"]
     built, plugins = load_recipe(recipe, set_, plugin)
     warn_broken(plugins, quiet)
     with placed(recipe, set_):
@@ -116,6 +121,7 @@ def apply(
         ),
     ] = Layout.native,
     memory: Memory = None,
+    verify: VerifyOption = None,
     overwrite: Overwrite = False,
     structure_only: Annotated[
         bool, typer.Option("--structure-only", help="Leave trainings out, which a plan cannot repeat.")
@@ -143,6 +149,7 @@ def apply(
         memory=memory,
         structure_only=structure_only,
         inputs=[plan_file],
+        verify=FULL if verify is None else verify.value,
     )
     _show_run(run, quiet, as_json)
 
@@ -196,7 +203,10 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
         for note in [*report.notes, *result.speed.get("warnings", [])]:
             print_text(console, f"note: {note}", "yellow")
         check = report.verification
-        if check:
+        level = level_of(check)
+        if level not in (None, FULL):
+            print_text(console, f"\n{level_sentence(check)}", "yellow")
+        elif check:
             print_text(
                 console,
                 f"\nreloaded in a fresh process as {check['class']}: "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from swm.checkpoint.level import FULL, Verify, level_of
 from swm.errors import HubError, nearest_file, quoted
 from swm.files.front_matter import CARD
 from swm.files.manifest import MANIFEST, Comparison, compare, first_of
@@ -33,10 +34,11 @@ class Contents:
     notes: list[str]
 
 
-def contents(folder: str | Path, gguf: Iterable[str | Path] = ()) -> Contents:
+def contents(folder: str | Path, gguf: Iterable[str | Path] = (), unverified: bool = False) -> Contents:
     """The files of a finished result that was checked after saving, and GGUF files from elsewhere.
 
-    Raises HubError for any other folder, for a result that was rejected or changed, and for what is no GGUF file.
+    `unverified` takes a result too that was not loaded again. Raises HubError for any other folder, for a result that
+    was rejected or changed, and for what is no GGUF file.
     """
     path = expanded(folder)
     if not is_folder(path):
@@ -44,7 +46,7 @@ def contents(folder: str | Path, gguf: Iterable[str | Path] = ()) -> Contents:
     compared = compare(path)
     if compared is None:
         raise HubError(f"{folder} has no {MANIFEST}, so it is no finished result of swm, which alone can be pushed")
-    _check_report(path)
+    level = _check_report(path, unverified)
     _check_files(folder, compared)
     beside = [name for name in (*compared.changed, *compared.foreign) if _may_be_beside(name)]
     names = sorted({*compared.same, *beside, MANIFEST} - {PRIVATE})
@@ -59,18 +61,27 @@ def contents(folder: str | Path, gguf: Iterable[str | Path] = ()) -> Contents:
     for name in (*beside, *(files.keys() - names)):
         _check_beside(files[name])
     left_out = {PRIVATE: "it tells of this machine"} if (path / PRIVATE).exists() else {}
-    notes = [f"{name} was changed after swm wrote it" for name in compared.changed]
+    notes = [] if level == FULL else [f"the result was not loaded and run after saving (verify: {level})"]
+    notes += [f"{name} was changed after swm wrote it" for name in compared.changed]
     notes += [f"{name} is not of swm's own result" for name in beside if name in compared.foreign]
     return Contents(path, files, left_out, notes)
 
 
-def _check_report(folder: Path) -> None:
+def _check_report(folder: Path, unverified: bool) -> Verify:
+    """How the result was verified. Raises HubError for one that cannot be pushed."""
     report = check(RunReport, read_json(folder / REPORT, "report", HubError), str(folder / REPORT), HubError)
     judgement = report.acceptance or {}
     if judgement and not judgement.get("accepted"):
         raise HubError(f"{folder} was rejected by the `accept` of its recipe: {missed(judgement)}")
-    if not report.verification:
+    level = level_of(report.verification)
+    if level is None:
         raise HubError(f"{folder} holds no model that was loaded again and compared, so it cannot be pushed")
+    if level != FULL and not unverified:
+        raise HubError(
+            f"{folder} was saved with verify: {level}, so nobody knows whether it loads; save it again with verify: "
+            "full, or push it as it is with --unverified"
+        )
+    return level
 
 
 def _check_files(folder: str | Path, compared: Comparison) -> None:

@@ -74,6 +74,7 @@ def push(
     private: bool | None = None,
     gguf: Iterable[str | Path] = (),
     dry_run: bool = False,
+    unverified: bool = False,
 ) -> Push:
     """Push a result to the Hub in one commit, and take away what an earlier push left there and this one does not have.
 
@@ -85,19 +86,26 @@ def push(
         private: Whether a new repository is private; None leaves it to the settings of its owner, as the Hub does.
         gguf: GGUF files that lie elsewhere.
         dry_run: Only say what would be pushed; needs no network and no token.
+        unverified: Whether a result may be pushed that was saved with `verify: fast` or `none`.
 
     Returns:
         What was pushed, or would be.
 
     Raises:
-        HubError: The folder is no finished result, was rejected or changed, or tells of this machine; the Hub is not to
-            be reached, knows no token, or does not take it.
+        HubError: The folder is no finished result, was rejected, changed or not verified, or tells of this machine; the
+            Hub is not to be reached, knows no token, or does not take it.
     """
-    prepared = prepare(folder, repository, private, gguf)
+    prepared = prepare(folder, repository, private, gguf, unverified)
     return prepared if dry_run else send(prepared)
 
 
-def prepare(folder: str | Path, repository: str, private: bool | None = None, gguf: Iterable[str | Path] = ()) -> Push:
+def prepare(
+    folder: str | Path,
+    repository: str,
+    private: bool | None = None,
+    gguf: Iterable[str | Path] = (),
+    unverified: bool = False,
+) -> Push:
     """Check everything that can be checked without the Hub.
 
     Args:
@@ -105,6 +113,7 @@ def prepare(folder: str | Path, repository: str, private: bool | None = None, gg
         repository: As for `push`.
         private: As for `push`.
         gguf: As for `push`.
+        unverified: As for `push`.
 
     Returns:
         What `send` sends.
@@ -113,7 +122,7 @@ def prepare(folder: str | Path, repository: str, private: bool | None = None, gg
         HubError: As for `push`.
     """
     _check_name(repository)
-    all_of_it = contents(folder, gguf)
+    all_of_it = contents(folder, gguf, unverified)
     card = _card(all_of_it.folder / CARD)
     check_private(all_of_it.folder, all_of_it.files)
     return Push(all_of_it.folder, repository, private, all_of_it.files, all_of_it.left_out, card, notes=all_of_it.notes)

@@ -10,6 +10,7 @@ from markupsafe import escape
 from pydantic import Field
 
 from swm.checkpoint.layout import Layout
+from swm.checkpoint.level import FULL, Verify
 from swm.escapes import visible
 from swm.files import yaml_file as yamlfile
 from swm.interfaces.stage import Stage
@@ -49,7 +50,8 @@ class Recipe:
 
     `model` is a hub id, a folder, a GGUF file, or a name that a plugin provides. `stages` run in their order. `memory`
     (`8GiB`) is how much a run may take beside what it maps from files; by default what the machine has free. A result
-    that misses a limit of `accept` is not saved.
+    that misses a limit of `accept` is not saved. `verify` is how the saved folder is checked: `full`, loaded by a fresh
+    process and run; `fast`, its tensors and its config compared with those in memory; `none`.
     """
 
     model: str
@@ -60,6 +62,7 @@ class Recipe:
     accept: Acceptance | None = None
     output: str | None = None
     layout: Layout = "native"
+    verify: Verify = FULL
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"

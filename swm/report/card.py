@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from swm.checkpoint.level import level_sentence
 from swm.escapes import code, markdown
 from swm.measure.plus_minus import PLUS_MINUS
 from swm.plan.plan import Plan
@@ -48,7 +49,7 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         f"# {markdown(title)}",
         "",
         f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
-        f"{report.swm}. {_loading(report, needs_code)}",
+        f"{report.swm}. {' '.join(filter(None, [_loading(report, needs_code), level_sentence(report.verification)]))}",
         "",
         _head(row),
         "|---|---|---|",

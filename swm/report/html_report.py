@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import jinja2
 from markupsafe import Markup
 
+from swm.checkpoint.level import level_sentence
 from swm.files import yaml_file as yamlfile
 from swm.measure.plus_minus import PLUS_MINUS
 from swm.model.windows import Window
@@ -81,6 +82,7 @@ def html_report(
         share=report.removed_share,
         rejected=missed(report.acceptance or {}),
         plus_minus=PLUS_MINUS,
+        checked=level_sentence(report.verification),
         tiles=tiles,
         tile_errors=any("±" in f"{tile.unit}{tile.change}" for tile in tiles),
         notes=[*report.notes, *speed.get("warnings", ())],

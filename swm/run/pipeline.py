@@ -39,7 +39,7 @@ from swm.run.planning import StagePlanner
 from swm.run.preparation import Prepared, prepare
 from swm.run.result import NO_OUTPUT, RunResult
 from swm.run.retokenizing import probe_ids
-from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder, RunRecord
+from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, SAVING, OutputFolder, RunRecord
 from swm.run.stopwatch import Stopwatch
 from swm.run.tracking import tracked
 from swm.shown.values import short_repr
@@ -200,14 +200,13 @@ class CompressionPipeline:
         if ready.output is None:
             probe(view.model, ids, memory=view.memory)
             return
-        output = OutputFolder(
-            ready.output, ready.source.folder, recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut
-        )
+        about = (recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut, recipe.verify)
+        output = OutputFolder(ready.output, ready.source.folder, *about)
         run = RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated)
         if missed(report.data.get("acceptance", {})) and not self.keep_rejected:
             output.save_without_model(plan, report, run)
             return
-        with self._stopwatch().timed("save", "save, reload in a fresh process, compare"):
+        with self._stopwatch().timed("save", SAVING[recipe.verify]):
             output.save(view, ids, plan, report, run)
 
     def _stopwatch(self) -> Stopwatch:

@@ -12,6 +12,7 @@ from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import LAYOUTS, Layout
+from swm.checkpoint.level import FULL, Verify
 from swm.derivation.known_model import known_model
 from swm.errors import ModelError, PlanError, at
 from swm.files.outputs import check_apart, check_inputs
@@ -46,6 +47,7 @@ def replay(
     trust_remote_code: bool = False,
     structure_only: bool = False,
     inputs: Sequence[str | Path] = (),
+    verify: Verify = FULL,
 ) -> RunResult:
     """Apply a plan to the original checkpoint, without data.
 
@@ -62,6 +64,7 @@ def replay(
         trust_remote_code: Whether the model's own code may run.
         structure_only: Leave out trainings, which no plan can repeat.
         inputs: Files, such as the plan's own, that must not lie in the output folder.
+        verify: How the saved folder is checked, as in a recipe.
 
     Returns:
         The model, with the plan that was applied and a report.
@@ -126,7 +129,8 @@ def replay(
     cut = None
     if view.tokens is not None:
         cut = cut_tokenizer(source, tokenizer, view.tokens, view.config, trust_remote_code)
-    OutputFolder(target, source.folder, layout, overwrite, trust_remote_code, cut).save(view, ids, plan, report)
+    folder = OutputFolder(target, source.folder, layout, overwrite, trust_remote_code, cut, verify)
+    folder.save(view, ids, plan, report)
     return RunResult(view.model, tokenizer if cut is None else cut.tokenizer, plan, report.data, target)
 
 

@@ -13,6 +13,7 @@ from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.companions import keeps_code
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import LAYOUTS, Layout
+from swm.checkpoint.level import FAST, FULL, NONE, Verify
 from swm.files.front_matter import CARD, front_matter
 from swm.files.private_paths import INPUTS, PRIVATE, absolute_paths, without_private_paths
 from swm.files.writing import write_json, write_text, write_yaml
@@ -25,6 +26,12 @@ from swm.report.html_report import html_report
 from swm.report.record import RunReport
 from swm.vocabulary.cut_tokenizer import CutTokenizer
 
+# What is said of saving while it goes on.
+SAVING: Mapping[Verify, str] = {
+    FULL: "save, reload in a fresh process, compare",
+    FAST: "save, compare the tensors",
+    NONE: "save",
+}
 # Of the text that the saved and the reloaded model are compared on.
 PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 
@@ -84,6 +91,8 @@ class OutputFolder:
     trust_remote_code: bool
     cut: CutTokenizer | None = None
     """The tokenizer of a model whose vocabulary was cut; None where it is that of the original model."""
+    verify: Verify = FULL
+    """How thoroughly the folder is checked."""
 
     def save_without_model(self, plan: Plan, report: ReportBuilder, run: RunRecord) -> None:
         """Write the plan, the report and the recipe of a run whose result is not to be kept.
@@ -129,6 +138,7 @@ class OutputFolder:
             exported,
             self.trust_remote_code,
             self.cut,
+            self.verify,
         )
 
 

@@ -20,7 +20,7 @@ from swm.study.naming import THE_RECIPE, axes_label
 Kind = Literal["dense", "run", "trivial", "baseline"]
 """The original model; a method; a method that is there to be beaten; and one that the study added for that."""
 # Keys of a recipe that change no result.
-WITHOUT_EFFECT = ("output", "trackers", "plugins")
+WITHOUT_EFFECT = ("output", "trackers", "plugins", "verify")
 # Keys of a recipe that the measurement of the original model depends on, besides `evaluate`.
 DENSE_KEYS = ("model", "dtype", "device", "device_map", "trust_remote_code")
 

@@ -116,3 +116,13 @@ def test_gguf_files_from_elsewhere_are_checked(result: Result, tmp_path: Path) -
     }.items():
         with pytest.raises(HubError, match=says):
             contents(folder, [tmp_path / name])
+
+
+@pytest.mark.parametrize("level", ["fast", "none"])
+def test_what_was_not_verified_in_full_is_pushed_only_when_that_is_said(result: Result, level: str) -> None:
+    folder = result(verification={"level": level})
+    with pytest.raises(HubError, match=f"saved with verify: {level}, .* --unverified"):
+        contents(folder)
+    assert contents(folder, unverified=True).notes == [
+        f"the result was not loaded and run after saving (verify: {level})"
+    ]

@@ -124,3 +124,16 @@ def test_a_run_without_an_output_says_before_and_after_that_nothing_is_saved(tmp
     shown = run(tmp_path, stories, 1000.0, "--set", "output=null", "--json")
     assert json.loads(shown.stdout)["saved"] is False
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("level", ["fast", "none"])
+def test_a_run_may_check_less_and_says_so_everywhere(level: str, tmp_path: Path, stories: Path) -> None:
+    done = run(tmp_path, stories, 1000.0, "--verify", level)
+    told = f"(verify: {level})"
+    assert done.exit_code == 0, done.output
+    assert told in " ".join(done.stdout.split())
+    assert "reload" not in done.stderr
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["verification"]["level"] == level
+    for page in ("README.md", "report.html"):
+        assert told in (tmp_path / "out" / page).read_text()
+    assert f"verify: {level}" in (tmp_path / "out" / "recipe.yaml").read_text()

@@ -205,7 +205,7 @@ class DepthStage(Stage):
         view = context.view
         limit = self._count.limit(context.original, view)
         count = self._count.count(context.original, shape_now(view), view.family, view.model_config, limit)
-        label = f"{self.pruner.name} · {merger.name}"
+        label = f"{self.pruner.name} · {'remove layers' if merger.deletes else merger.name}"
         with context.progress.task(label, self.pruner.effort(len(view.layers), count)) as task:
             tried = self.search_merger or merger
             engine = DepthEngine(context, similarity, tried, count, task, self.search_samples)
