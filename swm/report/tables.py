@@ -7,6 +7,7 @@ from typing import Any
 
 from swm.costs.limit import UNITS
 from swm.measure.metrics import Metric, format_number
+from swm.measure.plus_minus import PLUS_MINUS
 from swm.report.record import Measures, Perplexity, RunReport, TaskScores
 from swm.report.sentences import protocol_sentence, tasks_sentence, text_name
 from swm.report.summary import Measured, named_rows, perplexity_row, task_rows
@@ -29,19 +30,16 @@ def report_table(report: RunReport) -> Table:
         scale = row.scale
         cells = [shown(row.dense, scale), shown(row.compressed, scale), shown(row.difference, scale, "+")]
         rows.append([titled(row.name, scale), *cells])
-    return Table(["", "dense", "compressed", "change"], rows)
+    errors = any("±" in cell for row in rows for cell in row)
+    return Table([PLUS_MINUS if errors else "", "dense", "compressed", "change"], rows)
 
 
 def _perplexity(report: RunReport) -> list[list[str]]:
     row = perplexity_row(report)
     if row is None or row.dense is None or row.compressed is None or row.ratio is None:
         return []
-    digits = row.scale.decimals
-    values, errors = [row.dense.value, row.compressed.value], [row.dense.error, row.compressed.error]
-    lines = [["perplexity", *(format_number(value, digits) for value in values), f"× {format_number(row.ratio, 2)}"]]
-    if None not in errors:
-        lines.append(["  standard error", *(f"± {format_number(e, digits)}" for e in errors if e is not None), ""])
-    return lines
+    ratio = "" if row.measured_ratio is None else f"× {row.measured_ratio.text(2)}"
+    return [["perplexity", shown(row.dense, row.scale), shown(row.compressed, row.scale), ratio]]
 
 
 def titled(name: str, scale: Metric) -> str:
@@ -76,7 +74,7 @@ def measured_parts(results: Mapping[str, Any]) -> list[Part]:
     if "perplexity" in results:
         perplexity = Perplexity.model_validate(results["perplexity"])
         measured, protocol = Measured.of(perplexity), perplexity.protocol
-        spread = "" if measured.error is None else f" ± {format_number(measured.error, 2)}"
+        spread = "" if measured.error is None else f" ± {format_number(measured.error, 2)} (standard error)"
         where = f"on {text_name(protocol)}: {protocol_sentence(protocol)}"
         parts.append(f"perplexity {format_number(measured.value, 3)}{spread} {where}")
     if "tasks" in results:
@@ -85,11 +83,11 @@ def measured_parts(results: Mapping[str, Any]) -> list[Part]:
             [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")]
             for row in task_rows(Measures(tasks={"dense": tasks}))
         ]
-        parts += [Table(["task", "metric", "score", "items"], rows), tasks_sentence(tasks.protocol)]
+        parts += [Table(["task", "metric", f"score {PLUS_MINUS}", "items"], rows), tasks_sentence(tasks.protocol)]
     if "measures" in results:
         named = named_rows(Measures.model_validate({"measures": {"dense": results["measures"]}}))
         rows = [[row.scale.about, shown(row.dense, row.scale), str(row.items or "")] for row in named]
-        parts.append(Table(["measure", "number", "items"], rows))
+        parts.append(Table(["measure", f"number {PLUS_MINUS}", "items"], rows))
     if "speed" in results:
         parts.append(speed_table(results["speed"]))
     return parts
