@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ast
 import io
 
+import house
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -83,3 +85,17 @@ def test_nothing_that_others_wrote_is_markup_on_the_console() -> None:
     assert "\x1b[31mred" not in printed
     # In the paragraph, the title, the head, both cells, the bar and its note.
     assert printed.count("[INST] \\x1b[31mred\\x07 [/INST] [bold]") >= 6
+
+
+def test_nothing_is_printed_as_markup() -> None:
+    """rich reads brackets of a plain string as markup, so `print`, `add_row` and `add_column` get none."""
+    plain = (ast.JoinedStr, ast.Constant)
+    found = [
+        module.at(node)
+        for module in house.MODULES
+        if any(isinstance(n, ast.ImportFrom) and (n.module or "").startswith("rich") for n in ast.walk(module.tree))
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        if node.func.attr in ("print", "add_row", "add_column") and any(isinstance(arg, plain) for arg in node.args)
+    ]
+    assert not found

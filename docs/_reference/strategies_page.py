@@ -19,6 +19,7 @@ HEADINGS = {
     "recovery": "what a recipe's `recover` stage may name",
     "text": "where text comes from",
     "tracker": "experiment trackers",
+    "measure": "what `evaluate` may name under `measures`: numbers of a model beside perplexity, tasks and speed",
     "model": "short names of models",
     "executor": "where the runs of a [study](../studies.md) are executed",
 }
