@@ -15,52 +15,96 @@ if TYPE_CHECKING:
     from typing import Any
 
     from swm.cache.observations import Observation as Observation
+    from swm.errors import BudgetError as BudgetError
+    from swm.errors import FamilyError as FamilyError
+    from swm.errors import HubError as HubError
+    from swm.errors import ModelError as ModelError
+    from swm.errors import PlanError as PlanError
+    from swm.errors import RecipeError as RecipeError
+    from swm.errors import RecoveryError as RecoveryError
+    from swm.errors import SwmError as SwmError
     from swm.errors import TextError as TextError
     from swm.errors import WorkerDiedError as WorkerDiedError
+    from swm.errors import at as at
     from swm.errors import unknown as unknown
     from swm.files.cache_folder import cache_folder as cache_folder
     from swm.hub.pushing import push as push
     from swm.interfaces.activations import WindowActivations as WindowActivations
+    from swm.interfaces.depth import DepthContext as DepthContext
+    from swm.interfaces.depth import DepthProposal as DepthProposal
     from swm.interfaces.depth import DepthPruner as DepthPruner
     from swm.interfaces.depth import required_target as required_target
     from swm.interfaces.executor import Executor as Executor
     from swm.interfaces.executor import Job as Job
     from swm.interfaces.executor import Pool as Pool
     from swm.interfaces.executor import Row as Row
+    from swm.interfaces.expert_merger import ExpertChoice as ExpertChoice
     from swm.interfaces.expert_merger import ExpertMerger as ExpertMerger
+    from swm.interfaces.measure import Measure as Measure
+    from swm.interfaces.measure import MeasureContext as MeasureContext
     from swm.interfaces.measure import Measurement as Measurement
+    from swm.interfaces.merger import LayerMerger as LayerMerger
     from swm.interfaces.merger import LayerWindow as LayerWindow
     from swm.interfaces.metric import Metric as Metric
+    from swm.interfaces.progress import Progress as Progress
     from swm.interfaces.progress import Task as Task
     from swm.interfaces.provider import ModelProvider as ModelProvider
+    from swm.interfaces.recovery import Recovery as Recovery
     from swm.interfaces.recovery import RecoveryContext as RecoveryContext
+    from swm.interfaces.similarity import SampleMetric as SampleMetric
+    from swm.interfaces.similarity import SimilarityMetric as SimilarityMetric
     from swm.interfaces.similarity import TokenMetric as TokenMetric
+    from swm.interfaces.stage import Setting as Setting
+    from swm.interfaces.stage import Stage as Stage
+    from swm.interfaces.stage import StageContext as StageContext
+    from swm.interfaces.stage import StagePlan as StagePlan
     from swm.interfaces.stage import Step as Step
     from swm.interfaces.strategy import Strategy as Strategy
     from swm.interfaces.target import Target as Target
+    from swm.interfaces.text import Calibration as Calibration
+    from swm.interfaces.text import Example as Example
     from swm.interfaces.text import TextSource as TextSource
+    from swm.interfaces.tracker import TrackedRun as TrackedRun
     from swm.interfaces.tracker import Tracker as Tracker
+    from swm.interfaces.width import CoupledWeight as CoupledWeight
+    from swm.interfaces.width import InputStatistics as InputStatistics
+    from swm.interfaces.width import Need as Need
+    from swm.interfaces.width import RoutingStatistics as RoutingStatistics
+    from swm.interfaces.width import UnitGroup as UnitGroup
     from swm.interfaces.width import WidthPruner as WidthPruner
     from swm.model.families import ModelFamily as ModelFamily
     from swm.model.ranges import format_ranges as format_ranges
     from swm.model.recording import Recording as Recording
+    from swm.model.replacement import Rebuild as Rebuild
     from swm.model.replacement import Replaced as Replaced
     from swm.model.samples import Samples as Samples
     from swm.model.shape import ModelShape as ModelShape
+    from swm.model.surgery import positions as positions
+    from swm.model.surgery import replace_projection as replace_projection
     from swm.model.surgery import set_parameter as set_parameter
     from swm.model.units import features as features
     from swm.model.view import ModelView as ModelView
-    from swm.model.width_surgery import keep_units as keep_units
+    from swm.model.windows import End as End
+    from swm.model.windows import Window as Window
     from swm.model.windows import windows_without as windows_without
+    from swm.pieces.comparing import layer_similarity as layer_similarity
+    from swm.pieces.layers import merge_layers as merge_layers
+    from swm.pieces.layers import remove_layers as remove_layers
+    from swm.pieces.saving import apply_plan as apply_plan
+    from swm.pieces.saving import save as save
+    from swm.pieces.units import keep_units as keep_units
+    from swm.pieces.units import score_units as score_units
     from swm.plan.plan import Plan as Plan
     from swm.plugins.hookspecs import hookimpl as hookimpl
     from swm.plugins.loading import load_plugins as load_plugins
     from swm.plugins.registry import Registry as Registry
+    from swm.provenance.dependencies import code_of as code_of
     from swm.provenance.dependencies import own_code as own_code
     from swm.recipe.loading import load_recipe as load_recipe
     from swm.recipe.recipe import Recipe as Recipe
     from swm.run.evaluation import evaluate as evaluate
     from swm.run.inspecting import inspect as inspect
+    from swm.run.pipeline import CompressionPipeline as CompressionPipeline
     from swm.run.pipeline import compress as compress
     from swm.run.replay import replay as replay
     from swm.run.result import RunResult as RunResult
@@ -141,10 +185,16 @@ _HOME = {
     "set_parameter": "swm.model.surgery",
     "features": "swm.model.units",
     "ModelView": "swm.model.view",
-    "keep_units": "swm.model.width_surgery",
     "End": "swm.model.windows",
     "Window": "swm.model.windows",
     "windows_without": "swm.model.windows",
+    "layer_similarity": "swm.pieces.comparing",
+    "merge_layers": "swm.pieces.layers",
+    "remove_layers": "swm.pieces.layers",
+    "apply_plan": "swm.pieces.saving",
+    "save": "swm.pieces.saving",
+    "keep_units": "swm.pieces.units",
+    "score_units": "swm.pieces.units",
     "Plan": "swm.plan.plan",
     "hookimpl": "swm.plugins.hookspecs",
     "load_plugins": "swm.plugins.loading",

@@ -44,6 +44,7 @@ ORDER = """
     report
     hub
     run
+    pieces
     study
     scaffold testing
     commands

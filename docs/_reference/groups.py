@@ -5,6 +5,15 @@ from __future__ import annotations
 GROUPS = {
     # For users.
     "runs": ("compress", "CompressionPipeline", "RunResult", "Plan", "replay", "push"),
+    "pieces": (
+        "merge_layers",
+        "remove_layers",
+        "keep_units",
+        "score_units",
+        "layer_similarity",
+        "apply_plan",
+        "save",
+    ),
     "recipes": ("load_recipe", "Recipe", "Target"),
     "measuring": ("evaluate", "inspect"),
     "studies": ("run_study",),
@@ -53,7 +62,6 @@ GROUPS = {
         "positions",
         "set_parameter",
         "replace_projection",
-        "keep_units",
         "Replaced",
         "Rebuild",
     ),

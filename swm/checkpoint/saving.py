@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def save(
     trust_remote_code: bool = False,
     cut: CutTokenizer | None = None,
     how: Verify = FULL,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Save a Hugging Face folder and verify it. Until the last rename nothing stands at `output`.
 
@@ -61,6 +62,7 @@ def save(
         trust_remote_code: Whether code in the parent's folder may run.
         cut: The tokenizer of a model whose vocabulary was cut; the parent's files are cut alike.
         how: How thoroughly the folder is checked, see `Verify`.
+        weights: The numbers of the original model, where they lie in memory; otherwise the parent's folder has them.
 
     Returns:
         What the verification found, and its `level`. `left_out` lists in sentences what of the parent was not taken
@@ -94,9 +96,9 @@ def save(
             elif how == FAST:
                 verification |= check_stored(fresh, exported, keeps_code(fresh), trust_remote_code)
             if exported.tower:
-                unchecked = how == NONE
+                original = parent if weights is None else weights
                 verification["tensors_untouched"] = (
-                    None if unchecked else check_untouched(exported.model, exported.tower, parent, fresh)
+                    None if how == NONE else check_untouched(exported.model, exported.tower, original, fresh)
                 )
             left_out += unseen
             if multiplied is not None:

@@ -50,6 +50,7 @@ def write_json(file: Path, data: Any) -> None:
     write_text(file, jsontext.dumps(data, indent=2) + "\n")
 
 
-def write_yaml(file: Path, data: Any) -> None:
-    """YAML in the order of the data."""
-    write_text(file, yamlfile.dump(data))
+def write_yaml(file: Path, data: Any, comment: str = "") -> None:
+    """YAML in the order of the data, below a comment if there is one."""
+    above = f"# {comment}.\n" if comment else ""
+    write_text(file, above + yamlfile.dump(data))

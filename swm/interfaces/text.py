@@ -73,6 +73,8 @@ class TextSource(Strategy):
     kind: ClassVar[str] = "text"
     from_model: ClassVar[bool] = False
     """Whether the original model itself writes the text; `written_by` gives it then, and `documents` cannot."""
+    in_memory: ClassVar[bool] = False
+    """Whether the text lies in the memory of this process alone, so that a recipe on the disk cannot be run again."""
 
     @abstractmethod
     def documents(self, purpose: Purpose) -> Iterable[str]:
@@ -80,6 +82,10 @@ class TextSource(Strategy):
 
     def examples(self) -> Iterable[Example] | None:
         """Prompts with their responses, for a source that has them; None for plain text."""
+        return None
+
+    def token_rows(self) -> Sequence[Tensor] | None:
+        """Rows of token ids `[tokens]` (int64), for a source that holds ids already; None for text."""
         return None
 
     def image_rows(self) -> Iterable[TextRow] | None:
@@ -106,7 +112,7 @@ class TextSource(Strategy):
         """Raise TextError early when the source obviously cannot be read; must be cheap."""
 
     def check_model(self, config: Any) -> None:
-        """Raise TextError early when a model with this config cannot write the text."""
+        """Raise TextError early when a model with this config cannot write the text, or has no such token ids."""
 
     def separates(self) -> bool:
         """Whether calibration and evaluation get disjoint documents."""

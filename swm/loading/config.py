@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,11 @@ from swm.errors import ModelError, brief, listed, quoted
 from swm.loading.model_class import stock_class
 from swm.loading.own_folders import check_rebuilds, has_own_layers, own_config
 from swm.loading.source import ModelSource
+from swm.loading.special_ids import SPECIAL_IDS, correct_config, embedding_count
 from swm.loading.weights import StoredWeights
 from swm.model.quiet import quiet_transformers
 from swm.model.text_config import text_config
 from swm.text.vocabulary import without_invalid
-
-SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
@@ -26,6 +26,8 @@ def load_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoConfig
 
+    if source.given is not None:
+        return copy.deepcopy(source.given.config)
     if trust_remote_code:
         _check_own_code(source)
     said = _read(source.folder / "config.json")
@@ -56,8 +58,7 @@ def _corrected(source: ModelSource, config: Any) -> Any:
         raise ModelError(f"model '{source.name}' has no layers (num_hidden_layers: 0); nothing can be done with it")
     if getattr(config, "tie_word_embeddings", False) and _stored_apart(source, config):
         config.tie_word_embeddings = False
-    for part in {id(part): part for part in (config, text_config(config))}.values():
-        correct_ids(part, embedding_count(config))
+    correct_config(config)
     return config
 
 
@@ -78,23 +79,11 @@ def cause(error: BaseException) -> str:
     return brief(error.__cause__ or error)
 
 
-def embedding_count(config: Any) -> int | None:
-    """The number of embeddings, which is the first token id that the model does not know."""
-    rows = getattr(text_config(config), "vocab_size", None)
-    return rows if isinstance(rows, int) else None
-
-
-def correct_ids(settings: Any, rows: int | None) -> None:
-    """Leave special ids that have no embedding out of a config or a generation config."""
-    for name in SPECIAL_IDS:
-        given = getattr(settings, name, None)
-        if given is not None and rows is not None and without_invalid(given, rows) != given:
-            setattr(settings, name, without_invalid(given, rows))
-
-
 def corrections(source: ModelSource, config: Any) -> list[str]:
     """What of the model's own config.json and generation_config.json was not believed, as notes for a report."""
-    said, notes = _read(source.folder / "config.json"), []
+    if source.given is not None:
+        return []
+    said, notes = _read(source.folder / "config.json"), list[str]()
     if said.get("tie_word_embeddings", not getattr(config, "tie_word_embeddings", False)) and _stored_apart(
         source, config
     ):

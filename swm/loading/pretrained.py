@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from swm.errors import ModelError, SwmError, brief
-from swm.loading.config import SPECIAL_IDS, correct_ids, embedding_count, load_config
+from swm.loading.config import load_config
 from swm.loading.model_class import auto_class
 from swm.loading.own_folders import load_own
 from swm.loading.source import ModelSource
+from swm.loading.special_ids import SPECIAL_IDS, correct_ids, embedding_count
 from swm.loading.streaming import kept_by
 from swm.loading.weights import check_folder, check_taken, converted_bytes, some
 from swm.memory.working_memory import WorkingMemory
@@ -46,7 +47,7 @@ def load_model(
         memory: Where tensors go that are not mapped from the model's files; into memory by default.
 
     Returns:
-        The model in evaluation mode.
+        The model in evaluation mode. Of a model object that was given, a copy that shares its numbers.
 
     Raises:
         SwmError: Neither memory nor the disk has room for weights of another type than they are stored in.
@@ -54,6 +55,8 @@ def load_model(
     """
     from transformers import GenerationConfig
 
+    if source.given is not None:
+        return source.given.loaded(dtype, device)
     check_folder(source.name, source.folder)
     config = load_config(source, trust_remote_code)
     architectures = getattr(config, "architectures", None)

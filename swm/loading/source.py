@@ -13,6 +13,7 @@ from swm.files.cache_folder import cache_folder
 from swm.interfaces.progress import Progress
 from swm.interfaces.provider import ModelProvider
 from swm.loading.gguf_file import convert_gguf
+from swm.loading.given import GivenModel, was_in_memory
 from swm.loading.weights import check_folder
 from swm.model.replacement import Rebuild
 from swm.paths import expanded, is_file, is_folder
@@ -31,14 +32,31 @@ class ModelSource:
     name: str
     folder: Path
     rebuilds: Mapping[str, Rebuild] = field(default_factory=dict)
+    given: GivenModel | None = None
+    """The model object that the user gave in place of a name; the folder holds what lies beside its weights."""
 
 
-def locate(name: str, registry: Registry, progress: Progress) -> ModelSource:
+def locate(name: str, registry: Registry, progress: Progress, given: GivenModel | None = None) -> ModelSource:
     """Find the model: a registered name, a folder, a GGUF file, or a hub id, in this order.
 
-    GGUF files are converted once into the cache. Raises ModelError that says what was tried, or what of the folder is
-    no model that can be read.
+    GGUF files are converted once into the cache.
+
+    Args:
+        name: What the user calls the model.
+        registry: The names of models that are known.
+        progress: Shows what takes long.
+        given: The model object that the user gave in place of a name.
+
+    Raises:
+        ModelError: Says what was tried, or what of the folder is no model that can be read.
     """
+    if given is not None:
+        return ModelSource(given.name, given.folder, _rebuilds(registry), given)
+    if was_in_memory(name):
+        raise ModelError(
+            f"'{name}' was an object in the memory of a Python process, which a file can only describe; give the model "
+            "that it was: save it, and name its folder"
+        )
     if name in registry.names("model"):
         path = require_interface(ModelProvider, registry.build("model", name)).locate()
     else:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from swm.errors import ModelError, brief, listed
-from swm.loading.config import cause, embedding_count
+from swm.loading.config import cause
 from swm.loading.source import ModelSource
+from swm.loading.special_ids import embedding_count
 from swm.model.quiet import quiet_transformers
 from swm.text.vocabulary import bind
 
@@ -18,10 +19,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tekken.json", "*.
 def load_tokenizer(source: ModelSource, trust_remote_code: bool = False, config: Any = None) -> Any:
     """The model's tokenizer. With the model's config it knows which ids have an embedding (`swm.text.vocabulary`).
 
-    Raises ModelError when there is none, and for one that loads and cannot be used.
+    That of a model object is read from the files that it writes; None where none was given. Raises ModelError when
+    there is none, and for one that loads and cannot be used.
     """
     from transformers import AutoTokenizer
 
+    if source.given is not None and source.given.tokenizer is None:
+        return None
     if not any(file for pattern in TOKENIZER_FILES for file in source.folder.glob(pattern)):
         raise ModelError(f"model '{source.name}' has no tokenizer: none of {listed(TOKENIZER_FILES)} in its folder")
     _check_special(source)
@@ -41,6 +45,8 @@ def load_tokenizer(source: ModelSource, trust_remote_code: bool = False, config:
         raise ModelError(
             f"tokenizer of model '{source.name}' can be read and not used: {type(error).__name__}: {brief(error)}"
         ) from error
+    if source.given is not None:
+        source.given.check_same_tokens(tokenizer)
     rows = None if config is None else embedding_count(config)
     return tokenizer if rows is None else bind(tokenizer, rows)
 

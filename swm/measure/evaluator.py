@@ -52,7 +52,9 @@ class Evaluator:
         """The same measurements for a model of the tokens `kept` alone (original ids), with its own tokenizer."""
         protocol = self.recipe.perplexity
         windows = None
-        if protocol is not None and self.windows is not None:
+        if protocol is not None and self.windows is not None and protocol.text.token_rows() is not None:
+            windows = self.windows.by_new_ids(kept)
+        elif protocol is not None and self.windows is not None:
             windows = cut_windows(tokenizer, protocol).renumbered(kept, self.windows)
         measures = [each.retokenized(tokenizer, self.config, kept) for each in self.measures]
         return replace(self, tokenizer=tokenizer, windows=windows, measures=measures, kept=kept)
@@ -100,6 +102,8 @@ def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progre
     protocol, speed = recipe.perplexity, recipe.speed
     if protocol is not None:
         check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
+        with at("perplexity", "text"):
+            protocol.text.check_model(config)
     if speed is not None:
         given = speed.prompt_ids(tokenizer)
         tokens = speed.prompt_tokens if given is None else len(given)

@@ -18,8 +18,10 @@ from swm.interfaces.progress import Progress, Silent
 from swm.interfaces.text import TextSource
 from swm.measure.presets import apply_preset
 from swm.model.finite import not_finite
+from swm.model.token_ids import new_rows
 from swm.model.token_scores import TokenScores, all_places
 from swm.text.calibration import wants_bos
+from swm.text.token_rows import pieces_of_rows
 from swm.text.tokens import token_stream
 from swm.text.vocabulary import bos_id
 from swm.text.wikitext import rows_of
@@ -77,6 +79,17 @@ class TokenWindows:
             return TokenWindows(self.rows, whole.record)
         return TokenWindows(self.rows, {**self.record, "vocabulary_size": len(ids)})
 
+    def by_new_ids(self, kept: Sequence[int]) -> TokenWindows:
+        """These windows by the ids of a vocabulary of the tokens `kept` alone. Raises TextError where it lacks one."""
+        rows = [new_rows(row, kept) for row in self.rows]
+        gone = sorted(set(torch.cat(self.rows)[torch.cat(rows) < 0].tolist()))
+        if gone:
+            raise TextError(
+                f"{len(gone)} tokens of the perplexity's text do not stay (id {gone[0]} is one), and token ids cannot "
+                "be split otherwise; keep its tokens, or give the text as strings"
+            )
+        return TokenWindows(rows, self.record)
+
 
 def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
     """Tokenise the text and cut it. Raises TextError when it holds fewer than two tokens.
@@ -84,6 +97,11 @@ def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
     With `max_tokens`, no more is tokenised than that takes; of a text with a document of more than 2,000,000
     characters, parts are tokenised one by one.
     """
+    given = protocol.text.token_rows()
+    if given is not None:
+        return _given_windows(given, protocol)
+    if tokenizer is None:
+        raise TextError("the text is made of words, and there is no tokenizer; add tokenizer=..., or give token ids")
     bos = protocol.bos
     if bos == "auto":
         bos = "each" if wants_bos(tokenizer, "auto") else "none"
@@ -105,18 +123,43 @@ def cut_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows:
     rows = [row for row in rows if len(row) >= shortest]
     if not rows:
         raise TextError(f"text '{protocol.text.title()}' has {len(stream)} tokens and fills no window of {shortest}")
-    record = {
+    joined = {"joined": "rows"} if by_rows else {}
+    return TokenWindows(rows, _record(protocol, rows, bos, **joined, **read.text.record()))
+
+
+def _given_windows(given: Sequence[Tensor], protocol: PerplexityProtocol) -> TokenWindows:
+    """Rows of ids in pieces of at most `seq_len` tokens: nothing is put in front of them, and none are joined."""
+    for key, plain in (("preset", None), ("bos", "auto"), ("joined", None)):
+        if getattr(protocol, key) != plain:
+            raise TextError(
+                f"found {getattr(protocol, key)}; the text is token ids, which are read as they are: leave {key} out",
+                (key,),
+            )
+    left, rows = protocol.max_tokens, list[Tensor]()
+    for row in given:
+        rows.append(row if left is None else row[:left])
+        left = left if left is None else left - len(rows[-1])
+        if left == 0:
+            break
+    shortest = protocol.seq_len if protocol.rest == "dropped" else 2
+    rows = pieces_of_rows(rows, protocol.seq_len, shortest)
+    if not rows:
+        raise TextError(f"text '{protocol.text.title()}' has no row of {shortest} tokens")
+    return TokenWindows(rows, _record(protocol, rows, bos="as given"))
+
+
+def _record(protocol: PerplexityProtocol, rows: Sequence[Tensor], bos: str, **read: Any) -> dict[str, Any]:
+    """What is written beside a perplexity: how its text was cut, and what came of it."""
+    return {
         "text": protocol.text.spec(),
         "seq_len": protocol.seq_len,
         "bos": bos,
         "rest": protocol.rest,
-        **({"joined": "rows"} if by_rows else {}),
-        **read.text.record(),
+        **read,
         "windows": len(rows),
         "scored_tokens": sum(len(row) - 1 for row in rows),
-        "sha256": hashlib.sha256(torch.cat(rows).numpy().tobytes()).hexdigest(),
+        "sha256": hashlib.sha256(torch.cat(list(rows)).numpy().tobytes()).hexdigest(),
     }
-    return TokenWindows(rows, record)
 
 
 def _documents(protocol: PerplexityProtocol, by_rows: bool) -> Iterable[str]:
@@ -146,7 +189,7 @@ def perplexity(
         ModelError: When the model's scores are not finite.
     """
     device = next(model.parameters()).device
-    size = max(1, TOKENS_PER_BATCH // len(windows.rows[0]))
+    size = max(1, TOKENS_PER_BATCH // max(map(len, windows.rows)))
     losses: list[float] = []
     counts: list[int] = []
     with (progress or Silent()).task(label, len(windows.rows)) as task:

@@ -12,6 +12,7 @@ from swm.model.expert_alignment import in_order, matched_order
 from swm.model.experts import CHOSEN_GROUPS, GROUPS, TOP_K, ExpertBlock, expert_tensors, expert_weights, field_name
 from swm.model.layer import Layer
 from swm.model.ranges import format_ranges
+from swm.model.shared_copy import own_numbers
 from swm.model.view import ModelView
 
 
@@ -64,6 +65,8 @@ def average_experts(
     if block is None or not all(0 <= one < block.count for one in (expert, *shares)):
         has = "no experts" if block is None else f"experts 0 to {block.count - 1}"
         raise PlanError(f"layer {layer.number} has {has}; found {format_ranges(sorted({expert, *shares}))}")
+    for path in block.weights:
+        own_numbers(layer.module.get_parameter(path), view.memory)
     tensors = expert_tensors(layer.module, block)
     channels = layer.expert_channels if aligned else None
     named = {path.rpartition(".")[2]: tensors[path] for path in block.weights}

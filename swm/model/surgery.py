@@ -175,7 +175,7 @@ def set_parameter(layer: nn.Module, path: str, value: Tensor) -> None:
     module = layer.get_submodule(owner)
     like = module.get_parameter(name if vars(module)["_parameters"].get(name) is not None else "weight")
     value = value.to(device=like.device, dtype=like.dtype)
-    setattr(module, name, nn.Parameter(value, requires_grad=value.is_floating_point()))
+    setattr(module, name, nn.Parameter(value, requires_grad=like.requires_grad and value.is_floating_point()))
     if name != "weight":
         return
     if isinstance(module, nn.Linear):

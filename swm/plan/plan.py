@@ -59,6 +59,27 @@ class Plan:
     plugins: Sequence[Mapping[str, Any]] = ()
     """The plugins without which it cannot be read and applied, see `swm.plugins.needs`."""
 
+    @classmethod
+    def joined(cls, plans: Sequence[Plan]) -> Plan:
+        """The steps of several plans for one model, one after the other, as one plan.
+
+        Raises PlanError for none, and for plans of different models.
+        """
+        if not plans:
+            raise PlanError("there is no plan to join")
+        first = plans[0]
+        for number, plan in enumerate(plans[1:], 2):
+            if plan.model != first.model:
+                raise PlanError(
+                    f"plan {number} is for {plan.model['source']} ({plan.model['fingerprint'][:12]}), the first one "
+                    f"for {first.model['source']} ({first.model['fingerprint'][:12]}); plans of one model can be joined"
+                )
+        texts = [dict(plan.calibration) for plan in plans if plan.calibration]
+        texts = [text for i, text in enumerate(texts) if text not in texts[:i]]
+        calibration = texts[0] if len(texts) == 1 else {"texts": texts} if texts else {}
+        notes = [note for plan in plans for note in plan.notes]
+        return cls(first.model, [stage for plan in plans for stage in plan.stages], calibration, first.seed, notes)
+
     def to_data(self) -> dict[str, Any]:
         """Plain data in the order of the file."""
         return {

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
-from swm.errors import did_you_mean, listed, quoted
+from swm.errors import SwmError, did_you_mean, listed, quoted
 from swm.interfaces.strategy import Strategy
 from swm.plugins.validation import KeyPath, fail, plain_dataclass, strategy_kind, validated
 
@@ -58,7 +58,11 @@ def construct(cls: type[T], values: dict[str, Any], build: BuildStrategy, path: 
             ready[name] = construct(nested, value, build, (*path, name))
     complete = getattr(cls, "complete", None)
     if complete is not None:
-        ready = complete(ready, lambda kind, value: build(kind, value, path))
+        try:
+            ready = complete(ready, lambda kind, value: build(kind, value, path))
+        except SwmError as error:
+            error.path = error.path or path
+            raise
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in ready:

@@ -188,7 +188,8 @@ class Registry:
                 fail(path, f"{value.kind} '{value.name}' stands where a {kind} is expected")
             value = value if value.name not in self.names(kind) else self._rebuilt(value)
             return value if isinstance(value, Strategy) else self.build(kind, value, path)
-        if not isinstance(value, dict) and value not in self.names(kind):
+        named = value in self.names(kind) if isinstance(value, str) else isinstance(value, dict) and "name" in value
+        if not named:
             value = self._sugar(kind, value)
         if isinstance(value, str):
             value = {"name": value}

@@ -46,6 +46,10 @@ class ReportBuilder:
         """Make this very list the report's notes, so that the report has what is added to the list later too."""
         self.data["notes"] = notes
 
+    def add_in_memory(self, keys: Sequence[str]) -> None:
+        """Say which values of the recipe lay in memory, so that the recipe cannot be run by itself."""
+        self.data["in_memory"] = list(keys)
+
     def add_measurement(self, kind: str, which: str, result: Any, shared: Mapping[str, Any] | None = None) -> None:
         """Add one measurement of one model.
 

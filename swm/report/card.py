@@ -76,13 +76,22 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         *(f"- {markdown(line)}" for line in plan.lines()),
         "",
     ]
-    lines += [
-        "`recipe.yaml` repeats the run, `plan.yaml` replays what it did to the structure "
-        "(`swm apply plan.yaml`), "
-        "`report.json` holds every number.",
-        "",
-    ]
+    lines += [_files(report), ""]
     return "\n".join(lines)
+
+
+def _files(report: RunReport) -> str:
+    """What the files beside the model are for."""
+    if not report.in_memory:
+        recipe, model = "`recipe.yaml` repeats the run", ""
+    else:
+        named = ", ".join(map(code, report.in_memory))
+        recipe = f"`recipe.yaml` describes the run and cannot repeat it, as {named} lay in memory"
+        model = " --model FOLDER" if "model" in report.in_memory else ""
+    return (
+        f"{recipe}, `plan.yaml` replays what it did to the structure (`swm apply plan.yaml{model}`), `report.json` "
+        "holds every number."
+    )
 
 
 def _loading(report: RunReport, needs_code: bool) -> str:

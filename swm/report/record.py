@@ -147,7 +147,10 @@ class Removed(Record):
 
 
 class RunReport(Measures):
-    """The report of a run, or of a replay, which measures nothing."""
+    """The report of a run, or of a replay, which measures nothing.
+
+    `in_memory` are the keys of the recipe whose values no file holds.
+    """
 
     swm: str
     model: OriginalModel
@@ -156,6 +159,7 @@ class RunReport(Measures):
     calibration: dict[str, Any] | None = None
     environment: dict[str, Any] | None = None
     notes: list[str] = Field(default_factory=list)
+    in_memory: list[str] = Field(default_factory=list)
     answers: Answers | None = None
     stages: list[StageReport] = Field(default_factory=list)
     achieved: Removed | None = None

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from swm.derivation.known_model import known_model
 from swm.errors import RecipeError, at, listed, quoted
 from swm.files.outputs import check_apart, check_inputs
 from swm.interfaces.progress import Progress, announce, usual_progress
 from swm.interfaces.similarity import SimilarityMetric
 from swm.interfaces.strategy import plain
 from swm.loading import models
+from swm.loading.given import GivenModel
 from swm.measure.inspection import Inspection, check_metric, inspect_model
 from swm.measure.working_bytes import inspected_together, inspection_bytes, inspection_states
 from swm.model.devices import weight_dtype
@@ -27,6 +27,7 @@ from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import CalibrationRecipe
 from swm.run.calibrating import calibration_images, check_sampling, draw_calibration, unread_notes
 from swm.run.memory_plan import MemoryPlan, Need, plan_for, token_bytes
+from swm.run.taking import known_source, taken_calibration, taken_model
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,24 @@ class InspectionRecipe:
 
 
 def inspect(
-    model: str, *, progress: Progress | None = None, plugin_files: Sequence[str] = (), **wanted: Any
+    model: Any,
+    *,
+    tokenizer: Any = None,
+    progress: Progress | None = None,
+    plugin_files: Sequence[str] = (),
+    **wanted: Any,
 ) -> Inspection:
     """Say how alike the layers of a model are, as `swm inspect` does.
 
     Args:
-        model: A hub id, a folder, a GGUF file or a registered name.
+        model: A model object of transformers, which stays as it is, a hub id, a folder, a GGUF file or a registered
+            name.
+        tokenizer: The tokenizer or processor of a model object; a calibration of token ids needs none.
         progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         plugin_files: Python files with strategies.
         wanted: `similarity`, `calibration`, `seed`, `dtype`, `device`, `memory` and `trust_remote_code` as in a recipe,
-            and `patch_threshold`: how alike the layers of a patch are.
+            and `patch_threshold`: how alike the layers of a patch are. The calibration may be a tensor of ids, strings,
+            a data set or batches with masks.
 
     Returns:
         Similarities, influences and norms of the layers.
@@ -63,7 +72,14 @@ def inspect(
         SwmError: Before the weights are loaded for everything that can be known by then.
     """
     plugins = load_plugins(plugin_files)
-    return inspect_named(build_inspection({"model": model, **wanted}, plugins), plugins, progress)
+    name, given = taken_model(model, tokenizer)
+    if wanted.get("calibration") is not None:
+        wanted["calibration"] = taken_calibration(wanted["calibration"], plugins.registry)
+    recipe = build_inspection({"model": name, **wanted}, plugins)
+    if given is not None:
+        given.check_dtype(recipe.dtype)
+        recipe = replace(recipe, device=str(given.device) if recipe.device == "auto" else recipe.device)
+    return inspect_named(recipe, plugins, progress, given=given)
 
 
 def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRecipe:
@@ -86,7 +102,11 @@ def build_inspection(data: Mapping[str, Any], plugins: Plugins) -> InspectionRec
 
 
 def inspect_named(
-    recipe: InspectionRecipe, plugins: Plugins, progress: Progress | None = None, output: Path | None = None
+    recipe: InspectionRecipe,
+    plugins: Plugins,
+    progress: Progress | None = None,
+    output: Path | None = None,
+    given: GivenModel | None = None,
 ) -> Inspection:
     """Inspect the model that the recipe names.
 
@@ -95,6 +115,7 @@ def inspect_named(
         plugins: The strategies and families that are known.
         progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         output: The folder that the caller writes the inspection into, which must hold no input; None for none.
+        given: The model object in place of the name.
 
     Returns:
         Similarities, influences and norms of the layers.
@@ -112,14 +133,16 @@ def inspect_named(
         check_sampling(wanted)
     with at("device"):
         on_cpu = models.pick_device(recipe.device).type == "cpu"
-    source = models.locate(recipe.model, plugins.registry, progress)
+    source = models.locate(recipe.model, plugins.registry, progress, given)
     if output is not None:
         check_apart(output, source.folder)
     config = models.load_config(source, recipe.trust_remote_code)
-    known = known_model(config, plugins.registry, recipe.trust_remote_code)
+    known = known_source(source, config, plugins.registry, recipe.trust_remote_code)
+    wanted.text.check_model(config)
     check_length(config, wanted.seq_len, ("calibration", "seq_len"))
-    models.check_memory(shape_now(known.view), recipe.dtype, config, recipe.device)
-    plan = _plan_memory(recipe, known.view, on_cpu)
+    if given is None:
+        models.check_memory(shape_now(known.view), recipe.dtype, config, recipe.device)
+    plan = replace(_plan_memory(recipe, known.view, on_cpu), in_memory=given is not None)
     tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
     images = calibration_images(wanted.text, source, known.view.model, tokenizer, recipe.trust_remote_code)
     calibration = draw_calibration(wanted, wanted.text, tokenizer, recipe.seed, images)

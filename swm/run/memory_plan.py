@@ -44,6 +44,8 @@ class MemoryPlan:
     floor: int
     converted: bool = False
     """Whether the weights are wanted in another dtype than that of their files."""
+    in_memory: bool = False
+    """Whether the weights are those of a model object, which the user holds anyway."""
 
     def memory(self, folder: Path | None = None) -> WorkingMemory:
         """What decides, tensor by tensor, as planned; where not all fits, freed memory is not kept for later."""
@@ -57,6 +59,7 @@ class MemoryPlan:
         where = "in memory" if self.states <= self.limit else f"in mapped files beyond {written_bytes(self.limit)}"
         states = f"hidden states {written_bytes(self.states)}, {where}; " if self.states else ""
         weights = "converted one by one" if self.converted else "mapped from their files"
+        weights = "those of the model object" if self.in_memory else weights
         return (
             f"memory: {whole}; weights {written_bytes(self.weights)}, {weights}; "
             f"{states}scores in pieces of {written_bytes(SCORE_BYTES)}"

@@ -17,6 +17,7 @@ from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import DenseModel, TextSource, WrittenText
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
+from swm.model.shared_copy import own_all_numbers
 from swm.model.view import ModelView
 from swm.model.vocabulary_surgery import keep_tokens
 from swm.provenance.dependencies import about_model, code_of, key_of, machine, own_code, tokenizer_hash
@@ -83,7 +84,9 @@ class Original:
         step_done: Callable[[int, float], None],
         keeps: bool = False,
     ) -> RecoveryContext:
-        """What a recovery works with. Its state on disk belongs to this very model, these parameters, code and seed.
+        """What a recovery works with. Weights that a model object of the user shares are copied before.
+
+        Its state on disk belongs to this very model, these parameters, code and seed.
 
         Args:
             view: The model to train.
@@ -95,6 +98,7 @@ class Original:
         Returns:
             The context of the recovery.
         """
+        own_all_numbers(view.model, self.memory)
         about = {
             "model": view.fingerprint(),
             "original": self.fingerprint,

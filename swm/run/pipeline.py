@@ -19,8 +19,9 @@ from swm.checkpoint.verification import probe
 from swm.errors import at
 from swm.interfaces.progress import Announcer, Progress, announce, usual_progress
 from swm.interfaces.stage import Stage
-from swm.model.shape import widths
+from swm.loading.given import GivenModel
 from swm.model.view import ModelView
+from swm.plan.history import note_history
 from swm.plan.plan import Plan
 from swm.plugins.guarding import no_exit
 from swm.plugins.loading import Plugins, load_plugins
@@ -31,8 +32,9 @@ from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
 from swm.report.judgement import judge, missed
 from swm.report.record import Measures
+from swm.run.beginning import begin_report, in_memory
 from swm.run.budgeting import budget_reached, measured_share
-from swm.run.calibrating import draw_calibration, same_text_notes
+from swm.run.calibrating import draw_calibration
 from swm.run.estimates import estimate_sentence, estimated_seconds, measured_pace
 from swm.run.measuring import RunMeasurements
 from swm.run.planning import StagePlanner
@@ -41,6 +43,7 @@ from swm.run.result import NO_OUTPUT, RunResult
 from swm.run.retokenizing import probe_ids
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, SAVING, OutputFolder, RunRecord
 from swm.run.stopwatch import Stopwatch
+from swm.run.taking import recipe_of, taken_model, taken_object, taken_recipe
 from swm.run.tracking import tracked
 from swm.shown.values import short_repr
 
@@ -68,18 +71,34 @@ class CompressionPipeline:
     """About how many seconds each stage was expected to take, by its number and name."""
     speed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    given: GivenModel | None = None
+    """The model object in place of the recipe's `model`; it stays as it is. Several processes cannot share one."""
 
     __repr__ = short_repr
 
+    def __post_init__(self) -> None:
+        self.recipe = recipe_of(self.recipe, self.given)
+
     @classmethod
-    def from_file(cls, file: str | Path, overrides: Sequence[str] = (), **options: Any) -> CompressionPipeline:
-        """A pipeline for a recipe file; `overrides` as in `--set`."""
+    def from_file(
+        cls, file: str | Path, overrides: Sequence[str] = (), model: Any = None, tokenizer: Any = None, **options: Any
+    ) -> CompressionPipeline:
+        """A pipeline for a recipe file.
+
+        Args:
+            file: The recipe.
+            overrides: As in `--set`.
+            model: A model object in place of the recipe's `model`.
+            tokenizer: The tokenizer of that object.
+            options: Other fields of the pipeline.
+        """
         recipe, plugins = load_recipe(file, overrides)
-        return cls(recipe, plugins, **{"inputs": [file], **options})
+        given = None if model is None and tokenizer is None else taken_object(model, tokenizer)
+        return cls(recipe, plugins, **{"inputs": [file], "given": given, **options})
 
     def prepare(self) -> Prepared:
         """Check the recipe against the machine and the model's config. Raises an SwmError, loads no weights."""
-        return prepare(self.recipe, self.plugins, self.progress, self.overwrite, self.inputs, self.written)
+        return prepare(self.recipe, self.plugins, self.progress, self.overwrite, self.inputs, self.written, self.given)
 
     @no_exit()
     def plan(self) -> Plan:
@@ -109,14 +128,13 @@ class CompressionPipeline:
         if ready.output is None:
             announce(self.progress, f"nothing will be saved: {NO_OUTPUT}")
         view = self.load(ready)
-        report = self._begin_report(ready, view)
+        report = begin_report(self.recipe, ready, view, self.notes)
         measurements = RunMeasurements(
             self.recipe, self.plugins, ready, report, self._stopwatch(), self.notes, self.dense
         )
         measurements.measure(view, "dense")
         plan = self.decide(ready, view, apply_last=True)
-        if ready.output is not None:
-            # Before it is measured, which takes long.
+        if ready.output is not None:  # before it is measured, which takes long
             check_layout(view, self.recipe.layout)
         report.add_fingerprint(plan.model["fingerprint"])
         report.add_stages(plan.stages)
@@ -131,6 +149,7 @@ class CompressionPipeline:
         # Until here a run that is killed finds its trained weights again.
         ready.original.forget_trainings()
         self.plugins.manager.hook.swm_run_finished(report=report.data)
+        note_history(view, plan, ready.shape)
         return RunResult(view.model, ready.tokenizer, plan, report.data, ready.output, self.speed)
 
     def load(self, ready: Prepared) -> ModelView:
@@ -172,37 +191,16 @@ class CompressionPipeline:
             self.estimated = estimated_seconds(ready.works, self.recipe.stages, pace, ids.numel())
             announce(self.progress, estimate_sentence(self.estimated))
 
-    def _begin_report(self, ready: Prepared, view: ModelView) -> ReportBuilder:
-        self.notes.extend(ready.notes)
-        self.notes.extend(same_text_notes(self.recipe))
-        model = {
-            "source": ready.source.name,
-            "parameters": ready.shape.parameters,
-            "layers": ready.shape.layers,
-            "widths": widths(view),
-        }
-        report = ReportBuilder.begin(model, self.recipe.seed, ready.drawn_calibration().record())
-        report.add_notes(self.notes)
-        return report
-
     def _save(self, ready: Prepared, view: ModelView, plan: Plan, report: ReportBuilder) -> None:
-        """Save everything; without an output only check that the model still gives finite scores.
-
-        Args:
-            ready: What was prepared for the run.
-            view: The compressed model.
-            plan: What was changed.
-            report: The report, which gets the result of the verification.
-        """
+        """Save everything; without an output only check that the model still gives finite scores."""
         recipe, text = self.recipe, ready.drawn_calibration().samples.text
         ids = probe_ids(text[:PROBE_SAMPLES, :PROBE_TOKENS], view)
         report.add_saved(False)
         if ready.output is None:
             probe(view.model, ids, memory=view.memory)
             return
-        about = (recipe.layout, self.overwrite, recipe.trust_remote_code, ready.cut, recipe.verify)
-        output = OutputFolder(ready.output, ready.source.folder, *about)
-        run = RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated)
+        output = OutputFolder.of_run(recipe, ready, self.overwrite)
+        run = RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated, in_memory(recipe, self.given))
         if missed(report.data.get("acceptance", {})) and not self.keep_rejected:
             output.save_without_model(plan, report, run)
             return
@@ -214,23 +212,25 @@ class CompressionPipeline:
 
 
 def compress(
-    model: str,
+    model: Any,
     stages: Sequence[Mapping[str, Any] | Stage],
     *,
+    tokenizer: Any = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     plugin_files: Sequence[str] = (),
     **recipe: Any,
 ) -> RunResult:
-    """Run a recipe given in Python.
+    """Run a recipe given in Python. A model object stays as it is: the result is another one.
 
     Args:
-        model: A hub id, a folder, a GGUF file or a registered name.
+        model: A model object of transformers, a hub id, a folder, a GGUF file or a registered name.
         stages: The stages, as in a recipe or as instances.
+        tokenizer: The tokenizer or processor of a model object; token ids without an output need none.
         overwrite: Whether an output folder of swm may be replaced.
         progress: Shows what is going on; None for lines in a notebook, and nothing elsewhere.
         plugin_files: Python files with strategies.
-        recipe: The other keys of the recipe.
+        recipe: The other keys of the recipe. Texts may be tensors of ids, strings, data sets or batches with masks.
 
     Returns:
         The compressed model, its plan and its report.
@@ -239,5 +239,7 @@ def compress(
         SwmError: Before the weights are loaded for everything that can be known by then.
     """
     plugins = load_plugins(plugin_files)
-    built = build_recipe({"model": model, "stages": list(stages), **recipe}, plugins)
-    return CompressionPipeline(built, plugins, progress or usual_progress(), overwrite).run()
+    name, given = taken_model(model, tokenizer)
+    values = taken_recipe(recipe, plugins.registry)
+    built = build_recipe({"model": name, "stages": list(stages), **values}, plugins)
+    return CompressionPipeline(built, plugins, progress or usual_progress(), overwrite, given=given).run()

@@ -16,6 +16,7 @@ from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.text import Calibration
 from swm.model.shape import achieved, shape_now
 from swm.model.view import ModelView
+from swm.plan.history import identity_of
 from swm.plan.plan import Plan, PlannedStage
 from swm.plugins.loading import Plugins
 from swm.plugins.needs import needed_plugins
@@ -45,14 +46,7 @@ class StagePlanner:
     def plan(self, apply_last: bool) -> Plan:
         """The plan of all stages; without `apply_last` the last one does not change the model."""
         original, stages = self.prepared.original, self.recipe.stages
-        identity = {
-            "source": self.prepared.source.name,
-            "fingerprint": original.fingerprint,
-            "model_type": self.view.model_config.model_type,
-            "dtype": str(next(self.view.model.parameters()).dtype).removeprefix("torch."),
-            "layers": self.prepared.shape.layers,
-            "parameters": self.prepared.shape.parameters,
-        }
+        identity = identity_of(self.view, self.prepared.source.name, original.fingerprint)
         context = self._context()
         fingerprint = original.fingerprint
         planned: list[PlannedStage] = []

@@ -12,7 +12,6 @@ from swm.checkpoint.coming import Coming
 from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import LAYOUTS
-from swm.derivation.known_model import known_model
 from swm.errors import RecipeError, TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
@@ -20,6 +19,7 @@ from swm.interfaces.stage import Setting
 from swm.interfaces.text import Calibration, TextSource
 from swm.interfaces.work import Work
 from swm.loading import models
+from swm.loading.given import GivenModel
 from swm.measure.evaluator import Evaluator, make_evaluator
 from swm.measure.named_numbers import check_measures
 from swm.measure.tasks.task_index import check_tasks
@@ -38,6 +38,7 @@ from swm.run.estimates import works_of
 from swm.run.memory_plan import MemoryPlan, plan_memory
 from swm.run.original import Original
 from swm.run.stage_order import check_stage_order
+from swm.run.taking import check_reader, known_source, readers
 from swm.vocabulary.cut_tokenizer import CutTokenizer
 
 
@@ -77,6 +78,7 @@ def prepare(
     overwrite: bool,
     inputs: Sequence[str | Path] = (),
     written: Sequence[Path] = (),
+    given: GivenModel | None = None,
 ) -> Prepared:
     """Check the recipe against the machine and the model's config; no weights are loaded.
 
@@ -87,6 +89,7 @@ def prepare(
         overwrite: Whether an output folder of swm may be replaced.
         inputs: Files besides those in the recipe that must not lie in the output folder.
         written: Files that the caller writes, which must not lie inside the model.
+        given: The model object that the user gave in place of a name.
 
     Returns:
         What the run needs and what costs little.
@@ -119,9 +122,9 @@ def prepare(
     with at("device_map"):
         models.check_device_map(recipe.device_map)
     with at("model"):
-        source = models.locate(recipe.model, plugins.registry, progress)
+        source = models.locate(recipe.model, plugins.registry, progress, given)
         config = models.load_config(source, recipe.trust_remote_code)
-        known = known_model(config, plugins.registry, recipe.trust_remote_code)
+        known = known_source(source, config, plugins.registry, recipe.trust_remote_code)
         family, empty = known.family, known.view
         shape = replace(shape_now(empty), model=empty, dtype=weight_dtype(recipe.dtype, empty.config))
     row = LAYOUTS[recipe.layout]
@@ -150,9 +153,11 @@ def prepare(
         with at(*place):
             source_of_text.check_model(config)
     with at("model"):
-        if recipe.device_map is None:
+        if recipe.device_map is None and given is None:
             models.check_memory(shape, recipe.dtype, config, recipe.device)
         tokenizer = models.load_tokenizer(source, recipe.trust_remote_code, config)
+    if tokenizer is None:
+        check_reader(recipe.evaluate, *readers(recipe))
     with at("layout"):
         beside = row.read_tokenizer(empty, tokenizer) if output is not None else []
     for i, stage in enumerate(recipe.stages):
@@ -165,6 +170,7 @@ def prepare(
         memory = plan_memory(
             recipe.memory, recipe.stages, shape, empty.config, tokens, recipe.dtype, weightless, text.seq_len
         )
+        memory = replace(memory, in_memory=given is not None)
     notes = [*known.notes(), *models.corrections(source, config), *unread_notes(recipe.calibration.text), *beside]
     working = memory.memory()
     original = Original(_loader(recipe, source, working), family, tokenizer, progress, memory=working)

@@ -14,16 +14,19 @@ from swm.checkpoint.companions import keeps_code
 from swm.checkpoint.export import export
 from swm.checkpoint.layout import LAYOUTS, Layout
 from swm.checkpoint.level import FAST, FULL, NONE, Verify
+from swm.errors import CheckpointError
 from swm.files.front_matter import CARD, front_matter
 from swm.files.private_paths import INPUTS, PRIVATE, absolute_paths, without_private_paths
 from swm.files.writing import write_json, write_text, write_yaml
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
+from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
 from swm.report.card import model_card
 from swm.report.environment import machine_name
 from swm.report.html_report import html_report
 from swm.report.record import RunReport
+from swm.run.preparation import Prepared
 from swm.vocabulary.cut_tokenizer import CutTokenizer
 
 # What is said of saving while it goes on.
@@ -47,6 +50,8 @@ class RunRecord:
     seconds: Mapping[str, float]
     speed: Mapping[str, Any]
     estimated: Mapping[str, float | None] = field(default_factory=dict)
+    in_memory: str = ""
+    """Why the recipe cannot be run by itself; empty where it can."""
 
     def inputs(self) -> dict[str, str]:
         """Where the output and the inputs lie on this machine, by their dotted keys."""
@@ -65,7 +70,7 @@ class RunRecord:
             OSError: When a file cannot be written.
         """
         recipe = without_private_paths(self.recipe, known)
-        write_yaml(folder / "recipe.yaml", recipe)
+        write_yaml(folder / "recipe.yaml", recipe, self.in_memory)
         # Apart from the report, so that the same recipe gives the same bytes in every other file.
         timing = {**self._times(), **self._measured_speed()}
         write_json(folder / PRIVATE, {**timing, INPUTS: self.inputs(), "machine": machine_name()})
@@ -93,6 +98,18 @@ class OutputFolder:
     """The tokenizer of a model whose vocabulary was cut; None where it is that of the original model."""
     verify: Verify = FULL
     """How thoroughly the folder is checked."""
+    weights: Mapping[str, Tensor] | None = None
+    """The numbers of the original model by their names, where they lie in memory and not in its folder."""
+
+    @classmethod
+    def of_run(cls, recipe: Recipe, ready: Prepared, overwrite: bool) -> OutputFolder:
+        """That of a run. Raises CheckpointError for a recipe without an output."""
+        if ready.output is None:
+            raise CheckpointError("the recipe names no output")
+        given = ready.source.given
+        weights = None if given is None else given.tensors()
+        about = (recipe.layout, overwrite, recipe.trust_remote_code, ready.cut, recipe.verify, weights)
+        return cls(ready.output, ready.source.folder, *about)
 
     def save_without_model(self, plan: Plan, report: ReportBuilder, run: RunRecord) -> None:
         """Write the plan, the report and the recipe of a run whose result is not to be kept.
@@ -139,6 +156,7 @@ class OutputFolder:
             self.trust_remote_code,
             self.cut,
             self.verify,
+            self.weights,
         )
 
 

@@ -35,7 +35,8 @@ class _Short(reprlib.Repr):
             written = repr(value)
         except Exception as error:  # a stranger's method
             return f"<{name}, whose repr raises {type(error).__name__}>"
-        return written if "\n" not in written and len(written) <= MOST else f"<{name}>"
+        plain = "\n" not in written and " at 0x" not in written and len(written) <= MOST
+        return written if plain else f"<{name}>"
 
     def _fields(self, value: Any, level: int) -> str:
         if level <= 0:

@@ -13,6 +13,7 @@ from swm.errors import TextError
 from swm.interfaces.text import Calibration, TextRow, TextSource
 from swm.text.images import ImageReader
 from swm.text.mixed_samples import mixed_samples
+from swm.text.token_rows import draw_rows
 from swm.text.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
 from swm.text.vocabulary import bos_id
 
@@ -72,6 +73,14 @@ def draw_samples(
     rows = source.image_rows()
     if rows is not None:
         return _mixed(tokenizer, source, rows, images, samples=samples, seq_len=seq_len, seed=seed, bos=bos)
+    ids_given = source.token_rows()
+    if ids_given is not None:
+        if bos != "auto" or sampling != "windows":
+            key, said = ("bos", bos) if bos != "auto" else ("sampling", sampling)
+            raise TextError(f"found {said}; the text is token ids, which are read as they are: leave {key} out", (key,))
+        return draw_rows(ids_given, source, samples, seq_len, seed)
+    if tokenizer is None:
+        raise TextError("the text is made of words, and there is no tokenizer; add tokenizer=..., or give token ids")
     first = wants_bos(tokenizer, bos)
     text = read_text(source.documents("calibration"), source.title())
     if sampling == "documents":

@@ -16,6 +16,7 @@ from torch import Tensor
 from swm.errors import RecoveryError
 from swm.interfaces.text import Example, TextSource
 from swm.text.calibration import wants_bos
+from swm.text.token_rows import pieces_of_rows
 from swm.text.tokens import first_ids, read_text, token_stream, windows_of
 from swm.text.vocabulary import may_fail, pad_id, valid_id
 
@@ -108,8 +109,8 @@ def training_set(
 ) -> TrainingSet:
     """Pieces of at most `cutoff` tokens: one for each example, or plain text cut into blocks of just that length.
 
-    Prompts are not learned. Of a text with a document of more than 2,000,000 characters, no more is tokenised than the
-    pieces need.
+    Prompts are not learned. Rows of token ids that a source holds are cut each by itself. Of a text with a document of
+    more than 2,000,000 characters, no more is tokenised than the pieces need.
 
     Args:
         tokenizer: The tokenizer of the model.
@@ -124,9 +125,11 @@ def training_set(
     """
     generator = torch.Generator().manual_seed(seed)
     read: Mapping[str, int] = {}
-    examples = source.examples()
+    examples, given = source.examples(), source.token_rows()
     if examples is not None:
         pieces = list(_of_examples(tokenizer, examples, cutoff))
+    elif given is not None:
+        pieces = [Piece(tuple(row.tolist())) for row in pieces_of_rows(given, cutoff)]
     else:
         text = read_text(source.documents("calibration"), source.title())
         bos = _beginning(tokenizer)
@@ -154,9 +157,11 @@ def check_training_text(tokenizer: Any, source: TextSource, *, cutoff: int, held
         RecoveryError: There are too few pieces.
     """
     enough = held_out + 1
-    examples = source.examples()
+    examples, given = source.examples(), source.token_rows()
     search = may_fail(tokenizer)
-    if examples is not None:
+    if given is not None:
+        count = len(pieces_of_rows(given, cutoff))
+    elif examples is not None:
         pieces = _of_examples(tokenizer, examples, cutoff)
         count = len(list(pieces if search else itertools.islice(pieces, enough)))
     else:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 from torch import Tensor
 
 from swm.errors import PlanError
-from swm.interfaces.stage import Step
+from swm.interfaces.pieces import UnitStep
 from swm.model import torch_pruning as torch_pruning_backend
 from swm.model.expert_surgery import keep_experts
+from swm.model.layer import Layer
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.units import UNIT_NAMES, Part
 from swm.model.view import ModelView
@@ -22,10 +23,11 @@ Backend = Literal["native", "torch-pruning"]
 
 @final
 @dataclass(frozen=True)
-class KeepStep(Step):
+class KeepStep(UnitStep):
     """Of the `of` units of a part of the layer with this original number, the `units` stay."""
 
     name: ClassVar[str] = "keep"
+    parts: ClassVar[frozenset[Part]] = frozenset({"attention", "queries", "mlp", "experts"})
 
     layer: int
     part: Part
@@ -42,6 +44,10 @@ class KeepStep(Step):
             raise ValueError(f"step keeps no {self.part} unit of layer {self.layer}; at least one must stay")
         if kept[-1] >= self.of:
             raise ValueError(f"step keeps {self.part} units {self.units} of layer {self.layer}; there are {self.of}")
+
+    @classmethod
+    def keeping(cls, layer: Layer, part: Part, units: Sequence[Any]) -> KeepStep:
+        return cls(layer.number, part, format_ranges(units), layer.units(part))
 
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         if self.layer not in view.numbers:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from torch import Tensor
 
 from swm.errors import PlanError
-from swm.interfaces.stage import Step
+from swm.interfaces.pieces import UnitStep
 from swm.model.expert_channels import keep_expert_channels
+from swm.model.layer import Layer
 from swm.model.ranges import format_ranges, parse_ranges
+from swm.model.units import Part
 from swm.model.view import ModelView
 
 
 @final
 @dataclass(frozen=True)
-class KeepExpertChannelsStep(Step):
+class KeepExpertChannelsStep(UnitStep):
     """Of the `of` channels of each expert of the layer with this original number, those in `units` stay.
 
     `units` has a line for each expert that the layer has by then, of each as many channels.
     """
 
     name: ClassVar[str] = "keep-expert-channels"
+    parts: ClassVar[frozenset[Part]] = frozenset({"expert_channels"})
 
     layer: int
     units: Sequence[str]
@@ -39,6 +42,11 @@ class KeepExpertChannelsStep(Step):
         for row, text in zip(kept, self.units, strict=True):
             if row[-1] >= self.of:
                 raise ValueError(f"step keeps channels {text} of an expert of layer {self.layer}; there are {self.of}")
+
+    @classmethod
+    def keeping(cls, layer: Layer, part: Part, units: Sequence[Any]) -> KeepExpertChannelsStep:
+        rows = tuple(map(format_ranges, units))
+        return cls(layer.number, rows, layer.units(part))
 
     def apply(self, view: ModelView, tensors: Mapping[str, Tensor]) -> None:
         if self.layer not in view.numbers:

@@ -11,7 +11,7 @@ from torch import Tensor
 from swm.depth.fitting import check_state, merged_state
 from swm.errors import PlanError
 from swm.interfaces.merger import LayerMerger, surviving_layer
-from swm.interfaces.stage import Step
+from swm.interfaces.pieces import WindowStep
 from swm.model.ranges import format_ranges, parse_ranges
 from swm.model.state import State
 from swm.model.surgery import merge_layers, positions
@@ -21,7 +21,7 @@ from swm.model.windows import Window
 
 @final
 @dataclass(frozen=True)
-class MergeStep(Step):
+class MergeStep(WindowStep):
     """The layers with these original numbers become one, in the module of the layer `survivor`."""
 
     name: ClassVar[str] = "merge"
@@ -39,7 +39,6 @@ class MergeStep(Step):
 
     @classmethod
     def of(cls, view: ModelView, window: Window, merger: LayerMerger) -> MergeStep:
-        """The step that merges this window of the model as it is."""
         members = format_ranges(view.numbers[window.first : window.last + 1])
         return cls(members, view.numbers[surviving_layer(merger, window)], merger, window.keep)
 

@@ -9,6 +9,7 @@ from swm.builtin.texts.alpaca import Alpaca
 from swm.builtin.texts.file import FileText
 from swm.builtin.texts.generated import Generated
 from swm.builtin.texts.hub import HubText
+from swm.builtin.texts.in_memory import InMemory
 from swm.builtin.texts.inline import InlineText
 from swm.builtin.texts.python_docs import PythonDocs
 from swm.plugins.hookspecs import hookimpl
@@ -16,5 +17,5 @@ from swm.plugins.hookspecs import hookimpl
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (Alpaca, FileText, Generated, HubText, InlineText, PythonDocs):
+    for strategy in (Alpaca, FileText, Generated, HubText, InlineText, InMemory, PythonDocs):
         register(strategy)

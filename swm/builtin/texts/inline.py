@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 
 from swm.errors import TextError
 from swm.interfaces.text import Purpose, TextSource
+from swm.text.given_text import holds_tokens
 
 
 @final
@@ -21,7 +22,7 @@ class InlineText(TextSource):
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
-        return {"texts": value} if isinstance(value, list) else None
+        return {"texts": value} if isinstance(value, list) and not holds_tokens(value) else None
 
     def check(self) -> None:
         if not any(self.texts):
