@@ -33,7 +33,7 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
     uneven, replaced, removed = is_uneven(view) or uneven_experts(view), any(view.replaced), any_removed(view)
     if LAYOUTS[layout].true_shapes and (uneven or replaced or removed or misfit(view)):
         return custom_export(view, shapes, LAYOUTS[layout].form)
-    about: dict[str, Any] = {"flat_rope": view.family.flat_rope, "tower": view.family.tower, "memory": view.memory}
+    about: dict[str, Any] = {"older_names": view.family.older_names, "tower": view.family.tower, "memory": view.memory}
     if removed:
         return Export(padded_model(view, shapes), **about)
     if not shapes:

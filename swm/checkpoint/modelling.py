@@ -41,8 +41,8 @@ class Export:
     files: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     needs_code: bool = False
-    # Of the model's family: where older readers look for what `rope_parameters` says.
-    flat_rope: Mapping[str, str] = field(default_factory=dict)
+    # Of the model's family: names that older readers have for keys of the config.
+    older_names: Mapping[str, str] = field(default_factory=dict)
     multiplied: bool = False
     # Where the text tower lies in a model of several parts; all else is to be as it was.
     tower: str = ""
@@ -69,7 +69,7 @@ class Export:
         (folder / "generation_config.json").write_text(settings.to_json_string(use_diff=True), encoding="utf-8")
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
-        complete_config(folder / "config.json", self.flat_rope, self.config)
+        complete_config(folder / "config.json", self.older_names, self.config)
 
 
 def custom_export(view: ModelView, shapes: list[Geometry], form: FolderForm | None = None) -> Export:
@@ -112,7 +112,7 @@ def custom_export(view: ModelView, shapes: list[Geometry], form: FolderForm | No
         **({"per_layer_config": numbers} if numbers else {}),
     }
     family = view.family
-    about: dict[str, Any] = {"flat_rope": family.flat_rope, "tower": family.tower, "memory": view.memory}
+    about: dict[str, Any] = {"older_names": family.older_names, "tower": family.tower, "memory": view.memory}
     about["buffers"] = buffers
     return Export(model, {MODELLING: file.text}, config, needs_code=True, **about)
 

@@ -14,6 +14,7 @@ from swm.checkpoint.image_prompt import try_image_prompt
 from swm.checkpoint.level import FAST, FULL, LEVEL, NONE, Verify
 from swm.checkpoint.modelling import Export
 from swm.checkpoint.reload import PROCESSORS
+from swm.checkpoint.shared_settings import share_settings
 from swm.checkpoint.stored_check import check_stored
 from swm.checkpoint.tokenizer_class import name_tokenizer_class
 from swm.checkpoint.untouched import check_untouched
@@ -53,7 +54,7 @@ def save(
 
     Args:
         model: The model in memory, which the saved one is compared with.
-        parent: The folder whose tokenizer files are copied byte for byte.
+        parent: The folder whose tokenizer files are taken over.
         output: Where the folder goes.
         ids: Token ids `[samples, seq]` on which both are compared.
         write_extras: Called with the new folder and the verification; adds the files that describe the run.
@@ -90,6 +91,7 @@ def save(
                 left_out += name_tokenizer_class(parent, fresh, trust_remote_code)
             if cut is not None:
                 left_out += cut_tokenizer_files(fresh, cut.original, cut.kept)
+            share_settings(fresh)
             verification: dict[str, Any] = {LEVEL: how}
             if how == FULL:
                 verification |= verify(fresh, before, exported.model, keeps_code(fresh), exported.memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from swm.checkpoint.shared_settings import shared_class
 from swm.files.json_text import dumps
 from swm.files.writing import write_text
 
@@ -32,9 +33,9 @@ def name_tokenizer_class(parent: Path, folder: Path, trust_remote_code: bool = F
         taken = AutoTokenizer.from_pretrained(parent, trust_remote_code=trust_remote_code)
     except Exception:  # the check that follows says what is wrong with it
         return []
-    named, kind = str(settings.get("tokenizer_class")), type(taken)
-    own = not kind.__module__.startswith("transformers.")
-    if own or "auto_map" in settings or named.removesuffix("Fast") == kind.__name__.removesuffix("Fast"):
+    named, kind = str(settings.get("tokenizer_class")), shared_class(type(taken).__name__)
+    own = not type(taken).__module__.startswith("transformers.")
+    if own or "auto_map" in settings or shared_class(named).removesuffix("Fast") == kind.removesuffix("Fast"):
         return []
-    write_text(file, dumps({**settings, "tokenizer_class": kind.__name__}, indent=2) + "\n")
-    return [f"{FILE} named {named} and names {kind.__name__}, which transformers takes for the original's model type"]
+    write_text(file, dumps({**settings, "tokenizer_class": kind}, indent=2) + "\n")
+    return [f"{FILE} named {named} and names {kind}, which transformers takes for the original's model type"]

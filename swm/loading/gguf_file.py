@@ -87,8 +87,8 @@ def convert_gguf(file: Path, cache: Path, families: Sequence[ModelFamily], progr
         if words is not None:
             restore_words(words, fresh / "tokenizer.json")
         rows = (row for row in families if model.config.model_type in row.model_types)
-        flat_rope: Mapping[str, str] = next((row.flat_rope for row in rows), {})
-        complete_config(fresh / "config.json", flat_rope)
+        older_names: Mapping[str, str] = next((row.older_names for row in rows), {})
+        complete_config(fresh / "config.json", older_names)
         try:
             fresh.rename(folder)
         except OSError:

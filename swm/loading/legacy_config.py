@@ -15,26 +15,27 @@ BESIDE = ("rope_theta", "partial_rotary_factor")
 NEW_ROPE_TYPES = ("proportional",)
 
 
-def complete_config(file: Path, flat_rope: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
+def complete_config(file: Path, older_names: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
     """Add the flat keys, and then `changes`, to a config.json that transformers 5 wrote.
 
-    `flat_rope` is that of the model's family.
+    `older_names` is that of the model's family.
     """
     values = json.loads(file.read_text(encoding="utf-8"))
-    values = {**flat_keys(values, flat_rope), **values, **(changes or {})}
+    values = {**flat_keys(values, older_names), **values, **(changes or {})}
     text = values.get("text_config")
     if isinstance(text, dict):
-        values["text_config"] = {**flat_keys(text, flat_rope), **text}
+        values["text_config"] = {**flat_keys(text, older_names), **text}
     file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def flat_keys(config: Mapping[str, Any], flat_rope: Mapping[str, str]) -> dict[str, Any]:
+def flat_keys(config: Mapping[str, Any], older_names: Mapping[str, str]) -> dict[str, Any]:
     """What transformers 4 and converters read in place of `rope_parameters` and `dtype`.
 
     transformers 5 prefers its own keys, and both say the same. Of tables by layer type, that of full attention is the
     one whose scaling transformers 4 reads.
     """
     flat: dict[str, Any] = {} if config.get("dtype") is None else {"torch_dtype": config["dtype"]}
+    flat.update({older_names[key]: config[key] for key in older_names if key in config})
     rope = config.get("rope_parameters")
     if not rope:
         return flat
@@ -44,7 +45,7 @@ def flat_keys(config: Mapping[str, Any], flat_rope: Mapping[str, str]) -> dict[s
     if any(kind in rope for kind in BASES):
         flat.update({key: rope[kind].get("rope_theta") for kind, key in BASES.items() if rope.get(kind)})
         rope = rope.get("full_attention") or {}
-    flat.update({flat_rope.get(key, key): rope[key] for key in BESIDE if rope.get(key) is not None})
+    flat.update({older_names.get(key, key): rope[key] for key in BESIDE if rope.get(key) is not None})
     # Positions of several axes are a scaling to transformers 4.
     scaled = rope.get("rope_type", "default") != "default" or "mrope_section" in rope
     flat["rope_scaling"] = {key: value for key, value in rope.items() if key not in BESIDE} if scaled else None

@@ -63,8 +63,11 @@ class ModelFamily:
     by_layer: Mapping[str, int] = field(default_factory=dict)
     # Parts of a layer about which a test by numbers showed the row to be wrong, and how. No row says this of itself.
     disproven: Mapping[str, str] = field(default_factory=dict)
-    # Where transformers 4 keeps what `rope_parameters` says, if it is not under the same key at the top of the config.
-    flat_rope: Mapping[str, str] = field(default_factory=dict)
+    # Other names that transformers 4 has for keys of the config, and at its top for those of `rope_parameters`.
+    older_names: Mapping[str, str] = field(default_factory=dict)
+    # What transformers 4.57 makes of saved models of these types: nothing where it computes the same, else why it does
+    # not. A type that is not here was not tried.
+    transformers_4: Mapping[str, str] = field(default_factory=dict)
     # The module that is the text model, without its vocabulary projection, in a model of several parts.
     tower: str = ""
     # A list in the config, by its path, that is as long as so many first layers are bound to their place.
@@ -95,6 +98,7 @@ class ModelFamily:
             # Another part of the model may read the width of the tower's MLPs in its config.
             mlp_width="" if "mlp" in self.custom_only else inner.mlp_width,
             custom_only=(*inner.custom_only, *self.custom_only),
+            transformers_4=self.transformers_4,
             tower=self.tower,
             bound_first=self.bound_first,
         )

@@ -26,7 +26,9 @@ from swm.report.summary import Measured, MeasureRow, named_rows, perplexity_row,
 NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
 
-def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_CARD, needs_code: bool = False) -> str:
+def model_card(
+    report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_CARD, needs_code: bool = False, older: str = ""
+) -> str:
     """Front matter for the Hub with the measured results, then what was done and what it cost.
 
     Args:
@@ -34,6 +36,7 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         plan: What was changed.
         original: The front matter of the original model's card, of which the license and the languages are taken.
         needs_code: Whether the model loads with code in its folder only.
+        older: A sentence about older readers of the folder.
 
     Returns:
         The text of the card.
@@ -49,7 +52,7 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         f"# {markdown(title)}",
         "",
         f"Made from {code(source)} by structured pruning with [swm](https://pypi.org/project/swm-pruning/) "
-        f"{report.swm}. {' '.join(filter(None, [_loading(report, needs_code), level_sentence(report.verification)]))}",
+        f"{report.swm}. {' '.join(filter(None, [_license(original), level_sentence(report.verification)]))}",
         "",
         _head(row),
         "|---|---|---|",
@@ -70,6 +73,7 @@ def model_card(report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_C
         *_tasks(report),
         *_measures(report),
         *_vocabulary(report),
+        *_loading(report, needs_code, older),
         "",
         "## What was changed",
         "",
@@ -94,15 +98,45 @@ def _files(report: RunReport) -> str:
     )
 
 
-def _loading(report: RunReport, needs_code: bool) -> str:
-    """How the model is loaded, in a sentence."""
-    auto = "AutoModelForImageTextToText" if has_several_parts(report) else "AutoModelForCausalLM"
-    if not needs_code:
-        return f"It is an ordinary Transformers model: load it with `{auto}.from_pretrained`."
-    return (
-        f"Transformers has no class for it: load it with `{auto}.from_pretrained(..., trust_remote_code=True)`, "
-        "which runs the Python code in this folder."
+def _license(original: Mapping[str, Any]) -> str:
+    """Under which license the model is, in a sentence."""
+    known = original.get("license_name") or original.get("license")
+    if not isinstance(known, str) or not known:
+        return "Its license is that of the original model, whose card does not name one."
+    return f"Its license is that of the original model: {code(known)}."
+
+
+def _loading(report: RunReport, needs_code: bool, older: str) -> list[str]:
+    """How the model is loaded: a block of code, and who reads the folder.
+
+    Args:
+        report: The report of the run.
+        needs_code: Whether the model loads with code in its folder only.
+        older: A sentence about older readers of the folder.
+    """
+    several = has_several_parts(report)
+    auto = "AutoModelForImageTextToText" if several else "AutoModelForCausalLM"
+    name, words = ("processor", "AutoProcessor") if several else ("tokenizer", "AutoTokenizer")
+    allowed = ", trust_remote_code=True" if needs_code else ""
+    about = (
+        "Transformers has no class for it, so `trust_remote_code=True` runs the Python code in this folder."
+        if needs_code
+        else "It is an ordinary Transformers model."
     )
+    return [
+        "",
+        "## Loading",
+        "",
+        "```python",
+        f"from transformers import {', '.join(sorted((auto, words)))}",
+        "",
+        'folder = "."  # this folder, or its name on the Hub',
+        f'model = {auto}.from_pretrained(folder, dtype="auto"{allowed})',
+        f"{name} = {words}.from_pretrained(folder{allowed})",
+        "```",
+        "",
+        " ".join(filter(None, (about, older))),
+    ]
 
 
 def _head(row: MeasureRow | None) -> str:

@@ -18,6 +18,7 @@ from swm.errors import CheckpointError
 from swm.files.front_matter import CARD, front_matter
 from swm.files.private_paths import INPUTS, PRIVATE, absolute_paths, without_private_paths
 from swm.files.writing import write_json, write_text, write_yaml
+from swm.loading.older_readers import older_readers
 from swm.model.view import ModelView
 from swm.plan.plan import Plan
 from swm.recipe.recipe import Recipe
@@ -141,7 +142,8 @@ class OutputFolder:
             report.add_verification(verification)
             shown_plan, shown = _describe(folder, plan, report, run, known)
             original = front_matter(self.source / CARD)
-            write_text(folder / CARD, model_card(shown, shown_plan, original, keeps_code(folder)))
+            older = older_readers(folder, view.family)
+            write_text(folder / CARD, model_card(shown, shown_plan, original, keeps_code(folder), older))
             LAYOUTS[self.layout].beside(folder, view.family)
 
         exported = export(view, self.layout)

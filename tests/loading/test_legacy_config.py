@@ -73,7 +73,7 @@ CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
 def written(folder: Path, family: str, rope: Any) -> tuple[Any, dict[str, Any]]:
     model = tiny_model(family, rope_parameters=json.loads(json.dumps(rope)))
     folder.mkdir()
-    Export(model, flat_rope=find_family(model.config, BUILTIN_FAMILIES).flat_rope).write(folder)
+    Export(model, older_names=find_family(model.config, BUILTIN_FAMILIES).older_names).write(folder)
     return model, json.loads((folder / "config.json").read_text())
 
 

@@ -180,5 +180,23 @@ def test_a_model_of_images_and_text_is_found_as_one(report: dict[str, Any]) -> N
 
 
 def test_who_loads_a_model_with_code_of_its_own_is_told(report: dict[str, Any]) -> None:
-    assert "`AutoModelForCausalLM.from_pretrained`." in _card(report)
-    assert "`AutoModelForCausalLM.from_pretrained(..., trust_remote_code=True)`" in _card(report, needs_code=True)
+    call = 'model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto"'
+    assert f"\n{call})\ntokenizer = AutoTokenizer.from_pretrained(folder)\n```\n" in _card(report)
+    with_code = _card(report, needs_code=True)
+    assert f"\n{call}, trust_remote_code=True)\n" in with_code
+    assert "runs the Python code in this folder" in with_code
+
+
+def test_the_block_that_loads_a_model_of_images_and_text_has_its_classes(report: dict[str, Any]) -> None:
+    report["verification"]["tensors_untouched"] = 3
+    block = _card(report).split("```")[1]
+    assert "import AutoModelForImageTextToText, AutoProcessor\n" in block
+    assert "processor = AutoProcessor.from_pretrained(folder)" in block
+
+
+def test_the_body_says_the_license_and_what_older_readers_make_of_the_folder(report: dict[str, Any]) -> None:
+    assert "the original model: `apache-2.0`." in _card(report, {"license": "apache-2.0"})
+    assert "the original model: `mine`." in _card(report, {"license": "other", "license_name": "mine"})
+    assert "whose card does not name one." in _card(report, {"license": ["mit"]})
+    card = model_card(RunReport.model_validate(report), sample_plan(), older="Older ones do not read it.")
+    assert "It is an ordinary Transformers model. Older ones do not read it.\n" in card

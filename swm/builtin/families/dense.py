@@ -67,7 +67,7 @@ DENSE = (
         },
         prunable_heads=False,
         own_bias=("attention", "mlp"),
-        flat_rope={"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
+        older_names={"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
     ),
     ModelFamily(
         name="opt",

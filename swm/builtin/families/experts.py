@@ -43,6 +43,7 @@ EXPERTS = (
     ModelFamily(
         name="experts, dense layers",
         model_types=("qwen3_moe",),
+        older_names={"num_local_experts": "num_experts"},
         layers="model.layers",
         tail=("model.norm",),
         projections=DENSE_LAYERS,

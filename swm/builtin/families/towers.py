@@ -18,6 +18,7 @@ TOWERS = (
     ModelFamily(
         name="tower, experts",
         model_types=("qwen3_vl_moe_text",),
+        older_names={"num_local_experts": "num_experts"},
         layers="model.layers",
         tail=("model.norm",),
         projections=ATTENTION,
