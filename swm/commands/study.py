@@ -88,6 +88,22 @@ def show(folder: Folder, as_json: Json = False) -> None:
 
 
 @app.command(cls=Command)
+def watch(
+    folder: Folder,
+    every: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds between two looks at the folder.")] = 1.0,
+) -> None:
+    """Watch a study that some process runs: its table and what each worker does, until it ends.
+
+    Only files of the folder are read: Ctrl-C ends the view and leaves the study alone. Where the output is no terminal,
+    the study is shown once.
+    """
+    from swm.commands.study_watch import watch_study
+    from swm.study.watching import Watch
+
+    watch_study(out(), Watch(folder), every)
+
+
+@app.command(cls=Command)
 def compare(
     one: Folder,
     other: Annotated[Path, typer.Argument(metavar="OTHER", help="Another one.", show_default=False)],

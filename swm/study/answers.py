@@ -67,5 +67,5 @@ def spread(estimate: Estimate, written: Callable[[float], str], digits: int = 2)
 
 def listed_by_and(names: Sequence[str]) -> str:
     """`a, b and c`; names that have a comma themselves in parentheses."""
-    names = [f"({name})" for name in names] if any("," in name for name in names) else names
+    names = [f"({name})" for name in names] if len(names) > 1 and any("," in name for name in names) else names
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

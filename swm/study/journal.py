@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from swm.study.journal_row import JournalRow
 
 RUNS = "runs.jsonl"
 STUDY = "study.yaml"
+# Before the number of a process that works on a study, in the name of the lock that it holds.
+PROCESS = "process-"
 
 
 class Journal:
@@ -90,6 +93,28 @@ class Journal:
         except Timeout:
             return None
         return lock
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Shows others that this process works on the study, while it does."""
+        number = 0
+        while (lock := self.claim(f"{PROCESS}{number}")) is None:
+            number += 1
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def workers(self) -> int:
+        """How many processes work on the study now; asking disturbs none of them."""
+        held = 0
+        for file in (self.folder / "claims").glob(f"{PROCESS}*.lock"):
+            lock = self.claim(file.stem)
+            if lock is None:
+                held += 1
+            else:
+                lock.release()
+        return held
 
 
 def open_journal(output: str | Path, described: Mapping[str, Any]) -> Journal:

@@ -49,6 +49,11 @@ def placed(rows: Sequence[Row], described: Mapping[str, Any], planned: Planned, 
         if row.get("measures") and recipe:
             changes["asked"] = asked(recipe, row["measures"]["ratio"][0], layers.get(row.get("dense", "")))
         placed_rows.append({**row, **{key: value for key, value in changes.items() if value not in (False, "")}})
+    names = {row["id"]: row["name"] for row in placed_rows}
+    placed_rows = [
+        {**row, "same_as": names.get(row["same_as"], row["same_as"])} if row.get("same_as") else row
+        for row in placed_rows
+    ]
     return sorted(placed_rows, key=lambda row: bool(row.get("outside")))
 
 

@@ -74,7 +74,7 @@ class StudyRunner:
     def run(self) -> Tally:
         """Carry out all runs that are not done. A run that fails gets a row with its error and stops no other."""
         self._write_planned()
-        with self.progress.task("study", self.source.total()) as task:
+        with self.journal.at_work(), self.progress.task("study", self.source.total()) as task:
             while True:
                 self._start(task)
                 if self._running:

@@ -16,7 +16,7 @@ from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
 from swm.files.writing import write_json, write_yaml
 from swm.interfaces.executor import Job, Row
-from swm.interfaces.progress import Silent
+from swm.interfaces.progress import Progress
 from swm.measure.evaluator import make_evaluator
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins, load_plugins
@@ -24,11 +24,12 @@ from swm.recipe.building import build_recipe
 from swm.recipe.recipe import Recipe
 from swm.report.builder import write_report
 from swm.report.record import DenseReport, ModelScores, ModelSize, RunReport
-from swm.run.pipeline import CompressionPipeline
 from swm.run.preparation import prepare
+from swm.study.equal_plans import EqualPlanError, PlannedOnce, known_rows, plan_digest, taken
 from swm.study.inputs import is_current
 from swm.study.journal_row import JournalRow
 from swm.study.measures import items_of, measures_of, metrics_of, protocols_of
+from swm.study.run_progress import reported
 from swm.study.runs import IDENTITY
 
 ROW = "row.json"
@@ -44,13 +45,17 @@ def carry_out(job: Job) -> Row:
     row: dict[str, Any] = {key: job[key] for key in IDENTITY}
     try:
         clear_dead(folder.parent)
-        with scratch(folder.parent, indexed=True) as place:
+        about = (Path(job["folder"]), job["id"], job["name"])
+        with reported(*about) as progress, scratch(folder.parent, indexed=True) as place:
             fresh = place.new / job["id"]
             fresh.mkdir()
             plugins = load_plugins(job["plugins"])
             output = {"output": str(fresh / "model")} if job["keep_models"] and job["kind"] != "dense" else {}
             recipe = build_recipe({**job["recipe"], **output}, plugins)
-            row |= _dense(recipe, plugins, fresh) if job["kind"] == "dense" else _run(recipe, plugins, job, fresh)
+            if job["kind"] == "dense":
+                row |= _dense(recipe, plugins, fresh, progress)
+            else:
+                row |= _run(recipe, plugins, job, fresh, progress)
             row["inputs"] = job["inputs"]
             row["seconds"] = round(time.perf_counter() - start, 1)
             write_json(fresh / ROW, row)
@@ -76,26 +81,33 @@ def _finished_row(folder: Path, job: Job) -> Row | None:
     return row if is_current(row, job["inputs"], Path(job["folder"])) else None
 
 
-def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, Any]:
-    """Run a recipe and measure the compressed model.
+def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run a recipe and measure the compressed model, unless an earlier run had the same plan.
 
     Args:
         recipe: The recipe.
         plugins: What its strategies come from.
         job: The job, with the study's folder and the id of the original model's measurement.
         folder: Where the plan, the recipe and the report are written.
+        progress: Where the steps of the run are shown.
 
     Returns:
         What the row says of the results.
     """
-    pipeline = CompressionPipeline(
-        recipe, plugins, Silent(), observations=shared_observations() if job["cache"] else None
-    )
+    observations = shared_observations() if job["cache"] else None
+    pipeline = PlannedOnce(recipe, plugins, progress, observations=observations)
+    if not job["keep_models"]:
+        pipeline.known = known_rows(job, recipe)
     dense = Path(job["folder"]) / "runs" / job["dense"] / REPORT
     if dense.is_file():
         pipeline.dense = read_json(dense, "report", StudyError)
         check(DenseReport, pipeline.dense, str(dense), StudyError)
-    result = pipeline.run()
+    try:
+        result = pipeline.run()
+    except EqualPlanError as equal:
+        write_yaml(folder / "plan.yaml", equal.plan.to_data())
+        write_yaml(folder / "recipe.yaml", recipe.resolved())
+        return {**taken(equal.row, equal.plan), "took": _rounded(pipeline.seconds)}
     if not job["keep_models"]:
         # Without the tensors of a fit, which are as large as the model.
         write_yaml(folder / "plan.yaml", result.plan.to_data())
@@ -107,17 +119,29 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path) -> dict[str, 
         "removed_layers": [stage.facts.get("achieved", {}).get("layers", 0) for stage in report.stages],
         "notes": report.notes,
         **({"rejected": result.rejected} if result.rejected else {}),
-        "took": {name: round(value, 2) for name, value in pipeline.seconds.items()},
+        "took": _rounded(pipeline.seconds),
+        "plan": plan_digest(result.plan, recipe),
     }
 
 
-def _dense(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
-    """Measure the original model, once for all runs that are compared with it."""
-    ready = prepare(recipe, plugins, Silent(), overwrite=False)
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _dense(recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Measure the original model, once for all runs that are compared with it.
+
+    Args:
+        recipe: The recipe.
+        plugins: What its strategies come from.
+        folder: Where the report is written.
+        progress: Where the steps are shown.
+    """
+    ready = prepare(recipe, plugins, progress, overwrite=False)
     with at("model"):
         view = ModelView(ready.original.load(), ready.family)
     with at("evaluate"):
-        evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, Silent())
+        evaluator = make_evaluator(recipe.evaluate, ready.tokenizer, ready.config, progress)
     measured = dict(evaluator.measure(view.model, "dense"))
     write_report({"fingerprint": view.fingerprint(), **measured}, folder)
     size = ModelSize(
