@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from swm.interfaces.strategy import Strategy
 
 Job = Mapping[str, Any]
-"""What a worker needs to know of one run, as plain data. `id` names the run."""
+"""What a worker needs to know of one run, as plain data. `id` names the run, `folder` is the folder of the study."""
 Row = Mapping[str, Any]
 """What a worker found, as plain data."""
 

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 # The exit code that shells give a program that a closed pipe ended.
 PIPE_CLOSED = 141
@@ -45,3 +45,8 @@ def _give_up() -> None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         except (OSError, ValueError):
             sys.stdout = io.StringIO()
+
+
+def no_stdout() -> redirect_stdout[io.StringIO]:
+    """Inside the block nothing is printed: libraries print advice, and what a program of ours prints may be JSON."""
+    return redirect_stdout(io.StringIO())

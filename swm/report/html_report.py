@@ -33,8 +33,8 @@ from swm.report.series import split_series
 from swm.report.summary import WHICH, named_rows, perplexity_row, task_rows
 
 CURVES = {"losses": "Training loss", "held_out_losses": "Loss on held-out text"}
-
-
+# In `timing.json`: where trackers hold the run, by their names. It differs from run to run, as times do.
+TRACKED = "tracked in"
 MEMORY = {"parameter_bytes": "weights", "peak_bytes": "most on the GPU", "cache": "KV cache per token"}
 
 
@@ -62,7 +62,7 @@ def html_report(
     Args:
         report: The report of the run.
         plan: Its plan.
-        timing: Seconds by name, and the measured speed under `speed`.
+        timing: Seconds by name, the measured speed under `speed`, and what trackers hold the run under `TRACKED`.
         recipe: The recipe with every default; None leaves it out.
         figures: What draws; None for `swm.report.drawings`.
 
@@ -104,6 +104,7 @@ def html_report(
         speed=speed,
         memory=list(_memory(speed)),
         seconds={name: value for name, value in timing.items() if isinstance(value, int | float)},
+        tracked=timing.get(TRACKED, {}),
         recipe=None if recipe is None else yamlfile.dump(dict(recipe)),
         stages=[_stage(stage, figures) for stage in report.stages],
         tables={

@@ -71,6 +71,8 @@ class CompressionPipeline:
     """About how many seconds each stage was expected to take, by its number and name."""
     speed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tracked: dict[str, str] = field(default_factory=dict)
+    """Where people find the run in its trackers, by their names."""
     given: GivenModel | None = None
     """The model object in place of the recipe's `model`; it stays as it is. Several processes cannot share one."""
 
@@ -120,8 +122,9 @@ class CompressionPipeline:
             return RunResult(view.model, ready.tokenizer, self.decide(ready, view, apply_last=True), {}, None)
         ready = self.prepare()
         self.notes = []
-        with tracked(self.plugins.manager, self.recipe.trackers, self.notes):
+        with tracked(self.plugins.manager, self.recipe.trackers, self.notes, ready.output) as tracking:
             self.plugins.manager.hook.swm_run_started(recipe=self.recipe.resolved())
+            self.tracked = tracking.links()
             return self._run(ready)
 
     def _run(self, ready: Prepared) -> RunResult:
@@ -200,7 +203,8 @@ class CompressionPipeline:
             probe(view.model, ids, memory=view.memory)
             return
         output = OutputFolder.of_run(recipe, ready, self.overwrite)
-        run = RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated, in_memory(recipe, self.given))
+        where = in_memory(recipe, self.given)
+        run = RunRecord(recipe.resolved(), self.seconds, self.speed, self.estimated, where, self.tracked)
         if missed(report.data.get("acceptance", {})) and not self.keep_rejected:
             output.save_without_model(plan, report, run)
             return

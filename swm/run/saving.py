@@ -25,7 +25,7 @@ from swm.recipe.recipe import Recipe
 from swm.report.builder import ReportBuilder
 from swm.report.card import model_card
 from swm.report.environment import machine_name
-from swm.report.html_report import html_report
+from swm.report.html_report import TRACKED, html_report
 from swm.report.record import RunReport
 from swm.run.preparation import Prepared
 from swm.vocabulary.cut_tokenizer import CutTokenizer
@@ -44,7 +44,7 @@ PROBE_SAMPLES, PROBE_TOKENS = 2, 32
 class RunRecord:
     """What is known of a run and not of a replay: the resolved recipe, the seconds of its parts, the measured speed.
 
-    `estimated` are the seconds of its stages that were said beforehand.
+    `estimated` are the seconds of its stages that were said beforehand; `tracked` says where trackers hold the run.
     """
 
     recipe: Mapping[str, Any]
@@ -53,6 +53,7 @@ class RunRecord:
     estimated: Mapping[str, float | None] = field(default_factory=dict)
     in_memory: str = ""
     """Why the recipe cannot be run by itself; empty where it can."""
+    tracked: Mapping[str, str] = field(default_factory=dict)
 
     def inputs(self) -> dict[str, str]:
         """Where the output and the inputs lie on this machine, by their dotted keys."""
@@ -73,7 +74,7 @@ class RunRecord:
         recipe = without_private_paths(self.recipe, known)
         write_yaml(folder / "recipe.yaml", recipe, self.in_memory)
         # Apart from the report, so that the same recipe gives the same bytes in every other file.
-        timing = {**self._times(), **self._measured_speed()}
+        timing = {**self._times(), **self._measured_speed(), **({TRACKED: dict(self.tracked)} if self.tracked else {})}
         write_json(folder / PRIVATE, {**timing, INPUTS: self.inputs(), "machine": machine_name()})
         write_text(folder / "report.html", html_report(report, plan, timing, recipe))
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
 from swm.errors import RecipeError, SwmError, at, brief
+from swm.files.front_matter import CARD
 from swm.files.private_paths import absolute_paths, without_private_paths
-from swm.interfaces.tracker import TrackedRun, Tracker
+from swm.interfaces.tracker import Flat, TrackedRun, Tracker
 from swm.plugins.hookspecs import hookimpl
 from swm.report.flatten import flat, numbers
+from swm.run.tracked_runs import TrackedRuns
+
+# What a run leaves that people look at; `report.json` is what a tracker gets as data.
+PAGES = ("report.html", CARD, "plan.yaml", "recipe.yaml")
 
 
 class Tracking:
@@ -23,26 +30,32 @@ class Tracking:
     `notes` says so: no tracker can lose a result.
     """
 
-    def __init__(self, trackers: Sequence[Tracker], notes: list[str]) -> None:
+    def __init__(self, trackers: Sequence[Tracker], notes: list[str], output: Path | None = None) -> None:
         self._trackers = trackers
         self._notes = notes
+        self._output = output
         self._runs: dict[int, TrackedRun] = {}
         self._groups: dict[int, str] = {}
         self._paths: Collection[str] = ()
+        self._begun: TrackedRuns | None = None
 
     @hookimpl
     def swm_run_started(self, recipe: dict[str, Any]) -> None:
+        if not self._trackers:
+            return
         self._paths = absolute_paths(recipe).values()
         parameters = flat(without_private_paths(recipe, self._paths))
+        self._begun = TrackedRuns(recipe)
         for i, tracker in enumerate(self._trackers):
             try:
                 with at("trackers", i):
-                    self._runs[i] = tracker.start(parameters)
+                    self._runs[i] = _begin(tracker, self._begun.ids.get(str(i)), parameters)
             except SwmError:
                 raise
             except (Exception, SystemExit) as error:  # a tracker's library may raise anything
                 message = f"tracker '{tracker.name}' cannot start: {_error_text(error)}"
                 raise RecipeError(message, ("trackers", i)) from error
+        self._begun.keep({str(i): run.id for i, run in self._runs.items() if run.id is not None})
 
     @hookimpl
     def swm_stage_started(self, index: int, stage: Any) -> None:
@@ -63,14 +76,32 @@ class Tracking:
     @hookimpl
     def swm_run_finished(self, report: dict[str, Any]) -> None:
         self._log(numbers({key: report[key] for key in ("compressed", "achieved") if key in report}))
+        folder = self._output
+        pages = [] if folder is None else [folder / name for name in PAGES if (folder / name).is_file()]
+        self._each(lambda run: run.attach(pages))
         shown = without_private_paths(report, self._paths)
         self._each(lambda run: run.finish(shown))
-        self._runs.clear()
+        self._end(done=True)
+
+    def links(self) -> dict[str, str]:
+        """Where people find the run in each tracker that follows it, by the tracker's name."""
+        links = {self._trackers[i].name: run.link for i, run in self._runs.items()}
+        shown: dict[str, str] = without_private_paths(
+            {name: link for name, link in links.items() if link is not None}, self._paths
+        )
+        return shown
 
     def abandon(self, error: BaseException) -> None:
-        """Report an error that ended the run to the trackers that still follow it."""
-        self._each(lambda run: run.fail(_error_text(error)))
+        """Report what ended the run to the trackers that still follow it: an error, or a signal."""
+        why = _error_text(error)
+        stopped = isinstance(error, KeyboardInterrupt)
+        self._each(lambda run: run.stop(why) if stopped else run.fail(why))
+        self._end(done=False)
+
+    def _end(self, done: bool) -> None:
         self._runs.clear()
+        if self._begun is not None:
+            self._begun.close(done)
 
     def _group(self, index: int) -> str:
         return self._groups.get(index, str(index))
@@ -93,6 +124,14 @@ class Tracking:
                 )
 
 
+def _begin(tracker: Tracker, earlier: str | None, parameters: Flat) -> TrackedRun:
+    """Go on with the run of that id where there is one and the tracker still can; else start one."""
+    if earlier is not None:
+        with contextlib.suppress(Exception, SystemExit):  # its run may have been deleted
+            return tracker.resume(earlier, parameters)
+    return tracker.start(parameters)
+
+
 def _log(run: TrackedRun, metrics: Mapping[str, float], step: int | None) -> None:
     run.log(metrics, step)
 
@@ -103,12 +142,27 @@ def _error_text(error: BaseException) -> str:
 
 
 @contextmanager
-def tracked(manager: pluggy.PluginManager, trackers: Sequence[Tracker], notes: list[str]) -> Iterator[None]:
-    """Inside the block the trackers follow the hooks of `manager`. Failures of theirs are added to `notes`."""
-    tracking = Tracking(trackers, notes)
+def tracked(
+    manager: pluggy.PluginManager, trackers: Sequence[Tracker], notes: list[str], output: Path | None = None
+) -> Iterator[Tracking]:
+    """Inside the block the trackers follow the hooks of `manager`.
+
+    Args:
+        manager: Calls the hooks.
+        trackers: The trackers of the recipe.
+        notes: Gets a sentence for each tracker that failed.
+        output: The folder that the run leaves, if it leaves one.
+
+    Returns:
+        What follows the run.
+
+    Raises:
+        RecipeError: A tracker cannot start.
+    """
+    tracking = Tracking(trackers, notes, output)
     manager.register(tracking)
     try:
-        yield
+        yield tracking
     except BaseException as error:
         tracking.abandon(error)
         raise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-from swm.errors import RecipeError, SwmError
+from swm.errors import SwmError
+from swm.interfaces.extras import check_extra
 from swm.recipe.recipe import Recipe
 from swm.study.grid import varied
 from swm.study.loading import LoadedStudy
@@ -17,8 +16,7 @@ from swm.study.space import Range, first_value
 
 def check_installed() -> None:
     """Raise RecipeError when Optuna is missing."""
-    if importlib.util.find_spec("optuna") is None:
-        raise RecipeError("a search needs optuna; pip install 'swm-pruning[study]'", ("search",))
+    check_extra("a search", "optuna", "study", "search")
 
 
 def check_search(loaded: LoadedStudy) -> list[str]:

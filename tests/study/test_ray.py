@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slow_pruner import SLOW
 
 from swm.builtin.executors.ray import Ray
 from swm.errors import RecipeError
@@ -22,32 +23,6 @@ pytestmark = pytest.mark.ray
 
 # A token that some earlier cluster of this user left in the home folder is not this cluster's.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
-
-SLOW = """
-from dataclasses import dataclass
-from typing import ClassVar
-import os, pathlib, time
-from swm import DepthPruner, hookimpl
-from swm.interfaces.depth import DepthProposal
-from swm.model.windows import windows_without
-
-
-@dataclass(frozen=True)
-class Slow(DepthPruner):
-    name: ClassVar[str] = "slow"
-    folder: str = ""
-    number: int = 0
-
-    def propose(self, context):
-        (pathlib.Path(self.folder) / f"{self.number}-{os.getpid()}").touch()
-        time.sleep(4)
-        return DepthProposal(windows_without([self.number % 4], context.layers))
-
-
-@hookimpl
-def swm_register(register):
-    register(Slow)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +42,7 @@ def cluster() -> Iterator[str]:
 def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(cluster: str, write: Any, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "seen").mkdir()
-    slow = {"name": "slow", "folder": str(tmp_path / "seen")}
+    slow = {"name": "slow", "folder": f"in:{tmp_path / 'seen'}"}
     write(
         recipe={"plugins": ["slow.py"]},
         executor={"name": "ray", "address": cluster, "cpus": 1},
@@ -105,5 +80,5 @@ def test_a_cluster_that_is_not_there_is_told() -> None:
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RecipeError, match="ray is not installed; pip install 'swm-pruning\\[ray\\]'"):
+    with pytest.raises(RecipeError, match=r"executor 'ray' needs the package ray: pip install 'swm-pruning\[ray\]'"):
         Ray().check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -21,13 +20,11 @@ from pydantic import Field
 from swm.errors import WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
 from swm.processes.children import safe_path
+from swm.processes.following import PATIENCE, end_with_parent
 from swm.processes.signals import end_on_sigterm, exit_code, signals_blocked, stoppable
 
 TRIES = 2
 DIED = "its process was killed, and so was the one that tried it again; most often the memory ran out"
-
-# How long a process has to clear what is half done, in seconds.
-PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ def _begin(parent: int, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    end_with_parent(parent)
 
 
 def _one(work: Callable[[Job], Row], job: Job) -> Row:
@@ -188,12 +185,3 @@ def _one(work: Callable[[Job], Row], job: Job) -> Row:
             if stopping.number is not None:
                 os._exit(exit_code(stopping.number))
             raise
-
-
-def _follow(parent: int) -> None:
-    """End with the study: nobody would read the row, and the study may have been started anew."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(PATIENCE)
-    os._exit(1)

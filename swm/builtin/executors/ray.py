@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from swm.errors import RecipeError, WorkerDiedError
 from swm.interfaces.executor import Executor, Job, Pool, Row
+from swm.interfaces.extras import check_extra
 from swm.processes.children import safe_path
 
 
@@ -40,8 +40,7 @@ class Ray(Executor):
     retries: Annotated[int, Field(ge=0)] = 3
 
     def check(self) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise RecipeError("ray is not installed; pip install 'swm-pruning[ray]'", ("executor",))
+        check_extra(f"executor '{self.name}'", "ray", "ray", "executor")
 
     def at_once(self) -> None:
         return None

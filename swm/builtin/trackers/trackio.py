@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import tempfile
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, final
@@ -15,7 +12,9 @@ from pydantic import Field
 
 from swm.errors import RecipeError
 from swm.files import json_text as jsontext
+from swm.interfaces.extras import check_extra
 from swm.interfaces.tracker import Flat, TrackedRun, Tracker
+from swm.processes.standard_output import no_stdout
 
 
 @final
@@ -34,8 +33,7 @@ class Trackio(Tracker):
     space: str | None = None
 
     def check(self) -> None:
-        if importlib.util.find_spec("trackio") is None:
-            raise RecipeError("tracker 'trackio' needs the package trackio: pip install 'swm-pruning[trackio]'")
+        check_extra(f"tracker '{self.name}'", "trackio", "trackio")
         if self.space is not None:
             from huggingface_hub import get_token
 
@@ -43,37 +41,57 @@ class Trackio(Tracker):
                 raise RecipeError("no login to the hub was found, so the Space cannot be written: hf auth login")
 
     def start(self, parameters: Flat) -> TrackedRun:
+        return self._begin(self.run, parameters, "never")
+
+    def resume(self, run: str, parameters: Flat) -> TrackedRun:
+        return self._begin(run, parameters, "must")
+
+    def _begin(self, run: str | None, parameters: Flat, resume: str) -> TrackedRun:
         import trackio
 
-        with _no_stdout():
-            run = trackio.init(
+        with no_stdout():
+            begun = trackio.init(
                 project=self.project,
-                name=self.run,
+                name=run,
                 space_id=self.space,
                 config=dict(parameters),
+                resume=resume,
                 embed=False,
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
-        return _TrackioRun(run)
+        place = f" in the Space {self.space}" if self.space else ""
+        return _TrackioRun(begun, f"run '{begun.name}' of project '{self.project}'{place}")
 
 
 class _TrackioRun(TrackedRun):
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Any, link: str) -> None:
         self._run = run
+        self.id = run.name
+        self.link = link
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._run.log(dict(metrics), step=step)
 
+    def attach(self, files: Sequence[Path]) -> None:
+        import trackio
+
+        if files:
+            with no_stdout():
+                artifact = trackio.Artifact(name="pages", type="report")
+                for file in files:
+                    artifact.add_file(file)
+                self._run.log_artifact(artifact)
+
     def finish(self, report: Mapping[str, Any]) -> None:
-        with tempfile.TemporaryDirectory() as folder, _no_stdout():
+        with tempfile.TemporaryDirectory() as folder, no_stdout():
             file = Path(folder) / "report.json"
             file.write_text(jsontext.dumps(report, indent=2), encoding="utf-8")
             self._run.log_artifact(file, name="report", type="report")
             self._end()
 
     def fail(self, why: str) -> None:
-        with _no_stdout():
+        with no_stdout():
             self._run.alert("the run ended with an error", text=why)
             self._end()
 
@@ -84,8 +102,3 @@ class _TrackioRun(TrackedRun):
             trackio.finish()
         else:
             self._run.finish()
-
-
-def _no_stdout() -> redirect_stdout[io.StringIO]:
-    """trackio prints advice; what a program of ours prints may be JSON."""
-    return redirect_stdout(io.StringIO())
