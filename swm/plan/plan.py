@@ -111,7 +111,8 @@ class Plan:
                     lines.append(f"{stage.stage}: {step.describe()}")
                 else:
                     by_text.setdefault(alike[1], []).append(alike[0])
-            lines += [f"{stage.stage}: layers {format_ranges(layers)}: {text}" for text, layers in by_text.items()]
+            for text, layers in by_text.items():
+                lines.append(f"{stage.stage}: layer{'s' * (len(layers) > 1)} {format_ranges(layers)}: {text}")
         return lines
 
     def __repr__(self) -> str:

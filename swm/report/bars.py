@@ -43,7 +43,8 @@ def layer_bars(title: str, values: Mapping[int, float], marked: Collection[int] 
             f'fill="{COMPRESSED if position in marked else DENSE}"><title>{escape(name)}</title></rect>'
         )
         if value > high:
-            parts.append(number(x + width / 2, TOP - 3, f"{_short(value)} ↑"))
+            # The first bar stands beside the number at the axis.
+            parts.append(number(max(x + width / 2, LEFT + 24), TOP - 3, f"{_short(value)} ↑"))
     every = next(n for n in (1, 2, 5, 10, 20, math.inf) if n * step >= 2 * NARROW)
     shown = [position for position in values if (position - first) % every == 0]
     for position in shown:
