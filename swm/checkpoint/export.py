@@ -35,11 +35,11 @@ def export(view: ModelView, layout: Layout = "native") -> Export:
         return custom_export(view, shapes, LAYOUTS[layout].form)
     about: dict[str, Any] = {"older_names": view.family.older_names, "tower": view.family.tower, "memory": view.memory}
     if removed:
-        return Export(padded_model(view, shapes), **about)
+        return Export(padded_model(view, shapes), padded=True, **about)
     if not shapes:
         return Export(view.model, **about)
     if uneven:
-        return Export(padded_model(view, shapes), **about)
+        return Export(padded_model(view, shapes), padded=True, **about)
     return Export(_native_model(view), multiplied=replaced, **about)
 
 

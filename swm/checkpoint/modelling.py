@@ -34,7 +34,8 @@ from swm.model.width_fields import config_widths, even_geometry
 class Export:
     """A model to save, text files to put beside it, changes of its config.json, and whether it needs its own code.
 
-    `multiplied` says that weights were multiplied together, so that logits differ by rounding from the model in memory.
+    `multiplied` says that weights were multiplied together, `padded` that zeros stand behind some of them; then sums
+    are taken in another order, and logits differ by rounding from the model in memory.
     """
 
     model: Any
@@ -44,6 +45,7 @@ class Export:
     # Of the model's family: names that older readers have for keys of the config.
     older_names: Mapping[str, str] = field(default_factory=dict)
     multiplied: bool = False
+    padded: bool = False
     # Where the text tower lies in a model of several parts; all else is to be as it was.
     tower: str = ""
     # Names of buffers that are to be saved, which the class of the model makes anew.

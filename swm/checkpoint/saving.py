@@ -18,7 +18,7 @@ from swm.checkpoint.shared_settings import share_settings
 from swm.checkpoint.stored_check import check_stored
 from swm.checkpoint.tokenizer_class import name_tokenizer_class
 from swm.checkpoint.untouched import check_untouched
-from swm.checkpoint.verification import Probe, check_multiplied, probe, verify, verify_rest
+from swm.checkpoint.verification import Probe, check_rounded, probe, verify, verify_rest
 from swm.errors import CheckpointError
 from swm.files.manifest import check_ours, write_manifest
 from swm.files.outputs import nearest_folder, output_folder
@@ -30,6 +30,8 @@ from swm.vocabulary.tokenizer_files import cut_tokenizer_files
 __all__ = ["REPORT", "Probe", "check_output", "into_place", "probe", "save", "save_pages", "verify"]
 
 REPORT = "report.json"
+# Models in these forms take their sums in another order than the one in memory.
+FORMS = {"multiplied": "with its factors multiplied out", "padded": "with zeros in its layers"}
 
 
 def check_output(output: str | Path, overwrite: bool, mark: str = REPORT) -> Path:
@@ -67,8 +69,8 @@ def save(
 
     Returns:
         What the verification found, and its `level`. `left_out` lists in sentences what of the parent was not taken
-        over. `multiplied` says how far weights that were multiplied together are from the model in memory; the rest
-        then compares with them.
+        over. `multiplied` or `padded` says how far the model in that form is from the one in memory; the rest then
+        compares with that form.
 
     Raises:
         CheckpointError: When the reloaded model or tokenizer differs, or when the folder cannot be written.
@@ -76,11 +78,12 @@ def save(
     exported = exported or Export(model)
     image, unseen = try_image_prompt(exported.model, parent, trust_remote_code)
     before = probe(model, ids, image, exported.memory)
-    multiplied = None
+    rounded = None
+    form = "multiplied" if exported.multiplied else "padded" if exported.padded else ""
     # Spread over several devices, only the model in memory has what moves the states from one to the next.
-    if exported.multiplied and len({p.device for p in exported.model.parameters()}) == 1:
+    if form and len({p.device for p in exported.model.parameters()}) == 1:
         given, before = before, probe(exported.model, ids, image, exported.memory)
-        multiplied = check_multiplied(given, before)
+        rounded = check_rounded(given, before, FORMS[form])
     try:
         with scratch(nearest_folder(output), indexed=True) as place:
             fresh = place.new / output.name
@@ -103,8 +106,8 @@ def save(
                     None if how == NONE else check_untouched(exported.model, exported.tower, original, fresh)
                 )
             left_out += unseen
-            if multiplied is not None:
-                verification["multiplied"] = multiplied
+            if rounded is not None:
+                verification[form] = rounded
             rest = verification.pop("rest", None)
             if rest is not None:
                 verify_rest(rest, exported.model, parent, trust_remote_code, cut)

@@ -115,18 +115,17 @@ def _logits(model: Any, inputs: Mapping[str, Tensor], memory: WorkingMemory) -> 
     return memory.empty(made.shape, torch.float32).copy_(made)
 
 
-def check_multiplied(before: Probe, multiplied: Probe) -> dict[str, Any]:
-    """How far the model whose weights were multiplied together is from the one in memory.
+def check_rounded(before: Probe, saved: Probe, form: str = "with its factors multiplied out") -> dict[str, Any]:
+    """How far the model in the form in which it is saved is from the one in memory; `form` says what that is.
 
     Raises CheckpointError when rounding does not explain it. Tokens between which the logits hardly differ may change.
     """
-    difference = reload.largest_difference(multiplied.logits, before.logits)
+    difference = reload.largest_difference(saved.logits, before.logits)
     if not difference <= before.rounding:
         raise CheckpointError(
-            "the model with its factors multiplied out is not the one in memory: "
-            f"logits differ by {difference:g} (allowed {before.rounding:g})"
+            f"the model {form} is not the one in memory: logits differ by {difference:g} (allowed {before.rounding:g})"
         )
-    equal = torch.equal(multiplied.continued, before.continued)
+    equal = torch.equal(saved.continued, before.continued)
     return {"max_abs_difference": difference, "tolerance": before.rounding, "generated_equal": equal}
 
 

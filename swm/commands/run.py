@@ -212,8 +212,9 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
                 f"\nreloaded in a fresh process as {check['class']}: "
                 f"max |difference of logits| = {check['max_abs_difference']:g}, generate() equal",
             )
-            if "multiplied" in check:
-                print_text(console, _rounding_line(check["multiplied"]))
+            for form, name in (("multiplied", "factors multiplied out"), ("padded", "zeros in the layers")):
+                if form in check:
+                    print_text(console, _rounding_line(name, check[form]))
     if result.unsaved and not quiet:
         say(result.unsaved, fg="yellow")
     if result.output is not None:
@@ -221,10 +222,10 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
         say(f"{what}: {result.output}" if not quiet else str(result.output))
 
 
-def _rounding_line(check: Mapping[str, Any]) -> str:
+def _rounding_line(form: str, check: Mapping[str, Any]) -> str:
     tokens = "equal" if check["generated_equal"] else "gives other tokens"
     return (
-        "factors multiplied out, against the model in memory: max |difference of logits| = "
+        f"{form}, against the model in memory: max |difference of logits| = "
         f"{check['max_abs_difference']:g} (allowed {check['tolerance']:g}), generate() {tokens}"
     )
 

@@ -245,5 +245,6 @@ def compress(
     plugins = load_plugins(plugin_files)
     name, given = taken_model(model, tokenizer)
     values = taken_recipe(recipe, plugins.registry)
-    built = build_recipe({"model": name, "stages": list(stages), **values}, plugins)
+    files = [str(file) for file in plugin_files]
+    built = build_recipe({"model": name, "stages": list(stages), "plugins": files, **values}, plugins)
     return CompressionPipeline(built, plugins, progress or usual_progress(), overwrite, given=given).run()

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from swm.checkpoint import saving as checkpoint
 from swm.checkpoint.export import export
-from swm.checkpoint.verification import check_multiplied
+from swm.checkpoint.verification import check_rounded
 from swm.errors import CheckpointError, PlanError
 from swm.model.replacement import Replaced
 from swm.model.surgery import keep_layers, replace_projection
@@ -97,7 +97,7 @@ def test_no_more_than_rounding_is_allowed_in_any_dtype(
     loud.model.to(dtype)
     exported = export(loud, "merged")
     before = checkpoint.probe(loud.model, ids)
-    found = check_multiplied(before, checkpoint.probe(exported.model, ids))
+    found = check_rounded(before, checkpoint.probe(exported.model, ids))
     assert before.tolerance < found["tolerance"]
     assert found["max_abs_difference"] < found["tolerance"]
     exported.model.lm_head.weight = nn.Parameter(exported.model.lm_head.weight * 1.2)
