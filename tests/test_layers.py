@@ -197,3 +197,17 @@ def test_locals_say_what_they_hold() -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in ("found", "told")
     ]
     assert not nameless, "\n".join(nameless)
+
+
+def test_values_in_texts_are_shortened() -> None:
+    """`{value!r}` would print whole tensors and module trees; `swm.errors.quoted(value)` does not."""
+    # A key of the cache, which nobody reads.
+    keys = {"depth.memo"}
+    found = [
+        module.at(node)
+        for module in MODULES
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FormattedValue) and node.conversion == ord("r") and module.name not in keys
+        if not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    ]
+    assert not found, "write {quoted(value)} there"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import html.parser
 import json
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import house
 import pytest
 import torch
 from torch import nn
@@ -146,20 +144,6 @@ def test_values_in_messages_are_short(value: object, shown: str) -> None:
 
 def test_a_number_of_thousands_of_digits_is_no_error() -> None:
     assert len(quoted(10**5000)) <= 110
-
-
-def test_no_message_is_written_around_the_shared_shortener() -> None:
-    """`{value!r}` would print whole tensors; `quoted(value)` does not."""
-    # A key of the cache, which nobody reads.
-    keys = {"depth.memo"}
-    found = [
-        f"{module.name}:{node.lineno}"
-        for module in house.MODULES
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.FormattedValue) and node.conversion == ord("r") and module.name not in keys
-        if not (isinstance(node.value, ast.Name) and node.value.id == "self")
-    ]
-    assert not found
 
 
 def wrong_calls(folder: Path) -> list[tuple[str, Any]]:

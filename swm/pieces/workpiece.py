@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from swm.derivation.known_model import known_model
-from swm.errors import PlanError, RecipeError, SwmError
+from swm.errors import PlanError, RecipeError, SwmError, quoted
 from swm.interfaces.stage import Step
 from swm.interfaces.text import Calibration
 from swm.loading.empty_model import view_of
@@ -150,7 +150,7 @@ def positions_of(view: ModelView, numbers: Sequence[Any], *path: str | int) -> l
     """Where the layers with these original numbers stand now. Raises PlanError for one that the model has not."""
     for i, number in enumerate(numbers):
         if isinstance(number, bool) or not isinstance(number, int):
-            raise RecipeError(f"found {number!r}; a layer is a whole number", (*path, i))
+            raise RecipeError(f"found {quoted(number)}; a layer is a whole number", (*path, i))
         if number not in view.numbers:
             raise PlanError(f"found {number}; the model has layers {format_ranges(view.numbers)}", (*path, i))
     return [view.numbers.index(number) for number in numbers]
@@ -161,9 +161,9 @@ def whole_numbers(value: Any, *path: str | int) -> list[int]:
     if isinstance(value, Tensor) or hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
-        raise RecipeError(f"found {value!r}; a list of whole numbers stands here", path)
+        raise RecipeError(f"found {quoted(value)}; a list of whole numbers stands here", path)
     numbers = list(value)
     for i, number in enumerate(numbers):
         if isinstance(number, bool) or not isinstance(number, int):
-            raise RecipeError(f"found {number!r}; a whole number stands here", (*path, i))
+            raise RecipeError(f"found {quoted(number)}; a whole number stands here", (*path, i))
     return numbers

@@ -37,7 +37,7 @@ def read_figures(entries: Any, plugins: Plugins) -> Iterator[Figure]:
     for i, entry in enumerate(entries):
         path = ("figures", i)
         if not isinstance(entry, Mapping):
-            fail(path, f"found {entry!r}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
+            fail(path, f"found {quoted(entry)}; a figure is a mapping with {listed(Figure.__dataclass_fields__)}")
         missing = [key for key in ("name", "x", "y") if not entry.get(key)]
         if missing:
             fail(path, f"a figure needs {missing[0]}")
