@@ -339,3 +339,17 @@ def test_every_strategy_is_told_of(plugins: Plugins) -> None:
     names = {entry.strategy.name for entry in plugins.registry.entries() if entry.origin == "swm"}
     missing = sorted(name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text))
     assert not missing, f"neither README.md nor docs/ says a word of {', '.join(missing)}"
+
+
+def test_the_numbers_of_the_start_page_were_measured() -> None:
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("## Start")[0]
+    measured = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
+    ratios = re.findall(r"^\|.*\| \**(\d+\.\d+)\** \|$", page, re.M)
+    shares = re.findall(r"(\d+\.\d) %", page)
+    assert len(ratios) == 4
+    assert len(shares) == 3
+    assert all(f"| {ratio} |" in measured for ratio in ratios)
+    assert all(f"{share}%" in measured for share in shares)
+    for picture in re.findall(r"!\[[^\]]{40,}\]\(([\w./-]+)\)", page):
+        assert (ROOT / "docs" / picture).is_file()
+    assert page.count("![") == 2
