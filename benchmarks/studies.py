@@ -54,7 +54,7 @@ def section(name: str, results: Results) -> str:
     rows = []
     for point in results.points:
         cells = [point.estimates.get(measure) for measure in columns]
-        rows.append([point.name, *("" if cell is None else spread(cell, number) for cell in cells)])
+        rows.append([point.name, *("" if cell is None else spread(cell, number, 1) for cell in cells)])
     protocols = {kind: found for row in results.rows for kind, found in row.get("protocols", {}).items()}
     seconds = sum(row["seconds"] or 0 for row in results.rows)
     about = [
@@ -64,13 +64,14 @@ def section(name: str, results: Results) -> str:
         f"{len(results.rows)} runs in {seconds / 60:.0f} minutes.",
         f"Machine: {machine()}.",
     ]
+    heads = [measure_label(name, scale_of(name, results.rows)) for name in columns]
     verdicts = "\n".join(f"- {verdict.sentence}" for verdict in results.verdicts)
     return "\n\n".join(
         [
             f"## {results.title} ({name})",
             f"Study `examples/studies/{name}.yaml`. " + " ".join(about),
             f"Command: `python benchmarks/studies.py {name}`",
-            markdown_table(["run", *(measure_label(name, scale_of(name, results.rows)) for name in columns)], rows),
+            markdown_table([f"run, {PLUS_MINUS}", *heads], rows),
             f"What the study says of it:\n\n{verdicts}",
             f"![{results.title}](../docs/images/{name}.png)",
         ]

@@ -10,6 +10,7 @@ import typer
 from swm.commands.command import Command
 from swm.commands.options import Json, PluginFile, Quiet, Set, out, print_json, progress_of, say, warn_broken
 from swm.measure.metrics import format_number
+from swm.measure.plus_minus import PLUS_MINUS
 
 if TYPE_CHECKING:
     from swm.interfaces.executor import Row
@@ -118,7 +119,8 @@ def compare(
         print_json(comparison)
         return
     rows = [[line["budget"], line["one"], line["other"], line["verdict"]] for line in comparison["budgets"]]
-    out().print(table(f"by {comparison['rank_by']}", ["removed", str(one), str(other), "verdict"], rows))
+    head = f"by {comparison['rank_by']}, {PLUS_MINUS}; corrected for {len(rows)} budgets (Holm)"
+    out().print(table(head, ["removed", str(one), str(other), "verdict"], rows))
 
 
 @app.command(cls=Command)

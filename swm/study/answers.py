@@ -35,7 +35,7 @@ def against_baselines(contest: Contest, measure: str) -> str:
     ahead = cost(winner.points[0], measure) < cost(best.points[0], measure)
     words = {
         Relation.BEATS: "It beats {}",
-        Relation.OPEN: "It is ahead of {}, but not told apart from it" if ahead else "It does not beat {}",
+        Relation.OPEN: f"It {'is ahead of' if ahead else 'does not beat'} {{}}, but is not told apart from it",
         Relation.AHEAD: "It is ahead of {}, but how large the noise is was not measured",
         Relation.BEHIND: "It does not beat {}",
         Relation.EQUAL: "It does not beat {}, which is equal",

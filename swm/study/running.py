@@ -169,7 +169,7 @@ class StudyRunner:
         known = self.source.known()
         if self._written is None or len(known) > self._written:
             self._written = len(known)
-            write_planned(self.journal.folder, known, whole=bool(known), total=self.source.total())
+            write_planned(self.journal.folder, known, whole=bool(known), total=self.source.total() if known else None)
 
     def _await_others(self, task: Task) -> bool:
         """Whether anything is left that other processes have claimed and that is worth waiting for."""

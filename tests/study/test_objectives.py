@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from swm.builtin.executors.serial import Serial
 from swm.errors import RecipeError
 from swm.recipe.recipe import Recipe
+from swm.study.axis_checks import check_axes
+from swm.study.description import Study
+from swm.study.figures import Figure
 from swm.study.loading import LoadedStudy
 from swm.study.objectives import directions
 from swm.study.runs import RunBuilder
@@ -65,3 +69,13 @@ def test_without_two_accuracies_there_is_no_mean_to_search_for(recipe: Recipe) -
     object.__setattr__(recipe.evaluate, "tasks", ["one", "text"])
     with pytest.raises(RecipeError, match="unknown measure 'accuracy'"):
         directions(recipe, ["accuracy"])
+
+
+def test_figures_are_checked_against_tasks_of_a_folder(recipe: Recipe) -> None:
+    def checked(**figure: Any) -> None:
+        check_axes(Study(recipe={}, executor=Serial(), figures=[Figure("f", "layers", **figure)]), [recipe])
+
+    checked(y=["one", "text", "accuracy"], bold="two")
+    for name, nearest in (("perplexty", ""), ("tex", "Did you mean 'text'"), ("acuracy", "Did you mean 'accuracy'")):
+        with pytest.raises(RecipeError, match=f"figures.0.y: unknown axis '{name}'.*{nearest}"):
+            checked(y=["one", name])
