@@ -59,7 +59,8 @@ def read_result(path: str | Path) -> Result:
         )
     if "compressed" not in data:
         scores = check(ModelScores, data, str(file), RecipeError)
-        return Result(name, None, scores.perplexity, scores.tasks, scores.measures)
+        size = check(ComparedOriginal, data.get("size") or {}, str(file), RecipeError)
+        return _result(name, size, scores)
     run = check(ComparedRun, data, str(file), RecipeError)
     dense = _result(DENSE, run.model, run.of("dense"))
     own = _result(name, run.compressed, run.of("compressed"))

@@ -56,7 +56,8 @@ def evaluate(
             tensor of ids, strings, a data set or batches with masks: `perplexity=ids`.
 
     Returns:
-        The measurements by kind (`perplexity`, `tasks`, `measures`, `answers`, `speed`) as plain data, and `model`.
+        The measurements by kind (`perplexity`, `tasks`, `measures`, `answers`, `speed`) as plain data, `model` and
+        its `size`.
 
     Raises:
         SwmError: Before the weights are loaded for everything that can be known by then.
@@ -148,7 +149,8 @@ def evaluate_model(
         source, dtype=dtype, device=device, trust_remote_code=trust_remote_code, memory=plan.memory()
     )
     name = source.name if given is not None else source.folder.name
-    measured: dict[str, Any] = {"model": model, **dict(evaluator.measure(loaded, name))}
+    size = {"parameters": sum(weights), "layers": getattr(text_config(config), "num_hidden_layers", None)}
+    measured: dict[str, Any] = {"model": model, "size": size, **dict(evaluator.measure(loaded, name))}
     if asked.speed is not None:
         about = {"progress": progress, "tokenizer": evaluator.tokenizer}
         measured["speed"] = measure_speed({"model": loaded}, text_config(config).vocab_size, asked.speed, **about)

@@ -30,9 +30,11 @@ def folder(path: Path, **measured: Any) -> Path:
 
 def test_runs_stand_side_by_side(tmp_path: Path) -> None:
     one = read_result(folder(tmp_path / "one", perplexity=perplexity(30.0), tasks=tasks(0.5)))
-    (tmp_path / "two.json").write_text(json.dumps({"model": "m", "tasks": tasks(0.25)}))
+    size = {"parameters": 9, "layers": 3}
+    (tmp_path / "two.json").write_text(json.dumps({"model": "m", "size": size, "tasks": tasks(0.25)}))
     rows = {row.name: row.values for row in compare([one, read_result(tmp_path / "two.json")])}
-    assert list(rows) == ["parameters", "perplexity", "one", "two", "average of 2 tasks"]
+    assert list(rows) == ["parameters", "layers", "perplexity", "one", "two", "average of 2 tasks"]
+    assert [value and value.value for value in rows["layers"]] == [None, 3]
     assert [found and found.value for found in rows["perplexity"]] == [30.0, None]
     assert [found and found.value for found in rows["average of 2 tasks"]] == [50.0, 25.0]
     assert (one.name, one.parameters) == ("one", 7)

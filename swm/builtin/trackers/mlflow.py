@@ -16,6 +16,7 @@ from pydantic import Field
 from swm.files import json_text as jsontext
 from swm.interfaces.extras import check_extra
 from swm.interfaces.tracker import Flat, TrackedRun, Tracker
+from swm.paths import expanded
 
 # What MLflow refuses in a name; of parameters it takes so many at once, and of each so many characters.
 REFUSED = re.compile(r"[^\w\-. :/]")
@@ -55,12 +56,13 @@ class Mlflow(Tracker):
         return _MlflowRun(client, client.get_run(run), self.experiment)
 
     def _client(self) -> Any:
-        if self.uri is not None and ("://" not in self.uri or self.uri.startswith("file:")):
+        uri = self.uri
+        if uri is not None and ("://" not in uri or uri.startswith("file:")):
             # From MLflow 3.13 on a folder has to be asked for twice.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient
 
-        return MlflowClient(self.uri)
+        return MlflowClient(str(expanded(uri)) if uri is not None and uri.startswith("~") else uri)
 
 
 class _MlflowRun(TrackedRun):

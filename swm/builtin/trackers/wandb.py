@@ -13,6 +13,7 @@ from pydantic import Field
 from swm.files import json_text as jsontext
 from swm.interfaces.extras import check_extra
 from swm.interfaces.tracker import Flat, TrackedRun, Tracker
+from swm.paths import expanded
 from swm.processes.standard_output import no_stdout
 
 # The exit codes by which Weights & Biases tells the states of runs apart.
@@ -55,7 +56,7 @@ class Wandb(Tracker):
                 entity=self.entity,
                 config=dict(parameters),
                 mode=self.mode,
-                dir=self.folder,
+                dir=None if self.folder is None else str(expanded(self.folder)),
                 id=number,
                 resume="allow",
                 # A run that the same process has open goes on.
