@@ -79,8 +79,6 @@ def _copied(model: nn.Module, made_of: Callable[[Tensor], Tensor]) -> nn.Module:
         for name in HOOKS:
             if name in vars(module):
                 memo[id(vars(module)[name])] = OrderedDict()
-    if HISTORY in vars(model):
-        memo[id(vars(model)[HISTORY])] = vars(model)[HISTORY]
     try:
         twin = copy.deepcopy(model, memo)
     except Exception as error:  # whatever else hangs on the modules may refuse to be copied

@@ -28,6 +28,7 @@ from swm.plan.history import history_of, identity_of, note_history, view_with_hi
 from swm.plan.plan import Plan, PlannedStage
 from swm.plan.rehearsal import apply_plan
 from swm.plugins.loading import Plugins
+from swm.plugins.needs import needed_plugins
 from swm.run.taking import taken_object
 
 
@@ -94,7 +95,10 @@ class Workpiece:
         """
         trial = self.copy()
         stage = PlannedStage(piece, settings, steps, more.get("facts", {}), more.get("tensors", {}))
-        plan = replace(self.nothing_done(trial), stages=[stage], calibration=more.get("calibration", {}))
+        nothing = self.nothing_done(trial)
+        kind, source = str(nothing.model["model_type"]), str(nothing.model["source"])
+        needed = needed_plugins(steps, self.plugins.registry, kind, source)
+        plan = replace(nothing, stages=[stage], calibration=more.get("calibration", {}), plugins=needed)
         return self._applied(plan, trial)
 
     def repeat(self, plan: Plan) -> Plan:
@@ -123,6 +127,7 @@ class Workpiece:
         """Apply a plan to the model, once a copy has shown that all of its steps can be done."""
         noted = history_of(self.model)
         shape = shape_now(trial) if noted is None else noted.shape
+        notes = () if noted is None else noted.changes(trial, plan.stages[0].stage if plan.stages else "a plan")
         try:
             apply_plan(plan, trial)
         except SwmError as error:
@@ -130,7 +135,7 @@ class Workpiece:
         with mode_kept(self.model):
             view = view_with_history(self.model, self.family)
             apply_plan(plan, view)
-            note_history(view, plan if noted is None else Plan.joined([noted.plan, plan]), shape)
+            note_history(view, plan if noted is None else Plan.joined([noted.plan, plan]), shape, notes=notes)
         return plan
 
 

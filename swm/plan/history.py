@@ -21,25 +21,57 @@ from swm.plan.plan import Plan
 class History:
     """The plan that made the model of an original one of this `shape`, and what its layers were there.
 
-    The other fields are those of `ModelView`.
+    `weights` is a hash of the numbers that the plan left, empty where nobody took it; `notes` say what else changed
+    them. The other fields are those of `ModelView`.
     """
 
     plan: Plan
     shape: ModelShape
+    weights: str
+    notes: tuple[str, ...]
     family: ModelFamily
     numbers: tuple[int, ...]
     ends: tuple[int, ...]
     replaced: tuple[Mapping[str, Replaced], ...]
     tokens: Sequence[int] | None
 
+    def __deepcopy__(self, memo: Any) -> History:
+        """Itself: nothing of it ever changes."""
+        return self
 
-def note_history(view: ModelView, plan: Plan, shape: ModelShape) -> None:
-    """Note on a model what made it; from now on all of its numbers are its own."""
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Nothing: a model object that goes to another process or into a file goes as one of transformers."""
+        return type(None), ()
+
+    def changes(self, view: ModelView, before: str) -> tuple[str, ...]:
+        """The notes, and one more where the numbers are no longer those that the plan left, `before` something."""
+        if not self.weights or self.weights == view.weights_fingerprint():
+            return self.notes
+        return (
+            *self.notes,
+            f"the weights were changed by something else, such as a training, before {before}; the plan repeats its "
+            "own steps alone",
+        )
+
+
+def note_history(
+    view: ModelView, plan: Plan, shape: ModelShape, compare: bool = True, notes: Sequence[str] = ()
+) -> None:
+    """Note on a model what made it; from now on all of its numbers are its own.
+
+    Args:
+        view: The model.
+        plan: All that was done to the original model.
+        shape: The shape of the original model.
+        compare: Whether to take a hash of the numbers, so that a change by something else is seen later.
+        notes: What else changed the model.
+    """
     own_all_numbers(view.model, view.memory)
     replaced = tuple(dict(layer) for layer in view.replaced)
-    plain = replace(shape, model=None)
     places = tuple(view.numbers), tuple(view.ends), replaced, view.tokens
-    vars(view.model)[HISTORY] = History(plan, plain, view.family, *places)
+    weights = view.weights_fingerprint() if compare else ""
+    made = History(plan, replace(shape, model=None), weights, tuple(notes), view.family, *places)
+    vars(view.model)[HISTORY] = made
 
 
 def history_of(model: nn.Module) -> History | None:

@@ -24,6 +24,7 @@ from swm.shown.values import short_repr
 VERSION = 1
 FITTED = "fitted_sha256"
 TENSORS = ".fitted.safetensors"
+PROVIDES = "provides"
 # In bytes: a plan may name every second channel of a large model.
 LONGEST = 2**28
 
@@ -78,7 +79,13 @@ class Plan:
         texts = [text for i, text in enumerate(texts) if text not in texts[:i]]
         calibration = texts[0] if len(texts) == 1 else {"texts": texts} if texts else {}
         notes = [note for plan in plans for note in plan.notes]
-        return cls(first.model, [stage for plan in plans for stage in plan.stages], calibration, first.seed, notes)
+        needed: dict[str, dict[str, Any]] = {}
+        for entry in (entry for plan in plans for entry in plan.plugins):
+            about = {key: value for key, value in entry.items() if key != PROVIDES}
+            known = needed.setdefault(repr(sorted(about.items())), {**about, PROVIDES: []})
+            known[PROVIDES] = sorted({*known[PROVIDES], *entry[PROVIDES]})
+        stages = [stage for plan in plans for stage in plan.stages]
+        return cls(first.model, stages, calibration, first.seed, notes, list(needed.values()))
 
     def to_data(self) -> dict[str, Any]:
         """Plain data in the order of the file."""

@@ -27,7 +27,12 @@ NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
 
 def model_card(
-    report: RunReport, plan: Plan, original: Mapping[str, Any] = NO_CARD, needs_code: bool = False, older: str = ""
+    report: RunReport,
+    plan: Plan,
+    original: Mapping[str, Any] = NO_CARD,
+    needs_code: bool = False,
+    older: str = "",
+    has_recipe: bool = True,
 ) -> str:
     """Front matter for the Hub with the measured results, then what was done and what it cost.
 
@@ -37,6 +42,7 @@ def model_card(
         original: The front matter of the original model's card, of which the license and the languages are taken.
         needs_code: Whether the model loads with code in its folder only.
         older: A sentence about older readers of the folder.
+        has_recipe: Whether a recipe lies beside the model, as after a run.
 
     Returns:
         The text of the card.
@@ -80,21 +86,19 @@ def model_card(
         *(f"- {markdown(line)}" for line in plan.lines()),
         "",
     ]
-    lines += [_files(report), ""]
+    lines += [_files(report, has_recipe), ""]
     return "\n".join(lines)
 
 
-def _files(report: RunReport) -> str:
+def _files(report: RunReport, has_recipe: bool) -> str:
     """What the files beside the model are for."""
-    if not report.in_memory:
-        recipe, model = "`recipe.yaml` repeats the run", ""
-    else:
-        named = ", ".join(map(code, report.in_memory))
-        recipe = f"`recipe.yaml` describes the run and cannot repeat it, as {named} lay in memory"
-        model = " --model FOLDER" if "model" in report.in_memory else ""
+    named = ", ".join(map(code, report.in_memory))
+    recipe = f"`recipe.yaml` describes the run and cannot repeat it, as {named} lay in memory, " if named else ""
+    recipe = recipe or "`recipe.yaml` repeats the run, "
+    model = " --model FOLDER" if "model" in report.in_memory else ""
     return (
-        f"{recipe}, `plan.yaml` replays what it did to the structure (`swm apply plan.yaml{model}`), `report.json` "
-        "holds every number."
+        f"{recipe if has_recipe else ''}`plan.yaml` replays what it did to the structure "
+        f"(`swm apply plan.yaml{model}`), `report.json` holds every number."
     )
 
 

@@ -19,7 +19,6 @@ from swm.checkpoint.verification import probe
 from swm.errors import at
 from swm.interfaces.progress import Announcer, Progress, announce, usual_progress
 from swm.interfaces.stage import Stage
-from swm.loading.given import GivenModel
 from swm.model.view import ModelView
 from swm.plan.history import note_history
 from swm.plan.plan import Plan
@@ -43,7 +42,7 @@ from swm.run.result import NO_OUTPUT, RunResult
 from swm.run.retokenizing import probe_ids
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, SAVING, OutputFolder, RunRecord
 from swm.run.stopwatch import Stopwatch
-from swm.run.taking import recipe_of, taken_model, taken_object, taken_recipe
+from swm.run.taking import recipe_of, taken_model, taken_pair, taken_recipe
 from swm.run.tracking import tracked
 from swm.shown.values import short_repr
 
@@ -73,12 +72,13 @@ class CompressionPipeline:
     notes: list[str] = field(default_factory=list)
     tracked: dict[str, str] = field(default_factory=dict)
     """Where people find the run in its trackers, by their names."""
-    given: GivenModel | None = None
-    """The model object in place of the recipe's `model`; it stays as it is. Several processes cannot share one."""
+    given: Any = None
+    """A model object in place of the recipe's `model`, or a pair of it and its tokenizer; it stays as it is."""
 
     __repr__ = short_repr
 
     def __post_init__(self) -> None:
+        self.given = taken_pair(self.given)
         self.recipe = recipe_of(self.recipe, self.given)
 
     @classmethod
@@ -95,7 +95,7 @@ class CompressionPipeline:
             options: Other fields of the pipeline.
         """
         recipe, plugins = load_recipe(file, overrides)
-        given = None if model is None and tokenizer is None else taken_object(model, tokenizer)
+        given = None if model is None and tokenizer is None else (model, tokenizer)
         return cls(recipe, plugins, **{"inputs": [file], "given": given, **options})
 
     def prepare(self) -> Prepared:
@@ -152,7 +152,7 @@ class CompressionPipeline:
         # Until here a run that is killed finds its trained weights again.
         ready.original.forget_trainings()
         self.plugins.manager.hook.swm_run_finished(report=report.data)
-        note_history(view, plan, ready.shape)
+        note_history(view, plan, ready.shape, compare=ready.output is None)
         return RunResult(view.model, ready.tokenizer, plan, report.data, ready.output, self.speed)
 
     def load(self, ready: Prepared) -> ModelView:

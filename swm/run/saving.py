@@ -144,7 +144,8 @@ class OutputFolder:
             shown_plan, shown = _describe(folder, plan, report, run, known)
             original = front_matter(self.source / CARD)
             older = older_readers(folder, view.family)
-            write_text(folder / CARD, model_card(shown, shown_plan, original, keeps_code(folder), older))
+            code, has_recipe = keeps_code(folder), run is not None
+            write_text(folder / CARD, model_card(shown, shown_plan, original, code, older, has_recipe))
             LAYOUTS[self.layout].beside(folder, view.family)
 
         exported = export(view, self.layout)

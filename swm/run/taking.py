@@ -48,6 +48,13 @@ def taken_object(model: Any, tokenizer: Any = None) -> GivenModel:
         return GivenModel.of(model, tokenizer)
 
 
+def taken_pair(given: Any) -> GivenModel | None:
+    """A model object that may come with its tokenizer, as a pair of both. Raises ModelError for what is none."""
+    if given is None or isinstance(given, GivenModel):
+        return given
+    return taken_object(*given) if isinstance(given, tuple) and len(given) == 2 else taken_object(given)
+
+
 def taken_text(value: Any, registry: Registry, path: tuple[str | int, ...]) -> Any:
     """A text source of what lies in memory; a name, a path or a mapping with `name` as they are.
 

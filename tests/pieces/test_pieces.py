@@ -270,3 +270,37 @@ def test_copies_of_a_model_object_go_their_own_ways() -> None:
     swm.remove_layers(branch, [3])
     assert swm.remove_layers(model, [3, 4]).lines()
     assert [m.config.num_hidden_layers for m in (model, branch)] == [3, 4]
+
+
+def test_weights_that_something_else_changed_are_told_of(tmp_path: Path) -> None:
+    model = tiny_model("llama")
+    swm.remove_layers(model, [2])
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1
+    swm.remove_layers(model, [3])
+    saved = swm.save(model, tiny_tokenizer(), tmp_path / "out", verify="fast")
+    assert [note for note in saved.report["notes"] if "changed by something else" in note] == [
+        "the weights were changed by something else, such as a training, before remove_layers; the plan repeats its "
+        "own steps alone"
+    ]
+    assert "recipe.yaml" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_model_object_with_a_history_is_pickled_as_any_other(ids: Tensor, tmp_path: Path) -> None:
+    run = swm.compress(tiny_model("llama"), [{"depth": {"pruner": "last", "target": {"layers": 1}}}], calibration=ids)
+    swm.remove_layers(run.model, [1])
+    torch.save(run.model, tmp_path / "model.pt")
+    again = torch.load(tmp_path / "model.pt", weights_only=False)
+    assert again(ids).logits.equal(run.model(ids).logits)
+
+
+def test_a_plan_names_the_plugins_of_its_steps(tmp_path: Path) -> None:
+    (tmp_path / "lowest.py").write_text(
+        "from dataclasses import dataclass\nimport swm\n\n@dataclass(frozen=True)\nclass Lowest(swm.LayerMerger):\n"
+        "    name = 'lowest'\n    def merge(self, window):\n        return window.states[0]\n\n@swm.hookimpl\n"
+        "def swm_register(register):\n    register(Lowest)\n"
+    )
+    model = tiny_model("llama")
+    own = swm.merge_layers(model, [(1, 2)], merger="lowest", plugin_files=[str(tmp_path / "lowest.py")])
+    both = swm.Plan.joined([own, swm.remove_layers(model, [3])])
+    assert [entry["provides"] for entry in both.plugins] == [["merger lowest"]]

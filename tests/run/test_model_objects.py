@@ -182,6 +182,8 @@ def test_a_recipe_file_runs_on_an_object(tmp_path: Path, ids: Tensor) -> None:
     pipeline = swm.CompressionPipeline.from_file(tmp_path / "recipe.yaml", model=model, tokenizer=tiny_tokenizer())
     assert pipeline.run().model.config.num_hidden_layers == model.config.num_hidden_layers - 1
     assert pipeline.recipe.model.startswith("LlamaForCausalLM in memory")
+    recipe, plugins = swm.load_recipe(tmp_path / "recipe.yaml")
+    assert swm.CompressionPipeline(recipe, plugins, given=(model, tiny_tokenizer())).plan().lines()
 
 
 def test_the_files_beside_an_object_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: Tensor) -> None:

@@ -65,9 +65,10 @@ def test_rows_come_without_their_padding(given: Any) -> None:
         ("once", "twice"),
         stories,
         Dataset.from_dict({"text": ["once", "twice"]}),
+        Dataset.from_dict({"story": ["once", "twice"]})["story"],
         [{"text": "once"}, {"text": ["twice"]}],
     ],
-    ids=["strings", "generator", "data set", "rows"],
+    ids=["strings", "generator", "data set", "column", "rows"],
 )
 def test_documents_come_in_their_order(given: Any) -> None:
     read = read_given(given() if callable(given) else given)
