@@ -9,7 +9,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,13 @@ import torch
 from client_install import install_client
 from transformers import AutoTokenizer
 from zoo import CAUSAL, REFUSED, zoo_model
+from zoo_multimodal import MULTIMODAL, multimodal_model
 
 from swm.builtin.families import BUILTIN_FAMILIES
-from swm.builtin.families.older import NO_CAP
+from swm.builtin.families.older import NO_CAP, OLDER
 from swm.checkpoint.export import export
 from swm.checkpoint.shared_settings import share_settings
+from swm.loading.models import ModelSource, load_model
 from swm.model.families import ModelFamily, find_family
 from swm.model.view import ModelView
 from swm.testing.tiny import tiny_tokenizer
@@ -30,6 +33,24 @@ CLIENT = "transformers==4.57.6 huggingface_hub==0.36.2 tokenizers==0.22.2"
 IDS = torch.arange(3, 27).reshape(2, 12)
 TEXT = "a b <one> c"
 NAMES = [name for name in CAUSAL if name not in REFUSED]
+TOWERS = [name for name in MULTIMODAL if name in OLDER]
+# Random models of configs.
+WRITE = """
+import sys
+import torch, transformers
+torch.set_num_threads(1)
+for folder in sys.argv[1:]:
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder + "/config")
+    except ValueError:
+        continue
+    torch.manual_seed(0)
+    model = transformers.AutoModelForImageTextToText.from_config(config)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.05 * torch.randn(value.shape))
+    model.save_pretrained(folder + "/model")
+"""
 # All folders in one process, as importing takes longest.
 READ = """
 import json, sys, warnings
@@ -41,7 +62,8 @@ assert transformers.__version__.startswith("4.57."), transformers.__version__
 ids, answers = torch.tensor(json.loads(sys.argv[1])), {}
 for folder, options in json.loads(sys.argv[3]).items():
     try:
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+        auto = getattr(transformers, sys.argv[4])
+        model, info = auto.from_pretrained(folder, output_loading_info=True, **options)
         with torch.no_grad():
             logits = model.eval()(input_ids=ids, use_cache=False).logits.double().flatten().tolist()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -66,41 +88,95 @@ def said_of(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """What transformers 4.57 makes of a saved folder of each family."""
-    target, root = install_client(CLIENT, tmp_path_factory.mktemp("client")), tmp_path_factory.mktemp("zoo")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Standard output of a script that sees the client."""
+    target = install_client(CLIENT, tmp_path_factory.mktemp("client"))
+    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def run(script: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+def save(model: Any, folder: Path) -> Path:
+    """Save a model as a run does, with a tokenizer that transformers 5 has read and written."""
+    folder.mkdir()
+    export(ModelView(model, row_of(model))).write(folder)
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens({"extra_special_tokens": ["<one>"]})
-    asked = {}
-    for position, name in enumerate(NAMES):
-        model, folder = zoo_model(name), root / str(position)
-        folder.mkdir()
-        export(ModelView(model, row_of(model))).write(folder)
-        tokenizer.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
-        share_settings(folder)
-        asked[str(folder)] = {"attn_implementation": "eager"} if said_of(name) == NO_CAP else {}
-    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    words = [sys.executable, "-c", READ, json.dumps(IDS.tolist()), TEXT, json.dumps(asked)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    read = json.loads(done.stdout.splitlines()[-1])
-    return {name: {"folder": folder, "answer": read[folder]} for name, folder in zip(NAMES, asked, strict=True)}
+    tokenizer.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    share_settings(folder)
+    return folder
+
+
+def read(run: Callable[..., str], asked: Mapping[str, Any], auto: str) -> dict[str, Any]:
+    """What transformers 4.57 makes of folders; `asked` has the options for each."""
+    answers: dict[str, Any] = json.loads(
+        run(READ, json.dumps(IDS.tolist()), TEXT, json.dumps(asked), auto).splitlines()[-1]
+    )
+    return answers
+
+
+def is_same(answer: Any, model: Any, folder: Path) -> bool:
+    """Whether an answer has the logits of a model; if so, all weights were taken, and texts have the same ids."""
+    if not isinstance(answer, dict):
+        return False
+    with torch.no_grad():
+        wanted = model(input_ids=IDS, use_cache=False).logits.double().flatten()
+    given = torch.tensor(answer["logits"], dtype=torch.float64)
+    if not torch.allclose(given, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max())):
+        return False
+    assert answer["left"] == []
+    assert answer["ids"] == AutoTokenizer.from_pretrained(folder)(TEXT)["input_ids"]
+    return True
+
+
+@pytest.fixture(scope="module")
+def answers(run: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, Any]]:
+    """The saved folder of each family of text, and what transformers 4.57 makes of it."""
+    root = tmp_path_factory.mktemp("zoo")
+    folders = {name: save(zoo_model(name), root / str(position)) for position, name in enumerate(NAMES)}
+    eager = {"attn_implementation": "eager"}
+    asked = {str(folder): eager if said_of(name) == NO_CAP else {} for name, folder in folders.items()}
+    given = read(run, asked, "AutoModelForCausalLM")
+    return {name: (folder, given[str(folder)]) for name, folder in folders.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_versions_read_the_same_or_the_row_says_why_not(name: str, answers: Mapping[str, Any]) -> None:
-    said, answer = said_of(name), answers[name]["answer"]
-    model = zoo_model(name)
-    with torch.no_grad():
-        wanted = model(input_ids=IDS, use_cache=False).logits.double().flatten()
-    same = isinstance(answer, dict) and torch.allclose(
-        torch.tensor(answer["logits"], dtype=torch.float64), wanted, rtol=0, atol=1e-5 * float(wanted.abs().max())
-    )
-    if said and said != NO_CAP:
-        assert not same, "it reads it right; the row says otherwise"
-        return
-    assert isinstance(answer, dict), answer
-    assert same
-    assert answer["left"] == []
-    assert answer["ids"] == AutoTokenizer.from_pretrained(answers[name]["folder"])(TEXT)["input_ids"]
+def test_both_versions_read_the_same_or_the_row_says_why_not(
+    name: str, answers: Mapping[str, tuple[Path, Any]]
+) -> None:
+    folder, answer = answers[name]
+    assert is_same(answer, zoo_model(name), folder) == (said_of(name) in ("", NO_CAP)), str(answer)[:300]
+
+
+@pytest.fixture(scope="module")
+def towers(run: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Any, Path, Any]]:
+    """Models of images and text that 4.57 has written, their folders once they were saved, and what 4.57 reads then."""
+    root, models = tmp_path_factory.mktemp("towers"), {}
+    for name in TOWERS:
+        (root / name).mkdir()
+        save(multimodal_model(name), root / name / "config")
+    run(WRITE, *(str(root / name) for name in TOWERS))
+    for name in TOWERS:
+        if (root / name / "model").is_dir():
+            model = load_model(ModelSource(name, root / name / "model"), device="cpu")
+            models[name] = model, save(model, root / name / "saved")
+    given = read(run, {str(folder): {} for _, folder in models.values()}, "AutoModelForImageTextToText")
+    return {name: (model, folder, given[str(folder)]) for name, (model, folder) in models.items()}
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_models_of_images_and_text_are_read_the_same_or_are_unknown(
+    name: str, towers: Mapping[str, tuple[Any, Path, Any]]
+) -> None:
+    assert (name in towers) == (OLDER[name] == "")
+    if name in towers:
+        model, folder, answer = towers[name]
+        assert is_same(answer, model, folder), str(answer)[:300]

@@ -29,6 +29,11 @@ def older_readers(folder: Path, family: ModelFamily) -> str:
     if kind not in family.transformers_4:
         return f"It was not tried with transformers {VERSION}; load it with transformers 5."
     why = family.transformers_4[kind]
+    if not why and family.tower:
+        return (
+            f"Transformers {VERSION} reads the same model from it where it reads the original, whose names of weights "
+            "it keeps; that was tried with text."
+        )
     return _unread(why) if why else f"Transformers {VERSION} and 5 read the same model from it."
 
 

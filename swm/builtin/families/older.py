@@ -1,4 +1,4 @@
-"""What transformers 4.57 makes of saved models of text, by model type: tests/test_older_readers.py asks it."""
+"""What transformers 4.57 makes of saved models, by model type: tests/test_older_readers.py asks it."""
 
 from __future__ import annotations
 
@@ -69,13 +69,35 @@ SAME = (
     "starcoder2",
     "xglm",
 )
+# Models of images and text, given text. Their weights keep the names that they have in the original's files.
+SAME_TOWERS = (
+    "aya_vision",
+    "cohere2_vision",
+    "gemma3",
+    "idefics2",
+    "idefics3",
+    "internvl",
+    "llava",
+    "llava_next",
+    "llava_onevision",
+    "mistral3",
+    "paligemma",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen3_vl",
+    "smolvlm",
+    "vipllava",
+)
 UNKNOWN = (
+    "gemma4",
     "gemma4_text",
     "minimax_m2",
     "ministral3",
     "nanochat",
     "nemotron_h",
     "olmo_hybrid",
+    "qwen3_5",
+    "qwen3_5_moe",
     "qwen3_5_moe_text",
     "qwen3_5_text",
 )
@@ -84,7 +106,7 @@ NO_CAP = (
     "computes the same"
 )
 OLDER: Mapping[str, str] = {
-    **dict.fromkeys(SAME, ""),
+    **dict.fromkeys((*SAME, *SAME_TOWERS), ""),
     **dict.fromkeys(UNKNOWN, "it has no such model type"),
     "apertus": "it keeps the parameters of the activations in bfloat16",
     "gemma2": NO_CAP,
