@@ -10,6 +10,7 @@ from typing import Any
 
 # Fewer numbers are read more easily than bars.
 FEWEST = 4
+LAYER = "layer"
 # The layer of a key such as `7` or `attention 7`.
 NUMBERED = re.compile(r"(?:(.*\S)\s+)?(\d+)")
 
@@ -27,8 +28,9 @@ class Series:
 def split_series(facts: Mapping[str, Any]) -> tuple[list[Series], dict[str, Any]]:
     """The series in the facts, and the facts without them.
 
-    A mapping whose keys all end in a number is one series for each of what stands before the number. A list of numbers
-    of which some are no whole ones is one by position.
+    A mapping whose keys all end in a number is one series for each of what stands before the number. A list of mappings
+    that each name a `layer` is one for each of their numbers, and for each of what else they name. A list of numbers of
+    which some are no whole ones is one by position.
     """
     series: list[Series] = []
     rest: dict[str, Any] = {}
@@ -55,10 +57,27 @@ def _series(title: str, value: Any) -> Iterator[Series]:
             groups.setdefault(key[1] or "", {})[int(key[2])] = number
         for name, values in groups.items():
             yield Series(f"{title}: {name}" if name else title, values)
+    elif isinstance(value, list | tuple) and len(value) >= FEWEST and all(map(_has_layer, value)):
+        by_name: dict[str, dict[int, float]] = {}
+        for entry in value:
+            name = ", ".join(str(item) for item in entry.values() if isinstance(item, str))
+            for key, number in entry.items():
+                if key != LAYER and _is_number(number):
+                    shown = ", ".join(filter(None, [name, key.replace("_", " ")]))
+                    by_name.setdefault(shown, {})[entry[LAYER]] = number
+        for name, values in by_name.items():
+            yield Series(f"{title}: {name}", values)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         numbers = len(value) >= FEWEST and all(map(_is_number, value))
         if numbers and any(not float(number).is_integer() for number in value):
             yield Series(title, dict(enumerate(value)), by_position=True)
+
+
+def _has_layer(entry: Any) -> bool:
+    """Whether an entry names a layer and has nothing but numbers and words besides."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get(LAYER), int):
+        return False
+    return all(value is None or isinstance(value, str | int | float) for value in entry.values())
 
 
 def _is_number(value: Any) -> bool:

@@ -38,6 +38,24 @@ def test_a_list_of_fractions_is_a_series_by_position_and_one_of_whole_numbers_is
     assert set(rest) == {"order", "few"}
 
 
+def test_entries_that_name_their_layer_are_a_series_for_each_of_their_numbers() -> None:
+    entries = [
+        {"layer": layer, "projection": name, "error_left": layer / 4, "ridge": None if layer else 0.1}
+        for name in ("attention.o", "mlp.down")
+        for layer in range(3)
+    ]
+    series, rest = split_series({"refitted": entries})
+    assert [(one.title, one.values) for one in series] == [
+        ("refitted: attention.o, error left", {0: 0.0, 1: 0.25, 2: 0.5}),
+        ("refitted: attention.o, ridge", {0: 0.1}),
+        ("refitted: mlp.down, error left", {0: 0.0, 1: 0.25, 2: 0.5}),
+        ("refitted: mlp.down, ridge", {0: 0.1}),
+    ]
+    assert rest == {}
+    other = {"tried": [{"layer": 0, "of": [1]}] * 4}
+    assert split_series(other) == ([], other)
+
+
 def test_series_within_facts_are_seen_and_what_is_no_number_is_none() -> None:
     inner = {"sensitivity": [0.1, 0.2, 0.3, 0.4], "beta": 0.5}
     series, rest = split_series({"allocation": inner, "found": {"1": 1, "2": 2, "3": "x", "4": 4}})
