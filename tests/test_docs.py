@@ -34,6 +34,7 @@ from swm.builtin.executors.local import Local
 from swm.builtin.executors.serial import Serial
 from swm.builtin.providers.smollm2 import SmolLM2
 from swm.files import yaml_file as yamlfile
+from swm.model.families import ModelFamily
 from swm.plan.reading import read_plan
 from swm.plugins.loading import Plugins
 from swm.recipe.loading import load_recipe
@@ -303,6 +304,12 @@ def test_each_walk_through_the_code_has_five_lines_and_passes_no_file_twice() ->
     for walk in walks:
         files = re.findall(r"`([\w/]+\.py)`", walk)
         assert len(files) == len(set(files)) > 5
+
+
+def test_the_page_on_families_tells_of_every_field() -> None:
+    page = (ROOT / "docs" / "tutorials" / "family.md").read_text(encoding="utf-8")
+    for name in ModelFamily.__dataclass_fields__:
+        assert f"`{name}`" in page or f"    {name}=" in page, name
 
 
 def test_what_a_tutorial_asks_to_type_is_short() -> None:

@@ -15,7 +15,9 @@ def new_plugin(
     kind: Annotated[
         str,
         typer.Option(
-            help="similarity, merger, expert-merger, depth, width, recovery, stage or family.", show_default=False
+            help="similarity, merger, expert-merger, depth, width, recovery, stage, text, measure, tracker, executor, "
+            "model or family.",
+            show_default=False,
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder; swm-NAME if not given.")] = None,

@@ -26,6 +26,15 @@ COMMON = "common"
 # A row of data, written as one file: `family_file`.
 FAMILY = "family"
 
+# What a README tells to try, by kind.
+PLAN = "swm plan recipe.yaml        # what it decides for a real model"
+USES = {
+    "measure": "swm compress recipe.yaml    # what it says of a real model and of a smaller one",
+    "tracker": "swm compress recipe.yaml    # what it keeps of a run",
+    "executor": "swm study run study.yaml    # four small runs on it",
+    "model": "swm inspect {name}    # whether swm can read the model",
+}
+
 
 def kinds() -> list[str]:
     """The kinds of strategies that there are templates for."""
@@ -80,6 +89,8 @@ def _values(name: str, kind: str) -> dict[str, str]:
         "module": f"swm_{stem}",
         "stem": stem,
         "camel": "".join(part.capitalize() for part in name.split("-")),
+        "variable": f"{stem.upper()}_MODEL",
+        "use": USES.get(kind, PLAN).format(name=name),
         "version": __version__,
         "api": str(API_VERSION),
     }

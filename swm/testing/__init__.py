@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 
 if importlib.util.find_spec("pytest") is None:
-    raise ImportError("swm.testing needs pytest, which swm itself does not: pip install pytest")
+    raise ImportError("swm.testing needs pytest, which swm itself does not: pip install 'swm-pruning[kit]'")
 
 from swm.testing.conformance import checks_for
 from swm.testing.tiny import FAMILIES, VARIANTS, tiny_ids, tiny_model, tiny_tokenizer

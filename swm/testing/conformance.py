@@ -21,12 +21,14 @@ from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
 from swm.interfaces.tracker import Tracker
 from swm.interfaces.width import WidthPruner
+from swm.model.families import ModelFamily
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import Registry
 from swm.testing.checks import Checks
 from swm.testing.depth import DepthChecks
 from swm.testing.executor import ExecutorChecks
 from swm.testing.expert_merger import ExpertMergerChecks
+from swm.testing.family import family_checks
 from swm.testing.measure import MeasureChecks
 from swm.testing.merger import MergerChecks
 from swm.testing.provider import ProviderChecks
@@ -55,18 +57,19 @@ _CHECKS: dict[type[Strategy], type[Checks]] = {
 
 
 def checks_for(
-    strategy: type[Strategy],
+    strategy: type[Strategy] | ModelFamily,
     *variants: Mapping[str, Any],
     families: Sequence[str] | None = None,
     also: Sequence[Any] = (),
     fresh_process: bool = True,
-) -> type[Checks]:
-    """A class of pytest checks for a strategy; give it to a name that begins with Test.
+) -> type[Any]:
+    """A class of pytest checks for a strategy or a family row; give it to a name that begins with Test.
 
         TestMine = checks_for(MyMetric, {}, {"power": 1.5})
 
     Args:
-        strategy: The class.
+        strategy: The class, or a `ModelFamily`; then `variants` are values of the config of its first model type, for
+            which the tiny shape will not do.
         variants: Parameters as in a recipe (none: the defaults). The first ones are tried on all `families`, the others
             on the first family.
         families: Tiny random models by `config.model_type` (none: the dense ones; for an expert merger, those with
@@ -77,6 +80,8 @@ def checks_for(
     Raises:
         PluginError: For a class of another kind.
     """
+    if isinstance(strategy, ModelFamily):
+        return family_checks(strategy, variants, fresh_process)
     kind = next((kind for kind in _CHECKS if isinstance(strategy, type) and issubclass(strategy, kind)), None)
     if kind is None or not dataclasses.is_dataclass(strategy):
         kinds = listed(each.__name__ for each in _CHECKS)

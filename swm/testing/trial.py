@@ -197,19 +197,24 @@ class Trial:
 
     def reloaded(self) -> Any:
         """The saved model, loaded by Transformers in this process. Raises ModelError when it cannot be."""
-        from transformers import AutoModelForCausalLM
-
         folder, _, code = self.saved
-        with quiet_transformers(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                model, loading_info = AutoModelForCausalLM.from_pretrained(
-                    folder, trust_remote_code=code, use_safetensors=True, output_loading_info=True
-                )
-            except Exception as error:  # whatever a class raises for weights that do not fit
-                raise ModelError(f"{type(error).__name__}: {error}") from error
-        check_taken("saved", model, loading_info)
-        return model.eval()
+        return load_saved(folder, code)
+
+
+def load_saved(folder: Path, needs_code: bool) -> Any:
+    """A saved model, loaded by Transformers in this process. Raises ModelError when it cannot be."""
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model, loading_info = AutoModelForCausalLM.from_pretrained(
+                folder, trust_remote_code=needs_code, use_safetensors=True, output_loading_info=True
+            )
+        except Exception as error:  # whatever a class raises for weights that do not fit
+            raise ModelError(f"{type(error).__name__}: {error}") from error
+    check_taken("saved", model, loading_info)
+    return model.eval()
 
 
 def shape(view: ModelView) -> ModelShape:

@@ -535,5 +535,7 @@ def test_without_pytest_the_kit_says_so(monkeypatch: pytest.MonkeyPatch) -> None
         importlib.util, "find_spec", lambda name, *rest: None if name == "pytest" else real(name, *rest)
     )
     monkeypatch.delitem(sys.modules, "swm.testing")
-    with pytest.raises(ImportError, match=r"swm\.testing needs pytest, which swm itself does not: pip install pytest"):
+    with pytest.raises(
+        ImportError, match=r"swm\.testing needs pytest, which swm itself does not: pip install 'swm-pruning\[kit\]'"
+    ):
         importlib.import_module("swm.testing")
