@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from swm.interfaces.width import UnitGroup as UnitGroup
     from swm.interfaces.width import WidthPruner as WidthPruner
     from swm.model.families import ModelFamily as ModelFamily
+    from swm.model.gguf_architecture import GgufArchitecture as GgufArchitecture
     from swm.model.ranges import format_ranges as format_ranges
     from swm.model.recording import Recording as Recording
     from swm.model.replacement import Rebuild as Rebuild
@@ -174,6 +175,7 @@ _HOME = {
     "UnitGroup": "swm.interfaces.width",
     "WidthPruner": "swm.interfaces.width",
     "ModelFamily": "swm.model.families",
+    "GgufArchitecture": "swm.model.gguf_architecture",
     "format_ranges": "swm.model.ranges",
     "Recording": "swm.model.recording",
     "Rebuild": "swm.model.replacement",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import inspect
@@ -167,3 +168,12 @@ def test_sections_of_docstrings_become_lists(page: dict[str, ModuleType]) -> Non
         "",
         "What follows is text.",
     ]
+
+
+def test_type_checkers_see_every_public_name_where_it_is_defined() -> None:
+    [block] = [
+        node for node in ast.parse(house.BY_NAME["swm"].file.read_text("utf-8")).body if isinstance(node, ast.If)
+    ]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom) and node.module != "typing"]
+    seen = {alias.asname: node.module for node in imports for alias in node.names}
+    assert seen == swm._HOME

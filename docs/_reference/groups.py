@@ -56,6 +56,7 @@ GROUPS = {
         "ModelView",
         "ModelShape",
         "ModelFamily",
+        "GgufArchitecture",
         "Samples",
         "Recording",
         "features",
