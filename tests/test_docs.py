@@ -1,7 +1,7 @@
 """What the documentation shows is true: its code runs, its recipes are valid, its commands exist.
 
 The blocks of a page run one after the other in one folder, in which `examples/` lies. A block whose first line is a
-comment with a file name, such as `# my_metric.py`, is also that file. Pages in `docs/` run with a tiny random model
+comment with a file name, such as `# my_metric.py`, is also that file, or with `, continued` its next part. Pages in `docs/` run with a tiny random model
 that goes by the name of the real one, README with the real one. A block of commands below `<!-- not run: why -->` is
 checked for what can be checked without running it.
 """
@@ -135,7 +135,9 @@ def lay_out(page: Path, desk: Path) -> None:
     """Write the files that the blocks of a page are."""
     for block in blocks(page, "python", "yaml"):
         if block.file:
-            (desk / block.file).write_text(block.code, encoding="utf-8")
+            first, _, rest = block.code.partition("\n")
+            before = (desk / block.file).read_text(encoding="utf-8") + "\n" if first.endswith(", continued") else ""
+            (desk / block.file).write_text(before + (rest if before else block.code), encoding="utf-8")
 
 
 def test_no_block_is_without_a_checker() -> None:
