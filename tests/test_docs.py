@@ -1,9 +1,9 @@
 """What the documentation shows is true: its code runs, its recipes are valid, its commands exist.
 
 The blocks of a page run one after the other in one folder, in which `examples/` lies. A block whose first line is a
-comment with a file name, such as `# my_metric.py`, is also that file, or with `, continued` its next part. Pages in `docs/` run with a tiny random model
-that goes by the name of the real one, README with the real one. A block of commands below `<!-- not run: why -->` is
-checked for what can be checked without running it.
+comment with a file name, such as `# my_metric.py`, is also that file, or with `, continued` its next part. Pages in
+`docs/` run with a tiny random model that goes by the name of the real one, README with the real one. A block of
+commands below `<!-- not run: why -->` is checked for what can be checked without running it.
 """
 
 from __future__ import annotations
