@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -12,22 +11,13 @@ from contextlib import contextmanager
 import pytest
 
 from swm.errors import SwmError, WorkerDiedError
-from swm.interfaces.executor import Job, Pool, Row
+from swm.interfaces.executor import Pool
+from swm.processes.trial_job import carried_out
 from swm.testing.checks import Checks, Parameters
 from swm.testing.expect import expect, wrong
 
 # A worker on another machine may have to be started first.
 PATIENCE = 300.0
-
-
-def carried_out(job: Job) -> Row:
-    """What the jobs of the checks do."""
-    if job["do"] == "raise":
-        raise ValueError(f"job {job['id']} is wrong")
-    if job["do"] == "die":
-        os._exit(9)
-    time.sleep(0.01)
-    return {"id": job["id"], "process": [platform.node(), os.getpid()]}
 
 
 class ExecutorChecks(Checks):
