@@ -19,7 +19,8 @@ from swm.interfaces.provider import ModelProvider
 from swm.testing import checks_for
 
 TestSerial = checks_for(Serial)
-TestLocal = checks_for(Local, {"workers": 2})
+# Its processes import torch.
+TestLocal = pytest.mark.slow(checks_for(Local, {"workers": 2}))
 TestSmolLM2 = checks_for(SmolLM2)
 
 
