@@ -1,6 +1,7 @@
 """A plugin file whose runs take their time and leave a file each: the number of the run and that of the process.
 
-`folder` is written with `in:` before it: a bare path would be an input of the run, which these files change.
+They sleep for four seconds, or with `waits` until the folder has a file `go`. `folder` is written with `in:` before
+it: a bare path would be an input of the run, which these files change.
 """
 
 SLOW = """
@@ -17,10 +18,14 @@ class Slow(DepthPruner):
     name: ClassVar[str] = "slow"
     folder: str = ""
     number: int = 0
+    waits: bool = False
 
     def propose(self, context):
-        (pathlib.Path(self.folder.removeprefix("in:")) / f"{self.number}-{os.getpid()}").touch()
-        time.sleep(4)
+        folder = pathlib.Path(self.folder.removeprefix("in:"))
+        (folder / f"{self.number}-{os.getpid()}").touch()
+        end = time.monotonic() + (500 if self.waits else 4)
+        while time.monotonic() < end and not (folder / "go").exists():
+            time.sleep(0.1)
         return DepthProposal(windows_without([self.number % 4], context.layers))
 
 

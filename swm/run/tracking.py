@@ -85,10 +85,12 @@ class Tracking:
 
     def links(self) -> dict[str, str]:
         """Where people find the run in each tracker that follows it, by the tracker's name."""
-        links = {self._trackers[i].name: run.link for i, run in self._runs.items()}
-        shown: dict[str, str] = without_private_paths(
-            {name: link for name, link in links.items() if link is not None}, self._paths
-        )
+        links: dict[str, str] = {}
+        for i, run in self._runs.items():
+            name = self._trackers[i].name
+            if run.link is not None:
+                links[name if name not in links else f"{name} ({i})"] = run.link
+        shown: dict[str, str] = without_private_paths(links, self._paths)
         return shown
 
     def abandon(self, error: BaseException) -> None:

@@ -48,12 +48,19 @@ class Run:
 
     def begun(self, count: int = 1) -> list[str]:
         """The numbers and processes of the pruners that have begun, once there are so many."""
-        end = time.monotonic() + 200
-        while len(list((self.folder / "seen").iterdir())) < count:
+        end = time.monotonic() + 400
+        while len(self.seen()) < count:
             assert time.monotonic() < end, self.log()
             assert self.process.poll() is None, self.log()
             time.sleep(0.1)
-        return sorted(file.name for file in (self.folder / "seen").iterdir())
+        return self.seen()
+
+    def seen(self) -> list[str]:
+        return sorted(file.name for file in (self.folder / "seen").glob("*-*"))
+
+    def go(self) -> None:
+        """Let all pruners finish."""
+        (self.folder / "seen" / "go").touch()
 
     def jobs(self) -> dict[str, str]:
         """The Slurm jobs of the study's runs, by the run's id."""
@@ -74,7 +81,7 @@ def study(cluster: dict[str, str], write: Any, tmp_path: Path) -> Iterator[Calla
     def start(count: int = 3, **settings: Any) -> Run:
         (tmp_path / "slow.py").write_text(SLOW)
         (tmp_path / "seen").mkdir(exist_ok=True)
-        slow = {"name": "slow", "folder": f"in:{tmp_path / 'seen'}"}
+        slow = {"name": "slow", "waits": True, "folder": f"in:{tmp_path / 'seen'}"}
         write(
             recipe={"plugins": ["slow.py"]},
             executor={"name": "submitit", "partition": "main", "timeout_min": 20, "array_parallelism": 2, **settings},
@@ -99,15 +106,17 @@ def study(cluster: dict[str, str], write: Any, tmp_path: Path) -> Iterator[Calla
 def test_jobs_that_were_queued_again_go_on_and_nothing_is_lost_or_doubled(study: Callable[..., Run]) -> None:
     run = study(3)
     run.begun(2)
-    # The dense model's job is done; of the two that run, Slurm takes one back, and submitit is told of the other's end.
-    first, second = [job for job in run.jobs().values() if job in run.queue()]
+    # Slurm takes one of the two back, and submitit is told of the other's end.
+    first, second = [job for name, job in run.jobs().items() if not name.startswith("dense")]
     run.slurm("scontrol", "requeue", first)
     run.slurm("scancel", "--signal=USR2", second)
+    run.begun(4)
+    run.go()
     assert run.process.wait(timeout=400) == 0, run.log()
     assert sorted(row["name"] for row in run.rows()) == ["0", "1", "2", "dense"]
     assert {row["state"] for row in run.rows()} == {"done"}
     # Each of the two was begun twice.
-    assert len(list((run.folder / "seen").iterdir())) == 5
+    assert len(run.seen()) == 5
     assert run.queue() == []
 
 
@@ -142,9 +151,11 @@ def test_a_study_that_was_killed_finds_its_jobs_in_the_queue(study: Callable[...
     jobs = run.jobs()
     assert set(run.queue()) <= set(jobs.values())
     again = study(2)
+    time.sleep(30)
+    again.go()
     assert again.process.wait(timeout=300) == 0, again.log()
     assert again.jobs() == jobs
-    assert len(list((run.folder / "seen").iterdir())) == 2
+    assert len(run.seen()) == 2
     assert {row["state"] for row in again.rows()} == {"done"}
 
 

@@ -21,6 +21,8 @@ from swm.paths import expanded
 # What MLflow refuses in a name; of parameters it takes so many at once, and of each so many characters.
 REFUSED = re.compile(r"[^\w\-. :/]")
 AT_ONCE, LONGEST = 100, 6000
+# The tag that says why a run did not come to its end.
+ERROR = "swm.error"
 
 
 @final
@@ -53,6 +55,8 @@ class Mlflow(Tracker):
     def resume(self, run: str, parameters: Flat) -> TrackedRun:
         client = self._client()
         client.set_terminated(run, "RUNNING")
+        with contextlib.suppress(Exception):  # of a run that was killed there is none
+            client.delete_tag(run, ERROR)
         return _MlflowRun(client, client.get_run(run), self.experiment)
 
     def _client(self) -> Any:
@@ -106,7 +110,7 @@ class _MlflowRun(TrackedRun):
 
     def _end(self, state: str, why: str) -> None:
         with contextlib.suppress(Exception):  # the state matters more
-            self._client.set_tag(self.id, "swm.error", why)
+            self._client.set_tag(self.id, ERROR, why)
         self._client.set_terminated(self.id, state)
 
 

@@ -50,6 +50,8 @@ class Wandb(Tracker):
         import wandb
 
         with no_stdout():
+            # Where nobody is logged in it would ask, and its question would not be seen; so it says that instead.
+            wandb.setup(settings=wandb.Settings(silent=True))
             run = wandb.init(
                 project=self.project,
                 name=self.run,

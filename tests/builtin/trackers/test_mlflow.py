@@ -50,6 +50,7 @@ def test_a_killed_run_goes_on_in_the_same_run_of_a_file_store(tmp_path: Path) ->
     assert follow(spec, tmp_path, FINISHED, number, **QUIET)[0] == number
     assert _only_run(tmp_path / "runs") == run
     assert _state(run) == FINISHED_STATE
+    assert not (run / "tags" / "swm.error").exists()
     assert _points(run, "dense/perplexity") == [(9.0, 0)]
     assert _points(run, "dense/perplexity.standard_error") == [(0.5, 0)]
     assert _points(run, "1-recover/loss") == [(2.5, 5), (1.5, 10)]

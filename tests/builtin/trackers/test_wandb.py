@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,24 @@ def test_a_killed_run_goes_on_under_its_id(tmp_path: Path) -> None:
     assert history == [{"1-recover/loss": 1.5, "1-recover/step": 10}]
     assert sorted(files) == ["report.html", "report.json"]
     assert codes == [0]
+
+
+@installed
+@pytest.mark.slow
+def test_without_a_login_it_says_so_and_asks_nothing(tmp_path: Path) -> None:
+    code = "from swm.builtin.trackers.wandb import Wandb; Wandb(mode='online').start({})"
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    variables |= {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
+    # Of a terminal it would ask.
+    terminal, other = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, cwd=tmp_path, stdin=other, stderr=other, timeout=120
+    )
+    said = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    os.close(other)
+    assert done.returncode == 1
+    assert "wandb login" in said
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
