@@ -17,7 +17,8 @@ import pytest
 from slow_pruner import SLOW
 from slurm_cluster import slurm_cluster
 
-pytestmark = pytest.mark.slurm
+# Slurm starts a job that it took back only after two minutes.
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
