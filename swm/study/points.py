@@ -77,7 +77,7 @@ class Point:
     @property
     def group(self) -> str:
         """What all its runs, and no others, have in common."""
-        return str(self.rows[0]["group"])
+        return f"{self.rows[0]['group']}{' outside' if self.outside else ''}"
 
     def value(self, measure: str) -> float | None:
         """The mean of a measure, or the value of a varied key."""
@@ -95,9 +95,10 @@ def points(rows: Sequence[Row]) -> list[Point]:
     """The runs that are done, those of one recipe together. Raises StudyError when their protocols differ."""
     done = finished(rows)
     check_protocols([row for row in done if not row.get("outside")])
-    groups: dict[str, list[Row]] = {}
+    # Seeds that the study does not ask for any more are no part of the point that it asks for.
+    groups: dict[tuple[str, bool], list[Row]] = {}
     for row in done:
-        groups.setdefault(row["group"], []).append(row)
+        groups.setdefault((row["group"], bool(row.get("outside"))), []).append(row)
     return [_point(_without_seed(group[0]), group) for group in groups.values()]
 
 

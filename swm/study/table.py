@@ -43,7 +43,7 @@ def tidy(rows: Sequence[Row], best: Mapping[str, AgainstBest] = EMPTY) -> list[d
             line[name] = row["seconds"] if name == "seconds" else _unscaled(value, factors[name])
             if error is not None or _has_error(rows, name):
                 line[f"{name} error"] = _unscaled(error, factors[name])
-        line |= _compared(best.get(row["group"])) if best else {}
+        line |= _compared(None if row.get("outside") else best.get(row["group"])) if best else {}
         lines.append(line | {SAID.get(key, key): row.get(key) for key in judged} | {"error": row.get("error")})
     return lines
 

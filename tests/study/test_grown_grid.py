@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,10 @@ from swm.study.axis_values import axis_value, is_choice, value_at
 from swm.study.figure_data import FigureData
 from swm.study.figures import Figure
 from swm.study.journal import Journal
+from swm.study.planned_file import write_planned
 from swm.study.points import points
 from swm.study.results import read_results
+from swm.study.runs import StudyRun
 from swm.study.showing import write_results
 from swm.study.studies import run_study
 
@@ -63,7 +66,7 @@ def test_rows_of_every_grid_have_the_axes_and_names_of_now(grown: Path) -> None:
     }
     assert lines[-1]["name"] == "layers 2, delete"
     page = (grown / "study.html").read_text()
-    assert "1 are outside the grid as it is now" in page
+    assert "; 1 outside the grid as it is now" in page
     assert re.search(r'class="run outside"><th scope="row">layers 2, delete .*outside the grid', page)
 
 
@@ -109,6 +112,20 @@ def test_rows_outside_may_have_another_protocol(tmp_path: Path) -> None:
     results = read_results(tmp_path)
     assert [point.name for point in results.points if point.outside] == ["c"]
     write_results(results)
+
+
+def test_seeds_that_are_not_asked_for_any_more_are_no_part_of_a_point(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"grid": {PRUNER: ["a"]}, "rank_by": "perplexity"}))
+    values = (9.0, 9.2, 9.4, 9.6, 30.0)
+    for seed, value in enumerate(values):
+        nats = [10 * math.log(value) + x for x in (-1.0, 0.5, 1.0, -0.5)]
+        Journal(tmp_path).add(row("a", perplexity=value, nats=nats, seed=seed, seeds=True, **{PRUNER: "a"}))
+    runs = [StudyRun(f"a{seed}", "run", f"a, seed {seed}", {}, {PRUNER: "a"}, seed) for seed in range(4)]
+    write_planned(tmp_path, runs, whole=True)
+    results = read_results(tmp_path)
+    assert [(point.outside, len(point.rows)) for point in results.points] == [(False, 4), (True, 1)]
+    assert results.points[0].estimates["perplexity"].value == pytest.approx(9.3)
+    assert [results.best.get(point.group) is None for point in results.points] == [False, True]
 
 
 def test_a_value_is_named_by_the_choice_that_says_most_of_it() -> None:
