@@ -34,10 +34,12 @@ def check_needs(needs: PluginNeeds, file: str | Path, without: Collection[str] =
     """Raise PlanError with everything that is missing and how to get it; `without` are kinds that do not count."""
     missing = needs.missing(without)
     if missing:
-        raise PlanError(
-            f"{file} needs plugins that are not in use here: {'; '.join(missing)}. A plan does not run plugin files by "
-            "itself; name those that you trust, or all of the plan's with --plan-plugins"
+        trust = (
+            ". A plan does not run plugin files by itself; name those that you trust, or all of the plan's with "
+            "--plan-plugins"
         )
+        files = any("path" in entry for entry in needs.needed)
+        raise PlanError(f"{file} needs plugins that are not in use here: {'; '.join(missing)}{trust * files}")
 
 
 def trusted_files(file: Path) -> list[Path]:
