@@ -113,7 +113,7 @@ def test_results_are_compared_where_they_were_measured_alike(ran: Path, home: Pa
     other = ["evaluate", str(ran), "--measure", "{name: loud, above: 0.5}", "--plugin", str(home / "loud.py"), "--json"]
     (tmp_path / "other.json").write_text(CliRunner().invoke(app, other).stdout)
     refused = CliRunner().invoke(app, ["compare", str(ran), str(tmp_path / "other.json")])
-    assert "loud of 'out' and 'other' cannot be compared: above is 0.0 and 0.5" in str(refused.exception)
+    assert "loud of 'dense' and 'other' cannot be compared: above is 0.0 and 0.5" in str(refused.exception)
 
 
 def test_one_model_shows_its_numbers(ran: Path, home: Path) -> None:
