@@ -243,5 +243,5 @@ def test_a_kill_while_replacing_keeps_or_restores_a_whole_folder(
     checkpoint.check_output(old, overwrite=True)
     assert (report.read_text(), beside(old)) == (recovered, ["out"])
     save(old, overwrite=True)
-    assert json.loads(report.read_text()) == {"max_abs_difference": 0.0}
+    assert json.loads(report.read_text()) == {"level": "full", "max_abs_difference": 0.0}
     assert beside(old) == ["out"]
