@@ -63,7 +63,8 @@ class GivenModel:
         weakref.finalize(given, shutil.rmtree, folder, ignore_errors=True)
         try:
             with quiet_transformers():
-                copy.deepcopy(config).save_pretrained(folder)
+                # As `save_pretrained` does, without its checks: a model of fewer heads is saved in another class.
+                (folder / "config.json").write_text(config.to_json_string(), encoding="utf-8")
                 if tokenizer is not None:
                     tokenizer.save_pretrained(folder)
         except Exception as error:  # each tokenizer writes its files in its own way
@@ -148,7 +149,10 @@ def check_model(model: Any) -> None:
     if not isinstance(model, PreTrainedModel):
         raise ModelError(f"found {quoted(model)}; {KINDS}")
     if getattr(model, "hf_quantizer", None) is not None or getattr(model, "is_quantized", False):
-        raise ModelError(f"the {kind} is quantized, and swm computes with its weights; load it without quantization")
+        raise ModelError(
+            f"the {kind} is quantized, and swm computes with its weights; load it without quantization, or give the "
+            ".gguf file that it was read from"
+        )
     if not model.can_generate() or getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(f"a {kind} gives no scores of next tokens that swm could read; {KINDS}")
     places = sorted({str(value.device) for value in model.parameters()})

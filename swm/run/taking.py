@@ -62,11 +62,22 @@ def taken_text(value: Any, registry: Registry, path: tuple[str | int, ...]) -> A
     """
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, str) or (isinstance(value, Mapping) and not holds_tokens(value)):
+    if isinstance(value, str):
+        _check_name(value, registry, path)
+        return value
+    if value is None or (isinstance(value, Mapping) and not holds_tokens(value)):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = tuple(value) if sum(map(len, value)) > INLINE else value
     return registry.build("text", value, path)
+
+
+def _check_name(value: str, registry: Registry, path: tuple[str | int, ...]) -> None:
+    """Raise RecipeError for a text in place of its name."""
+    if any(char.isspace() for char in value) and value not in registry.names("text") and not Path(value).exists():
+        raise RecipeError(
+            f"found {quoted(value)}; a name or a file stands here, and a text itself in a list: [text]", path
+        )
 
 
 def taken_calibration(value: Any, registry: Registry) -> Any:
@@ -92,8 +103,6 @@ def taken_evaluation(value: Any, registry: Registry) -> Any:
     if not isinstance(value, Mapping) or value.get("perplexity") is None:
         return value
     asked = value["perplexity"]
-    if isinstance(asked, str):
-        return value
     keyed = isinstance(asked, Mapping) and not holds_tokens(asked)
     values = dict(asked) if keyed else {"text": asked}
     if "text" in values:

@@ -180,6 +180,10 @@ FAILS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         "compares next-token distributions",
     ),
     "other ids": (lambda m, ids: swm.layer_similarity(m, ids + 90), "text: text 'in memory, sha256"),
+    "a text without a list": (
+        lambda m, ids: swm.layer_similarity(m, "Once upon a time", tokenizer=tiny_tokenizer()),
+        "text: found 'Once upon a time'; a name or a file stands here, and a text itself in a list: [text]",
+    ),
     "a folder": (
         lambda m, ids: swm.remove_layers("folder", [1]),
         "model: found 'folder'; allowed: a transformers model",
@@ -228,6 +232,17 @@ def test_a_model_object_is_saved_with_the_usual_check(tmp_path: Path) -> None:
         swm.save(model, tiny_tokenizer(), tmp_path / "out")
     with pytest.raises(PlanError, match=r"layout: unknown layout 'costum'; .* Did you mean 'custom'"):
         swm.save(model, tiny_tokenizer(), tmp_path / "two", layout="costum")  # type: ignore[arg-type]
+
+
+def test_heads_that_the_class_cannot_say_are_no_end(ids: Tensor, tmp_path: Path) -> None:
+    model = tiny_model("llama", num_attention_heads=8, num_key_value_heads=4)
+    before = model.config.hidden_size
+    swm.keep_units(model, {layer: {"attention": [0, 1, 2]} for layer in range(6)})
+    assert before % model.config.num_attention_heads, "which the config of Llama refuses to write"
+    assert swm.evaluate(model, perplexity=ids)["perplexity"]["value"] > 1
+    swm.remove_layers(model, [3])
+    saved = swm.save(model, tiny_tokenizer(), tmp_path / "out")
+    assert saved.report["verification"]["class"] == "MistralForCausalLM"
 
 
 def test_layers_of_different_widths_need_another_layout(tmp_path: Path) -> None:
