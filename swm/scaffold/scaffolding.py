@@ -38,7 +38,9 @@ USES = {
 
 def kinds() -> list[str]:
     """The kinds of strategies that there are templates for."""
-    return sorted(folder.name for folder in _scaffold().iterdir() if folder.is_dir() and folder.name != COMMON)
+    folders = [folder for folder in _scaffold().iterdir() if folder.is_dir() and folder.name != COMMON]
+    # Other programs put folders here too: installers write __pycache__.
+    return sorted(folder.name for folder in folders if any(_texts(folder)))
 
 
 def new_plugin(name: str, kind: str, registry: Registry, output: Path | None = None) -> Path:

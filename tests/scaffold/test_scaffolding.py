@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from swm.cli import app, main
 from swm.errors import PluginError
 from swm.plugins.loading import Plugins
+from swm.scaffold import scaffolding
 from swm.scaffold.scaffolding import PLAN, USES, kinds, new_plugin
 
 
@@ -30,6 +32,19 @@ def test_there_is_a_template_for_every_kind_that_authors_write(plugins: Plugins)
     """Steps come with their stage, and a family is a row of data that is written for a model."""
     registered = {entry.strategy.kind for entry in plugins.registry.entries()}
     assert kinds() == sorted(registered - {"step"})
+
+
+def test_folders_of_other_programs_beside_the_templates_are_no_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation with pip compiles the modules, and leaves __pycache__ beside the templates."""
+    known, copied = kinds(), tmp_path / "scaffold"
+    copytree(str(scaffolding._scaffold()), copied)
+    (copied / "__pycache__").mkdir(exist_ok=True)
+    (copied / "__pycache__" / "scaffolding.cpython-311.pyc").write_bytes(b"code")
+    (copied / ".idea").mkdir()
+    monkeypatch.setattr(scaffolding, "_scaffold", lambda: copied)
+    assert kinds() == known
 
 
 @pytest.mark.packaging
