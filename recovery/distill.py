@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.work import WITH_GRADIENTS, Work
-from swm.model.recording import first_tensor
+from swm.model.hidden_states import first_tensor
 from swm.model.token_scores import TokenScores
 from swm.model.view import ModelView
 from swm.recovery.adapters import adapters

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from swm.model.families import ModelFamily
+from swm.model.hidden_states import split_hidden
 from swm.model.layer import Layer
 from swm.model.ranges import parse_ranges
-from swm.model.recording import split_hidden
 from swm.model.units import READERS
 from swm.model.view import ModelView
 from swm.plan.plan import Plan

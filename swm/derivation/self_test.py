@@ -20,10 +20,10 @@ from swm.derivation.sub_blocks_silent import without_blocks
 from swm.errors import FamilyError, brief
 from swm.model.experts import expert_weights
 from swm.model.families import ModelFamily
+from swm.model.hidden_states import split_hidden
 from swm.model.layer import Layer
 from swm.model.ranges import format_ranges
 from swm.model.rebuilt import depth_refusal
-from swm.model.recording import split_hidden
 from swm.model.surgery import keep_layers
 from swm.model.units import READERS, Block, features
 from swm.model.view import ModelView

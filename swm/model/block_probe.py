@@ -12,8 +12,9 @@ from torch.func import functional_call  # type: ignore[attr-defined,unused-ignor
 
 from swm.errors import FamilyError, brief
 from swm.model.blocks import Removal, RemovedModule, block_modules, reader_path, without
+from swm.model.hidden_states import first_tensor
 from swm.model.layer import Layer
-from swm.model.recording import LayerCall, first_tensor
+from swm.model.recording import LayerCall
 from swm.model.units import READERS, Block
 from swm.model.view import ModelView
 
@@ -87,7 +88,7 @@ class LayerProbe:
             def note(*call: Any, path: str = path) -> None:
                 _, args, kwargs, output = call
                 # The layer may write into it.
-                first = first_tensor(output).clone()
+                first = first_tensor(output, f"the modules {path} of its layers").clone()
                 seen[path] = Seen(args, kwargs, first, len(output) if isinstance(output, tuple) else 0)
 
             handles.append(module.get_submodule(path).register_forward_hook(note, with_kwargs=True))

@@ -15,7 +15,8 @@ from swm.errors import FamilyError
 from swm.model.expert_axes import ExpertChannels, channels_in
 from swm.model.experts import ExpertBlock, ExpertLayout, block_of
 from swm.model.families import ModelFamily
-from swm.model.recording import Carried, LayerCall, first_tensor
+from swm.model.hidden_states import first_tensor
+from swm.model.recording import Carried, LayerCall
 from swm.model.replacement import Replaced
 from swm.model.units import READERS, ROUTED, ChannelSlice, Geometry, Part, block, channel_slices, features
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from swm.errors import FamilyError
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
+from swm.model.hidden_states import first_tensor, split_hidden
 from swm.model.reading import read_batch
 from swm.model.row_store import RowStore
 from swm.model.samples import Samples
@@ -223,17 +224,3 @@ def pass_through(layers: nn.ModuleList) -> Iterator[None]:
                 del layer.forward
             else:
                 layer.forward = forward
-
-
-def split_hidden(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """Separate the hidden states, given by position or by name, from a layer's other arguments."""
-    if args:
-        return args[0], tuple(args[1:]), dict(kwargs)
-    rest = dict(kwargs)
-    return rest.pop("hidden_states"), (), rest
-
-
-def first_tensor(output: Any) -> Tensor:
-    """A layer's hidden states: transformers 5 returns a tensor, older layers and plugins a tuple."""
-    hidden: Tensor = output[0] if isinstance(output, tuple) else output
-    return hidden

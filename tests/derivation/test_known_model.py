@@ -113,6 +113,16 @@ def test_a_row_that_is_wrong_about_the_layers_is_refused(tiny: Any, plugins: Any
         known_model(tiny("llama").config, registry)
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["automatic", "a row"])
+def test_layers_that_return_lists_are_told_with_and_without_a_row(known: bool) -> None:
+    config = AutoConfig.for_model("openai-gpt", vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    registry = Registry()
+    if known:
+        registry.register(ModelFamily("gpt1", ("openai-gpt",), "transformer.h"), "mine.py")
+    with pytest.raises(FamilyError, match=r"'openai-gpt'.*: its layers do not return hidden states"):
+        known_model(config, registry)
+
+
 def test_a_part_that_a_row_is_wrong_about_is_refused_when_it_is_asked_for(tiny: Any, plugins: Any) -> None:
     row, registry = llama_row(plugins), Registry()
     paths = {**row.projections, "mlp.down": row.projections["mlp.up"], "mlp.up": row.projections["mlp.down"]}

@@ -40,3 +40,8 @@ def test_a_row_without_its_last_norm_is_wrong_about_the_layers() -> None:
 
 def test_a_config_that_the_class_refuses_is_told() -> None:
     assert "give checks_for other values of its config" in says(LLAMA, {"num_attention_heads": 5})
+
+
+def test_layers_that_return_something_else_than_hidden_states_are_told() -> None:
+    row = ModelFamily("gpt1", ("openai-gpt",), "transformer.h")
+    assert says(row).endswith("is wrong about the layers: its layers do not return hidden states")
