@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC
+from collections import deque
+from enum import Enum
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 
@@ -37,7 +40,7 @@ class Strategy(ABC):
 
 
 def plain(value: Any) -> Any:
-    """Strategies, dataclasses and tuples as mappings and lists that YAML and JSON can hold."""
+    """Strategies, dataclasses, tuples and sets as mappings and lists that YAML and JSON can hold; sets are sorted."""
     if isinstance(value, Strategy):
         return value.spec()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -45,6 +48,14 @@ def plain(value: Any) -> Any:
         return {name: item for name, item in fields.items() if item is not None}
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return [plain(item) for item in value]
-    return value
+    if isinstance(value, set | frozenset):
+        # Texts and numbers cannot be compared.
+        return sorted(
+            map(plain, value),
+            key=lambda item: (isinstance(item, str), item if isinstance(item, str | int | float) else repr(item)),
+        )
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, PurePath) else value

@@ -7,6 +7,7 @@ import inspect
 import typing
 from typing import Any, Literal, get_args, get_origin
 
+from swm.interfaces.strategy import plain
 from swm.plugins.entry import Entry
 from swm.plugins.registry import Registry
 
@@ -48,5 +49,5 @@ def _parameter(strategy: type[Any], field: dataclasses.Field[Any]) -> dict[str, 
     if choices:
         described["choices"] = choices
     if field.default is not dataclasses.MISSING:
-        described["default"] = field.default
+        described["default"] = plain(field.default)
     return described

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Sequence
+from collections import deque
 from typing import Any, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema
 
 from swm.errors import RecipeError, quoted, reason
 from swm.interfaces.strategy import Strategy
+from swm.plugins.field_types import field_type
 
 KeyPath = tuple[str | int, ...]
 
@@ -99,7 +100,7 @@ def validated(cls: type[Any], hints: dict[str, Any], values: dict[str, Any], pat
         wrong = _unusable(value)
         if wrong:
             fail((*path, name), f"{name} of {who}: found {quoted(value)}; {wrong}")
-    return {k: _fixed(hints[k], getattr(checked, k)) if k in plain else v for k, v in values.items()}
+    return {k: getattr(checked, k) if k in plain else v for k, v in values.items()}
 
 
 def _unusable(value: Any) -> str:
@@ -109,18 +110,16 @@ def _unusable(value: Any) -> str:
     if isinstance(value, int):
         return "" if abs(value) < 2**63 else "a whole number has at most 63 bits"
     inner = [*value, *value.values()] if isinstance(value, dict) else value
-    reasons = map(_unusable, inner) if isinstance(inner, list | tuple) else ()
+    reasons = map(_unusable, inner) if isinstance(inner, list | tuple | set | frozenset | deque) else ()
     return next(filter(None, reasons), "")
-
-
-def _fixed(hint: Any, value: Any) -> Any:
-    """A list as a tuple where any sequence will do, so that equal recipes are equal however they were written."""
-    anything = any(get_origin(option) is Sequence for option in _options(hint))
-    return tuple(value) if anything and isinstance(value, list) else value
 
 
 def _is_ready(hint: Any) -> bool:
     return strategy_kind(hint) is not None or plain_dataclass(hint) is not None
+
+
+def _model_of(cls: type[Any]) -> type[BaseModel]:
+    return _model(cls)  # type: ignore[arg-type]
 
 
 @functools.cache
@@ -131,5 +130,5 @@ def _model(cls: type[Any]) -> type[BaseModel]:
     for field in dataclasses.fields(cls):
         hint = hints[field.name]
         if strategy_kind(hint) is None and plain_dataclass(hint) is None and field.init:
-            fields[field.name] = (hint, None)
+            fields[field.name] = (field_type(hint, _model_of), None)
     return create_model(cls.__name__, __config__=ConfigDict(extra="ignore", strict=True, allow_inf_nan=False), **fields)
