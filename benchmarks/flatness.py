@@ -40,6 +40,8 @@ VOCABULARY: dict[str, Any] = {
     "distill": [{"recover": {"name": "distill", **TRAINED}}],
 }
 
+GROWS = " Scores are made in pieces of at most 192 MiB, about three at a time: jobs grow until their pieces are full."
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -76,7 +78,8 @@ def main() -> None:
             f"## Memory by the size of the {'calibration text' if of_text else 'vocabulary'}\n\n"
             f"Of a Llama of {options.layers} layers of width 576, of random weights in bfloat16: the most MiB that "
             f"lie in no file while the stages run, beyond what the process had before. Samples of {SEQ_LEN} tokens; "
-            "no hidden states are kept in memory.\n"
+            "no hidden states are kept in memory."
+            f"{'' if of_text else GROWS}\n"
             f"Machine: {machine()}.\n\nCommand: `python benchmarks/flatness.py --folder FOLDER "
             f"--layers {options.layers} --vocabularies {' '.join(map(str, options.vocabularies))}`\n\n"
             f"{markdown_table(head, lines)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from os.path import exists  # False for what is too long for a path
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def taken_text(value: Any, registry: Registry, path: tuple[str | int, ...]) -> A
 
 def _check_name(value: str, registry: Registry, path: tuple[str | int, ...]) -> None:
     """Raise RecipeError for a text in place of its name."""
-    if any(char.isspace() for char in value) and value not in registry.names("text") and not Path(value).exists():
+    if any(char.isspace() for char in value) and value not in registry.names("text") and not exists(value):
         raise RecipeError(
             f"found {quoted(value)}; a name or a file stands here, and a text itself in a list: [text]", path
         )

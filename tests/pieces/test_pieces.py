@@ -184,6 +184,10 @@ FAILS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         lambda m, ids: swm.layer_similarity(m, "Once upon a time", tokenizer=tiny_tokenizer()),
         "text: found 'Once upon a time'; a name or a file stands here, and a text itself in a list: [text]",
     ),
+    "a long text without a list": (
+        lambda m, ids: swm.layer_similarity(m, "Once upon a time. " * 300, tokenizer=tiny_tokenizer()),
+        "a name or a file stands here, and a text itself in a list: [text]",
+    ),
     "a folder": (
         lambda m, ids: swm.remove_layers("folder", [1]),
         "model: found 'folder'; allowed: a transformers model",
