@@ -68,7 +68,9 @@ class Export:
                     self.model.save_pretrained(folder, **options)
             finally:
                 self.model.generation_config = settings
-        (folder / "generation_config.json").write_text(settings.to_json_string(use_diff=True), encoding="utf-8")
+        # A model object may have none.
+        written = (settings or GenerationConfig()).to_json_string(use_diff=True)
+        (folder / "generation_config.json").write_text(written, encoding="utf-8")
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
         complete_config(folder / "config.json", self.older_names, self.config)

@@ -93,14 +93,17 @@ class GivenModel:
 
         On another device they are copies. Raises ModelError for another dtype than the model's.
         """
+        from transformers import GenerationConfig
+
         self.check_dtype(dtype)
         twin: Any = shared_copy(self.model)
         # For a run, this is the original model.
         vars(twin).pop(HISTORY, None)
         _say_dtype(twin.config, self.dtype)
         correct_config(twin.config)
-        if getattr(twin, "generation_config", None) is not None:
-            correct_ids(twin.generation_config, embedding_count(twin.config))
+        if getattr(twin, "generation_config", None) is None:
+            twin.generation_config = GenerationConfig.from_model_config(twin.config)
+        correct_ids(twin.generation_config, embedding_count(twin.config))
         loaded: nn.Module = twin if device == "auto" else twin.to(device)
         return loaded.eval()
 

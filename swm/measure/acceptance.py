@@ -73,7 +73,9 @@ class Acceptance:
 
     def __post_init__(self) -> None:
         if self.perplexity is None and self.tasks is None and not self.measures:
-            raise ValueError("accept needs perplexity: {at_most: x}, tasks: {at_least: x}, or both")
+            raise ValueError(
+                "accept needs perplexity: {at_most: x}, tasks: {at_least: x} or measures: {NAME: {at_most: x}}"
+            )
 
     def limits(self) -> dict[str, AtMost | AtLeast]:
         """The limits of perplexity and tasks, by name."""

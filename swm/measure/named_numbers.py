@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from swm.errors import PluginError, RecipeError, SwmError, at, listed
+from swm.errors import PluginError, RecipeError, SwmError, at, listed, quoted
 from swm.interfaces.measure import Measure, MeasureContext, Measurement
 from swm.interfaces.metric import Metric
 from swm.plugins.guarding import describe
@@ -59,10 +59,16 @@ def check_measures(measures: Sequence[Measure]) -> None:
 
 
 def _promised(measure: Measure) -> Sequence[Metric]:
-    metrics = list(measure.numbers())
+    try:
+        metrics = list(measure.numbers())
+    except SwmError:
+        raise
+    except Exception as error:  # a plugin's own code
+        raise PluginError(f"measure '{measure.name}': numbers(): {describe(error)}") from error
     for metric in metrics:
-        if not isinstance(metric, Metric) or not NAME.fullmatch(metric.name) or metric.name in TAKEN:
-            shown = f"'{metric.name}'" if isinstance(metric, Metric) else repr(metric)
+        named = isinstance(metric, Metric) and isinstance(metric.name, str)
+        if not named or not NAME.fullmatch(metric.name) or metric.name in TAKEN:
+            shown = quoted(metric.name if isinstance(metric, Metric) else metric)
             raise PluginError(
                 f"measure '{measure.name}' promises {shown}; allowed are swm.Metric with names of letters, digits, "
                 f"hyphens and underscores other than {listed(TAKEN)}"
@@ -120,15 +126,25 @@ class PreparedMeasure:
         who = f"measure '{self.measure.name}': '{metric.name}'"
         if not isinstance(number, Measurement):
             raise PluginError(f"{who} is a {type(number).__name__}; it must be a swm.Measurement")
-        items = [float(item) for item in number.items]
-        value = float(number.value)
+        try:
+            items = [float(item) for item in number.items]
+            value = float(number.value)
+            error = None if number.standard_error is None else float(number.standard_error)
+        except (TypeError, ValueError, RuntimeError):
+            raise PluginError(
+                f"{who}: found {quoted(number)}; allowed are numbers, and a list of numbers as items"
+            ) from None
         if math.isnan(value):
             raise PluginError(f"{who} is not a number")
+        if error is not None and not error >= 0:
+            raise PluginError(
+                f"{who}: found the standard error {error:g}; allowed: 0 or more, None where it is unknown"
+            )
         if items and math.isfinite(value) and not math.isclose(fmean(items), value, rel_tol=1e-6, abs_tol=1e-9):
             raise PluginError(f"{who} is {value:g} and the mean of its items {fmean(items):g}; use of_items(items)")
         kept: dict[str, Any] = {"value": value}
-        if number.standard_error is not None:
-            kept["standard_error"] = float(number.standard_error)
+        if error is not None:
+            kept["standard_error"] = error
         if items:
             # By item, so that two models that were measured on the same can be compared item by item.
             kept |= {"items": len(items), "item_values": [float(f"{item:.{DIGITS}g}") for item in items]}

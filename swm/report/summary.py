@@ -66,10 +66,11 @@ class MeasureRow:
 
     @property
     def ratio(self) -> float | None:
-        """Compressed to dense; not a number where that says nothing."""
+        """Compressed to dense; not a number where that says nothing, as beside a dense value of 0 or less."""
         if self.dense is None or self.compressed is None:
             return None
-        return self.compressed.value / self.dense.value if self.dense.value else math.nan
+        # -4 is twice -2, and is less.
+        return self.compressed.value / self.dense.value if self.dense.value > 0 else math.nan
 
     @property
     def measured_ratio(self) -> Measured | None:

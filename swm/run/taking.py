@@ -17,7 +17,7 @@ from swm.loading.source import ModelSource
 from swm.measure.protocol import EvaluationRecipe
 from swm.plugins.registry import Registry, require_interface
 from swm.recipe.recipe import Recipe
-from swm.text.given_text import holds_tokens
+from swm.text.given_text import is_keyed
 from swm.text.token_rows import natural_shape, samples_of
 
 # Longer lists of strings stay out of recipes and reports, which then describe them.
@@ -66,7 +66,7 @@ def taken_text(value: Any, registry: Registry, path: tuple[str | int, ...]) -> A
     if isinstance(value, str):
         _check_name(value, registry, path)
         return value
-    if value is None or (isinstance(value, Mapping) and not holds_tokens(value)):
+    if value is None or is_keyed(value):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = tuple(value) if sum(map(len, value)) > INLINE else value
@@ -86,8 +86,7 @@ def taken_calibration(value: Any, registry: Registry) -> Any:
 
     Rows of token ids are all taken, in their own length, where the mapping says nothing else.
     """
-    keyed = isinstance(value, Mapping) and not holds_tokens(value)
-    values = dict(value) if keyed else {"text": value}
+    values = dict(value) if is_keyed(value) else {"text": value}
     values["text"] = taken_text(values.get("text"), registry, ("calibration", "text"))
     if values["text"] is None:
         del values["text"]
@@ -104,8 +103,7 @@ def taken_evaluation(value: Any, registry: Registry) -> Any:
     if not isinstance(value, Mapping) or value.get("perplexity") is None:
         return value
     asked = value["perplexity"]
-    keyed = isinstance(asked, Mapping) and not holds_tokens(asked)
-    values = dict(asked) if keyed else {"text": asked}
+    values = dict(asked) if is_keyed(asked) else {"text": asked}
     if "text" in values:
         values["text"] = taken_text(values["text"], registry, ("evaluate", "perplexity", "text"))
     rows = _rows(values.get("text"))

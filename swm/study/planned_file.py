@@ -63,5 +63,8 @@ def read_planned(folder: Path) -> Planned:
     file = folder / PLANNED
     if not file.is_file():
         return Planned()
-    read = check(_File, read_json(file, "study", StudyError), str(file), StudyError)
+    try:
+        read = check(_File, read_json(file, "study", StudyError), str(file), StudyError)
+    except StudyError as error:
+        raise StudyError(f"{error}; run the study again with the same --output, which writes it anew") from None
     return Planned(read.total, read.whole, {run.id: run for run in read.runs})

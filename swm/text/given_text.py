@@ -47,6 +47,11 @@ class GivenText:
         return {"documents": len(self.documents), "characters": sum(map(len, self.documents))}
 
 
+def is_keyed(value: Any) -> bool:
+    """Whether the value is a mapping of a recipe's keys: no batch, no data set, no splits of one."""
+    return isinstance(value, Mapping) and not holds_tokens(value) and not are_splits(value)
+
+
 def holds_tokens(value: Any) -> bool:
     """Whether the value is a tensor of ids, a batch, or a list that begins with ids or with one of those."""
     if isinstance(value, list | tuple) and value:
@@ -76,8 +81,13 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor) or (hasattr(value, "__array__") and hasattr(value, "ndim"))
 
 
+def are_splits(value: Any) -> bool:
+    """Whether the value is a mapping of data sets, as `datasets` gives one where no split was asked for."""
+    return isinstance(value, Mapping) and bool(value) and all(hasattr(part, "column_names") for part in value.values())
+
+
 def _items(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping) and value and all(hasattr(part, "column_names") for part in value.values()):
+    if are_splits(value):
         raise TextError(f"found splits of a data set; choose one of them: {listed(map(str, value))}")
     if _is_tensor(value) or isinstance(value, Mapping):
         return iter([value])
@@ -96,6 +106,8 @@ class _Reader:
     documents: list[str] = field(default_factory=list)
     rows: list[Tensor] = field(default_factory=list)
     read: int = 0
+    shape: torch.Size | None = None
+    """That of the tensor before, where it had no mask and could not be one."""
 
     @property
     def full(self) -> bool:
@@ -135,10 +147,12 @@ class _Reader:
         if all(isinstance(item, int) and not isinstance(item, bool) for item in items):
             self._add_ids(items, None, number)
             return
-        if isinstance(items, tuple) and len(items) > 1 and all(map(_is_tensor, items)):
+        tensors = len(items) > 1 and all(map(_is_tensor, items))
+        # A loader makes lists of the tuples of a data set; a list of rows is a batch that was not made one tensor.
+        if tensors and (isinstance(items, tuple) or items[0].ndim > 1):
             raise TextError(
-                f"item {number} of the text is a tuple of {len(items)} tensors, which does not say what they are; give "
-                f"a mapping: {{'{IDS}': ..., '{MASK}': ...}}"
+                f"item {number} of the text is a {type(items).__name__} of {len(items)} tensors, which does not say "
+                f"what they are; give a mapping: {{'{IDS}': ..., '{MASK}': ...}}"
             )
         for item in items:
             self.add(item, number)
@@ -159,6 +173,10 @@ class _Reader:
                 self._add_ids(row, of_row, number)
             return
         table = _whole_numbers(ids, IDS, number)
+        if not table.numel():
+            return
+        if mask is None and _is_tensor(ids):
+            self._check_no_mask(table, number)
         if table.dim() not in (1, 2):
             raise TextError(f"item {number} of the text: {IDS} are {list(table.shape)}; allowed: [rows, tokens]")
         stays = torch.ones_like(table) if mask is None else _whole_numbers(mask, MASK, number)
@@ -175,10 +193,21 @@ class _Reader:
                 self.rows.append(tokens)
                 self.read += len(tokens)
 
+    def _check_no_mask(self, table: Tensor, number: int) -> None:
+        """Raise TextError for a mask in the place of ids: of the shape of the ids before it, of 0 and 1 alone."""
+        shape, two = self.shape, int(table.min()) >= 0 and int(table.max()) <= 1
+        self.shape = None if two else table.shape
+        if two and table.shape == shape:
+            raise TextError(
+                f"item {number} of the text holds the ids 0 and 1 alone and has the shape of what stands before it, so "
+                f"it is a mask; give a mapping: {{'{IDS}': ..., '{MASK}': ...}}"
+            )
+
 
 def _whole_numbers(value: Any, name: str, number: int) -> Tensor:
     try:
-        made = torch.as_tensor(value)
+        # Nothing is no number at all; torch takes it for fractions.
+        made = torch.as_tensor(value, dtype=torch.int64 if isinstance(value, list | tuple) and not value else None)
     except (TypeError, ValueError, RuntimeError):
         raise TextError(f"item {number} of the text: {name}: found {quoted(value)}; allowed: whole numbers") from None
     if made.is_floating_point() or made.is_complex() or (made.dtype is torch.bool and name == IDS):

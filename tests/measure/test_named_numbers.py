@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from swm.errors import PluginError, RecipeError
 from swm.interfaces.measure import Measure, MeasureContext, Measurement
@@ -78,6 +79,13 @@ def test_what_is_kept_says_how_it_is_shown_and_how_it_was_made() -> None:
         ([1], "gives list; numbers"),
         ({"one": 1.0}, "'one' is a float; it must be a swm.Measurement"),
         ({"one": Measurement(float("nan"))}, "'one' is not a number"),
+        ({"one": Measurement("a")}, "'one': found Measurement(value='a'"),  # type: ignore[arg-type]
+        ({"one": Measurement(None)}, "allowed are numbers, and a list of numbers"),  # type: ignore[arg-type]
+        ({"one": Measurement(torch.ones(2))}, "allowed are numbers"),  # type: ignore[arg-type]
+        ({"one": Measurement(1, "a")}, "allowed are numbers"),  # type: ignore[arg-type]
+        ({"one": Measurement(1, None, None)}, "allowed are numbers"),  # type: ignore[arg-type]
+        ({"one": Measurement(1, float("nan"))}, "found the standard error nan; allowed: 0 or more"),
+        ({"one": Measurement(1, -1)}, "found the standard error -1; allowed: 0 or more"),
         ({"one": Measurement(1, None, [1, 2])}, "'one' is 1 and the mean of its items 1.5; use of_items"),
     ],
 )
@@ -102,6 +110,8 @@ def test_an_error_inside_names_the_measure() -> None:
         ([], "promises no number"),
         (["one"], "promises 'one'; allowed are swm.Metric"),
         ([Metric("perplexity")], "promises 'perplexity'; allowed"),
+        ([Metric(3)], "promises 3; allowed"),  # type: ignore[arg-type]
+        (None, "numbers\\(\\): TypeError: 'NoneType' object is not iterable"),
         ([Metric("a.b")], "promises 'a.b'; allowed"),
     ],
 )

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from swm.cli import app
 from swm.errors import RecipeError
 from swm.files.yaml_file import dump
-from swm.measure.acceptance import Acceptance, AtLeast, AtMost
+from swm.measure.acceptance import Acceptance, AtLeast, AtMost, MeasureLimit
 from swm.plugins.loading import Plugins
 from swm.recipe.building import build_recipe
 from swm.report.judgement import judge, missed
@@ -59,6 +59,13 @@ def test_what_cannot_be_compared_is_not_accepted() -> None:
         "perplexity is ∞ times the original's, at most 2 is accepted; tasks is not known"
     )
     assert missed(judge(limits, Measures())).count("not known") == 2
+
+
+def test_a_ratio_to_a_number_of_zero_or_less_is_not_accepted() -> None:
+    rest = {"measure": "m", "protocol": {}}
+    numbers = {which: {"one": {"value": value, **rest}} for which, value in (("dense", -2.0), ("compressed", -4.0))}
+    limits = Acceptance(measures={"one": MeasureLimit(at_least=0.95)})
+    assert missed(judge(limits, Measures.model_validate({"measures": numbers}))).startswith("one is not known")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
 from torch import Tensor
 from transformers import AutoProcessor, LlamaForSequenceClassification, LlamaModel
 from typer.testing import CliRunner
@@ -160,6 +161,25 @@ def test_padding_does_not_count(ids: Tensor) -> None:
 
 
 @pytest.mark.slow
+def test_an_object_without_settings_for_generation_is_saved(tmp_path: Path, ids: Tensor) -> None:
+    model = tiny_model("llama")
+    model.generation_config = None
+    swm.compress(model, [DEPTH], tokenizer=tiny_tokenizer(), calibration=ids, output=tmp_path / "out", verify="none")
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] is not None
+    assert model.generation_config is None
+    cut = tiny_model("llama")
+    cut.generation_config = None
+    swm.remove_layers(cut, [1])
+    swm.save(cut, tiny_tokenizer(), tmp_path / "cut", verify="none")
+
+
+def test_splits_of_a_data_set_are_told_apart_from_keys() -> None:
+    splits = DatasetDict(train=Dataset.from_dict({"text": ["once upon a time"]}))
+    for asked in ({"perplexity": splits}, {"perplexity": {"text": splits}}):
+        with pytest.raises(TextError, match="found splits of a data set; choose one of them: train"):
+            swm.evaluate(tiny_model("llama"), tokenizer=tiny_tokenizer(), **asked)
+
+
 def test_a_processor_comes_with_a_model_of_images_and_text(tmp_path: Path, ids: Tensor) -> None:
     save_llava_processor(tmp_path / "processor")
     processor = AutoProcessor.from_pretrained(tmp_path / "processor")

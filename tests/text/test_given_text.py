@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from swm.errors import SwmError, TextError
 from swm.plugins.loading import Plugins
@@ -47,6 +47,7 @@ GIVEN: dict[str, Any] = {
     ).with_format("torch"),
     "lists of several lengths": {"input_ids": UNPADDED},
     "rows": UNPADDED,
+    "an empty row": [*UNPADDED[:2], [], UNPADDED[2]],
     "tensors": [torch.tensor(row) for row in UNPADDED],
 }
 
@@ -87,6 +88,13 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a mask of another shape": ({"input_ids": IDS, "attention_mask": MASK[:2]}, "attention_mask is [2, 4], input_ids"),
     "images": ([{"input_ids": IDS, "pixel_values": IDS}], "holds pixel_values; images are read from files alone"),
     "two tensors": ([(IDS, MASK)], "a tuple of 2 tensors, which does not say what they are"),
+    "two tensors of a loader": (
+        DataLoader(TensorDataset(IDS, MASK), 2),
+        "a list of 2 tensors, which does not say what",
+    ),
+    "a mask behind its ids": ((IDS, MASK), "item 2 of the text holds the ids 0 and 1 alone and has the shape of what"),
+    "a mask in a row": (DataLoader(TensorDataset(IDS, MASK), None), "item 1 of the text holds the ids 0 and 1 alone"),
+    "no tokens": (IDS[:, :0], "the text is empty"),
     "other columns": (Dataset.from_dict({"story": ["a"]}), "has the columns story, neither input_ids nor text"),
     "splits": (DatasetDict(a=Dataset.from_dict({"text": ["a"]})), "choose one of them: a"),
     "labels": (torch.tensor([[1, -100]]), "found the token id -100; ids are 0 or more"),

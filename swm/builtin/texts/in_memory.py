@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swm.errors import TextError
 from swm.interfaces.text import Purpose, TextSource
-from swm.text.given_text import GivenText, holds_tokens, read_given
+from swm.text.given_text import GivenText, are_splits, holds_tokens, read_given
 from swm.text.token_rows import check_rows
 
 
@@ -36,7 +36,7 @@ class InMemory(TextSource):
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
-        if holds_tokens(value):
+        if holds_tokens(value) or are_splits(value):
             return {"content": value}
         plain = isinstance(value, str | bytes | list | Path | Mapping) and not hasattr(value, "column_names")
         return None if plain or not isinstance(value, Iterable) else {"content": value}
