@@ -11,7 +11,7 @@ from swm.errors import at, did_you_mean, listed, quoted
 from swm.interfaces.measure import Measure
 from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.stage import Stage
-from swm.interfaces.strategy import plain
+from swm.interfaces.strategy import Strategy, plain
 from swm.measure.acceptance import MeasureLimit
 from swm.measure.named_numbers import check_names, numbers_of
 from swm.measure.protocol import EvaluationRecipe
@@ -167,7 +167,8 @@ def _stage_parameters(entry: Any, plugins: Plugins, path: tuple[str | int, ...])
         fail((*path, str(kind)), f"unknown stage {quoted(kind)}; known: {listed(known)}.{did_you_mean(kind, known)}")
     holds = getattr(registry.strategy("stage", kind), "holds", "")
     if holds:
-        parameters = {holds: registry.build(holds, plain(parameters), (*path, kind))}
+        held = parameters if isinstance(parameters, Strategy) else plain(parameters)
+        parameters = {holds: registry.build(holds, held, (*path, kind))}
     if not isinstance(parameters, Mapping):
         fail((*path, kind), f"found {quoted(parameters)}; '{kind}' is a mapping of its parameters")
     return kind, dict(parameters)

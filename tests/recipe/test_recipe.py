@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import house
 import pytest
@@ -18,6 +19,7 @@ from swm.builtin.texts.hub import HubText
 from swm.builtin.texts.inline import InlineText
 from swm.errors import RecipeError, SwmWarning
 from swm.files import yaml_file as yamlfile
+from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.target import Target
 from swm.mergers.consolidate import Consolidate
 from swm.plugins.loading import Plugins
@@ -244,6 +246,22 @@ def test_instances_made_in_python_are_validated_like_names(stage: Any, path: str
         build_recipe({"model": "m", "stages": [stage]}, plugins)
     assert ".".join(map(str, raised.value.path)).endswith(path)
     assert says in raised.value.message
+
+
+@dataclass(frozen=True)
+class Noise(Recovery):
+    """A recovery that nobody registered."""
+
+    name: ClassVar[str] = "noise"
+    scale: float = 0.1
+
+    def recover(self, context: RecoveryContext) -> dict[str, Any]:
+        return {}
+
+
+def test_an_instance_needs_no_registration_where_a_stage_is_all_of_a_strategy(plugins: Plugins) -> None:
+    recipe = build_recipe({"model": "m", "stages": [{"recover": Noise(0.5)}]}, plugins)
+    assert recipe.resolved()["stages"] == [{"recover": {"name": "noise", "scale": 0.5}}]
 
 
 def test_a_recipe_is_a_mapping_in_python_too(plugins: Plugins) -> None:
