@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -11,6 +12,10 @@ from swm.commands.options import Json, out, print_json, say
 
 SCRATCH = "scratch"
 REST = "locks and other files"
+# So many of one sort are a row each; more of them are one row together.
+MANY = 20
+# The command below is called list.
+Rows: TypeAlias = "list[list[str]]"
 Everything = Annotated[
     bool,
     typer.Option(
@@ -47,14 +52,31 @@ def list(as_json: Json = False) -> None:
         more = [{"path": str(folder), "about": {"what": REST}, "bytes": rest}] if rest else []
         print_json([*observed, *made, *about, *more])
         return
-    rows = [[e.about.get("what", "?"), str(e.about.get("model", ""))[:12], size(e.size), e.file.name] for e in entries]
-    rows += [[e.what, "", size(e.size), e.path.name] for e in others]
+    kept_ones = [
+        (str(e.about.get("what", "?")), str(e.about.get("model", ""))[:12], e.size, e.file.name) for e in entries
+    ]
+    rows = _rows([*kept_ones, *((e.what, "", e.size, e.path.name) for e in others)])
     rows += [[SCRATCH, "in use" if alive else "of a dead run", size(n), str(f)] for f, n, alive in left]
     rows += [[REST, "", size(rest), ""]] if rest else []
     out().print(table("", ["what", "model", "size", "name"], rows))
     kept, limit = size(sum(e.size for e in entries)), size(observations.limit)
     say(f"{len(entries)} observations in {observations.folder}: {kept} of {limit}")
     say(f"all of {folder}: {size(total)}")
+
+
+def _rows(entries: Sequence[tuple[str, str, int, str]]) -> Rows:
+    """A row for each entry (what, model, bytes, name), or one for all of a sort where there are many."""
+    from swm.report.html_format import size
+
+    sorts: dict[str, int] = {}
+    for what, _, _, _ in entries:
+        sorts[what] = sorts.get(what, 0) + 1
+    rows = [[what, model, size(n), name] for what, model, n, name in entries if sorts[what] <= MANY]
+    for what, count in sorts.items():
+        if count > MANY:
+            together = sum(n for sort, _, n, _ in entries if sort == what)
+            rows.append([what, "", size(together), f"{count:,} of them; --json lists each"])
+    return rows
 
 
 @app.command(cls=Command)

@@ -141,3 +141,8 @@ def test_the_cache_counts_all_that_lies_in_its_folder(tmp_path: Path, monkeypatc
     text = ran("cache", "list")
     assert "5.202 KiB" in text
     assert "327 B" in text
+    for i in range(21):
+        (tmp_path / "gguf" / f"model-{i}").mkdir()
+        (tmp_path / "gguf" / f"model-{i}" / "weights").write_bytes(b"0" * 10)
+    assert "22 of them; --json lists each" in ran("cache", "list"), "many of one sort are one row"
+    assert "model-20" in ran("cache", "list", "--json")
