@@ -82,12 +82,12 @@ def _is_tensor(value: Any) -> bool:
 
 
 def are_splits(value: Any) -> bool:
-    """Whether the value is a mapping of data sets, as `datasets` gives one where no split was asked for."""
-    return isinstance(value, Mapping) and bool(value) and all(hasattr(part, "column_names") for part in value.values())
+    """Whether the value is what `datasets` gives where no split was asked for; a mapping of keys is none."""
+    return isinstance(value, Mapping) and hasattr(value, "column_names")
 
 
 def _items(value: Any) -> Iterator[Any]:
-    if are_splits(value):
+    if isinstance(value, Mapping) and value and all(hasattr(part, "column_names") for part in value.values()):
         raise TextError(f"found splits of a data set; choose one of them: {listed(map(str, value))}")
     if _is_tensor(value) or isinstance(value, Mapping):
         return iter([value])

@@ -21,7 +21,7 @@ from zoo_multimodal import multimodal_model, save_llava_processor
 
 import swm
 from swm import cli
-from swm.errors import ModelError, SwmError, TextError
+from swm.errors import ModelError, RecipeError, SwmError, TextError
 from swm.files import yaml_file as yamlfile
 from swm.testing import tiny_ids, tiny_model, tiny_tokenizer
 
@@ -178,6 +178,10 @@ def test_splits_of_a_data_set_are_told_apart_from_keys() -> None:
     for asked in ({"perplexity": splits}, {"perplexity": {"text": splits}}):
         with pytest.raises(TextError, match="found splits of a data set; choose one of them: train"):
             swm.evaluate(tiny_model("llama"), tokenizer=tiny_tokenizer(), **asked)
+    keyed = {"text": Dataset.from_dict({"text": ["once upon a time"]}), "seq_len": 8}
+    assert swm.evaluate(tiny_model("llama"), tokenizer=tiny_tokenizer(), perplexity=keyed)["perplexity"]["value"] > 0
+    with pytest.raises(RecipeError, match="the model takes at most 64 tokens"):
+        swm.evaluate(tiny_model("llama"), tokenizer=tiny_tokenizer(), perplexity={"text": keyed["text"]})
 
 
 def test_a_processor_comes_with_a_model_of_images_and_text(tmp_path: Path, ids: Tensor) -> None:
