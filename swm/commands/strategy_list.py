@@ -39,23 +39,25 @@ def _print_one(console: Console, entry: Mapping[str, Any], strategy: type[Strate
     console.print(_at(INDENT, Text.assemble((one_line(entry["name"]), "bold"), *marks)))
     console.print(_at(2 * INDENT, Text(one_line(entry["summary"]))))
     if entry["parameters"]:
-        schema = SchemaWriter(registry).mapping_of(strategy)["properties"]
+        schema = SchemaWriter(registry).mapping_of(strategy)
         rows = Table.grid(padding=(0, 2))
         rows.add_column(no_wrap=True)
         rows.add_column()
         for name, parameter in entry["parameters"].items():
-            rows.add_row(Text(one_line(name)), Text(one_line(_about(parameter, schema.get(name, {})))))
+            allowed = schema["properties"].get(name, {})
+            # A strategy may fill in a parameter by itself.
+            beside = "required" if name in schema.get("required", []) else _default({**allowed, **parameter})
+            about = "; ".join(filter(None, [ParameterWords().allowed(allowed), beside]))
+            rows.add_row(Text(one_line(name)), Text(one_line(about)))
         console.print(_at(3 * INDENT, rows))
     if entry["paper"]:
         console.print(_at(2 * INDENT, Text(f"paper: {one_line(entry['paper'])}")))
 
 
-def _about(parameter: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """What it may be, and what it is where nobody says."""
-    if "default" not in parameter:
-        return f"{ParameterWords().allowed(schema)}; required"
-    default = parameter["default"]
-    return f"{ParameterWords().allowed(schema)}; default: {'none' if default is None else default}"
+def _default(described: Mapping[str, Any]) -> str:
+    if "default" not in described:
+        return ""
+    return f"default: {'none' if described['default'] is None else described['default']}"
 
 
 def _purpose(strategy: type[Strategy]) -> str:

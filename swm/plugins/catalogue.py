@@ -50,4 +50,6 @@ def _parameter(strategy: type[Any], field: dataclasses.Field[Any]) -> dict[str, 
         described["choices"] = choices
     if field.default is not dataclasses.MISSING:
         described["default"] = plain(field.default)
+    elif field.default_factory is not dataclasses.MISSING:
+        described["default"] = plain(field.default_factory())
     return described

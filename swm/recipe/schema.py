@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,16 @@ class SchemaWriter:
             for field in dataclasses.fields(cls)
             if field.init
         }
+        for name, value in (_filled(cls, self._name) or {}).items():
+            if name in _without_default(cls) and isinstance(value, str):
+                properties[name] = {**properties[name], "default": value}
         required = [name for name in _required(cls) if name not in optional]
         described: Schema = {"type": "object", "description": _described(cls), "properties": properties}
         return {**described, **({"required": required} if required else {}), "additionalProperties": False}
+
+    def _name(self, kind: str, value: Any) -> Any:
+        """The name of a strategy in its place."""
+        return self._registry.default(kind) if value is None else value
 
     def _field(self, hint: Any, written: Schema, field: dataclasses.Field[Any]) -> Schema:
         kind, nested = strategy_kind(hint), plain_dataclass(hint)
@@ -153,20 +160,25 @@ def _takes_values(strategy: type[Strategy]) -> bool:
     return getattr(strategy.from_value, "__func__", None) is not getattr(Strategy.from_value, "__func__", None)
 
 
+def _without_default(cls: type[Any]) -> list[str]:
+    missing = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(cls) if f.init and f.default is missing and f.default_factory is missing]
+
+
 def _required(cls: type[Any]) -> list[str]:
     """The fields that have no default, and that `complete` does not fill in by itself."""
-    missing = dataclasses.MISSING
-    names = [
-        f.name for f in dataclasses.fields(cls) if f.init and f.default is missing and f.default_factory is missing
-    ]
+    names = _without_default(cls)
+    filled = _filled(cls, lambda kind, value: value) if names else {}
+    return [] if filled is None else [name for name in names if name not in filled]
+
+
+def _filled(cls: type[Any], build: Callable[[str, Any], Any]) -> dict[str, Any] | None:
+    """What `complete` makes of nothing; None where it fails."""
     complete = getattr(cls, "complete", None)
-    if complete is None or not names:
-        return names
     try:
-        filled = complete({}, lambda kind, value: value)
+        return {} if complete is None else complete({}, build)
     except Exception:  # a stranger's method, asked what it was not written for
-        return []
-    return [name for name in names if name not in filled]
+        return None
 
 
 def _described(cls: type[Any]) -> str:

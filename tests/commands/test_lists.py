@@ -39,6 +39,14 @@ def test_strategies_say_choices_ranges_defaults_and_papers() -> None:
     assert "one of bottom, top, mean; default: bottom" in ran("strategies", "merger")
 
 
+def test_a_parameter_that_a_strategy_fills_in_is_not_required() -> None:
+    text = " ".join(ran("strategies", "measure").split())
+    assert "text a strategy of the kind text; default: python-docs" in text
+    assert "required" not in text
+    assert "options anything; default: {}" in " ".join(ran("strategies", "executor").split())
+    assert "pruner a strategy of the kind width; required" in " ".join(ran("strategies", "stage").split())
+
+
 def test_strategies_are_wrapped_between_words(plugins: Plugins) -> None:
     """Every word of every summary stands in the list as it is, brackets too."""
     words = set(ran("strategies").split())
