@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from swm.errors import BudgetError
+from swm.errors import BudgetError, PlanError
 from swm.interfaces.strategy import Strategy
 from swm.model.windows import Window
 from swm.shown.values import short_repr
@@ -101,6 +101,14 @@ class DepthPruner(Strategy):
     @abstractmethod
     def propose(self, context: DepthContext) -> DepthProposal:
         """The windows to merge."""
+
+    def proposed(self, context: DepthContext) -> DepthProposal:
+        """What `propose` gives. Raises PlanError where that is something else."""
+        proposal: object = self.propose(context)
+        if not isinstance(proposal, DepthProposal):
+            gave = type(proposal).__name__
+            raise PlanError(f"depth pruner '{self.name}' returned a {gave}; propose() gives a DepthProposal of windows")
+        return proposal
 
     def is_released(self) -> bool:
         """Whether the pruner does as the released code of its paper, quirks and all; its merger then does so too."""

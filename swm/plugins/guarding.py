@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swm.errors import PluginError, SwmError, brief
+from swm.interfaces.strategy import Strategy
 
 
 def guarded(function: Callable[..., Any], origin: str, hook: str) -> Callable[..., Any]:
@@ -34,11 +35,32 @@ def guarded(function: Callable[..., Any], origin: str, hook: str) -> Callable[..
 
 @contextmanager
 def no_exit() -> Iterator[None]:
-    """`sys.exit` inside the block, by a strategy or a library, is a PluginError: nobody but swm ends swm."""
+    """What code that is not swm's own does in the block is a PluginError that names it.
+
+    That is `sys.exit`, by a strategy or a library, as nobody but swm ends swm, and any error in a strategy of a plugin.
+    """
     try:
         yield
     except SystemExit as error:
         raise PluginError(f"a plugin ended the run by {describe(error)}; it should raise an error instead") from error
+    except (SwmError, MemoryError):
+        raise
+    except Exception as error:
+        strategy = _running(error)
+        # That of torch, which takes a second to import, is no MemoryError.
+        if strategy is None or type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise PluginError(f"{strategy.kind} '{strategy.name}': {describe(error)}") from error
+
+
+def _running(error: Exception) -> Strategy | None:
+    """The strategy of a plugin in whose methods an error was raised, the innermost one; None where there is none."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Strategy) and not type(owner).__module__.startswith("swm."):
+            return owner
+    return None
 
 
 def describe(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.checkpoint.layout import LAYOUTS
-from swm.errors import at
+from swm.errors import PlanError, at
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.text import Calibration
@@ -130,7 +130,7 @@ class StagePlanner:
             watch = LimitWatch.of(stage, original, self.view)
             idle = (target is not None or watch is not None) and not stage.worth_while(context)
             left = "no budget left" if target is not None else "the model keeps to the target already"
-            planned = StagePlan([], {"skipped": left}) if idle else stage.plan(context)
+            planned = StagePlan([], {"skipped": left}) if idle else _planned(stage, context)
         spec, facts = stage.spec(), dict(planned.facts)
         if watch is not None:
             facts["limit"] = watch.planned(facts)
@@ -155,3 +155,11 @@ class StagePlanner:
             context.calibration = context.calibration.renumbered(self.view.tokens)
         follow_vocabulary(self.prepared, self.view, self.recipe.trust_remote_code)
         context.tokenizer = self.prepared.tokenizer
+
+
+def _planned(stage: Stage, context: StageContext) -> StagePlan:
+    """What a stage decides. Raises PlanError where that is no plan."""
+    planned: object = stage.plan(context)
+    if not isinstance(planned, StagePlan):
+        raise PlanError(f"stage '{stage.name}' returned a {type(planned).__name__}; plan() gives a StagePlan of steps")
+    return planned

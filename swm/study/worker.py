@@ -11,7 +11,7 @@ from typing import Any
 
 from swm.cache.shared import shared_observations
 from swm.checkpoint.saving import REPORT
-from swm.errors import StudyError, SwmError, at
+from swm.errors import PluginError, StudyError, SwmError, at
 from swm.files.scratch import clear_dead, scratch
 from swm.files.typed_json import check, read_json
 from swm.files.writing import write_json, write_yaml
@@ -67,7 +67,7 @@ def carry_out(job: Job) -> Row:
         known = isinstance(error, SwmError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
         row |= {"state": "failed", "error": message, "seconds": round(time.perf_counter() - start, 1)}
-        if not known:
+        if not known or (isinstance(error, PluginError) and error.__cause__ is not None):
             row["traceback"] = traceback.format_exc()
     return row
 

@@ -180,6 +180,8 @@ def expert_group(layer: Layer, routing: RoutingStatistics | None = None) -> Unit
 
 def checked(pruner: WidthPruner, group: UnitGroup, score: Tensor) -> Tensor:
     """The score in float32 on the CPU, if it is one finite number a unit."""
+    if not isinstance(score, Tensor):
+        raise PlanError(f"width pruner '{pruner.name}' returned a {type(score).__name__}; score() gives a tensor")
     if score.shape != (group.units,):
         raise PlanError(
             f"width pruner '{pruner.name}' returned {tuple(score.shape)} for {group.units} units "

@@ -128,6 +128,28 @@ def test_an_error_in_a_hook_names_the_plugin_and_the_hook(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("1 / 0", "depth 'mine': ZeroDivisionError: division by zero (mine.py, line "),
+        ("return [3]", "depth pruner 'mine' returned a list; propose() gives a DepthProposal of windows"),
+        ("return context.hidden(0).mean()", "depth 'mine': AttributeError: 'generator' object has no attribute 'mean'"),
+    ],
+)
+def test_an_error_in_a_strategy_is_one_line_with_its_name_and_place(
+    recipe, monkeypatch: pytest.MonkeyPatch, line: str, says: str
+) -> None:
+    code, out, err = run(monkeypatch, "compress", str(recipe(IN_PROPOSE=line)), "-q")
+    assert (code, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_an_error_of_swm_itself_stays_what_it_is() -> None:
+    with pytest.raises(ZeroDivisionError), no_exit():
+        1 / 0  # noqa: B018  raised here
+
+
 def test_an_exit_in_a_strategy_is_an_error_with_its_place(recipe, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = recipe(IN_PROPOSE="sys.exit(0)")
     code, out, err = run(monkeypatch, "compress", str(file), "-q")

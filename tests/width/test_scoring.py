@@ -225,6 +225,7 @@ class Asks(WidthPruner):
 @pytest.mark.parametrize(
     ("score_of", "message"),
     [
+        (lambda g: [1.0] * g.units, r"'asks' returned a list; score\(\) gives a tensor"),
         (lambda g: torch.ones(g.units + 1), r"'asks' returned \(3,\) for 2 units of the attention of layer 5"),
         (lambda g: torch.ones(g.units, 1), r"returned \(2, 1\) for 2 units"),
         (lambda g: torch.full((g.units,), torch.nan), "numbers that are not finite for layer 5"),

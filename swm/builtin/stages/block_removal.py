@@ -130,7 +130,7 @@ class BlockRemoval:
         if self.target is None or self.target.blocks is not None:
             engine.target = None if self.target is None else self.target.blocks
             self._check_count(engine.target or 1, total, capacity)
-            return self.pruner.propose(engine)
+            return self.pruner.proposed(engine)
         goal = self.target.goal(original, view)
         mean = sum(_size(engine.blocks, goal)) / total
         tried: dict[int, tuple[float, DepthProposal]] = {}
@@ -139,7 +139,7 @@ class BlockRemoval:
         while count not in tried and len(tried) < ROUNDS:
             engine.target = count
             engine.commit([])
-            proposal = self.pruner.propose(engine)
+            proposal = self.pruner.proposed(engine)
             missing = goal.amount - sum(_size(engine.gone(proposal.windows), goal))
             tried[count] = missing, proposal
             count = min(max(1, count + (round(missing / mean) or (1 if missing > 0 else -1))), capacity)

@@ -83,7 +83,7 @@ class LayerCount:
         Raises:
             BudgetError: No number of layers is enough.
         """
-        proposal = self.pruner.propose(engine)
+        proposal = self.pruner.proposed(engine)
         view = engine.view
         capacity, protected = self._capacity(engine.layers, view.family, view.model_config)
         while goal is not None and engine.target is not None and not engine.refusal:
@@ -98,7 +98,7 @@ class LayerCount:
                 )
             engine.target += 1
             engine.commit([])
-            proposal = self.pruner.propose(engine)
+            proposal = self.pruner.proposed(engine)
         return proposal
 
     def saved(self, goal: Goal, layers: int, merger: LayerMerger, proposal: DepthProposal) -> float:
