@@ -98,7 +98,9 @@ def _by_another(contest: Contest, measure: str) -> list[str]:
     if relations.keys() == {Relation.EQUAL}:
         return []
     said = answer("it", relations)
-    return [f"By {called(measure)}, {best.points[0].name} is best ({with_spread(best.points[0], measure)}): {said}"]
+    number = with_spread(best.points[0], measure)
+    line = f"By {called(measure)}, {best.points[0].name} is the best method ({number}): {said}"
+    return [line, against_baselines(contest, measure)] if contest.trivial else [line]
 
 
 def _budget(contest: Contest) -> str:

@@ -75,7 +75,7 @@ def test_the_page_needs_nothing_else_and_says_what_matters(tmp_path: Path) -> No
     page = write_results(read_results(study(tmp_path / "s"))).read_text()
     assert "<h1>&lt;Title&gt; &amp; more</h1>" in page
     assert "clever 20.0 and plain 20.0 have the best mean accuracy: 50.0 ± 3.0. clever equals plain." in page
-    assert "By perplexity, clever 20.0 is best (20.00 ± 1.00): it beats plain." in page
+    assert "By perplexity, clever 20.0 is the best method (20.00 ± 1.00): it beats plain." in page
     assert "&lt;broken&gt;: the reason" in page
     assert page.count("<svg") == 4
     # Names of namespaces and of picture formats are no addresses to load anything from.

@@ -96,7 +96,7 @@ def test_perplexity_tells_what_the_tasks_cannot() -> None:
     a = row("a", perplexity=math.exp(2.1), nats=worse, tasks={"piqa": "1100"})
     b = row("b", perplexity=math.exp(2.0), nats=NATS, tasks={"piqa": "1010"})
     [verdict] = verdicts(points([a, b]), "piqa")
-    assert verdict.sentence.endswith("By perplexity, b is best (7.39 ± 1.00): it beats a.")
+    assert verdict.sentence.endswith("By perplexity, b is the best method (7.39 ± 1.00): it beats a.")
     clear = [row("a", perplexity=8.0, tasks={"piqa": "1" * 40}), row("b", perplexity=7.0, tasks={"piqa": "0" * 40})]
     assert "By perplexity" not in verdicts(points(clear), "piqa")[0].sentence
 
