@@ -21,7 +21,9 @@ def check_axes(study: Study, recipes: Iterable[Recipe]) -> None:
     wanted = list(_measures_wanted(study, keys))
     measures: dict[str, None] = {}
     seen: list[object] = []
+    protocols: dict[str, object] = {}
     for recipe in recipes:
+        _check_protocol(recipe, protocols, keys)
         if recipe.evaluate not in seen:
             seen.append(recipe.evaluate)
             measures |= dict.fromkeys(scales(recipe, [name for _, name in wanted]))
@@ -31,6 +33,24 @@ def check_axes(study: Study, recipes: Iterable[Recipe]) -> None:
         if name not in allowed:
             axes = [end for key in keys for end in ends(key)] if path[-1] == "x" else []
             raise RecipeError(unknown("axis" if shown else "measure", name, dict.fromkeys([*axes, *allowed])), path)
+
+
+def _check_protocol(recipe: Recipe, protocols: dict[str, object], keys: Iterable[str]) -> None:
+    """Raise RecipeError where a recipe measures the same by another protocol than those before.
+
+    Args:
+        recipe: The recipe of a run.
+        protocols: The protocols of the runs before, by what is measured; those of the recipe are added.
+        keys: The keys that the study varies.
+    """
+    for what, asked in (("perplexity", recipe.evaluate.perplexity), ("tasks", recipe.evaluate.task_protocol())):
+        if asked is not None and protocols.setdefault(what, asked) != asked:
+            varied = next((key for key in keys if key.split(".")[0] == "evaluate"), "evaluate")
+            raise RecipeError(
+                f"the runs of one study measure {what} by one protocol, for results of two are never compared; write a "
+                "study for each",
+                ("grid", varied),
+            )
 
 
 def _measures_wanted(study: Study, keys: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:

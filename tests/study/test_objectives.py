@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def test_without_two_accuracies_there_is_no_mean_to_search_for(recipe: Recipe) -
     object.__setattr__(recipe.evaluate, "tasks", ["one", "text"])
     with pytest.raises(RecipeError, match="unknown measure 'accuracy'"):
         directions(recipe, ["accuracy"])
+
+
+def test_runs_with_two_protocols_are_refused_before_the_first(recipe: Recipe) -> None:
+    other = replace(recipe, evaluate=replace(recipe.evaluate, limit=3))
+    study = Study(recipe={}, executor=Serial(), grid={"evaluate.limit": [None, 3]})
+    with pytest.raises(RecipeError, match=r"^grid.evaluate.limit: the runs of one study measure tasks by one protocol"):
+        check_axes(study, [recipe, recipe, other])
+    check_axes(study, [recipe, replace(recipe, evaluate=replace(recipe.evaluate, tasks=None, include_path=None))])
 
 
 def test_figures_are_checked_against_tasks_of_a_folder(recipe: Recipe) -> None:
