@@ -1,7 +1,7 @@
 """How thoroughly a saved folder is checked, and how that is told.
 
 `full`: a fresh process loads the folder, and must give the same logits and the same text. `fast`: the stored tensors
-are compared with those in memory, bit by bit, the config must describe the same model, and the tokenizer must load; the
+are compared with those in memory, bit by bit, the config must give the same shapes, and the tokenizer must load; the
 folder is not run. `none`: nothing is checked.
 """
 
