@@ -62,8 +62,8 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
 }
 # They need a model with experts.
 OF_EXPERTS = {("width", "reap"), ("width", "frequency")}
-# Those that read files or what the model writes have tests of their own.
-NOT_HERE = {("stage", "recover"), ("text", "file"), ("text", "hub"), ("text", "alpaca"), ("text", "generated")}
+# Those that read files, what lies in memory or what the model writes have tests of their own.
+NOT_HERE = {("stage", "recover"), *(("text", name) for name in ("file", "hub", "alpaca", "generated", "in-memory"))}
 
 
 def classes() -> Iterator[tuple[str, type]]:
