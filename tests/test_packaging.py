@@ -97,9 +97,9 @@ def install(python: Path, *what: str | Path) -> None:
 
 
 def data_files(folder: Path) -> set[str]:
-    """What a wheel holds besides Python: the marker of types, templates, presets, and the rows of the tiny models."""
+    """What a wheel holds besides Python: the marker of types, templates, presets, starters, rows of the tiny models."""
     templates = [*(folder / "swm/report/templates").iterdir(), *(folder / "swm/scaffold").rglob("*.tmpl")]
-    presets = (folder / "swm/study/presets").glob("*.yaml")
+    presets = [*(folder / "swm/study/presets").glob("*.yaml"), *(folder / "swm/recipe/starters").glob("*.yaml")]
     found = [*templates, *presets, *(folder / "swm/testing").glob("*.json")]
     return {path.relative_to(folder).as_posix() for path in found} | {"swm/py.typed"}
 

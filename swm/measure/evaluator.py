@@ -102,8 +102,10 @@ def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progre
     protocol, speed = recipe.perplexity, recipe.speed
     if protocol is not None:
         check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
-        with at("perplexity", "text"):
-            protocol.text.check_model(config)
+        # What a model writes is refused where it is read, whatever its length.
+        if not protocol.text.from_model:
+            with at("perplexity", "text"):
+                protocol.text.check_model(config)
     if speed is not None:
         given = speed.prompt_ids(tokenizer)
         tokens = speed.prompt_tokens if given is None else len(given)

@@ -44,7 +44,7 @@ class GgufArchitecture:
     # Further metadata keys, and the config's fields that they are read from.
     values: Mapping[str, str] = field(default_factory=dict)
     # Fields of the config that must have this value, as the file has no place for another.
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict, repr=False)
     # The factor of attention scores is that of the channels of a head; the config's field that must say so.
     score_scale: str = ""
     # A list in the config with an entry for each layer, true but for the last one of so many.

@@ -61,8 +61,13 @@ def cut_units(view: ModelView, position: int, part: Part, units: Sequence[int]) 
         return
     # Not group.prune(): with grouped queries it gets each key channel once a query head, and counts it as often.
     for dependency, channels in _group(view, position, part, units):
-        if isinstance(dependency.target.module, nn.Linear):
+        module = dependency.target.module
+        if isinstance(module, nn.Linear):
+            trained = {name: value.requires_grad for name, value in module.named_parameters()}
             dependency(sorted(set(channels)))
+            # torch-pruning makes parameters that are trained.
+            for name, value in module.named_parameters():
+                value.requires_grad_(trained[name])
 
 
 def _group(view: ModelView, position: int, part: Part, units: Sequence[int]) -> Any:

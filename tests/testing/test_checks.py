@@ -513,7 +513,7 @@ def test_variants_and_families_are_all_tried() -> None:
 
 @pytest.mark.parametrize("what", [7, int, swm.Step, Metric], ids=str)
 def test_there_are_no_checks_for_other_things(what: Any) -> None:
-    kinds = "a DepthPruner, ExpertMerger, LayerMerger"
+    kinds = "a DepthPruner, Executor, ExpertMerger, LayerMerger"
     with pytest.raises(PluginError, match=f"there are checks for dataclasses that are {kinds}"):
         checks_for(what)
 
