@@ -12,7 +12,7 @@ from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import LAYOUTS, Layout
 from swm.checkpoint.level import FULL, Verify
 from swm.checkpoint.saving import check_output
-from swm.errors import ModelError, PlanError, at, unknown
+from swm.errors import ModelError, PlanError, at, quoted, unknown
 from swm.loading.source import ModelSource
 from swm.loading.tokenizer import load_tokenizer
 from swm.model.shape import shape_now
@@ -20,6 +20,7 @@ from swm.pieces.workpiece import Workpiece
 from swm.plan.diff import diff_plans
 from swm.plan.history import history_of
 from swm.plan.plan import Plan
+from swm.plan.reading import read_plan
 from swm.plugins.loading import load_plugins
 from swm.report.builder import ReportBuilder
 from swm.run.result import RunResult
@@ -88,13 +89,13 @@ def save(
     return RunResult(model, tokenizer, done, report.data, target)
 
 
-def apply_plan(model: Any, plan: Plan, *, plugin_files: Sequence[str] = ()) -> Plan:
+def apply_plan(model: Any, plan: Plan | str | Path, *, plugin_files: Sequence[str] = ()) -> Plan:
     """Do to a model object what a plan says, in the object itself.
 
     Args:
         model: A model object of transformers with the very numbers that the plan was made for.
-        plan: The plan, without trainings, which no plan can repeat.
-        plugin_files: Python files with model families.
+        plan: The plan or its file, without trainings, which no plan can repeat.
+        plugin_files: Python files with model families and with what the plan needs.
 
     Returns:
         The plan.
@@ -102,7 +103,13 @@ def apply_plan(model: Any, plan: Plan, *, plugin_files: Sequence[str] = ()) -> P
     Raises:
         PlanError: The plan is for another model, or a step does not fit; the model is as it was then.
     """
-    work = Workpiece.of(model, load_plugins(plugin_files))
+    plugins = load_plugins(plugin_files)
+    work = Workpiece.of(model, plugins)
+    with at("plan"):
+        if isinstance(plan, str | Path):
+            plan = read_plan(Path(plan), plugins.registry)
+        if not isinstance(plan, Plan):
+            raise PlanError(f"found {quoted(plan)}; a plan, or the file of one, stands here")
     return work.repeat(plan)
 
 

@@ -65,7 +65,7 @@ def test_pieces_leave_mode_flags_and_type_and_a_plan_that_repeats_them(
     plan.write(tmp_path / "plan.yaml")
     read = read_plan(tmp_path / "plan.yaml", plugins.registry)
     assert read.lines() == plan.lines()
-    swm.apply_plan(original, read)
+    swm.apply_plan(original, tmp_path / "plan.yaml")
     assert same(numbers(original), numbers(model))
 
 
@@ -188,6 +188,8 @@ FAILS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         lambda m, ids: swm.layer_similarity(m, "Once upon a time. " * 300, tokenizer=tiny_tokenizer()),
         "a name or a file stands here, and a text itself in a list: [text]",
     ),
+    "no plan": (lambda m, ids: swm.apply_plan(m, 3), "plan: found 3; a plan, or the file of one"),
+    "no plan's file": (lambda m, ids: swm.apply_plan(m, "nothing.yaml"), "plan nothing.yaml cannot be read"),
     "a folder": (
         lambda m, ids: swm.remove_layers("folder", [1]),
         "model: found 'folder'; allowed: a transformers model",
