@@ -62,6 +62,13 @@ class Recovery(Strategy):
     def check(self, tokenizer: Any) -> None:
         """Raise RecoveryError or TextError early when there is too little text to train on; must be cheap."""
 
+    def in_rounds(self, rounds: int) -> Sequence[Recovery]:
+        """The recovery for each of so many rounds of a `heal`, which together spend what it may: seconds, steps.
+
+        The same each time where it has no such limit. Raises RecipeError for a limit that cannot be split like that.
+        """
+        return [self] * rounds
+
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         """Bytes that it needs beside a layer and a batch, whatever lies in files; `model` has no weights.
 

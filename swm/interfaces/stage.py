@@ -134,6 +134,13 @@ class Stage(Strategy):
         """The stage with this target."""
         return dataclasses.replace(self, target=target)  # type: ignore[type-var]
 
+    def in_rounds(self, rounds: int) -> Sequence[Stage]:
+        """The stage for each of so many rounds of a `heal`, which together spend what it may spend: seconds, steps.
+
+        The same each time where it has no such limit. Raises RecipeError for a limit that cannot be split like that.
+        """
+        return [self] * rounds
+
     def worth_while(self, context: StageContext) -> bool:
         """Whether there is anything to remove; a stage may be left without a share of the recipe's budget."""
         return True

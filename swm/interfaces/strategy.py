@@ -21,7 +21,7 @@ class Strategy(ABC):
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     is_default: ClassVar[bool] = False
-    """Whether this strategy is meant where a recipe names none of its kind; one a kind."""
+    """Whether this strategy is meant where a recipe names none of its kind; one a kind; of stages, what heals."""
     is_baseline: ClassVar[bool] = False
     """Whether this strategy is there to be beaten: studies run it beside every other one of its kind."""
 

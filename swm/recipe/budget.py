@@ -45,26 +45,40 @@ class Budget(ResultLimit):
         """The number of parameters to remove in all, of a budget that says so."""
         return self.params if self.params is not None else (self.ratio or 0.0) * original.parameters
 
-    def for_next(self, waiting: Sequence[Set[str]], original: ModelShape, removed: float) -> float:
-        """The number of parameters that the first of the waiting stages is to remove; see `share`.
+    def for_next(
+        self, waiting: Sequence[Set[str]], original: ModelShape, removed: float, earlier: Sequence[Set[str]] = ()
+    ) -> float:
+        """The number of parameters that the first of the waiting stages is to remove: its share of what is left.
 
-        `removed` parameters are gone already. A stage is given its kind's share of what is left.
+        Args:
+            waiting: As for `share`.
+            original: The shape of the model before the first stage.
+            removed: How many parameters are gone already.
+            earlier: As for `share`.
         """
-        return (self.parameters(original) - removed) * self.share(waiting)
+        return (self.parameters(original) - removed) * self.share(waiting, earlier)
 
-    def share(self, waiting: Sequence[Set[str]]) -> float:
+    def share(self, waiting: Sequence[Set[str]], earlier: Sequence[Set[str]] = ()) -> float:
         """What part the first of the waiting stages has in what is left to remove.
 
         `waiting` says of each stage without a target so far, in order, what it removes: `layers`, other words, or both.
+        `earlier` says so of those that had their part of the budget before. All of a kind have equal parts.
         """
-        depth = [bool(kinds) and kinds <= {"layers", "blocks"} for kinds in waiting]
+        depth = [bool(kinds) and kinds <= {"layers", "blocks"} for kinds in (*earlier, *waiting)]
         layers = sum(depth)
-        share, rest = self.depth_share / max(layers, 1), (1 - self.depth_share) / max(len(waiting) - layers, 1)
-        weights = [share if alone else rest for alone in depth]
+        share, rest = self.depth_share / max(layers, 1), (1 - self.depth_share) / max(len(depth) - layers, 1)
+        weights = [share if alone else rest for alone in depth[len(earlier) :]]
         total = sum(weights)
         return weights[0] / total if total > 0 else 0.0
 
-    def target(self, waiting: Sequence[Set[str]], original: ModelShape, view: ModelView, promised: float) -> Target:
+    def target(
+        self,
+        waiting: Sequence[Set[str]],
+        original: ModelShape,
+        view: ModelView,
+        promised: float,
+        earlier: Sequence[Set[str]] = (),
+    ) -> Target:
         """The target of the first of the waiting stages.
 
         Args:
@@ -72,11 +86,12 @@ class Budget(ResultLimit):
             original: The shape of the model before the first stage.
             view: The model as it is.
             promised: How much earlier stages will remove that have not run.
+            earlier: As for `share`.
         """
         if self.limited is None:
             gone = original.parameters - view.parameters() + promised
-            return Target(params=max(round(self.for_next(waiting, original, gone)), 0))
+            return Target(params=max(round(self.for_next(waiting, original, gone, earlier)), 0))
         goal = self.too_much(original, view)
-        share = max(goal.amount - promised, 0.0) * self.share(waiting)
+        share = max(goal.amount - promised, 0.0) * self.share(waiting, earlier)
         given = {name: getattr(self, name) for name in (self.limited, *self.conditions())}
         return Target(**given).at_most(goal.cost.total - share)

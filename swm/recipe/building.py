@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from swm.checkpoint.layout import LAYOUTS
-from swm.errors import at, did_you_mean, listed, quoted
+from swm.errors import RecipeError, at, did_you_mean, listed, quoted
 from swm.interfaces.measure import Measure
 from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.stage import Stage
@@ -19,7 +19,9 @@ from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins
 from swm.plugins.registry import require_interface
 from swm.plugins.validation import KeyPath, fail
+from swm.recipe.healing import Healing
 from swm.recipe.recipe import Recipe
+from swm.recipe.rounds import HEAL, Rounds, RunStages
 
 
 def build_recipe(data: Mapping[str, Any], plugins: Plugins) -> Recipe:
@@ -94,15 +96,13 @@ def _build_trackers(value: Any, plugins: Plugins) -> tuple[Any, ...]:
 
 
 def _fitted(recipe: Recipe) -> Recipe:
-    """The recipe with stages whose results fit its layout."""
-    needs = LAYOUTS[recipe.layout].needs
-    if needs == ShapeNeeds():
-        return recipe
-    stages = []
-    for i, stage in enumerate(recipe.stages):
-        with at("stages", i, stage.name):
-            stages.append(stage.fitting(needs))
-    return replace(recipe, stages=stages)
+    """The recipe with the stages of its run, whose results fit its layout."""
+    needs, stages = LAYOUTS[recipe.layout].needs, list(recipe.stages)
+    for i, entry in enumerate(stages if needs != ShapeNeeds() else ()):
+        with at("stages", i, entry.stage.name if isinstance(entry, Rounds) else entry.name):
+            stages[i] = entry.fitting(needs)
+    rounds = any(isinstance(entry, Rounds) for entry in stages)
+    return replace(recipe, stages=RunStages.of(stages) if rounds else stages)
 
 
 def _check_targets(recipe: Recipe) -> None:
@@ -116,7 +116,7 @@ def _check_targets(recipe: Recipe) -> None:
         units = f"{count.get(stage.removed_kinds(), '')}{{params: n}} or {{ratio: r}}"
         who = getattr(stage, "pruner", stage).name
         fail(
-            ("stages", waiting[0], stage.name),
+            recipe.place(waiting[0]),
             f"'{who}' needs a target: {units}; or give the recipe a budget: {{ratio: r}}",
         )
 
@@ -141,23 +141,64 @@ def _check_limits(recipe: Recipe) -> None:
             fail(("accept", name), f"it is not measured; add evaluate: {{{example}}}, or leave out this limit")
 
 
-def _build_stages(value: Any, plugins: Plugins) -> list[Stage]:
+def _build_stages(value: Any, plugins: Plugins) -> list[Stage | Rounds]:
     if not isinstance(value, list | tuple) or not value:
         known = plugins.registry.names("stage")
         fail(("stages",), f"found {quoted(value)}; stages is a list of one or more of {listed(known)}")
-    return [_build_stage(entry, plugins, i) for i, entry in enumerate(value)]
+    return [_build_entry(entry, plugins, i) for i, entry in enumerate(value)]
 
 
-def _build_stage(entry: Any, plugins: Plugins, index: int) -> Stage:
-    """A stage from its entry in the recipe: a mapping with one key, or an instance made in Python."""
+def _build_entry(entry: Any, plugins: Plugins, index: int) -> Stage | Rounds:
+    """A stage, or rounds of it, from its entry in the recipe."""
     registry, path = plugins.registry, ("stages", index)
+    if isinstance(entry, Stage):
+        return _build_stage(entry, plugins, path)
+    kind, parameters = _stage_parameters(entry, plugins, path)
+    names = [f.name for f in fields(registry.strategy("stage", kind))]  # type: ignore[arg-type]
+    heal = parameters.pop(HEAL, None) if HEAL not in names else None
+    stage = require_interface(Stage, registry.build_named("stage", kind, parameters, (*path, kind)))
+    if heal is None:
+        return stage
+    with at(*path, kind, HEAL):
+        if "target" not in names:
+            raise RecipeError(f"'{kind}' takes no target that could be removed in rounds; leave out heal")
+        if stage.target is None and not stage.wants_target():  # type: ignore[attr-defined]
+            who = getattr(stage, "pruner", stage).name
+            raise RecipeError(f"'{who}' decides by itself how much goes; give the stage a target to divide into rounds")
+        return Rounds(stage, _build_healing(heal, plugins, (*path, kind)), index)
+
+
+def _build_healing(value: Any, plugins: Plugins, path: KeyPath) -> Healing:
+    """How a stage heals, with the stages built."""
+    if not isinstance(value, Mapping | Healing):
+        fail((), f"found {quoted(value)}; heal is a mapping with {listed(f.name for f in fields(Healing))}")
+    given = vars(value) if isinstance(value, Healing) else value
+    healing = construct(Healing, dict(given), plugins.registry.build)
+    entries = healing.stages
+    if entries is None:
+        entries = [{plugins.registry.default("stage"): {}}]
+    stages = []
+    for i, entry in enumerate(entries):
+        stage = _build_stage(entry, plugins, ("stages", i))
+        with at("stages", i, stage.name):
+            removed = stage.removed_kinds()
+            if removed or stage.replaces or stage.wants_target():
+                what = listed(removed) if removed else "projections, for which it puts others"
+                raise RecipeError(f"'{stage.name}' removes {what}; a stage that heals removes nothing")
+        stages.append(stage)
+    return replace(healing, stages=stages)
+
+
+def _build_stage(entry: Any, plugins: Plugins, path: KeyPath) -> Stage:
+    """A stage from a mapping with one key, or from an instance made in Python."""
+    registry = plugins.registry
     if isinstance(entry, Stage):
         return require_interface(Stage, registry.build("stage", entry, path))
     kind, parameters = _stage_parameters(entry, plugins, path)
     return require_interface(Stage, registry.build_named("stage", kind, parameters, (*path, kind)))
 
 
-def _stage_parameters(entry: Any, plugins: Plugins, path: tuple[str | int, ...]) -> tuple[str, dict[str, Any]]:
+def _stage_parameters(entry: Any, plugins: Plugins, path: KeyPath) -> tuple[str, dict[str, Any]]:
     """The name of a stage and its parameters, from a mapping with one key."""
     registry, known = plugins.registry, plugins.registry.names("stage")
     if not isinstance(entry, Mapping) or len(entry) != 1:

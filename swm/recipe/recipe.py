@@ -22,6 +22,7 @@ from swm.measure.protocol import EvaluationRecipe
 from swm.model.shape import ModelShape
 from swm.model.view import ModelView
 from swm.recipe.budget import Budget
+from swm.recipe.rounds import HEAL, Place, Rounds, RunStages
 from swm.text.calibration import Bos, Sampling
 
 
@@ -75,8 +76,39 @@ class Recipe:
     def resolved(self) -> dict[str, Any]:
         """The recipe with every default written out, as plain data that builds an equal recipe."""
         data: dict[str, Any] = plain(self)
-        data["stages"] = [_stage_entry(stage) for stage in self.stages]
+        data["stages"] = [_stage_entry(entry) for entry in self.entries()]
         return data
+
+    def entries(self) -> list[Stage | Rounds]:
+        """What the recipe's list holds: a stage that heals in rounds is one entry, and several stages of the run."""
+        entries: list[Stage | Rounds] = list(self.stages)
+        for rounds in reversed(self._rounds()):
+            entries[rounds.start : rounds.stop] = [rounds]
+        return entries
+
+    def by_entry(self, values: Sequence[int]) -> list[int]:
+        """The sums of what is said of each stage of the run, by entry of the recipe's list."""
+        sums, index = [], 0
+        for entry in self.entries():
+            stop = entry.stop if isinstance(entry, Rounds) else index + 1
+            sums.append(sum(values[index:stop]))
+            index = stop
+        return sums
+
+    def place(self, index: int) -> Place:
+        """Where the recipe names the stage at this position of the run."""
+        rounds = self.rounds_of(index)
+        if rounds is not None:
+            return rounds.place(index)
+        more = sum(rounds.stop - rounds.start - 1 for rounds in self._rounds() if rounds.stop <= index)
+        return ("stages", index - more, self.stages[index].name)
+
+    def rounds_of(self, index: int) -> Rounds | None:
+        """The rounds that the stage at this position of the run is part of, if there are any."""
+        return next((rounds for rounds in self._rounds() if rounds.start <= index < rounds.stop), None)
+
+    def _rounds(self) -> Sequence[Rounds]:
+        return self.stages.rounds if isinstance(self.stages, RunStages) else ()
 
     def __repr__(self) -> str:
         stages = ", ".join(stage.name for stage in self.stages)
@@ -84,6 +116,20 @@ class Recipe:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(visible(yamlfile.dump(self.resolved())))}</pre>"
+
+    def round_target(
+        self, index: int, original: ModelShape, view: ModelView, gone: float | None = None
+    ) -> Target | None:
+        """The part of its target that a stage removes in its round; None for a stage that removes all of its own.
+
+        Args:
+            index: The position of the stage in the run.
+            original: The shape of the model before the first stage.
+            view: The model as it is; the original one while nothing has run.
+            gone: The parameters that went in the rounds before; None while nothing has run.
+        """
+        rounds = self.rounds_of(index)
+        return None if rounds is None else rounds.aimed(index, original, view, gone)
 
     def budget_target(self, index: int, original: ModelShape, view: ModelView, promised: float = 0.0) -> Target | None:
         """The target that the budget gives a stage; None if the stage has its own.
@@ -97,11 +143,18 @@ class Recipe:
         stage = self.stages[index]
         if self.budget is None or not stage.wants_target():
             return None
-        waiting = [other.removed_kinds() for other in self.stages[index:] if other.wants_target()]
-        return self.budget.target(waiting, original, view, promised)
+        earlier, waiting = (
+            [other.removed_kinds() for other in some if other.wants_target()]
+            for some in (self.stages[:index], self.stages[index:])
+        )
+        return self.budget.target(waiting, original, view, promised, earlier)
 
 
-def _stage_entry(stage: Stage) -> dict[str, Any]:
+def _stage_entry(stage: Stage | Rounds) -> dict[str, Any]:
+    if isinstance(stage, Rounds):
+        [(name, parameters)] = _stage_entry(stage.stage).items()
+        heal = {**plain(stage.healing), "stages": [_stage_entry(healer) for healer in stage.healers]}
+        return {name: {**parameters, HEAL: heal}}
     if stage.holds:
         return {stage.name: plain(getattr(stage, stage.holds))}
     spec = stage.spec()

@@ -18,7 +18,9 @@ from swm.measure.protocol import EvaluationRecipe
 from swm.plugins.entry import Entry
 from swm.plugins.registry import Registry
 from swm.plugins.validation import plain_dataclass, plain_schema, strategy_kind
+from swm.recipe.healing import Healing
 from swm.recipe.recipe import CalibrationRecipe, Recipe
+from swm.recipe.rounds import HEAL
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -56,6 +58,7 @@ class SchemaWriter:
         whole = self.mapping_of(Recipe, optional=("calibration",))
         keys = whole["properties"]
         keys["stages"] = {"type": "array", "minItems": 1, "items": self._stage(), "description": "In their order."}
+        self.definitions[Healing.__name__]["properties"]["stages"]["items"] = self._stage()
         tracker = self._kind("tracker")
         keys["trackers"] = {"anyOf": [tracker, {"type": "array", "items": tracker}]}
         # `build_recipe` fills in the text, and takes short forms of two values.
@@ -88,7 +91,13 @@ class SchemaWriter:
     def _below(self, entry: Entry) -> Schema:
         """What stands below a stage's name: its parameters, or the strategy that it holds."""
         holds = getattr(entry.strategy, "holds", "")
-        return self._kind(holds) if holds else self.defined(f"stage.{entry.strategy.name}", entry.strategy)
+        if holds:
+            return self._kind(holds)
+        reference = self.defined(f"stage.{entry.strategy.name}", entry.strategy)
+        properties = self.definitions[f"stage.{entry.strategy.name}"]["properties"]
+        if "target" in properties:
+            properties.setdefault(HEAL, {"anyOf": [self.defined(Healing.__name__, Healing), NULL]})
+        return reference
 
     def _kind(self, kind: str) -> Schema:
         """A strategy of that kind: a name, or a mapping with name and parameters."""

@@ -180,7 +180,8 @@ def _stage(stage: StageReport, figures: Figures) -> dict[str, Any]:
         for one in series
         for marked in [() if one.by_position else gone]
     ]
-    return {"stage": stage.stage, "methods": methods, "settings": settings, "facts": rows(facts), "bars": bars}
+    shown = {"methods": methods, "settings": settings, "facts": rows(facts), "bars": bars}
+    return {"stage": stage.stage, "round": facts.get("round"), **shown}
 
 
 def _positions(order: Any) -> Sequence[int]:

@@ -38,6 +38,9 @@ def budgeted(recipe: Recipe, index: int, shape: ModelShape, first: bool) -> tupl
     """
     stage, budget = recipe.stages[index], recipe.budget
     limited = budget is not None and budget.limited is not None
+    part = None if shape.model is None else recipe.round_target(index, shape, shape.model)
+    if part is not None:
+        return stage.with_target(part), False
     if shape.model is None or not (first or limited):
         return stage, False
     target = recipe.budget_target(index, shape, shape.model)

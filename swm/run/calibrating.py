@@ -118,4 +118,4 @@ def _other_texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSo
             yield ("evaluate", "measures", i, name), text
     for i, stage in enumerate(recipe.stages):
         for text in stage.texts():
-            yield ("stages", i, stage.name, "data"), text
+            yield (*recipe.place(i), "data"), text

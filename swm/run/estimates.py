@@ -47,6 +47,8 @@ def works_of(recipe: Recipe, setting: Setting) -> list[Work | None]:
     promised = 0.0
     for i, stage in enumerate(recipe.stages):
         amount = 0.0
+        part = None if setting.model is None else recipe.round_target(i, setting.shape, setting.model)
+        stage = stage if part is None else stage.with_target(part)
         if recipe.budget is not None and setting.model is not None and stage.wants_target():
             target = recipe.budget_target(i, setting.shape, setting.model, promised)
             amount = 0.0 if target is None else target.goal(setting.shape, setting.model).amount

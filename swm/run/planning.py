@@ -13,6 +13,7 @@ from swm.checkpoint.layout import LAYOUTS
 from swm.errors import PlanError, at
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
+from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
 from swm.model.shape import achieved, shape_now
 from swm.model.view import ModelView
@@ -55,7 +56,7 @@ class StagePlanner:
             if i and self.cache is not None:
                 fingerprint = self.view.fingerprint()
             context.observed = self._observed(stage, fingerprint)
-            planned.append(self._stage(i, stage, context, apply=apply_last or i < len(stages) - 1))
+            planned.append(self._stage(i, context, planned, apply=apply_last or i < len(stages) - 1))
         steps, kind, source = [stage.steps for stage in planned], identity["model_type"], identity["source"]
         needed = needed_plugins(steps, self.plugins.registry, kind, source)
         return Plan(identity, planned, self.calibration.record(), self.recipe.seed, plugins=needed)
@@ -109,45 +110,60 @@ class StagePlanner:
             keeps=True,
         )
 
-    def _stage(self, index: int, stage: Stage, context: StageContext, apply: bool) -> PlannedStage:
+    def _target(self, index: int, earlier: Sequence[PlannedStage]) -> Target | None:
+        """The target that a stage has not of itself: its part of the one for its rounds, or of the budget."""
+        recipe, original = self.recipe, self.prepared.shape
+        rounds = recipe.rounds_of(index)
+        if rounds is None:
+            return recipe.budget_target(index, original, self.view)
+        gone = sum(stage.facts["achieved"]["params"] for stage in earlier[rounds.start :])
+        part = recipe.round_target(index, original, self.view, gone)
+        return recipe.budget_target(index, original, self.view) if part is None else part
+
+    def _stage(self, index: int, context: StageContext, earlier: Sequence[PlannedStage], apply: bool) -> PlannedStage:
         """Plan one stage.
 
         Args:
-            index: The position of the stage in the recipe.
-            stage: The stage.
+            index: The position of the stage in the run.
             context: What it works with.
+            earlier: The stages before it, as planned and done.
             apply: Whether the model is changed too.
 
         Returns:
             The steps of the stage with its settings and facts.
         """
-        hooks, original = self.plugins.manager.hook, self.prepared.shape
-        target = self.recipe.budget_target(index, original, self.view)
+        hooks, original, stage = self.plugins.manager.hook, self.prepared.shape, self.recipe.stages[index]
+        place, target = self.recipe.place(index), self._target(index, earlier)
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(self.view)
-        with at("stages", index, stage.name), self.stopwatch.timed(f"stage {index} {stage.name}"):
+        with at(*place), self.stopwatch.timed(f"stage {index} {stage.name}"):
             stage = stage if target is None else stage.with_target(target)
             watch = LimitWatch.of(stage, original, self.view)
             idle = (target is not None or watch is not None) and not stage.worth_while(context)
             left = "no budget left" if target is not None else "the model keeps to the target already"
             planned = StagePlan([], {"skipped": left}) if idle else _planned(stage, context)
-        spec, facts = stage.spec(), dict(planned.facts)
+        spec, facts = stage.spec(), {**self._round(index), **planned.facts}
         if watch is not None:
             facts["limit"] = watch.planned(facts)
             facts.pop("planned_saving", None)
         result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
         if apply:
-            with at("stages", index, stage.name), self.stopwatch.timed(f"perform {index} {stage.name}"):
+            with at(*place), self.stopwatch.timed(f"perform {index} {stage.name}"):
                 facts.update(stage.perform(planned, context))
             facts["achieved"] = achieved(context.original, before, shape_now(self.view))
             if watch is not None:
-                with at("stages", index, stage.name):
+                with at(*place):
                     facts["limit"]["after"] = watch.reached(self.view)
             if self.view.tokens is not None:
-                with at("stages", index, stage.name):
+                with at(*place):
                     self._follow_vocabulary(context, self.recipe.stages[index + 1 :])
         hooks.swm_stage_finished(index=index, stage=stage, facts=facts)
         return result
+
+    def _round(self, index: int) -> dict[str, str]:
+        """What the report says of the round of a stage; nothing where it has none."""
+        rounds = self.recipe.rounds_of(index)
+        return {} if rounds is None else {"round": f"{rounds.round_of(index)[0] + 1} of {len(rounds)}"}
 
     def _follow_vocabulary(self, context: StageContext, later: Sequence[Stage]) -> None:
         """Give `later` stages the tokenizer and the ids of the vocabulary that is left."""

@@ -139,14 +139,14 @@ def prepare(
     check_length(config, recipe.calibration.seq_len, ("calibration", "seq_len"))
     text = recipe.calibration
     first = True
-    for i, stage in enumerate(recipe.stages):
+    for i in range(len(recipe.stages)):
         # What a later stage must remove depends on what the earlier ones remove.
-        with at("stages", i, stage.name):
+        with at(*recipe.place(i)):
             check_stage_order(recipe, i, output, empty)
             check_layout_saves(recipe, i, output)
         with at("budget"):
             aimed, idle = budgeted(recipe, i, shape, first)
-        with at("stages", i, stage.name):
+        with at(*recipe.place(i)):
             aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
         first = first and idle
     for place, source_of_text in _texts(recipe):
@@ -161,7 +161,7 @@ def prepare(
     with at("layout"):
         beside = row.read_tokenizer(empty, tokenizer) if output is not None else []
     for i, stage in enumerate(recipe.stages):
-        with at("stages", i, stage.name):
+        with at(*recipe.place(i)):
             stage.check_texts(tokenizer)
     with at("memory"):
         tokens = text.samples * text.seq_len
@@ -180,7 +180,7 @@ def prepare(
         calibration = draw_calibration(recipe.calibration, recipe.calibration.text, tokenizer, recipe.seed, images)
     for i, stage in enumerate(recipe.stages):
         if calibration is not None and any(later.reads_calibration for later in recipe.stages[i + 1 :]):
-            with at("stages", i, stage.name):
+            with at(*recipe.place(i)):
                 stage.check_calibration(tokenizer, config, calibration)
     with at("evaluate"):
         evaluator = make_evaluator(recipe.evaluate, tokenizer, config, progress)
@@ -205,7 +205,7 @@ def _texts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], TextSource]]
     yield ("calibration", "text"), recipe.calibration.text
     for i, stage in enumerate(recipe.stages):
         for text in stage.texts():
-            yield ("stages", i, stage.name, "data"), text
+            yield (*recipe.place(i), "data"), text
 
 
 def _loader(recipe: Recipe, source: models.ModelSource, memory: WorkingMemory) -> Callable[[], Any]:

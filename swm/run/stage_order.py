@@ -29,7 +29,7 @@ def check_stage_order(recipe: Recipe, index: int, output: Path | None, view: Mod
     """
     stage, earlier, family = recipe.stages[index], recipe.stages[:index], view.family
     row = LAYOUTS[recipe.layout]
-    places = [f"stages.{i}.{before.name}" for i, before in enumerate(earlier)]
+    places = [".".join(map(str, recipe.place(i))) for i in range(index)]
     uneven = [place for place, before in zip(places, earlier, strict=True) if before.uneven()]
     replaced = [place for place, before in zip(places, earlier, strict=True) if before.replaces]
     removed = stage.removed_kinds()

@@ -170,11 +170,8 @@ def check_reader(asked: EvaluationRecipe, *others: str) -> None:
 
 def readers(recipe: Recipe) -> list[str]:
     """The keys of a recipe, but for what is measured, whose values need a tokenizer."""
-    stages = [
-        f"stages.{i}.{stage.name}"
-        for i, stage in enumerate(recipe.stages)
-        if stage.texts() or "tokens" in stage.removed_kinds()
-    ]
+    reading = [i for i, stage in enumerate(recipe.stages) if stage.texts() or "tokens" in stage.removed_kinds()]
+    stages = list(dict.fromkeys(_place(recipe, i) for i in reading))
     return ["output", *stages] if recipe.output is not None else stages
 
 
@@ -183,8 +180,13 @@ def lies_in_memory(recipe: Recipe, given: GivenModel | None) -> list[str]:
     texts: list[tuple[str, TextSource | None]] = [("calibration.text", recipe.calibration.text)]
     if recipe.evaluate.perplexity is not None:
         texts.append(("evaluate.perplexity.text", recipe.evaluate.perplexity.text))
-    texts += [(f"stages.{i}.{stage.name}", text) for i, stage in enumerate(recipe.stages) for text in stage.texts()]
-    return [*(["model"] if given else []), *(key for key, text in texts if text is not None and text.in_memory)]
+    texts += [(_place(recipe, i), text) for i, stage in enumerate(recipe.stages) for text in stage.texts()]
+    keys = dict.fromkeys(key for key, text in texts if text is not None and text.in_memory)
+    return [*(["model"] if given else []), *keys]
+
+
+def _place(recipe: Recipe, index: int) -> str:
+    return ".".join(map(str, recipe.place(index)))
 
 
 def _rows(text: Any) -> Sequence[Any] | None:

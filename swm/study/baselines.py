@@ -12,22 +12,24 @@ from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy
 from swm.plugins.loading import Plugins
 from swm.recipe.recipe import Recipe
+from swm.recipe.rounds import Rounds
 from swm.study.naming import INSTEAD, axes_label
 from swm.study.runs import RunBuilder, StudyRun
 
 
 def is_baseline(recipe: Recipe, plugins: Plugins) -> bool:
     """Whether every choice for which there are baselines is one."""
-    chosen = [getattr(stage, key) for stage in recipe.stages for key, *_ in _replaceable(stage, plugins)]
+    chosen = [getattr(stage, key) for stage in _written(recipe) for key, *_ in _replaceable(stage, plugins)]
     return bool(chosen) and all(strategy.is_baseline for strategy in chosen)
 
 
 def baseline_recipes(recipe: Recipe, axes: Mapping[str, Any], plugins: Plugins) -> Iterator[tuple[str, dict[str, Any]]]:
     """The names and plain recipes of the baselines of a recipe; none for a recipe that is one itself."""
-    fields_of_stages = [list(_replaceable(stage, plugins)) for stage in recipe.stages]
+    stages = _written(recipe)
+    fields_of_stages = [list(_replaceable(stage, plugins)) for stage in stages]
     replaced = [
         f"stages.{i}.{stage.name}.{key}"
-        for i, (stage, fields) in enumerate(zip(recipe.stages, fields_of_stages, strict=True))
+        for i, (stage, fields) in enumerate(zip(stages, fields_of_stages, strict=True))
         for key, *_ in fields
     ]
     place = axes_label({key: axes[key] for key in axes if any(path.startswith(key) for path in replaced)})
@@ -37,13 +39,18 @@ def baseline_recipes(recipe: Recipe, axes: Mapping[str, Any], plugins: Plugins) 
     for turn in range(rounds):
         plain = copy.deepcopy(recipe.resolved())
         used: list[str] = []
-        for entry, stage, fields in zip(plain["stages"], recipe.stages, fields_of_stages, strict=True):
+        for entry, stage, fields in zip(plain["stages"], stages, fields_of_stages, strict=True):
             for key, names, others in fields:
                 for other in others:
                     entry[stage.name].pop(other, None)
                 entry[stage.name][key] = names[min(turn, len(names) - 1)]
                 used.append(entry[stage.name][key])
         yield " + ".join(used) + (f"{INSTEAD}{place}" if place else ""), plain
+
+
+def _written(recipe: Recipe) -> list[Stage]:
+    """The stages as the recipe lists them: one that heals in rounds once."""
+    return [entry.stage if isinstance(entry, Rounds) else entry for entry in recipe.entries()]
 
 
 def _replaceable(stage: Stage, plugins: Plugins) -> Iterator[tuple[str, list[str], list[str]]]:

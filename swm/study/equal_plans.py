@@ -96,12 +96,12 @@ def _agrees(row: Row, now: Mapping[str, str], folder: Path) -> bool:
     return is_current(row, {name: now[name] for name in then if name in now}, folder)
 
 
-def taken(row: Row, plan: Plan) -> dict[str, Any]:
+def taken(row: Row, plan: Plan, recipe: Recipe) -> dict[str, Any]:
     """What a row says of a run whose plan is equal to that of another row."""
     return {
         "state": "done",
         **{key: row[key] for key in RESULTS if row.get(key)},
-        "removed_layers": [stage.facts.get("achieved", {}).get("layers", 0) for stage in plan.stages],
+        "removed_layers": recipe.by_entry([stage.facts.get("achieved", {}).get("layers", 0) for stage in plan.stages]),
         "notes": [f"the plan is that of run {row['id']}, whose result this is"],
         "plan": row["plan"],
         "same_as": row["id"],

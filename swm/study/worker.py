@@ -107,7 +107,7 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path, progress: Pro
     except EqualPlanError as equal:
         write_yaml(folder / "plan.yaml", equal.plan.to_data())
         write_yaml(folder / "recipe.yaml", recipe.resolved())
-        return {**taken(equal.row, equal.plan), "took": _rounded(pipeline.seconds)}
+        return {**taken(equal.row, equal.plan, recipe), "took": _rounded(pipeline.seconds)}
     if not job["keep_models"]:
         # Without the tensors of a fit, which are as large as the model.
         write_yaml(folder / "plan.yaml", result.plan.to_data())
@@ -116,7 +116,9 @@ def _run(recipe: Recipe, plugins: Plugins, job: Job, folder: Path, progress: Pro
     report = RunReport.model_validate(result.report)
     return {
         **_measured(report.compressed, report.model, report.of("compressed"), result.speed),
-        "removed_layers": [stage.facts.get("achieved", {}).get("layers", 0) for stage in report.stages],
+        "removed_layers": recipe.by_entry(
+            [stage.facts.get("achieved", {}).get("layers", 0) for stage in report.stages]
+        ),
         "notes": report.notes,
         **({"rejected": result.rejected} if result.rejected else {}),
         "took": _rounded(pipeline.seconds),

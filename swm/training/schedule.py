@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+
+from swm.errors import RecipeError
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,27 @@ class Schedule:
     def total(self, pieces: int) -> int:
         """The number of steps that are planned for so many pieces."""
         return self.steps or self.epochs * max(1, pieces // min(self.batch, pieces))
+
+    def parts(self, rounds: int) -> list[dict[str, Any]]:
+        """What changes in the schedule of each of so many trainings, so that together they train as long as one.
+
+        Seconds, steps or epochs in equal parts. Raises RecipeError where there are fewer than trainings, and for epochs
+        that cannot be split into whole ones.
+        """
+        if self.steps is not None and self.steps < rounds:
+            raise RecipeError(f"found {self.steps}; they are split among {rounds} rounds, so say more", ("steps",))
+        if self.steps is None and self.seconds is None and self.epochs % rounds:
+            raise RecipeError(
+                f"found {self.epochs}; whole epochs cannot be split among {rounds} rounds, so say seconds or steps",
+                ("epochs",),
+            )
+        return [self._part(k, rounds) for k in range(rounds)]
+
+    def _part(self, k: int, rounds: int) -> dict[str, Any]:
+        if self.steps is None and self.seconds is None:
+            return {"epochs": self.epochs // rounds}
+        steps = {} if self.steps is None else {"steps": self.steps * (k + 1) // rounds - self.steps * k // rounds}
+        return {**steps, **({} if self.seconds is None else {"seconds": self.seconds / rounds})}
 
     def rate(self, step: int, total: int, elapsed: float) -> float:
         """The learning rate of step number `step` (from 0): a linear rise, then a linear fall."""

@@ -34,6 +34,9 @@ class TrainedRecovery(Schedule, Recovery):
             values["data"] = build("text", cls.default_text)
         return values
 
+    def in_rounds(self, rounds: int) -> Sequence[Recovery]:
+        return [replace(self, **part) for part in self.parts(rounds)]
+
     def texts(self) -> Sequence[TextSource]:
         return () if self.data is None else (self.data,)
 

@@ -112,3 +112,13 @@ def test_a_stage_that_removes_layers_and_widths_has_no_part_in_the_depth_share()
     assert budget.for_next([widths, both], shape, 20) == pytest.approx(40)
     assert budget.for_next([both], shape, 0) == pytest.approx(100)
     assert budget.for_next([layers], shape, 60) == pytest.approx(40)
+
+
+def test_several_depth_stages_have_the_depth_share_together() -> None:
+    shape, budget = ModelShape(700, (100, 300, 200)), Budget(params=100, depth_share=0.6)
+    layers, widths = frozenset({"layers"}), frozenset({"widths"})
+    assert budget.for_next([layers, layers, widths], shape, 0) == pytest.approx(30)
+    assert budget.for_next([layers, widths], shape, 30, [layers]) == pytest.approx(30)
+    assert budget.for_next([widths], shape, 60, [layers, layers]) == pytest.approx(40)
+    # What the first removed too much, the others remove less, in their proportions.
+    assert budget.for_next([layers, widths], shape, 65, [layers]) == pytest.approx(15)

@@ -48,6 +48,16 @@ def test_a_baseline_keeps_the_budget_and_nothing_of_the_method(loaded: Load) -> 
     assert last.recipe["budget"] == {"ratio": 0.2, "depth_share": 0.5}
 
 
+def test_a_baseline_heals_in_the_rounds_of_what_it_is_compared_with(loaded: Load) -> None:
+    heal = {"every": 1, "stages": [{"repair": {}}]}
+    stages = [{"depth": {"pruner": "block-influence", "target": {"layers": 3}, "heal": heal}}]
+    study = loaded(recipe={"stages": stages}, grid={"stages.0.depth.heal.every": [1, 2]})
+    runs = [run for run in plan_runs(study).runs if run.kind == "baseline" and run.name.startswith("last")]
+    assert [run.name for run in runs] == ["last, every 1", "last, every 2"]
+    assert [run.recipe["stages"][0]["depth"]["heal"]["every"] for run in runs] == [1, 2]
+    assert {run.recipe["stages"][0]["depth"]["pruner"]["name"] for run in runs} == {"last"}
+
+
 def test_a_baseline_that_was_asked_for_is_not_added_again(loaded: Load) -> None:
     study = loaded(grid={"stages.0.depth.pruner": ["block-influence", "last"]})
     assert names(study, "trivial") == ["last"]

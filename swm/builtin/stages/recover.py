@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
 import torch
@@ -28,6 +28,9 @@ class RecoverStage(Stage):
     reads_calibration: ClassVar[bool] = False
 
     recovery: Recovery
+
+    def in_rounds(self, rounds: int) -> Sequence[Stage]:
+        return [replace(self, recovery=part) for part in self.recovery.in_rounds(rounds)]
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         return self.recovery.working_bytes(model, dtype)

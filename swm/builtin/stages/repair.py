@@ -49,6 +49,7 @@ class RepairStage(Stage):
     name: ClassVar[str] = "repair"
     reads_images: ClassVar[bool] = True
     needs_plain: ClassVar[bool] = True
+    is_default: ClassVar[bool] = True
 
     projections: Annotated[Sequence[Role], Field(min_length=1)] = (ATTENTION, MLP)
     ridge: Annotated[float, Field(ge=0)] | None = None
