@@ -183,6 +183,7 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
     from swm.commands.console import drawn, print_text
     from swm.report.record import RunReport
     from swm.report.tables import report_table, speed_table
+    from swm.report.tokens_used import used_sentences
 
     if not result.report:
         return  # one of several processes, and not the one that prints
@@ -194,6 +195,8 @@ def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
         for line in result.plan.lines():
             print_text(console, line)
         console.print(drawn(report_table(report)))
+        for line in used_sentences(report.tokens_used):
+            print_text(console, line)
         for answer in report.given_answers():
             print_text(console, f"\n{answer['prompt']}", "bold")
             for which in ("dense", "compressed"):

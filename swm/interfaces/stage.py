@@ -163,6 +163,10 @@ class Stage(Strategy):
         """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
         return {}
 
+    def searched_samples(self) -> int | None:
+        """How many of the first samples of the calibration text its search looks at; None for all, or no search."""
+        return None
+
     def work(self, setting: Setting) -> Work | None:
         """About how much it computes, for an estimate of its time; None where that depends on what is not known yet.
 

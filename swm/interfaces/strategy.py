@@ -25,6 +25,9 @@ class Strategy(ABC):
     is_baseline: ClassVar[bool] = False
     """Whether this strategy is there to be beaten: studies run it beside every other one of its kind."""
 
+    short_field: ClassVar[str] = ""
+    """The field that a mapping with the strategy's name as a key gives: `{mix: X}` for `{name: mix, of: X}`."""
+
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
         """Parameters for a bare value that is no registered name, if this strategy understands it."""

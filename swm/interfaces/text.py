@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-import torch
 from torch import Tensor
 
-from swm.errors import TextError
+from swm.interfaces.calibration import Calibration as Calibration
+from swm.interfaces.conversation import Conversations
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
-from swm.model.samples import Samples
-from swm.model.token_ids import new_rows
 from swm.shown.values import short_repr
 
 Purpose = Literal["calibration", "evaluation"]
@@ -67,6 +64,14 @@ class DenseModel:
     __repr__ = short_repr
 
 
+@dataclass(frozen=True)
+class Share:
+    """A source in a text of several, and its share of the tokens; the shares of all add up to 1."""
+
+    text: TextSource
+    share: float
+
+
 class TextSource(Strategy):
     """Gives documents. A source that can keep the two purposes apart gives disjoint text for them."""
 
@@ -87,6 +92,21 @@ class TextSource(Strategy):
     def token_rows(self) -> Sequence[Tensor] | None:
         """Rows of token ids `[tokens]` (int64), for a source that holds ids already; None for text."""
         return None
+
+    def conversations(self) -> Conversations | None:
+        """Conversations, which a chat template writes, for a source that has them; None for plain text.
+
+        `documents` gives them as plain text then.
+        """
+        return None
+
+    def parts(self) -> Sequence[Share]:
+        """The sources that the text is mixed of, for a source that is a mix; `documents` gives all of their texts."""
+        return ()
+
+    def with_parts(self, parts: Sequence[Share]) -> TextSource:
+        """The source with other parts in the place of its own, one for one."""
+        return self
 
     def image_rows(self) -> Iterable[TextRow] | None:
         """Rows of which some hold an image, for a source that is told to read images; None for text alone."""
@@ -138,58 +158,15 @@ class WrittenText(TextSource):
         return self.source.spec()
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """Token ids `[samples, seq_len]` (int64), where they come from and how they were drawn, and a sha256 of them."""
+def leaves(source: TextSource) -> Iterator[Share]:
+    """The sources that a text consists of in the end, with their shares of its tokens; one that is no mix is all."""
+    if not source.parts():
+        yield Share(source, 1.0)
+    for part in source.parts():
+        for leaf in leaves(part.text):
+            yield Share(leaf.text, leaf.share * part.share)
 
-    ids: Tensor
-    source: dict[str, Any]
-    seed: int
-    drawn: Mapping[str, Any] = field(default_factory=dict)
-    images: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
-    """By its row, what a sample with an image gives the model beside its ids."""
-    placeholders: Sequence[int] = ()
-    """The ids that stand for pieces of an image."""
 
-    __repr__ = short_repr
-
-    @property
-    def samples(self) -> Samples:
-        """The ids with the images: what a model is run on."""
-        return Samples(self.ids, self.images, self.placeholders)
-
-    @property
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.ids.numpy().tobytes())
-        for row, inputs in sorted(self.images.items()):
-            for name, value in sorted(inputs.items()):
-                digest.update(f"{row} {name} {value.dtype} {list(value.shape)}".encode())
-                digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
-
-    def renumbered(self, kept: Sequence[int]) -> Calibration:
-        """The same text by its ids in a vocabulary of which the ids `kept`, ascending, are left.
-
-        Raises TextError when a token of the text is not among them.
-        """
-        rows = new_rows(self.ids, kept)
-        gone = sorted(set(self.ids[rows < 0].tolist()))
-        if gone:
-            raise TextError(
-                f"{len(gone)} tokens of the calibration text do not stay (id {gone[0]} is one), and later stages read "
-                "that text; keep its tokens, or put this stage behind them"
-            )
-        return replace(self, ids=rows)
-
-    def record(self) -> dict[str, Any]:
-        """What the report says of it."""
-        samples, seq_len = self.ids.shape
-        return {
-            "text": self.source,
-            "samples": samples,
-            "seq_len": seq_len,
-            **({"images": len(self.images)} if self.images else {}),
-            **self.drawn,
-            "seed": self.seed,
-            "sha256": self.fingerprint,
-        }
+def needs_model(source: TextSource) -> bool:
+    """Whether the original model writes the text, or a part of it."""
+    return any(leaf.text.from_model for leaf in leaves(source))

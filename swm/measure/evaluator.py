@@ -9,6 +9,7 @@ from typing import Any
 from swm.errors import at
 from swm.interfaces.measure import MeasureContext
 from swm.interfaces.progress import Progress
+from swm.interfaces.text import needs_model
 from swm.measure.answers import answer_prompts, prompt_ids
 from swm.measure.named_numbers import PreparedMeasure, once
 from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
@@ -103,7 +104,7 @@ def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progre
     if protocol is not None:
         check_length(config, protocol.seq_len, ("perplexity", "seq_len"))
         # What a model writes is refused where it is read, whatever its length.
-        if not protocol.text.from_model:
+        if not needs_model(protocol.text):
             with at("perplexity", "text"):
                 protocol.text.check_model(config)
     if speed is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from swm.errors import RecipeError, SwmError, at
-from swm.interfaces.text import Calibration
+from swm.interfaces.text import Calibration, needs_model
 from swm.model.lengths import check_length
 from swm.plugins.construct import construct
 from swm.plugins.registry import Registry
@@ -38,7 +38,7 @@ def piece_text(text: Any, tokenizer: Any, config: Any, registry: Registry, seed:
         error.path = error.path[1:] if error.path[:1] == ("calibration",) else error.path
         raise
     source = wanted.text
-    if source.image_rows() is not None or source.from_model:
+    if source.image_rows() is not None or needs_model(source):
         raise RecipeError("images, and text that the model writes, are read in runs alone; take swm.compress", (TEXT,))
     with at(TEXT):
         source.check()

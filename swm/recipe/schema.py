@@ -108,10 +108,23 @@ class SchemaWriter:
         entries = [entry for entry in self._registry.entries() if entry.strategy.kind == kind]
         choices = [self._named(entry.strategy) for entry in entries]
         alone = [entry.strategy.name for entry in entries if not _required(entry.strategy)]
+        choices += [self._short(entry.strategy) for entry in entries if entry.strategy.short_field]
         others = [BARE] if any(_takes_values(entry.strategy) for entry in entries) else []
         others += [NULL] if any(entry.strategy.is_default for entry in entries) else []
         self.definitions[kind] = {"anyOf": [{"enum": alone}, *choices, *others]}
         return reference
+
+    def _short(self, strategy: type[Strategy]) -> Schema:
+        """The short form of a strategy: its name as the key of what its `short_field` holds."""
+        properties = dict(self.definitions[f"{strategy.kind}.{strategy.name}"]["properties"])
+        del properties["name"]
+        held = properties.pop(strategy.short_field)
+        return {
+            "type": "object",
+            "properties": {strategy.name: held, **properties},
+            "required": [strategy.name],
+            "additionalProperties": False,
+        }
 
     def _named(self, strategy: type[Strategy]) -> Schema:
         reference = self.defined(f"{strategy.kind}.{strategy.name}", strategy)

@@ -15,6 +15,7 @@ from swm.model.view import ModelView
 from swm.plan.plan import PlannedStage
 from swm.report.environment import environment
 from swm.report.record import RunReport
+from swm.report.tokens_used import tokens_used
 from swm.version import __version__
 
 
@@ -107,6 +108,10 @@ class ReportBuilder:
     def add_acceptance(self, judgement: Mapping[str, Any]) -> None:
         """Add whether the compressed model keeps the limits of its recipe."""
         self.data["acceptance"] = judgement
+
+    def add_tokens_used(self) -> None:
+        """Collect how many tokens of which source each part used, once all of them are done."""
+        self.data["tokens_used"] = tokens_used(self.data)
 
     def add_saved(self, saved: bool) -> None:
         """Say whether the compressed model is saved: a run without an output, or a rejected one, leaves none."""

@@ -22,6 +22,7 @@ from swm.report.sentences import (
     text_name,
 )
 from swm.report.summary import Measured, MeasureRow, named_rows, perplexity_row, task_rows
+from swm.report.tokens_used import used_sentences
 
 NO_CARD: Mapping[str, Any] = MappingProxyType({})
 
@@ -85,6 +86,7 @@ def model_card(
         "",
         *(f"- {markdown(line)}" for line in plan.lines()),
         "",
+        *_texts(report),
     ]
     lines += [_files(report, has_recipe), ""]
     return "\n".join(lines)
@@ -100,6 +102,12 @@ def _files(report: RunReport, has_recipe: bool) -> str:
         f"{recipe if has_recipe else ''}`plan.yaml` replays what it did to the structure "
         f"(`swm apply plan.yaml{model}`), `report.json` holds every number."
     )
+
+
+def _texts(report: RunReport) -> list[str]:
+    """How many tokens of which text each part of the run used."""
+    lines = used_sentences(report.tokens_used)
+    return ["## Texts", "", *(f"- {markdown(line)}" for line in lines), ""] if lines else []
 
 
 def _license(original: Mapping[str, Any]) -> str:

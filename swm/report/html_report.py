@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from swm.checkpoint.level import level_sentence
 from swm.files import yaml_file as yamlfile
+from swm.interfaces.tokens_used import TokensUsed
 from swm.measure.plus_minus import PLUS_MINUS
 from swm.model.windows import Window
 from swm.plan.outcome import merged_windows, removed_layers
@@ -110,7 +111,7 @@ def html_report(
         tables={
             title: rows(values)
             for title, values in (
-                ("Calibration", report.calibration),
+                ("Calibration", _without_used(report.calibration)),
                 ("Verification", report.verification),
                 ("Acceptance", report.acceptance),
                 ("Environment", report.environment),
@@ -118,6 +119,11 @@ def html_report(
             if values is not None
         },
     )
+
+
+def _without_used(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Without what the table of all texts says."""
+    return None if values is None else {key: value for key, value in values.items() if key != TokensUsed.KEY}
 
 
 def _template() -> jinja2.Template:
@@ -172,7 +178,8 @@ def _stage(stage: StageReport, figures: Figures) -> dict[str, Any]:
     """A stage with its settings and facts in rows, and what of its facts is a number a layer as bars."""
     settings = rows(stage.settings)
     curves = _curves(stage.facts)
-    series, facts = split_series({key: value for key, value in stage.facts.items() if key not in curves})
+    apart = {*curves, TokensUsed.KEY}
+    series, facts = split_series({key: value for key, value in stage.facts.items() if key not in apart})
     methods = [value for key, value in settings.items() if key.endswith(".name") and key.count(".") == 1]
     gone = _positions(stage.facts.get("order"))
     bars = [

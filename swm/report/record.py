@@ -138,6 +138,18 @@ class StageReport(Record):
     facts: dict[Any, Any]
 
 
+class UsedTokens(Record):
+    """How many tokens of one source a part of the run used, see `TokensUsed`."""
+
+    part: str
+    source: str
+    tokens: Count
+    samples: Count | None = None
+    pieces: Count | None = None
+    searched: Count | None = None
+    predicted: Count | None = None
+
+
 class Removed(Record):
     """What is gone, in every unit that a target can have."""
 
@@ -165,6 +177,7 @@ class RunReport(Measures):
     achieved: Removed | None = None
     verification: dict[str, Any] | None = None
     acceptance: dict[str, Any] | None = None
+    tokens_used: list[UsedTokens] = Field(default_factory=list)
     saved: bool | None = None
     """Whether the compressed model is in a folder; None in reports of earlier versions."""
 

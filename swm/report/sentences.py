@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from swm.files.private_paths import last_part
+from swm.interfaces.tokens_used import TokensUsed
 from swm.report.record import Measures, Perplexity, TaskScores
 from swm.report.summary import MeasureRow
 
@@ -15,7 +17,10 @@ def shared_protocol(by_model: Mapping[str, Perplexity] | Mapping[str, TaskScores
 
 
 def text_name(protocol: Mapping[str, Any]) -> str:
-    """The name of the text that a perplexity was measured on: that of the data set, or of the source."""
+    """The name of the text that a perplexity was measured on: that of the data set, or of the source; of a mix, all."""
+    used = protocol.get(TokensUsed.KEY) or ()
+    if len(used) > 1:
+        return " and ".join(last_part(each["source"]) for each in used)
     text = protocol["text"]
     return str(text.get("dataset", text["name"]))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from swm.errors import RecipeError, at, listed
-from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.text import Calibration, TextSource, leaves
 from swm.loading.processor import image_reader
 from swm.loading.source import ModelSource
 from swm.plugins.registry import Registry
@@ -97,14 +97,16 @@ def unread_notes(text: TextSource) -> list[str]:
 
 def same_text_notes(recipe: Recipe) -> list[str]:
     """What the report says where a measurement reads the text that the strategies saw."""
-    text, asked = recipe.calibration.text, recipe.evaluate
-    if text.separates():
-        return []
-    alone, notes = text.text_alone(), []
-    if asked.perplexity is not None and asked.perplexity.text == alone:
+    asked, notes = recipe.evaluate, []
+    seen = [leaf.text.text_alone() for leaf in leaves(recipe.calibration.text) if not leaf.text.separates()]
+
+    def same(text: TextSource) -> bool:
+        return any(leaf.text in seen for leaf in leaves(text))
+
+    if asked.perplexity is not None and same(asked.perplexity.text):
         notes.append("calibration and perplexity read the same text, so the perplexity flatters the result")
     for measure in asked.measures or ():
-        if alone in measure.texts().values():
+        if any(map(same, measure.texts().values())):
             notes.append(f"calibration and measure '{measure.name}' read the same text, so it flatters the result")
     return notes
 

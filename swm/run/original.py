@@ -14,7 +14,7 @@ from swm.files.cache_folder import cache_folder
 from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
-from swm.interfaces.text import DenseModel, TextSource, WrittenText
+from swm.interfaces.text import DenseModel, Share, TextSource, WrittenText, leaves
 from swm.memory.working_memory import WorkingMemory
 from swm.model.families import ModelFamily
 from swm.model.shared_copy import own_all_numbers
@@ -45,7 +45,7 @@ class Original:
         """Take the fingerprint of the unchanged model, and let it write the texts of sources that need it."""
         self.fingerprint = view.fingerprint()
         settings: Any = getattr(view.model, "generation_config", None)
-        for text in texts:
+        for text in [leaf.text for source in texts for leaf in leaves(source)]:
             if text.from_model and _key(text) not in self.written:
                 about = {
                     "model": self.fingerprint,
@@ -60,6 +60,8 @@ class Original:
 
     def text(self, source: TextSource) -> TextSource:
         """The source in a form that can be read."""
+        if source.parts():
+            return source.with_parts([Share(self.text(part.text), part.share) for part in source.parts()])
         return WrittenText(source, self.written[_key(source)]) if source.from_model else source
 
     def loaded(self) -> ModelView:

@@ -15,6 +15,7 @@ from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
+from swm.interfaces.tokens_used import TokensUsed
 from swm.model.shape import achieved, shape_now
 from swm.model.view import ModelView
 from swm.plan.history import identity_of
@@ -143,6 +144,9 @@ class StagePlanner:
             left = "no budget left" if target is not None else "the model keeps to the target already"
             planned = StagePlan([], {"skipped": left}) if idle else _planned(stage, context)
         spec, facts = stage.spec(), {**self._round(index), **planned.facts}
+        if stage.reads_calibration and not idle:
+            used = context.calibration.tokens_used(stage.searched_samples())
+            facts.setdefault(TokensUsed.KEY, [one.record() for one in used])
         if watch is not None:
             facts["limit"] = watch.planned(facts)
             facts.pop("planned_saving", None)

@@ -16,7 +16,7 @@ from swm.errors import RecipeError, TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
 from swm.interfaces.stage import Setting
-from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.text import Calibration, TextSource, needs_model
 from swm.interfaces.work import Work
 from swm.loading import models
 from swm.loading.given import GivenModel
@@ -176,7 +176,7 @@ def prepare(
     original = Original(_loader(recipe, source, working), family, tokenizer, progress, memory=working)
     images = calibration_images(recipe.calibration.text, source, empty.model, tokenizer, recipe.trust_remote_code)
     calibration = None
-    if not recipe.calibration.text.from_model:
+    if not needs_model(recipe.calibration.text):
         calibration = draw_calibration(recipe.calibration, recipe.calibration.text, tokenizer, recipe.seed, images)
     for i, stage in enumerate(recipe.stages):
         if calibration is not None and any(later.reads_calibration for later in recipe.stages[i + 1 :]):

@@ -12,6 +12,7 @@ from swm.report.headline import headline
 from swm.report.judgement import missed
 from swm.report.record import RunReport
 from swm.report.tables import report_table, speed_table
+from swm.report.tokens_used import used_sentences
 from swm.shown.tables import Part, html, html_lines
 
 # What is said before and after a run that leaves nothing on the disk.
@@ -54,7 +55,8 @@ class RunResult:
         notes = [f"note: {note}" for note in [*report.notes, *self.speed.get("warnings", [])]]
         rejected = [f"rejected: {self.rejected}"] if self.rejected else []
         parts: list[Part] = [report_table(report), *([speed_table(self.speed)] if self.speed else [])]
-        return lines + html([*parts, *notes, *rejected, self._place()])
+        used = used_sentences(report.tokens_used)
+        return lines + html([*parts, *used, *notes, *rejected, self._place()])
 
     def _place(self) -> str:
         """Where it is, in words."""

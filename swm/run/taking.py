@@ -10,7 +10,7 @@ from typing import Any
 
 from swm.derivation.known_model import KnownModel, known_model
 from swm.errors import ModelError, RecipeError, at, quoted
-from swm.interfaces.text import TextSource
+from swm.interfaces.text import TextSource, leaves
 from swm.loading.empty_model import view_of
 from swm.loading.given import KINDS, GivenModel
 from swm.loading.source import ModelSource
@@ -181,8 +181,12 @@ def lies_in_memory(recipe: Recipe, given: GivenModel | None) -> list[str]:
     if recipe.evaluate.perplexity is not None:
         texts.append(("evaluate.perplexity.text", recipe.evaluate.perplexity.text))
     texts += [(_place(recipe, i), text) for i, stage in enumerate(recipe.stages) for text in stage.texts()]
-    keys = dict.fromkeys(key for key, text in texts if text is not None and text.in_memory)
+    keys = dict.fromkeys(key for key, text in texts if text is not None and _lies(text))
     return [*(["model"] if given else []), *keys]
+
+
+def _lies(text: TextSource) -> bool:
+    return any(leaf.text.in_memory for leaf in leaves(text))
 
 
 def _place(recipe: Recipe, index: int) -> str:

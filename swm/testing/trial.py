@@ -25,7 +25,7 @@ from swm.errors import ModelError
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
-from swm.interfaces.text import Calibration, TextSource, WrittenText
+from swm.interfaces.text import Calibration, Share, TextSource, WrittenText
 from swm.loading import models
 from swm.loading.weights import check_taken
 from swm.model.families import find_family
@@ -239,4 +239,6 @@ def batches(tokens: int | None) -> Iterator[None]:
 
 
 def _readable(source: TextSource) -> TextSource:
+    if source.parts():
+        return source.with_parts([Share(_readable(part.text), part.share) for part in source.parts()])
     return WrittenText(source, DOCUMENTS) if source.from_model else source

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from swm.errors import TextError
-from swm.interfaces.text import Calibration, TextRow, TextSource
+from swm.interfaces.text import Calibration, TextRow, TextSource, leaves
+from swm.text.cut_rows import begun, cut_rows
 from swm.text.images import ImageReader
+from swm.text.joined_samples import joined_samples, sample_counts
 from swm.text.mixed_samples import mixed_samples
+from swm.text.source_text import source_text
 from swm.text.token_rows import draw_rows
 from swm.text.tokens import HUGE, Text, read_text, stream_of, tokens_of, windows_of
+from swm.text.vocabulary import Bos as Bos
 from swm.text.vocabulary import bos_id
-
-Bos = Literal["auto", "yes", "no"]
-
+from swm.text.vocabulary import wants_bos as wants_bos
 
 Sampling = Literal["windows", "documents"]
-
-
-def wants_bos(tokenizer: Any, bos: Bos) -> bool:
-    """Whether each sample begins with the BOS token; `auto` does what the tokenizer itself does."""
-    if bos == "no":
-        return False
-    token = tokenizer.bos_token_id
-    if token is None:
-        if bos == "yes":
-            raise TextError("bos: yes, but the tokenizer has no BOS token; use bos: no")
-        return False
-    return (bos == "yes" or tokenizer("a")["input_ids"][:1] == [token]) and bos_id(tokenizer) is not None
 
 
 def draw_samples(
@@ -52,7 +43,9 @@ def draw_samples(
     with a document of more than 2,000,000 characters is not tokenised as a whole: the windows are those of parts of
     it, drawn with the seed. `documents` are what the Sliding-Window Merging, LLM-Pruner and Shortened LLaMA codes draw:
     a document that holds so many tokens, and a crop of it anywhere, so that BOS is there only if the crop begins the
-    document.
+    document. Conversations begin as their template has it, and follow one another with nothing between them. Of a mix,
+    each source gives as many samples as its share says, by the largest remainder, and they stand evenly among those of
+    the others.
 
     Args:
         tokenizer: Makes ids of the text.
@@ -70,9 +63,37 @@ def draw_samples(
     Raises:
         TextError: When the text is too short, with the number there is.
     """
+    how: dict[str, Any] = {"seq_len": seq_len, "seed": seed, "bos": bos}
+    if source.parts():
+        parts = list(leaves(source))
+        counts = sample_counts(parts, samples)
+        drawn = []
+        for part, count in zip(parts, counts, strict=True):
+            try:
+                drawn.append(draw_samples(tokenizer, part.text, samples=count, sampling=sampling, **how))
+            except TextError as error:
+                error.message = f"a share of {part.share:g} of {samples} samples is {count}: {error.message}"
+                raise
+        return joined_samples(drawn, source.spec(), seed)
     rows = source.image_rows()
     if rows is not None:
-        return _mixed(tokenizer, source, rows, images, samples=samples, seq_len=seq_len, seed=seed, bos=bos)
+        drawn_rows = _mixed(tokenizer, source, rows, images, samples=samples, **how)
+    else:
+        drawn_rows = _drawn(tokenizer, source, samples=samples, sampling=sampling, **how)
+    return replace(drawn_rows, titles=(source.title(),) * samples)
+
+
+def _drawn(
+    tokenizer: Any, source: TextSource, *, samples: int, seq_len: int, seed: int, bos: Bos, sampling: Sampling
+) -> Calibration:
+    """As `draw_samples`, of one source of text or token ids.
+
+    Args:
+        tokenizer, source, samples, seq_len, seed, bos, sampling: As there.
+
+    Raises:
+        TextError: As there.
+    """
     ids_given = source.token_rows()
     if ids_given is not None:
         if bos != "auto" or sampling != "windows":
@@ -82,7 +103,7 @@ def draw_samples(
     if tokenizer is None:
         raise TextError("the text is made of words, and there is no tokenizer; add tokenizer=..., or give token ids")
     first = wants_bos(tokenizer, bos)
-    text = read_text(source.documents("calibration"), source.title())
+    text = source_text(source, "calibration", tokenizer)
     if sampling == "documents":
         ids = _crops(tokenizer, text, source.title(), samples, seq_len, seed, bos)
         return Calibration(ids, source.spec(), seed, {"sampling": sampling, **text.record()})
@@ -112,14 +133,21 @@ def _windows(
         TextError: When the text is too short.
     """
     width = seq_len - first
-    windows = windows_of(tokenizer, text, width, samples, generator)
+    if text.apart:
+        stream, token = stream_of(tokenizer, text), bos_id(tokenizer) if first else None
+        rows = [row for row in cut_rows(stream, seq_len, token) if len(row) == seq_len]
+        windows, width = torch.stack(rows) if rows else stream.new_empty((0, seq_len)), seq_len
+    else:
+        windows = windows_of(tokenizer, text, width, samples, generator)
     if len(windows) < samples:
         raise TextError(
             f"{samples} samples of {width} tokens need {samples * width} tokens; "
             f"text '{title}' has {len(stream_of(tokenizer, text))} (enough for {len(windows)} samples)"
         )
     ids = windows[torch.randperm(len(windows), generator=generator)[:samples].sort().values]
-    return torch.cat([torch.full((samples, 1), tokenizer.bos_token_id), ids], dim=1) if first else ids
+    if text.apart or not first:
+        return ids
+    return torch.cat([torch.full((samples, 1), tokenizer.bos_token_id), ids], dim=1)
 
 
 def _mixed(
@@ -179,7 +207,7 @@ def _crops(tokenizer: Any, text: Text, title: str, samples: int, seq_len: int, s
         index = numbers.randint(0, len(documents) - 1)
         if index in used or index in short:
             continue
-        ids = _document(tokenizer, documents[index], bos)
+        ids = _document(tokenizer, documents[index], bos, text.apart)
         if len(ids) < seq_len:
             short.add(index)
             continue
@@ -189,11 +217,18 @@ def _crops(tokenizer: Any, text: Text, title: str, samples: int, seq_len: int, s
     return torch.stack(crops)
 
 
-def _document(tokenizer: Any, document: str, bos: Bos) -> Tensor:
-    """The ids of one document, with what the tokenizer adds to it unless `bos` says something else."""
-    if bos == "auto" and len(document) <= HUGE:
+def _document(tokenizer: Any, document: str, bos: Bos, apart: bool) -> Tensor:
+    """The ids of one document, with what the tokenizer adds to it unless `bos` says something else.
+
+    Args:
+        tokenizer: Makes the ids.
+        document: The text.
+        bos: Whether it begins with the BOS token.
+        apart: Whether it says itself how it begins.
+    """
+    if bos == "auto" and len(document) <= HUGE and not apart:
         return torch.tensor(tokenizer(document, verbose=False)["input_ids"], dtype=torch.long)
     ids = tokens_of(tokenizer, document)
-    if not wants_bos(tokenizer, bos):
-        return ids
-    return torch.cat([torch.tensor([tokenizer.bos_token_id]), ids])
+    if apart:
+        return begun(ids, bos_id(tokenizer)) if bos == "yes" else ids
+    return torch.cat([torch.tensor([tokenizer.bos_token_id]), ids]) if wants_bos(tokenizer, bos) else ids

@@ -30,6 +30,8 @@ class Text:
     without_text: int = 0
     cut_at: int | None = None
     """Where reading ended, in characters, if there was more."""
+    apart: bool = False
+    """Whether each document is tokenised by itself and says itself where it begins, as what a chat template writes."""
 
     @property
     def joined(self) -> str:
@@ -38,7 +40,7 @@ class Text:
     @property
     def is_huge(self) -> bool:
         """Whether a document is too long to be tokenised as a whole."""
-        return any(len(document) > HUGE for document in self.documents)
+        return not self.apart and any(len(document) > HUGE for document in self.documents)
 
     def record(self) -> dict[str, int]:
         """What a report says of it, where there is something to say."""
@@ -46,10 +48,17 @@ class Text:
         return {**facts, "characters_read": MAX_CHARACTERS} if self.cut_at == MAX_CHARACTERS else facts
 
 
-def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS) -> Text:
+def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS, apart: bool = False) -> Text:
     """Documents up to the one with which there are `limit` characters; of a huge one, no more than that.
 
-    Raises TextError for what is no text, with the number of the document.
+    Args:
+        documents: The documents.
+        title: What messages call the text.
+        limit: After how many characters reading ends.
+        apart: Whether each document is to be tokenised by itself.
+
+    Raises:
+        TextError: For what is no text, with the number of the document.
     """
     texts: list[str] = []
     without_text = total = 0
@@ -68,7 +77,7 @@ def read_text(documents: Iterable[str], title: str, limit: int = MAX_CHARACTERS)
         if total >= limit:
             cut = cut or next(given, None) is not None
             break
-    return Text(tuple(texts), without_text, limit if cut else None)
+    return Text(tuple(texts), without_text, limit if cut else None, apart)
 
 
 def _check(document: Any, number: int, title: str) -> None:
@@ -126,7 +135,12 @@ def first_ids(tokenizer: Any, text: str, count: int) -> list[int]:
 
 
 def stream_of(tokenizer: Any, text: Text) -> Tensor:
-    """Token ids `[tokens]` of the documents joined by blank lines; as a whole, if none of them is huge."""
+    """Token ids `[tokens]` of the documents joined by blank lines; as a whole, if none of them is huge.
+
+    Those that are tokenised apart follow one another with nothing between them.
+    """
+    if text.apart:
+        return torch.cat([tokens_of(tokenizer, document) for document in text.documents or ("",)])
     return tokens_of(tokenizer, text.joined) if text.is_huge else _ids(tokenizer, text.joined)
 
 
@@ -169,7 +183,11 @@ class TokenStream:
 
 
 def token_stream(
-    tokenizer: Any, documents: Callable[[], Iterable[str]], title: str, enough: int | None = None
+    tokenizer: Any,
+    documents: Callable[[], Iterable[str]],
+    title: str,
+    enough: int | None = None,
+    apart: bool = False,
 ) -> TokenStream:
     """Join all documents, or so many that they hold `enough` tokens if all of them do.
 
@@ -178,6 +196,7 @@ def token_stream(
         documents: Gives the documents; is called again where the first part was too short.
         title: What messages call the text.
         enough: How many tokens are needed; None for all there are.
+        apart: Whether each document is tokenised by itself.
 
     Returns:
         The token ids without special tokens, and what was read.
@@ -187,7 +206,7 @@ def token_stream(
     """
     limit = MAX_CHARACTERS if enough is None else min(MAX_CHARACTERS, enough * 16)
     while True:
-        text = read_text(documents(), title, limit)
+        text = read_text(documents(), title, limit, apart)
         ids = stream_of(tokenizer, text)
         if limit == MAX_CHARACTERS or text.cut_at is None or enough is None or len(ids) >= enough:
             return TokenStream(ids, text)

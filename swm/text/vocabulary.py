@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from swm.errors import TextError
 
+Bos = Literal["auto", "yes", "no"]
 _ROWS = "swm_embedding_rows"
 
 
@@ -62,6 +63,18 @@ def bos_id(tokenizer: Any) -> int | None:
     if token is not None:
         check_ids(tokenizer, [token])
     return token
+
+
+def wants_bos(tokenizer: Any, bos: Bos) -> bool:
+    """Whether each sample begins with the BOS token; `auto` does what the tokenizer itself does."""
+    if bos == "no":
+        return False
+    token = tokenizer.bos_token_id
+    if token is None:
+        if bos == "yes":
+            raise TextError("bos: yes, but the tokenizer has no BOS token; use bos: no")
+        return False
+    return (bos == "yes" or tokenizer("a")["input_ids"][:1] == [token]) and bos_id(tokenizer) is not None
 
 
 def without_invalid(ids: Any, rows: int) -> Any:

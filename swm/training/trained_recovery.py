@@ -11,7 +11,7 @@ import torch
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.strategy import Strategy
-from swm.interfaces.text import TextSource
+from swm.interfaces.text import TextSource, needs_model
 from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.view import ModelView
 from swm.training.schedule import Schedule
@@ -56,14 +56,14 @@ class TrainedRecovery(Schedule, Recovery):
         return self.cutoff
 
     def check(self, tokenizer: Any) -> None:
-        if self.data is not None and not self.data.from_model:
+        if self.data is not None and not needs_model(self.data):
             check_training_text(tokenizer, self.data, cutoff=self.cutoff, held_out=self.held_out)
 
     def training_set(self, context: RecoveryContext) -> TrainingSet:
         """The tokenised text. Raises RecoveryError when there is too little."""
         if self.data is None:
             raise RecoveryError(f"recovery '{self.name}' needs data: a text source")
-        return training_set(
+        made = training_set(
             context.tokenizer,
             context.text(self.data),
             cutoff=self.cutoff,
@@ -71,3 +71,6 @@ class TrainedRecovery(Schedule, Recovery):
             limit=self.pieces,
             held_out=self.held_out,
         )
+        if made.ended_by:
+            context.note(made.ended_by)
+        return made

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
+from swm.interfaces.tokens_used import TokensUsed
 from swm.training.master_weights import MasterWeights
 from swm.training.process_group import ProcessGroup
 from swm.training.schedule import Schedule
@@ -55,6 +56,9 @@ class TrainingRun:
             "warm_up_steps": min(self.schedule.warm_up, total // 10),
             "trained_parameters": sum(p.numel() for p in self.masters.trained.values()),
             "data": self.data.record(),
+            TokensUsed.KEY: [
+                used.record() for used in self.data.tokens_used(state.step, self.schedule.batch, self.context.seed)
+            ],
             "losses": state.losses,
         }
         if state.held_out_losses:

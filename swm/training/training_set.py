@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,35 +13,14 @@ import torch
 from torch import Tensor
 
 from swm.errors import RecoveryError
-from swm.interfaces.text import Example, TextSource
-from swm.text.calibration import wants_bos
-from swm.text.token_rows import pieces_of_rows
-from swm.text.tokens import first_ids, read_text, token_stream, windows_of
-from swm.text.vocabulary import may_fail, pad_id, valid_id
+from swm.interfaces.text import TextSource, leaves
+from swm.interfaces.tokens_used import TokensUsed
+from swm.text.vocabulary import pad_id
+from swm.training.mixed_pieces import mixed_pieces
+from swm.training.piece import Piece as Piece
+from swm.training.text_pieces import count_pieces, text_pieces
 
 IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Token ids of one sequence; the loss counts on those from `start` on.
-
-    They are kept in four bytes each, as a long text has many.
-    """
-
-    ids: Sequence[int]
-    start: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", array("i", self.ids))
-
-    def __hash__(self) -> int:
-        return hash((tuple(self.ids), self.start))
-
-    @property
-    def targets(self) -> int:
-        """How many tokens are predicted: the first of a sequence never is."""
-        return len(self.ids) - max(self.start, 1)
 
 
 @dataclass(frozen=True)
@@ -62,21 +40,45 @@ class TrainingSet:
     held_out: Sequence[Piece]
     source: dict[str, Any]
     pad: int
-    read: Mapping[str, int] = field(default_factory=dict)
+    read: Mapping[str, Any] = field(default_factory=dict)
     """Notes for the report: the number of rows without a text, whether the text was read to its end."""
+    titles: Sequence[str] = ()
+    """What messages call the sources of the pieces, by their numbers."""
+    ended_by: str = ""
+    """A note where a mix of sources ends with one that is too short for its share; empty for none."""
 
     @cached_property
     def sha256(self) -> str:
         """A digest over all pieces."""
         digest = hashlib.sha256()
         for piece in (*self.pieces, *self.held_out):
-            digest.update(repr((tuple(piece.ids), piece.start)).encode())
+            hidden = (tuple(piece.hidden),) if piece.hidden else ()
+            digest.update(repr((tuple(piece.ids), piece.start, *hidden)).encode())
         return digest.hexdigest()
 
     def record(self) -> dict[str, Any]:
         """What the report says of it."""
         record = {"text": self.source, "pieces": len(self.pieces), "sha256": self.sha256, **self.read}
         return {**record, "held_out": len(self.held_out)} if self.held_out else record
+
+    def tokens_used(self, steps: int, batch: int, seed: int) -> list[TokensUsed]:
+        """How many tokens of which source the first steps take, pieces counted as often as they come up.
+
+        Args:
+            steps: The number of steps.
+            batch: The pieces of each.
+            seed: The seed of the batches.
+        """
+        counts: dict[str, list[int]] = {}
+        for piece in itertools.chain.from_iterable(itertools.islice(self.batches(batch, seed), steps)):
+            title = self.titles[piece.source] if self.titles else str(self.source.get("name", "text"))
+            count = counts.setdefault(title, [0, 0, 0])
+            for i, number in enumerate((len(piece.ids), 1, piece.targets)):
+                count[i] += number
+        return [
+            TokensUsed(title, tokens, pieces=pieces, predicted=predicted)
+            for title, (tokens, pieces, predicted) in sorted(counts.items())
+        ]
 
     def batches(self, size: int, seed: int, first: int = 0) -> Iterator[list[Piece]]:
         """Batches without end from the one numbered `first` on, every epoch in an order of its own."""
@@ -100,6 +102,8 @@ class TrainingSet:
             end, start = len(piece.ids), max(piece.start, 1)
             ids[row, :end] = torch.tensor(piece.ids)
             labels[row, start:end] = torch.tensor(piece.ids[start:])
+            for begin, hidden_end in piece.hidden:
+                labels[row, begin:hidden_end] = IGNORED
             mask[row, :end] = 1
         return TokenBatch(ids, mask, labels)
 
@@ -109,7 +113,8 @@ def training_set(
 ) -> TrainingSet:
     """Pieces of at most `cutoff` tokens: one for each example, or plain text cut into blocks of just that length.
 
-    Prompts are not learned. Rows of token ids that a source holds are cut each by itself. Of a text with a document of
+    Prompts are not learned. Rows of token ids that a source holds, and conversations, are cut each by itself. Of a mix,
+    there are pieces of each source, as near to its share of the tokens as pieces allow. Of a text with a document of
     more than 2,000,000 characters, no more is tokenised than the pieces need.
 
     Args:
@@ -124,22 +129,29 @@ def training_set(
         RecoveryError: There are too few pieces.
     """
     generator = torch.Generator().manual_seed(seed)
-    read: Mapping[str, int] = {}
-    examples, given = source.examples(), source.token_rows()
-    if examples is not None:
-        pieces = list(_of_examples(tokenizer, examples, cutoff))
-    elif given is not None:
-        pieces = [Piece(tuple(row.tolist())) for row in pieces_of_rows(given, cutoff)]
+    wanted = None if limit is None else limit + held_out
+    parts, ended_by = list(leaves(source)), ""
+    read: Mapping[str, Any]
+    if source.parts():
+        pieces, read, ended_by = mixed_pieces(tokenizer, parts, cutoff, wanted, generator)
     else:
-        text = read_text(source.documents("calibration"), source.title())
-        bos = _beginning(tokenizer)
-        wanted = len(text.joined) if limit is None else limit + held_out
-        blocks = windows_of(tokenizer, text, cutoff - len(bos), wanted, generator)
-        pieces, read = [Piece((*bos, *block.tolist())) for block in blocks], text.record()
+        pieces, read = text_pieces(tokenizer, source, cutoff, wanted, generator)
     _check_count(len(pieces), source, cutoff, held_out)
-    order = torch.randperm(len(pieces), generator=generator).tolist()
+    if source.parts():
+        # Each source was shuffled, and any first pieces are in the shares.
+        order = [*range(len(pieces))]
+    else:
+        order = torch.randperm(len(pieces), generator=generator).tolist()
     kept, held = order[held_out:][:limit], order[:held_out]
-    return TrainingSet([pieces[i] for i in kept], [pieces[i] for i in held], source.spec(), pad_id(tokenizer), read)
+    return TrainingSet(
+        [pieces[i] for i in kept],
+        [pieces[i] for i in held],
+        source.spec(),
+        pad_id(tokenizer),
+        read,
+        [part.text.title() for part in parts],
+        ended_by,
+    )
 
 
 def check_training_text(tokenizer: Any, source: TextSource, *, cutoff: int, held_out: int = 0) -> None:
@@ -157,18 +169,11 @@ def check_training_text(tokenizer: Any, source: TextSource, *, cutoff: int, held
         RecoveryError: There are too few pieces.
     """
     enough = held_out + 1
-    examples, given = source.examples(), source.token_rows()
-    search = may_fail(tokenizer)
-    if given is not None:
-        count = len(pieces_of_rows(given, cutoff))
-    elif examples is not None:
-        pieces = _of_examples(tokenizer, examples, cutoff)
-        count = len(list(pieces if search else itertools.islice(pieces, enough)))
-    else:
-        tokens = None if search else enough * cutoff
-        stream = token_stream(tokenizer, lambda: source.documents("calibration"), source.title(), tokens)
-        count = len(stream.ids) // (cutoff - len(_beginning(tokenizer)))
-    _check_count(count, source, cutoff, held_out)
+    if source.parts():
+        # How many pieces a mix has, only the shares of all of them tell.
+        training_set(tokenizer, source, cutoff=cutoff, seed=0, limit=1, held_out=held_out)
+        return
+    _check_count(count_pieces(tokenizer, source, cutoff, enough), source, cutoff, held_out)
 
 
 def _check_count(count: int, source: TextSource, cutoff: int, held_out: int) -> None:
@@ -177,25 +182,3 @@ def _check_count(count: int, source: TextSource, cutoff: int, held_out: int) -> 
             f"text '{source.title()}' gives {count} pieces of {cutoff} tokens to train on; "
             f"at least {held_out + 1} are needed"
         )
-
-
-def _of_examples(tokenizer: Any, examples: Iterable[Example], cutoff: int) -> Iterator[Piece]:
-    for example in examples:
-        piece = _of_example(tokenizer, example, cutoff)
-        if piece.targets > 0:
-            yield piece
-
-
-def _of_example(tokenizer: Any, example: Example, cutoff: int) -> Piece:
-    prompt = first_ids(tokenizer, example.prompt, cutoff)
-    whole = first_ids(tokenizer, example.prompt + example.response, cutoff)
-    eos = tokenizer.eos_token_id if valid_id(tokenizer, tokenizer.eos_token_id) else None
-    if prompt[-1:] == [eos] and whole[-1:] == [eos]:
-        prompt = prompt[:-1]
-    elif eos is not None and whole[-1:] != [eos]:
-        whole = [*whole, eos]
-    return Piece(tuple(whole[:cutoff]), min(len(prompt), cutoff))
-
-
-def _beginning(tokenizer: Any) -> list[int]:
-    return [tokenizer.bos_token_id] if wants_bos(tokenizer, "auto") else []

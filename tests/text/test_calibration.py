@@ -91,7 +91,7 @@ def test_too_few_documents_are_told_with_the_number_there_is() -> None:
 
 def test_the_record_says_how_it_was_drawn_and_what_was_left_out() -> None:
     usual = draw_samples(Letters(), InlineText(DOCUMENTS), samples=2, seq_len=4, seed=0).record()
-    assert list(usual) == ["text", "samples", "seq_len", "seed", "sha256"]
+    assert list(usual) == ["text", "samples", "seq_len", "seed", "sha256", "tokens_used"]
     other = draw_samples(
         Letters(), InlineText((*DOCUMENTS, NO_TEXT)), samples=2, seq_len=4, seed=0, sampling="documents"
     )

@@ -107,6 +107,9 @@ class AllocateStage(Stage):
         refit = refit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, RIDGE, tokens)
         return max(refit, required(self.merger, "merger").working_bytes(model, tokens))
 
+    def searched_samples(self) -> int | None:
+        return self.search_samples
+
     def work(self, setting: Setting) -> Work | None:
         model, merger, tokens = setting.model, required(self.merger, "merger"), setting.samples * setting.seq_len
         if model is None:

@@ -117,6 +117,9 @@ class DepthStage(Stage):
         lighter = heaviest.lighter(model, tokens)
         return {f"{heaviest.name} with {n}": rest + max(others, size) for n, size in lighter.items()}
 
+    def searched_samples(self) -> int | None:
+        return self.search_samples
+
     def work(self, setting: Setting) -> Work | None:
         similarity, merger = self._parts()
         model, tokens = setting.model, setting.samples * setting.seq_len

@@ -12,12 +12,14 @@ from swm.builtin.stages.kept_tokens import KeptTokens
 from swm.builtin.steps.keep_tokens import KeepTokensStep
 from swm.errors import PlanError, RecipeError, at
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
-from swm.interfaces.text import Calibration, TextSource
+from swm.interfaces.text import Calibration, TextSource, leaves, needs_model
+from swm.interfaces.tokens_used import TokensUsed
 from swm.interfaces.work import Work
 from swm.model.ranges import format_ranges
 from swm.model.token_ids import special_ids
 from swm.model.vocabulary_surgery import check_vocabulary
-from swm.text.tokens import read_text, stream_of, tokens_of
+from swm.text.source_text import source_text
+from swm.text.tokens import stream_of, tokens_of
 from swm.vocabulary.choice import TokenChoice, Vocabulary
 from swm.vocabulary.proof import check_same_tokens
 from swm.vocabulary.tokenizer_json import TokenizerJson
@@ -66,7 +68,7 @@ class VocabularyStage(Stage):
         TokenizerJson.of(tokenizer)
 
     def check_calibration(self, tokenizer: Any, config: Any, calibration: Calibration) -> None:
-        if self.keep.text is None or not self.keep.text.from_model:
+        if self.keep.text is None or not needs_model(self.keep.text):
             rows = config.get_text_config().vocab_size
             vocabulary = Vocabulary(TokenizerJson.of(tokenizer), rows, frozenset(special_ids(config, rows)))
             calibration.renumbered(self._choose(vocabulary, tokenizer, calibration, self.keep.text).kept)
@@ -87,13 +89,22 @@ class VocabularyStage(Stage):
                 "always_kept": choice.always,
                 "asked": choice.asked,
                 "parts": choice.parts,
-            }
+            },
+            TokensUsed.KEY: [used.record() for used in self._tokens_used(context, source)],
         }
         if len(choice.kept) == rows:
             return StagePlan([], facts)
         tried = _tried(context.tokenizer, context.calibration, source)
         check_same_tokens(tokenizer, tokenizer.cut(choice.kept), choice.kept, tried)
         return StagePlan([KeepTokensStep(format_ranges(choice.kept), rows)], facts)
+
+    def _tokens_used(self, context: StageContext, source: TextSource | None) -> list[TokensUsed]:
+        """What the choice was made from: the calibration text, the text of `keep`, or none."""
+        if self.keep.size is not None:
+            return context.calibration.tokens_used()
+        read = [] if source is None else [leaf.text for leaf in leaves(source)]
+        texts = [(text.title(), source_text(text, "calibration", context.tokenizer)) for text in read]
+        return [TokensUsed(title, len(stream_of(context.tokenizer, text))) for title, text in texts]
 
     def _choose(
         self, vocabulary: Vocabulary, tokenizer: Any, calibration: Calibration, source: TextSource | None
@@ -112,13 +123,15 @@ class VocabularyStage(Stage):
 def _tried(tokenizer: Any, calibration: Calibration, source: TextSource | None) -> Iterator[str]:
     """Texts to try the cut tokenizer on: those of `keep` as far as that is quick, and the calibration samples."""
     if source is not None:
-        yield from read_text(source.documents("calibration"), source.title(), TRIED).documents
+        for leaf in leaves(source):
+            yield from source_text(leaf.text, "calibration", tokenizer, TRIED).documents
     yield from tokenizer.batch_decode(calibration.ids)
 
 
 def _ids(tokenizer: Any, source: TextSource) -> Iterator[list[int]]:
     """The ids of the text as a whole and of each document: at their ends they may differ."""
-    text = read_text(source.documents("calibration"), source.title())
-    yield torch.unique(stream_of(tokenizer, text)).tolist()
-    for document in text.documents:
-        yield torch.unique(tokens_of(tokenizer, document)).tolist()
+    for leaf in leaves(source):
+        text = source_text(leaf.text, "calibration", tokenizer)
+        yield torch.unique(stream_of(tokenizer, text)).tolist()
+        for document in text.documents:
+            yield torch.unique(tokens_of(tokenizer, document)).tolist()

@@ -11,11 +11,12 @@ from swm.builtin.texts.generated import Generated
 from swm.builtin.texts.hub import HubText
 from swm.builtin.texts.in_memory import InMemory
 from swm.builtin.texts.inline import InlineText
+from swm.builtin.texts.mix import Mix
 from swm.builtin.texts.python_docs import PythonDocs
 from swm.plugins.hookspecs import hookimpl
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (Alpaca, FileText, Generated, HubText, InlineText, InMemory, PythonDocs):
+    for strategy in (Alpaca, FileText, Generated, HubText, InlineText, InMemory, Mix, PythonDocs):
         register(strategy)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
+from swm.builtin.texts.chat_rows import chat_field, conversations_of, template_text
+from swm.builtin.texts.chat_settings import check_settings, without_defaults
 from swm.builtin.texts.fields import text_of
 from swm.builtin.texts.image_fields import IMAGE, check_image_rows, image_of
 from swm.errors import TextError
-from swm.interfaces.text import Purpose, TextRow, TextSource
+from swm.interfaces.conversation import Conversations, Predicted
+from swm.interfaces.text import NO_TEXT, Purpose, TextRow, TextSource
 from swm.paths import is_file
 from swm.text.mixed_samples import first_rows
 from swm.text.rows import ROW_SUFFIXES, rows
@@ -31,6 +35,10 @@ class FileText(TextSource):
 
     `image` names the field of rows that holds the path of an image (png or jpg), relative to the file; rows without one
     are text. Calibration reads images for models of images and text.
+
+    Rows of conversations (`messages` of role and content, or `conversations` of from and value, or what `field` names)
+    are written by the model's own chat template, by the one in the file `template`, or as `template: plain`. With
+    `predicted: assistant`, training predicts only what the assistant says.
     """
 
     name: ClassVar[str] = "file"
@@ -38,6 +46,11 @@ class FileText(TextSource):
     path: str
     field: str = "text"
     image: str | None = None
+    template: str | None = None
+    predicted: Predicted = "all"
+
+    def spec(self) -> dict[str, Any]:
+        return without_defaults(super().spec())
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
@@ -52,6 +65,7 @@ class FileText(TextSource):
     def check(self) -> None:
         """Read it as far as any run will, so that a mistake in a late row is told before the model is loaded."""
         check_file(self.path)
+        check_settings(self.template, self.predicted, self.path, self._is_chat())
         total = 0
         for document in self.documents("calibration"):
             total += len(document)
@@ -65,8 +79,23 @@ class FileText(TextSource):
         if read is None:
             yield self._plain()
             return
+        if self._is_chat():
+            for one in conversations_of(read, self.field):
+                yield NO_TEXT if one is None else one.plain()
+            return
         for where, row in read:
             yield text_of(where, row, self.field, f"{{name: alpaca, path: {self.path}}}")
+
+    def conversations(self) -> Conversations | None:
+        if not self._is_chat():
+            return None
+        read = rows(self.path, columns=[self.field]) or ()
+        return Conversations(conversations_of(read, self.field), template_text(self.template), self.predicted)
+
+    def _is_chat(self) -> bool:
+        """Whether the first row holds a conversation."""
+        read = rows(self.path, columns=[self.field]) if self.image is None else None
+        return any(chat_field(row, self.field) for _, row in itertools.islice(read or (), 1))
 
     def image_rows(self) -> Iterable[TextRow] | None:
         return None if self.image is None else self._image_rows(self.image)

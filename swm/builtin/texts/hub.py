@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
+from swm.builtin.texts.chat_rows import chat_field, conversations_of, template_text
+from swm.builtin.texts.chat_settings import without_defaults
 from swm.builtin.texts.fields import text_of
 from swm.errors import TextError
-from swm.interfaces.text import Purpose, TextSource
+from swm.interfaces.conversation import Conversations, Predicted
+from swm.interfaces.text import NO_TEXT, Purpose, TextSource
 
 
 @final
@@ -17,7 +21,8 @@ from swm.interfaces.text import Purpose, TextSource
 class HubText(TextSource):
     """A data set by its hub id, streamed in its own order. A bare `owner/name` in a recipe means this source.
 
-    Rows whose `field` is null are left out and counted.
+    Rows whose `field` is null are left out and counted. Conversations, `template` and `predicted` are as in the source
+    `file`.
     """
 
     name: ClassVar[str] = "hub"
@@ -26,6 +31,11 @@ class HubText(TextSource):
     config: str | None = None
     split: str = "train"
     field: str = "text"
+    template: str | None = None
+    predicted: Predicted = "all"
+
+    def spec(self) -> dict[str, Any]:
+        return without_defaults(super().spec())
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
@@ -35,14 +45,33 @@ class HubText(TextSource):
     def title(self) -> str:
         return self.dataset
 
+    def check(self) -> None:
+        template_text(self.template)
+
     def documents(self, purpose: Purpose) -> Iterable[str]:
+        if self._is_chat():
+            for one in conversations_of(self._rows(), self.field):
+                yield NO_TEXT if one is None else one.plain()
+            return
+        for where, row in self._rows():
+            yield text_of(where, row, self.field, f"{{name: alpaca, dataset: {self.dataset}}}")
+
+    def conversations(self) -> Conversations | None:
+        if not self._is_chat():
+            return None
+        return Conversations(conversations_of(self._rows(), self.field), template_text(self.template), self.predicted)
+
+    def _is_chat(self) -> bool:
+        """Whether the first row holds a conversation."""
+        return any(chat_field(row, self.field) for _, row in itertools.islice(self._rows(), 1))
+
+    def _rows(self) -> Iterator[tuple[str, Any]]:
         import datasets
 
         try:
             rows = datasets.load_dataset(self.dataset, self.config, split=self.split, streaming=True)
             for number, row in enumerate(rows, 1):
-                where = f"data set {self.dataset}: row {number}"
-                yield text_of(where, row, self.field, f"{{name: alpaca, dataset: {self.dataset}}}")
+                yield f"data set {self.dataset}: row {number}", row
         except TextError:
             raise
         except Exception as error:  # every layer below has errors of its own for "not reachable"
