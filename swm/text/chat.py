@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,23 @@ from swm.interfaces.conversation import PLAIN, Conversation, Conversations
 from swm.text.vocabulary import check_ids, encode, wants_bos
 
 ASSISTANT = "assistant"
-# Templates that write the date would write another text every day.
-_DATE = datetime(2024, 7, 26)
+# Templates that write the date would write another text every day: a macro stands before the function of that name.
+_DATE = {
+    "%d": "26",
+    "%b": "Jul",
+    "%B": "July",
+    "%m": "07",
+    "%Y": "2024",
+    "%y": "24",
+    "%A": "Friday",
+    "%H:%M:%S": "00:00:00",
+}
+_CLOCK = "strftime_now"
+_STOPPED = (
+    f"{{% macro {_CLOCK}(format) %}}{{{{ format "
+    + " ".join(f"| replace('{mark}', '{value}')" for mark, value in _DATE.items())
+    + " }}{% endmacro %}"
+)
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message.role | capitalize }}: "
@@ -61,6 +75,11 @@ class ChatWriter:
             return cls(tokenizer, title, tokenizer.get_chat_template())
         except ValueError as error:
             raise TextError(f"text '{title}': {brief(error)}; add template: FILE with one of them") from error
+
+    @property
+    def _stopped(self) -> str:
+        """The template with one date for ever, where it asks for one."""
+        return _STOPPED + self.template if _CLOCK in self.template else self.template
 
     def text(self, conversation: Conversation) -> str:
         """The whole conversation as the template writes it."""
@@ -129,9 +148,7 @@ class ChatWriter:
     def _applied(self, conversation: Conversation, count: int, **options: Any) -> Any:
         messages = [{"role": message.role, "content": message.content} for message in conversation.messages[:count]]
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, chat_template=self.template, strftime_now=_DATE.strftime, **options
-            )
+            return self.tokenizer.apply_chat_template(messages, chat_template=self._stopped, **options)
         except Exception as error:  # templates are programs of strangers
             raise TextError(
                 f"{conversation.where}: the chat template does not take this conversation: {brief(error)}"

@@ -117,7 +117,7 @@ def test_training_predicts_all_or_the_answers(tmp_path: Path) -> None:
 
 def test_a_template_that_writes_earlier_turns_otherwise_has_no_known_answers() -> None:
     changing = "{% for message in messages %}{{ loop.last }}{{ message.content }}{% endfor %}"
-    with pytest.raises(TextError, match=r"chat.jsonl:1: the chat template writes message 2 otherwise .* predicted: all"):
+    with pytest.raises(TextError, match=r"chat.jsonl:1: the chat template writes message 2 otherwise "):
         writer(changing).with_answers(TALK)
 
 

@@ -31,4 +31,4 @@ def test_rows_are_taken_by_size_until_a_source_ends() -> None:
     rows, sizes = [["a", "b", "c"], ["x", "y"]], [[10, 10, 10], [5, 5]]
     assert by_shares(rows, sizes, [0.5, 0.5]) == (["a", "x", "y", "b"], 1)
     assert by_shares(rows, sizes, [0.5, 0.5], limit=3) == (["a", "x", "y"], None)
-    assert by_shares(rows, sizes, [2 / 3, 1 / 3]) == (["a", "x", "b", "y", "c"], 0)
+    assert by_shares(rows, sizes, [2 / 3, 1 / 3]) == (["a", "x", "b", "y", "c"], 1)

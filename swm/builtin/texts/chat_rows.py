@@ -42,7 +42,7 @@ def chat_field(row: Any, field: str) -> str | None:
 def conversations_of(rows: Rows, field: str) -> Iterator[Conversation | None]:
     """The conversation of each row; None for null. Raises TextError with the place of a row that has none."""
     for where, row in rows:
-        name = chat_field(row, field) or field
+        name = chat_field(row, field) or ("" if field == DEFAULT else field)
         if not isinstance(row, Mapping) or name not in row:
             listing = listed(map(str, row)) if isinstance(row, Mapping) else kind_of(row)
             wanted = listed(CHAT_FIELDS) if field == DEFAULT else f"field '{field}'"

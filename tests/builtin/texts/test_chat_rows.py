@@ -50,7 +50,11 @@ def test_a_row_with_a_text_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "options", "says"),
     [
-        ({"text": "a"}, {}, "chat.jsonl:2: no conversation in conversations, messages, as in the first row; found: text"),
+        (
+            {"text": "a"},
+            {},
+            "chat.jsonl:2: no conversation in conversations, messages, as in the first row; found: text",
+        ),
         ({"messages": []}, {}, "chat.jsonl:2: field 'messages' holds an empty list"),
         ({"messages": ["Hi"]}, {}, "a message has role and content, or from and value"),
         ({"messages": [{"role": "asistant", "content": ""}]}, {}, "message 1: found role 'asistant'; .* 'assistant'?"),
@@ -66,5 +70,5 @@ def test_what_is_no_conversation_is_refused_with_its_place(tmp_path: Path, row: 
 
 
 def test_settings_of_conversations_are_refused_where_there_are_none(tmp_path: Path) -> None:
-    with pytest.raises(TextError, match="predicted: found assistant; .* holds no conversations: leave predicted out"):
+    with pytest.raises(TextError, match=r"predicted: found assistant; .* holds no conversations: leave predicted out"):
         source(tmp_path, {"text": "a"}, predicted="assistant").check()

@@ -8,23 +8,33 @@ from typing import Any
 
 import pytest
 import torch
-from recipes import PLUGINS
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from swm.builtin.texts.mix import Mix
 from swm.errors import SwmError, TextError
 from swm.interfaces.text import Share, TextSource, leaves, needs_model
 from swm.measure.perplexity import PerplexityProtocol, cut_windows
+from swm.plugins.loading import load_plugins
 from swm.plugins.registry import require_interface
 from swm.text.calibration import draw_samples
 from swm.training.training_set import check_training_text, training_set
-from tests.training.test_training_set import tokenizer_of
 
+REGISTRY = load_plugins().registry
 A, B = ["a" * 40, "aa" * 50], ["b" * 30]
 MIX = {"mix": [{"text": A, "share": 0.7}, {"text": {"name": "list", "texts": B}, "share": 0.3}]}
 
 
+def tokenizer_of() -> PreTrainedTokenizerFast:
+    """A tokenizer of letters: "a" is 4, "b" is 5, "c" is 6, anything else 3."""
+    letters = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "a", "b", "c"])}
+    made = Tokenizer(models.WordLevel(letters, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", pad_token="<pad>")
+
+
 def build(value: Any) -> TextSource:
-    return require_interface(TextSource, PLUGINS.registry.build("text", value))
+    return require_interface(TextSource, REGISTRY.build("text", value))
 
 
 def files(folder: Path) -> tuple[str, str]:
@@ -88,9 +98,9 @@ def test_other_keys_beside_a_mix_are_unknown() -> None:
 
 
 def test_a_source_that_is_too_short_for_its_share_is_named() -> None:
-    with pytest.raises(TextError, match=r"a share of 0.3 of 100 samples is 30: .* text 'list' has 30 \(enough for 3 "):
-        draw_samples(tokenizer_of(), build(MIX), samples=100, seq_len=8, seed=0)
-    with pytest.raises(TextError, match="a share of 0.3 of 1 samples is none of text 'list'"):
+    with pytest.raises(TextError, match=r"a share of 0.3 of 20 samples is 6: .* text 'list' has 30 \(enough for 3 "):
+        draw_samples(tokenizer_of(), build(MIX), samples=20, seq_len=8, seed=0)
+    with pytest.raises(TextError, match=r"a share of 0.3 of 1 samples is none of text 'list'"):
         draw_samples(tokenizer_of(), build(MIX), samples=1, seq_len=8, seed=0)
 
 
@@ -116,8 +126,8 @@ def test_a_perplexity_reads_the_shares_of_each(tmp_path: Path) -> None:
     assert [(each["source"], each["tokens"]) for each in windows.record["tokens_used"]] == [(one, 54), (other, 36)]
     whole = cut_windows(tokenizer_of(), PerplexityProtocol(mix, seq_len=10))
     assert sum(map(len, whole.rows)) == 250
-    with pytest.raises(TextError, match=r"has 100 tokens; its share of 0.4 of 1000 tokens is 400"):
-        cut_windows(tokenizer_of(), PerplexityProtocol(mix, seq_len=10, max_tokens=1000))
+    with pytest.raises(TextError, match=r"has 100 tokens; its share of 0.4 of 400 tokens is 160"):
+        cut_windows(tokenizer_of(), PerplexityProtocol(mix, seq_len=10, max_tokens=400))
 
 
 def test_documents_come_by_their_shares_of_characters() -> None:
