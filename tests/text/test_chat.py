@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import small_tokenizers
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from swm.builtin.texts.file import FileText
@@ -71,16 +72,15 @@ def test_samples_follow_the_template_and_have_one_bos(tmp_path: Path) -> None:
     bos = tokenizer.bos_token_id
     # The first window is a whole conversation, and the next ones begin with one too.
     assert ids.tolist() == [one] * 4
-    shorter = draw_samples(tokenizer, chat_file(tmp_path), samples=6, seq_len=20, seed=0).ids
-    assert shorter[0].tolist() == one[:20]
-    assert all(row[0] == bos and row[1] != bos for row in shorter.tolist())
+    rows = [row.tolist() for row in cut_rows(torch.tensor(one), 12, bos) if len(row) == 12]
+    shorter = draw_samples(tokenizer, chat_file(tmp_path, 1), samples=len(rows), seq_len=12, seed=0).ids
+    assert shorter.tolist() == rows
+    assert rows[:2] == [one[:12], [bos, *one[12:23]]]
     crops = draw_samples(tokenizer, chat_file(tmp_path), samples=2, seq_len=len(one), seed=0, sampling="documents").ids
     assert crops.tolist() == [one] * 2
 
 
 def test_rows_get_bos_only_where_they_have_none() -> None:
-    import torch
-
     rows = cut_rows(torch.tensor([1, 5, 6, 7, 1, 8]), 3, 1)
     assert [row.tolist() for row in rows] == [[1, 5, 6], [1, 7, 1], [1, 8]]
     assert [row.tolist() for row in cut_rows(torch.tensor([1, 5, 6, 7]), 3, None)] == [[1, 5, 6], [7]]
