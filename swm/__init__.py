@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from swm.files.cache_folder import cache_folder as cache_folder
     from swm.hub.pushing import push as push
     from swm.interfaces.activations import WindowActivations as WindowActivations
+    from swm.interfaces.conversation import Conversation as Conversation
+    from swm.interfaces.conversation import Conversations as Conversations
+    from swm.interfaces.conversation import Message as Message
     from swm.interfaces.depth import DepthContext as DepthContext
     from swm.interfaces.depth import DepthProposal as DepthProposal
     from swm.interfaces.depth import DepthPruner as DepthPruner
@@ -63,7 +66,9 @@ if TYPE_CHECKING:
     from swm.interfaces.target import Target as Target
     from swm.interfaces.text import Calibration as Calibration
     from swm.interfaces.text import Example as Example
+    from swm.interfaces.text import Share as Share
     from swm.interfaces.text import TextSource as TextSource
+    from swm.interfaces.tokens_used import TokensUsed as TokensUsed
     from swm.interfaces.tracker import TrackedRun as TrackedRun
     from swm.interfaces.tracker import Tracker as Tracker
     from swm.interfaces.width import CoupledWeight as CoupledWeight
@@ -132,6 +137,9 @@ _HOME = {
     "cache_folder": "swm.files.cache_folder",
     "push": "swm.hub.pushing",
     "WindowActivations": "swm.interfaces.activations",
+    "Conversation": "swm.interfaces.conversation",
+    "Conversations": "swm.interfaces.conversation",
+    "Message": "swm.interfaces.conversation",
     "DepthContext": "swm.interfaces.depth",
     "DepthProposal": "swm.interfaces.depth",
     "DepthPruner": "swm.interfaces.depth",
@@ -165,7 +173,9 @@ _HOME = {
     "Target": "swm.interfaces.target",
     "Calibration": "swm.interfaces.text",
     "Example": "swm.interfaces.text",
+    "Share": "swm.interfaces.text",
     "TextSource": "swm.interfaces.text",
+    "TokensUsed": "swm.interfaces.tokens_used",
     "TrackedRun": "swm.interfaces.tracker",
     "Tracker": "swm.interfaces.tracker",
     "CoupledWeight": "swm.interfaces.width",

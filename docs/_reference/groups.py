@@ -43,6 +43,11 @@ GROUPS = {
     "surroundings": (
         "TextSource",
         "Example",
+        "Conversations",
+        "Conversation",
+        "Message",
+        "Share",
+        "TokensUsed",
         "Calibration",
         "ModelProvider",
         "Tracker",

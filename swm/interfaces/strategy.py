@@ -30,8 +30,13 @@ class Strategy(ABC):
 
     @classmethod
     def from_value(cls, value: Any) -> dict[str, Any] | None:
-        """Parameters for a bare value that is no registered name, if this strategy understands it."""
-        return None
+        """Parameters for a bare value that is no registered name, if this strategy understands it.
+
+        A mapping with the name of the strategy as a key is its short form, where it has a `short_field`.
+        """
+        if not cls.short_field or not isinstance(value, dict) or cls.name not in value:
+            return None
+        return {cls.short_field: value[cls.name], **{key: item for key, item in value.items() if key != cls.name}}
 
     def spec(self) -> dict[str, Any]:
         """Name and parameters as plain data; building from it gives an equal strategy."""

@@ -80,7 +80,6 @@ def save(
     report.add_in_memory(["model"])
     report.add_stages(done.stages, count_steps=False)
     report.add_compressed(view, shape_now(view) if noted is None else noted.shape)
-    report.add_tokens_used()
     changes = () if noted is None else noted.changes(view, "it was saved")
     report.add_notes([*done.notes, *changes, *beside])
     generator = torch.Generator().manual_seed(done.seed)

@@ -204,14 +204,7 @@ class Registry:
         return self.build_named(kind, value["name"], parameters, path)
 
     def _sugar(self, kind: str, value: Any) -> Any:
-        """The mapping that some strategy of the kind makes of a bare value (a path, a list), else the value.
-
-        A mapping with the name of a strategy that has a `short_field` as a key gives that field.
-        """
-        for name, entry in self._entries.get(kind, {}).items() if isinstance(value, dict) else ():
-            if entry.strategy.short_field and name in value:
-                others = {key: item for key, item in value.items() if key != name}
-                return {"name": name, entry.strategy.short_field: value[name], **others}
+        """The mapping that some strategy of the kind makes of a bare value (a path, a list), else the value."""
         for name, entry in sorted(self._entries.get(kind, {}).items()):
             parameters = entry.strategy.from_value(value)
             if parameters is not None:

@@ -109,12 +109,12 @@ class ReportBuilder:
         """Add whether the compressed model keeps the limits of its recipe."""
         self.data["acceptance"] = judgement
 
-    def add_tokens_used(self) -> None:
-        """Collect how many tokens of which source each part used, once all of them are done."""
-        self.data["tokens_used"] = tokens_used(self.data)
-
     def add_saved(self, saved: bool) -> None:
-        """Say whether the compressed model is saved: a run without an output, or a rejected one, leaves none."""
+        """Say whether the compressed model is saved: a run without an output, or a rejected one, leaves none.
+
+        All parts of the run are done by then, so this collects how many tokens of which source each of them used.
+        """
+        self.data["tokens_used"] = tokens_used(self.data)
         self.data["saved"] = saved
 
     def add_verification(self, verification: dict[str, Any]) -> None:

@@ -146,7 +146,6 @@ class CompressionPipeline:
         measurements.measure(view, "compressed")
         self.speed = measurements.measure_speed(view) or self.speed
         report.data["achieved"] |= measured_share(self.recipe, self.speed)
-        report.add_tokens_used()
         if self.recipe.accept is not None:
             report.add_acceptance(judge(self.recipe.accept, Measures.model_validate(report.data)))
         self._save(ready, view, plan, report)

@@ -123,7 +123,6 @@ def replay(
     report = ReportBuilder.begin(plan.model, plan.seed, plan.calibration)
     report.add_stages(plan.stages, count_steps=False)
     report.add_compressed(view, before)
-    report.add_tokens_used()
     report.add_notes([*plan.notes, *known.notes(), *models.corrections(source, config), *beside])
     generator = torch.Generator().manual_seed(plan.seed)
     ids = torch.randint(0, view.config.vocab_size, (PROBE_SAMPLES, PROBE_TOKENS), generator=generator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from swm.errors import TextError, did_you_mean, listed
+from swm.errors import TextError, did_you_mean, listed, quoted
 from swm.interfaces.conversation import PLAIN, Conversation, Message
 from swm.text.rows import kind_of
 from swm.text.text_file import blocks, check_file
@@ -71,8 +71,8 @@ def _holds_messages(value: Any) -> bool:
 
 def _messages(where: str, value: Any, field: str) -> tuple[Message, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        found = "an empty list" if isinstance(value, list) else kind_of(value) if value != "" else "an empty text"
-        raise TextError(f"{where}: field '{field}' holds {found}; a conversation is a list of messages")
+        held = "an empty list" if isinstance(value, list) else kind_of(value) if value != "" else "an empty text"
+        raise TextError(f"{where}: field '{field}' holds {held}; a conversation is a list of messages")
     return tuple(_message(f"{where}: message {i}", message) for i, message in enumerate(value, 1))
 
 
@@ -80,11 +80,13 @@ def _message(where: str, value: Any) -> Message:
     keys = next((keys for keys in KEYS if isinstance(value, Mapping) and set(keys) <= value.keys()), None)
     if keys is None:
         listing = listed(map(str, value)) if isinstance(value, Mapping) else kind_of(value)
-        raise TextError(f"{where}: found {listing}; a message has role and content, or from and value")
+        raise TextError(f"{where}: held {listing}; a message has role and content, or from and value")
     _check_beside(where, value)
     role, content = (value[key] for key in keys)
     if not isinstance(role, str) or role not in KNOWN:
-        raise TextError(f"{where}: found {keys[0]} {role!r}; allowed: {listed(KNOWN)}.{did_you_mean(str(role), KNOWN)}")
+        raise TextError(
+            f"{where}: found {keys[0]} {quoted(role)}; allowed: {listed(KNOWN)}.{did_you_mean(str(role), KNOWN)}"
+        )
     return Message(ROLES.get(role, role), _content(where, content, keys[1]))
 
 
