@@ -34,7 +34,9 @@ class TextChecks(Checks):
         first, second = (self._conversations(given) for _ in range(2))
         expect(first == second, f"{self.who(given)} gives other conversations the second time")
         for row in first:
-            said = row is None or (row.messages and all(isinstance(message, Message) for message in row.messages))
+            said = row is None or (
+                len(row.messages) > 0 and all(isinstance(message, Message) for message in row.messages)
+            )
             expect(said, f"{self.who(given)} gives {quoted(row)}; a conversation has one Message or more")
 
     def test_a_mix_has_shares_that_add_up_to_1(self, given: Parameters) -> None:
