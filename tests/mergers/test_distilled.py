@@ -14,12 +14,13 @@ from swm.depth.fitting import fit_window
 from swm.errors import PlanError
 from swm.interfaces.merger import LayerMerger, LayerWindow
 from swm.mergers.delete import Delete
-from swm.mergers.distilled import Distilled, rate
+from swm.mergers.distilled import Distilled
 from swm.mergers.least_squares import LeastSquares
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.model.windows import Window
 from swm.plugins.loading import load_plugins
+from swm.training.layer_training import rate
 
 WINDOW = Window(1, 3)
 

@@ -1,0 +1,95 @@
+"""The `distil-blocks` stage: layers are trained one at a time to give what the original model has there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from swm.builtin.stages.block_training import BlockTraining
+from swm.builtin.steps.fit_layer import FitLayerStep
+from swm.cache.observations import Observation
+from swm.errors import PlanError
+from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
+from swm.interfaces.work import WITH_GRADIENTS, Work
+from swm.model.view import ModelView
+from swm.training.layer_training import LayerTraining, layer_training_bytes
+
+
+@final
+@dataclass(frozen=True)
+class DistilBlocksStage(Stage):
+    """Trains layers alone, from the bottom up, on what the compressed model really computes below them.
+
+    Each is fitted to what the original model has where the layer ends (for a merged layer: at the end of what was
+    merged). No other layer is run for a step of it, and no vocabulary projection. `layers: changed` trains those
+    that earlier stages changed, `above` these and all above the lowest of them, which then also learn to undo the
+    errors from below; a changed layer gets three times the training of another. One of `fold` samples is left out;
+    where a layer is no better on these, it stays as it was. `seconds` is the time of the whole stage, of which each
+    layer gets its part (then two runs are not the same bytes); without it `epochs` decide. Loads the original model
+    once more. Blockwise distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed stream are those of
+    layer-wise reconstruction (arXiv 2510.14444).
+    """
+
+    name: ClassVar[str] = "distil-blocks"
+    reads_images: ClassVar[bool] = True
+
+    layers: Literal["changed", "above"] = "above"
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[int, Field(ge=1)] = 3
+    batch: Annotated[int, Field(ge=1)] = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    relative: bool = True
+    fold: Annotated[int, Field(ge=2)] = 16
+    mixed_precision: Literal["no", "bf16"] = "no"
+
+    def kept_states(self, layers: int) -> int:
+        return 12
+
+    def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
+        return layer_training_bytes(model)
+
+    def work(self, setting: Setting) -> Work | None:
+        streams = Work(passes=2.0)
+        if self.seconds is not None:
+            return Work(seconds=self.seconds)
+        # Of all layers about half lie above the lowest that was changed.
+        return streams + Work(passes=0.5 * WITH_GRADIENTS * self.epochs)
+
+    def plan(self, context: StageContext) -> StagePlan:
+        view, load_original = context.view, context.dense
+        if load_original is None:
+            raise PlanError("distil-blocks needs the original model, which is not at hand here")
+        what = {"what": self.name, "settings": self.spec(), "seed": context.seed}
+        fitted = context.observation(what, lambda: self._fit(context, load_original))
+        steps = [FitLayerStep(layer) for layer in fitted.facts["steps"]]
+        tensors: dict[int, dict[str, Tensor]] = {}
+        for name, value in fitted.tensors.items():
+            index, _, key = name.partition(" ")
+            tensors.setdefault(int(index), {})[key] = value.to(view.device)
+        return StagePlan(steps, {"trained_layers": fitted.facts["trained_layers"]}, tensors)
+
+    def _fit(self, context: StageContext, load_original: Callable[[], ModelView]) -> Observation:
+        how = LayerTraining(
+            self.epochs,
+            self.batch,
+            self.learning_rate,
+            self.relative,
+            context.seed,
+            f"stage '{self.name}'",
+            bf16=self.mixed_precision == "bf16",
+        )
+        view = context.view
+        training = BlockTraining(view, load_original(), context.calibration.samples, how, self.seconds, self.fold)
+        with context.progress.task(self.name, len(view.layers)) as task:
+            layers = training.run(task, above=self.layers == "above")
+        tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}
+        facts = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
+        return Observation(tensors, facts)
+
+    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
+        return {}

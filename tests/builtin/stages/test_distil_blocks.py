@@ -1,0 +1,179 @@
+"""distil-blocks: layers are trained alone to give what the original model has; the result replays from the plan."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from swm.builtin.stages import block_training
+from swm.builtin.stages.distil_blocks import DistilBlocksStage
+from swm.builtin.steps.fit_layer import FitLayerStep
+from swm.errors import PlanError
+from swm.interfaces.progress import Silent
+from swm.interfaces.stage import StageContext, StagePlan
+from swm.interfaces.text import Calibration
+from swm.model.shape import ModelShape
+from swm.model.surgery import keep_layers, merge_layers
+from swm.model.view import ModelView
+from swm.model.width_surgery import keep_units
+from swm.plan.plan import Plan, PlannedStage
+from swm.plan.reading import read_plan
+from swm.plugins.loading import load_plugins
+
+
+@pytest.fixture
+def many() -> Tensor:
+    """Token ids `[40, 12]`."""
+    return torch.randint(3, 96, (40, 12), generator=torch.Generator().manual_seed(5))
+
+
+def context(view: ModelView, dense: ModelView, ids: Tensor) -> StageContext:
+    shape = ModelShape(view.parameters(), tuple(view.layer_parameters()))
+    made = StageContext(view, Calibration(ids, {}, 0), shape, 0, Silent())
+    made.dense = lambda: ModelView(copy.deepcopy(dense.model), dense.family)
+    return made
+
+
+def shallower(view: ModelView) -> ModelView:
+    """A copy whose layer 1 stands for layers 1 and 2."""
+    cut = ModelView(copy.deepcopy(view.model), view.family)
+    merge_layers(cut, [1, 2], 1, cut.state(1))
+    return cut
+
+
+def planned(stage: DistilBlocksStage, view: ModelView, dense: ModelView, ids: Tensor) -> StagePlan:
+    return stage.plan(context(view, dense, ids))
+
+
+def distance(view: ModelView, dense: ModelView, ids: Tensor) -> float:
+    ends = [v.record(ids).states[-1] for v in (view, dense)]
+    return float((ends[0] - ends[1]).norm() / ends[1].norm())
+
+
+def layers_of(plan: StagePlan) -> list[int]:
+    return [step.layer for step in plan.steps if isinstance(step, FitLayerStep)]
+
+
+FAST = DistilBlocksStage(epochs=12, learning_rate=2e-3)
+
+
+def test_every_family_comes_nearer_to_the_original_on_fresh_text(any_model: Any, view_of: Any, many: Tensor) -> None:
+    dense = view_of(any_model)
+    cut = shallower(dense)
+    fresh = torch.randint(3, 96, (20, 12), generator=torch.Generator().manual_seed(11))
+    before = distance(cut, dense, fresh)
+    plan = planned(FAST, cut, dense, many)
+    FAST.perform(plan, context(cut, dense, many))
+    assert plan.steps
+    assert distance(cut, dense, fresh) < before
+
+
+def test_planning_changes_nothing_and_an_unchanged_model_needs_no_step(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    before = {name: p.clone() for name, p in cut.model.named_parameters()}
+    assert planned(FAST, cut, llama, many).steps
+    assert all(torch.equal(p, before[name]) for name, p in cut.model.named_parameters())
+    assert not planned(FAST, llama, llama, many).steps
+
+
+def test_layers_above_the_lowest_change_are_trained_only_if_asked(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    only = DistilBlocksStage(epochs=12, learning_rate=2e-3, layers="changed")
+    assert layers_of(planned(only, cut, llama, many)) == [1]
+    above = layers_of(planned(FAST, cut, llama, many))
+    assert set(above) >= {1}
+    assert set(above) <= {number for number in cut.numbers if number >= 1}
+
+
+def test_a_layer_that_lost_units_counts_as_changed(llama: ModelView, many: Tensor) -> None:
+    cut = ModelView(copy.deepcopy(llama.model), llama.family)
+    keep_units(cut, 2, "mlp", list(range(32)))
+    only = DistilBlocksStage(epochs=6, layers="changed")
+    assert layers_of(planned(only, cut, llama, many)) == [2]
+
+
+def test_each_layer_is_fitted_to_where_the_original_is(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    plan = planned(FAST, cut, llama, many)
+    for row in plan.facts["trained_layers"]:
+        assert row["error_left"] <= row["error_before"]
+    first = plan.facts["trained_layers"][0]
+    assert first["layer"] == 1
+    # By hand: the relative squared error of layer 1's output on the samples that were left out, before.
+    held = many[::16]
+    recording = llama.record(held)
+    output = cut.run_layer(cut.record(held), 1, recording.states[1])
+    wanted = recording.states[3]
+    error = ((output - wanted).square().sum(-1) / wanted.square().sum(-1)).mean()
+    assert first["error_before"] == pytest.approx(float(error), rel=1e-3)
+
+
+def test_the_same_twice_and_another_seed_is_another_model(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    one, two = (planned(FAST, cut, llama, many) for _ in range(2))
+    assert one.tensors.keys() == two.tensors.keys()
+    assert all(torch.equal(v, two.tensors[i][k]) for i, by in one.tensors.items() for k, v in by.items())
+    seeded = context(cut, llama, many)
+    seeded.seed = 7
+    other = FAST.plan(seeded)
+    assert any(not torch.equal(v, other.tensors[0][k]) for k, v in one.tensors[0].items())
+
+
+def test_its_seconds_are_kept(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    stage = DistilBlocksStage(seconds=0.6, epochs=10**6, learning_rate=1e-3)
+    start = time.perf_counter()
+    assert planned(stage, cut, llama, many).steps
+    assert time.perf_counter() - start < 1.5
+
+
+def test_layers_below_the_first_change_are_run_once(llama: ModelView, many: Tensor) -> None:
+    cut = ModelView(copy.deepcopy(llama.model), llama.family)
+    keep_layers(cut, list(range(len(llama.layers) - 1)))
+    merge_layers(cut, [1, 2], 1, cut.state(1))
+    runs: list[int] = []
+    run_layer = cut.run_layer
+    cut.run_layer = lambda recording, position, *rest: (  # type: ignore[method-assign]
+        runs.append(position) or run_layer(recording, position, *rest)  # type: ignore[func-returns-value]
+    )
+    planned(FAST, cut, llama, many)
+    assert 0 not in runs
+
+
+def test_a_layer_that_gets_no_better_on_samples_left_out_stays(
+    llama: ModelView, many: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter([1.0, 2.0] * 10)
+    monkeypatch.setattr(block_training.BlockTraining, "_error", lambda *_: next(errors))
+    plan = planned(FAST, shallower(llama), llama, many)
+    assert not plan.steps
+    assert all(row["error_left"] == row["error_before"] for row in plan.facts["trained_layers"])
+
+
+def test_the_plan_gives_the_same_model_again(llama: ModelView, many: Tensor, tmp_path: Path) -> None:
+    cut, again = shallower(llama), shallower(llama)
+    plan = planned(FAST, cut, llama, many)
+    FAST.perform(plan, context(cut, llama, many))
+    model = {"source": "x", "fingerprint": "y", "model_type": "llama", "dtype": "float32", "layers": 5, "parameters": 1}
+    file = tmp_path / "plan.yaml"
+    stage = PlannedStage("distil-blocks", FAST.spec(), plan.steps, plan.facts, plan.tensors)
+    Plan(model, [stage], {}, 0).write(file)
+    for written in read_plan(file, load_plugins().registry).stages:
+        written.apply(again)
+    pairs = zip(cut.model.parameters(), again.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_steps_that_do_not_fit_are_refused(llama: ModelView) -> None:
+    with pytest.raises(PlanError, match="step fits layer 9; the model has layers 0-"):
+        FitLayerStep(9).apply(llama, {})
+    with pytest.raises(PlanError, match=r"fitted for layer 1 are missing; keep the \.safetensors file"):
+        FitLayerStep(1).apply(llama, {})
+    with pytest.raises(PlanError, match=r"layer 1: mlp\.down\.weight fitted as \(2, 2\)"):
+        FitLayerStep(1).apply(llama, {"mlp.down.weight": torch.ones(2, 2)})
