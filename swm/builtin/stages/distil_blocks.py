@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
 import torch
@@ -46,6 +46,9 @@ class DistilBlocksStage(Stage):
     relative: bool = True
     fold: Annotated[int, Field(ge=2)] = 16
     mixed_precision: Literal["no", "bf16"] = "no"
+
+    def in_rounds(self, rounds: int) -> Sequence[Stage]:
+        return [self if self.seconds is None else replace(self, seconds=self.seconds / rounds)] * rounds
 
     def kept_states(self, layers: int) -> int:
         return 12
@@ -90,6 +93,3 @@ class DistilBlocksStage(Stage):
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}
         facts = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
         return Observation(tensors, facts)
-
-    def lighter(self, model: ModelView, dtype: torch.dtype, tokens: int) -> Mapping[str, int]:
-        return {}

@@ -133,6 +133,11 @@ def test_its_seconds_are_kept(llama: ModelView, many: Tensor) -> None:
     assert time.perf_counter() - start < 1.5
 
 
+def test_rounds_share_its_seconds() -> None:
+    assert DistilBlocksStage(seconds=6.0).in_rounds(3) == [DistilBlocksStage(seconds=2.0)] * 3
+    assert DistilBlocksStage().in_rounds(2) == [DistilBlocksStage()] * 2
+
+
 def test_layers_below_the_first_change_are_run_once(llama: ModelView, many: Tensor) -> None:
     cut = ModelView(copy.deepcopy(llama.model), llama.family)
     keep_layers(cut, list(range(len(llama.layers) - 1)))
