@@ -71,7 +71,13 @@ class LayerTraining:
         return {key: value.detach().to(begun[key].dtype) for key, value in trained.items()}
 
     def error(self, run_some: RunSome, wanted: Tensor, state: State, samples: Tensor) -> Tensor:
-        """What is minimised, over some samples."""
+        """What is minimised, over some samples.
+
+        Args:
+            run_some, wanted: As in `train`.
+            state: The parameters.
+            samples: The numbers of the samples.
+        """
         with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bf16):
             output = run_some(samples, state)
         target = wanted[samples]
@@ -81,7 +87,11 @@ class LayerTraining:
 
     @torch.no_grad()
     def error_of(self, run_some: RunSome, wanted: Tensor, state: State, samples: Tensor) -> float:
-        """The same over any number of samples, a batch at a time."""
+        """The same over any number of samples, a batch at a time.
+
+        Args:
+            run_some, wanted, state, samples: As in `error`.
+        """
         parts = [(len(some), self.error(run_some, wanted, state, some)) for some in torch.split(samples, self.batch)]
         return sum(count * float(error) for count, error in parts) / len(samples)
 
