@@ -64,7 +64,7 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
         "unexpected_keys": sorted(info["unexpected_keys"]),
         "class": type(model).__name__,
         "rest": {
-            "generation": _generation(folder),
+            "generation": generation_facts(folder),
             "tokenizer": tokenizer_facts(folder, trust_remote_code),
             "processor": _processor(folder, trust_remote_code),
             "code": _code(folder) if trust_remote_code else {},
@@ -180,7 +180,8 @@ def generation_values(config: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in ("transformers_version", "_from_model_config")}
 
 
-def _generation(folder: str) -> dict[str, Any] | None:
+def generation_facts(folder: str) -> dict[str, Any] | None:
+    """The generation config of a saved folder, as `generation_values` gives it; None where there is none."""
     from transformers import GenerationConfig
 
     if not (Path(folder) / "generation_config.json").is_file():

@@ -35,7 +35,7 @@ def share_settings(folder: Path) -> None:
             settings = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue  # the check that follows says what is wrong with it
-        shared = _without_private(settings)
+        shared = without_private(settings)
         if file.name == TOKENIZER and isinstance(shared, dict):
             shared = _shared_tokenizer(shared, (folder / "tokenizer.json").is_file())
         if shared != settings:
@@ -47,11 +47,11 @@ def shared_class(name: str) -> str:
     return SHARED_CLASS if name in NEW_CLASSES else name
 
 
-def _without_private(settings: Any) -> Any:
+def without_private(settings: Any) -> Any:
     """The settings, and those within them, without private keys."""
     if not isinstance(settings, Mapping):
         return settings
-    return {key: _without_private(value) for key, value in settings.items() if key not in PRIVATE}
+    return {key: without_private(value) for key, value in settings.items() if key not in PRIVATE}
 
 
 def _shared_tokenizer(settings: dict[str, Any], has_json: bool) -> dict[str, Any]:

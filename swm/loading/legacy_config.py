@@ -20,12 +20,19 @@ def complete_config(file: Path, older_names: Mapping[str, str], changes: Mapping
 
     `older_names` is that of the model's family.
     """
-    values = json.loads(file.read_text(encoding="utf-8"))
-    values = {**flat_keys(values, older_names), **values, **(changes or {})}
+    values = completed(json.loads(file.read_text(encoding="utf-8")), older_names, changes)
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def completed(
+    config: Mapping[str, Any], older_names: Mapping[str, str], changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The values of a config with the flat keys, and then `changes`; see `complete_config`."""
+    values = {**flat_keys(config, older_names), **config, **(changes or {})}
     text = values.get("text_config")
     if isinstance(text, dict):
         values["text_config"] = {**flat_keys(text, older_names), **text}
-    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return values
 
 
 def flat_keys(config: Mapping[str, Any], older_names: Mapping[str, str]) -> dict[str, Any]:
