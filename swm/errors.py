@@ -104,9 +104,13 @@ def at(*path: str | int) -> Iterator[None]:
 
 
 def brief(error: BaseException) -> str:
-    """Another library's message in one line: what it says first, and the error's type where it says nothing."""
+    """Another library's message in one line: what it says first, and the error's type where it says nothing.
+
+    A line that ends in a colon only announces what the next one says.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    end = next((i for i, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return " ".join(lines[:end]) or type(error).__name__
 
 
 def listed(names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from swm import CompressionPipeline, load_recipe
 from swm.cli import main
+from swm.errors import brief
 
 RECIPE = """\
 model: model
@@ -630,6 +631,27 @@ def test_a_wrong_plan_is_refused(case: tuple[str, str, tuple[str, ...]], plan: s
 @cases(COMMANDS)
 def test_a_wrong_argument_is_refused(case: tuple[list[str], tuple[str, ...]], refused: Refused) -> None:
     refused(*case)
+
+
+def test_a_message_of_a_library_is_cut_behind_what_a_colon_announces() -> None:
+    assert brief(ValueError("these are wrong:\n  a: 1\n  b: 2")) == "these are wrong: a: 1"
+    assert brief(ValueError("one line\nanother")) == "one line"
+    assert brief(ValueError("nothing follows:\n")) == "nothing follows:"
+    assert brief(ValueError("\n")) == "ValueError"
+
+
+@pytest.mark.parametrize(("level", "nearest"), [("fasst", "fast"), ("ful", "full")])
+def test_a_wrong_value_of_an_option_gets_the_nearest_one(
+    level: str, nearest: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["swm", "compress", "recipe.yaml", "--verify", level])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert f"'{level}' is not one of 'none', 'fast', 'full'. Did you mean '{nearest}'?" in message
+    assert "Value error" not in message
 
 
 @cases(USAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ from typing import IO, Any, cast
 import typer
 from typer.core import TyperCommand
 
-from swm.errors import SwmWarning
+from swm.errors import SwmWarning, did_you_mean
 from swm.escapes import visible
 from swm.plugins.guarding import no_exit
+
+NOT_ONE_OF = re.compile(r"'[^']*' is not one of .*", re.DOTALL)
+QUOTED = re.compile(r"'([^']*)'")
 
 
 class ToStandardError:
@@ -28,6 +32,17 @@ class ToStandardError:
 
 class Command(TyperCommand):
     """A command of swm."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override,unused-ignore]
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            # Of an option that takes a few values alone, only the message of the library says which.
+            wrong = NOT_ONE_OF.search(error.message)
+            if wrong is not None:
+                given, *choices = QUOTED.findall(wrong[0])
+                error.message = f"{wrong[0]}{did_you_mean(given, choices)}"
+            raise
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override,unused-ignore]
         with redirect_stdout(cast(IO[str], ToStandardError(stdout()))), no_exit(), warnings_in_a_line():

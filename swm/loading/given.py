@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from swm.errors import ModelError, brief, quoted
+from swm.errors import ModelError, brief, listed, quoted
 from swm.loading.special_ids import correct_config, correct_ids, embedding_count
 from swm.model.fingerprint import fingerprint
 from swm.model.finite import all_finite
@@ -168,6 +168,24 @@ def check_model(model: Any) -> None:
     for name, value in model.named_parameters():
         if not all_finite(value):
             raise ModelError(f"weight {name} of the {kind} holds values that are not a number or infinite")
+    _check_types(model)
+
+
+def _check_types(model: nn.Module) -> None:
+    """Raise ModelError for weights of several types that do not compute together; some models are made of such."""
+    types = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()})
+    if len(types) < 2:
+        return
+    ids = torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(input_ids=ids)
+    except RuntimeError as error:
+        why = f"which it cannot compute with ({brief(error)})"
+        raise ModelError(
+            f"the {type(model).__name__} has weights in {listed(types)}, {why}; convert it first, as in "
+            f"model.to(torch.{types[-1]})"
+        ) from error
 
 
 def _check_tokenizer(tokenizer: Any) -> None:

@@ -12,10 +12,15 @@ from typing import Any, Literal
 
 from torch import nn
 
-from swm.errors import FamilyError, did_you_mean, listed
+from swm.errors import FamilyError, PluginError, did_you_mean, listed, quoted, unknown
 from swm.model.gguf_architecture import GgufArchitecture
 from swm.model.text_config import text_config
 
+# The canonical names of projections.
+ROLES = (
+    *("attention.q", "attention.k", "attention.v", "attention.qkv", "attention.o"),
+    *("mlp.gate", "mlp.up", "mlp.gate_up", "mlp.down"),
+)
 # What a parameter beside the projections has an entry for.
 Along = Literal["queries", "keys", "heads", "channels"]
 
@@ -103,6 +108,16 @@ class ModelFamily:
             bound_first=self.bound_first,
         )
 
+    def check(self, origin: str) -> None:
+        """Raise PluginError, which names the `origin`, for what no row can say."""
+        who = f"{origin}: family row '{self.name}'"
+        if not isinstance(self.projections, Mapping):
+            what = "a mapping of canonical names to paths in a layer"
+            raise PluginError(f"{who}: found projections {quoted(self.projections)}; it is {what}")
+        for role in self.projections:
+            if role not in ROLES:
+                raise PluginError(f"{who}: {unknown('projection', role, ROLES)}")
+
     def bound_layers(self, config: Any) -> int:
         """So many first layers must stay where they are, as something else counts on their numbers."""
         if not self.bound_first:
@@ -187,7 +202,13 @@ def row_of(config: Any, families: Sequence[ModelFamily]) -> ModelFamily | None:
             if family.refused:
                 raise FamilyError(f"model_type '{model_type}' cannot be taken: {family.refused}")
             if family.tower:
-                inner = row_of(text_config(config), families)
+                text = text_config(config)
+                if text is config:
+                    raise FamilyError(
+                        f"family row '{family.name}' has a tower, {family.tower}, and the config of a "
+                        f"'{model_type}' has no text model in it; name layers, tail and projections instead"
+                    )
+                inner = row_of(text, families)
                 return None if inner is None else family.around(inner)
             for switch in family.position_bound:
                 if getattr(config, switch, False):

@@ -12,10 +12,12 @@ from swm.interfaces.progress import Progress, usual_progress
 from swm.interfaces.similarity import SimilarityMetric
 from swm.measure.inspection import inspect_model
 from swm.pieces.workpiece import Workpiece
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import require_interface
 
 
+@no_exit()
 def layer_similarity(
     model: Any,
     text: Any,

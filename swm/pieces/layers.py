@@ -17,12 +17,14 @@ from swm.model.view import ModelView
 from swm.model.windows import Window, check_windows, removed_layers, windows_without
 from swm.pieces.workpiece import Workpiece, positions_of, whole_numbers
 from swm.plan.plan import Plan
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import Registry, require_interface
 
 S = TypeVar("S", bound=Strategy)
 
 
+@no_exit()
 def merge_layers(
     model: Any,
     windows: Sequence[Any],
@@ -62,6 +64,7 @@ def merge_layers(
     return _merged(work, view, chosen, how, text, "merge_layers")
 
 
+@no_exit()
 def remove_layers(model: Any, layers: Sequence[int], *, plugin_files: Sequence[str] = ()) -> Plan:
     """Remove layers, in the model object itself.
 

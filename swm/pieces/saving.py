@@ -21,12 +21,14 @@ from swm.plan.diff import diff_plans
 from swm.plan.history import history_of
 from swm.plan.plan import Plan
 from swm.plan.reading import read_plan
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import load_plugins
 from swm.report.builder import ReportBuilder
 from swm.run.result import RunResult
 from swm.run.saving import PROBE_SAMPLES, PROBE_TOKENS, OutputFolder
 
 
+@no_exit()
 def save(
     model: Any,
     tokenizer: Any,
@@ -89,6 +91,7 @@ def save(
     return RunResult(model, tokenizer, done, report.data, target)
 
 
+@no_exit()
 def apply_plan(model: Any, plan: Plan | str | Path, *, plugin_files: Sequence[str] = ()) -> Plan:
     """Do to a model object what a plan says, in the object itself.
 

@@ -18,6 +18,7 @@ from swm.model.view import ModelView
 from swm.pieces.layers import step_class
 from swm.pieces.workpiece import Workpiece, positions_of, whole_numbers
 from swm.plan.plan import Plan
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import require_interface
 from swm.width.cuttable import check_row
@@ -28,6 +29,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 USUAL: tuple[Part, ...] = ("attention", "mlp")
 
 
+@no_exit()
 def score_units(
     model: Any,
     text: Any = None,
@@ -85,6 +87,7 @@ def score_units(
     return by_layer
 
 
+@no_exit()
 def keep_units(model: Any, units: Mapping[int, Mapping[str, Any]], *, plugin_files: Sequence[str] = ()) -> Plan:
     """Keep some heads, channels or experts of layers and cut the others, in the model object itself.
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from swm.errors import PluginError, SwmError, brief
+from swm.errors import PluginError, SwmError, brief, quoted
 from swm.interfaces.strategy import Strategy
 
 
@@ -19,7 +19,7 @@ def guarded(function: Callable[..., Any], origin: str, hook: str) -> Callable[..
     @functools.wraps(function)
     def call(*values: Any) -> Any:
         try:
-            return function(*values)
+            given = function(*values)
         except KeyboardInterrupt:
             raise
         except SwmError as error:
@@ -29,6 +29,12 @@ def guarded(function: Callable[..., Any], origin: str, hook: str) -> Callable[..
             raise PluginError(f"plugin {origin}: hook {hook}: {error}") from error
         except BaseException as error:
             raise PluginError(f"plugin {origin}: hook {hook}: {describe(error)}") from error
+        if hook == "swm_register" and given is not None:
+            raise PluginError(
+                f"plugin {origin}: hook {hook} returned {quoted(given)}, which nobody reads; it must call "
+                "register(MyStrategy) for each class"
+            )
+        return given
 
     return call
 

@@ -76,6 +76,7 @@ class Registry:
             self._entries[kind][name] = Entry(thing, origin)
 
     def _register_family(self, family: ModelFamily, origin: str) -> None:
+        family.check(origin)
         for known, owner in self._families.values():
             if origin != owner == BUILTIN_ORIGIN:
                 continue

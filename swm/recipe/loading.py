@@ -49,7 +49,7 @@ def load_recipe(
         return build_recipe(data, plugins), plugins
     except SwmError as error:
         if error.path or isinstance(error, RecipeError):
-            error.place = error.place or _place(path, error.path, lines, set_by)
+            error.place = error.place or place_of(path, error.path, lines, set_by)
         raise
 
 
@@ -61,7 +61,7 @@ def placed(file: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
     except SwmError as error:
         if error.path and not error.place:
             _, lines, set_by = _read(Path(file), overrides)
-            error.place = _place(Path(file), error.path, lines, set_by)
+            error.place = place_of(Path(file), error.path, lines, set_by)
         raise
 
 
@@ -74,7 +74,7 @@ def _read(path: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Lines, 
     return data, lines, {apply_override(data, override): f"--set {override}" for override in overrides}
 
 
-def _place(path: Path, culprit: yamlfile.Path, lines: Lines, set_by: Mapping[yamlfile.Path, str]) -> str:
+def place_of(path: Path, culprit: yamlfile.Path, lines: Lines, set_by: Mapping[yamlfile.Path, str]) -> str:
     """Where a value was written.
 
     Args:

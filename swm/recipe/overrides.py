@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from swm.errors import RecipeError, quoted
 from swm.files import yaml_file as yamlfile
 
 
-def apply_override(data: Any, override: str) -> yamlfile.Path:
-    """Set one `dotted.key=value` in plain data; returns the path that was set."""
+def apply_override(data: Any, override: str, tables: Sequence[str] = ()) -> yamlfile.Path:
+    """Set one `dotted.key=value` in plain data; returns the path that was set.
+
+    In the `tables`, dotted keys themselves, all that follows is one key, whose name has dots.
+    """
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise RecipeError(
@@ -18,9 +22,21 @@ def apply_override(data: Any, override: str) -> yamlfile.Path:
         )
     try:
         value, _ = yamlfile.parse(text)
-        return set_value(data, dotted, value)
+        table = next((name for name in tables if dotted.startswith(f"{name}.")), None)
+        return set_value(data, dotted, value) if table is None else _set_entry(data, table, dotted, value)
     except RecipeError as error:
         raise RecipeError(error.message, (), f"--set {override}") from None
+
+
+def _set_entry(data: Any, table: str, dotted: str, value: Any) -> yamlfile.Path:
+    """Set what a table of plain data has under a key with dots; returns the path that was set."""
+    key, here, parts = dotted[len(table) + 1 :], data, table.split(".")
+    for part in parts:
+        here = here.setdefault(part, {}) if isinstance(here, dict) else here
+    if not isinstance(here, dict):
+        raise RecipeError(f"{table} is {quoted(here)}, which has no '{key}'")
+    here[key] = value
+    return (*parts, key)
 
 
 def set_value(data: Any, dotted: str, value: Any) -> yamlfile.Path:

@@ -19,6 +19,7 @@ from swm.measure.working_bytes import key_numbers, tokens_together, tokens_with_
 from swm.model.devices import weight_dtype
 from swm.model.shape import ModelShape
 from swm.model.text_config import text_config
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.building import build_evaluation
 from swm.report.measurements import Measurements
@@ -28,6 +29,7 @@ from swm.run.taking import check_reader, taken_evaluation, taken_model
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
+@no_exit()
 def evaluate(
     model: Any,
     *,

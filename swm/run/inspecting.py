@@ -23,6 +23,7 @@ from swm.model.lengths import check_length
 from swm.model.shape import shape_now
 from swm.model.view import ModelView
 from swm.plugins.construct import construct
+from swm.plugins.guarding import no_exit
 from swm.plugins.loading import Plugins, load_plugins
 from swm.recipe.recipe import CalibrationRecipe
 from swm.run.calibrating import calibration_images, check_sampling, draw_calibration, unread_notes
@@ -45,6 +46,7 @@ class InspectionRecipe:
     trust_remote_code: bool = False
 
 
+@no_exit()
 def inspect(
     model: Any,
     *,

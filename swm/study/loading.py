@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from swm.paths import expanded
 from swm.plugins.construct import construct
 from swm.plugins.loading import Plugins, load_plugins
 from swm.plugins.validation import fail
+from swm.recipe.loading import place_of
 from swm.recipe.overrides import apply_override
 from swm.study.description import Search, Study
 from swm.study.figures import read_figures
 from swm.study.space import labelled_values, range_or_values
 
+# Where keys are dotted ones of the recipe.
+TABLES = ("grid", "search.space")
 PRESETS = resources.files("swm.study") / "presets"
 
 
@@ -33,6 +36,8 @@ class LoadedStudy:
     plugin_files: Sequence[str]
     file: Path
     lines: dict[yamlfile.Path, int]
+    set_by: Mapping[yamlfile.Path, str] = field(default_factory=dict)
+    """The overrides, by the keys that they set."""
 
     @property
     def search(self) -> Search:
@@ -48,7 +53,7 @@ class LoadedStudy:
             yield
         except SwmError as error:
             if error.path and not error.place:
-                error.place = f"{self.file}:{yamlfile.line_of(error.path, self.lines)}"
+                error.place = place_of(self.file, error.path, self.lines, self.set_by)
             raise
 
 
@@ -77,17 +82,16 @@ def load_study(file: str | Path, overrides: Sequence[str] = (), plugin_files: Se
     data, lines = yamlfile.read("study", path)
     if not isinstance(data, dict):
         raise StudyError(f"a study is a mapping with {listed(Study.__dataclass_fields__)}", place=f"{path}:1")
-    for override in overrides:
-        apply_override(data, override)
+    set_by = {apply_override(data, override, TABLES): f"--set {override}" for override in overrides}
     try:
         values = _merged(data, path)
         files = [str(expanded(item).resolve()) for item in plugin_files]
         files += [str(named_file(item, path, "plugin file").resolve()) for item in values["recipe"].pop("plugins", ())]
         plugins = load_plugins(files)
-        return LoadedStudy(build_study(values, plugins), plugins, files, path, lines)
+        return LoadedStudy(build_study(values, plugins), plugins, files, path, lines, set_by)
     except SwmError as error:
         if error.path and not error.place:
-            error.place = f"{path}:{yamlfile.line_of(error.path, lines)}"
+            error.place = place_of(path, error.path, lines, set_by)
         raise
 
 

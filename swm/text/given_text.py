@@ -73,7 +73,8 @@ def read_given(value: Any) -> GivenText:
     if reader.documents and reader.rows:
         raise TextError(f"the text holds strings and token ids; give one of them. {ALLOWED}")
     if not reader.documents and not reader.rows:
-        raise TextError(f"the text is empty; {ALLOWED}")
+        used = "; what gives its items once was read before: give a list" if isinstance(value, Iterator) else ""
+        raise TextError(f"the text is empty{used}; {ALLOWED}")
     return GivenText(tuple(reader.documents), tuple(reader.rows))
 
 

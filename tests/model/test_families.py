@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from swm.errors import FamilyError
-from swm.model.families import find_family
+from swm.model.families import ModelFamily, find_family
 from swm.model.view import ModelView
 
 
@@ -16,6 +16,12 @@ def test_layers_whose_arithmetic_depends_on_their_position_are_refused(tiny, plu
     config.scale_attn_by_inverse_layer_idx = True
     with pytest.raises(FamilyError, match="scale_attn_by_inverse_layer_idx"):
         find_family(config, plugins.registry.families)
+
+
+def test_a_row_with_a_tower_is_refused_for_a_model_of_text_alone(llama: ModelView) -> None:
+    row = ModelFamily("mine", ("llama",), tower="model.language_model")
+    with pytest.raises(FamilyError, match=r"row 'mine' has a tower, .*, and the config of a 'llama' has no text"):
+        find_family(llama.config, [row])
 
 
 def test_a_path_that_leads_to_something_else_than_layers_is_refused(llama: ModelView) -> None:

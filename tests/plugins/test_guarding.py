@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from torch import Tensor
 
 import swm
 from swm import cli
@@ -20,6 +21,7 @@ from swm.errors import PluginError
 from swm.plugins.guarding import describe, no_exit
 from swm.plugins.loading import load_plugins
 from swm.study.studies import run_study
+from swm.testing import tiny_model
 
 PLUGIN = """
 import logging, sys
@@ -54,6 +56,29 @@ def swm_stage_finished(index, stage, facts):
 @swm.hookimpl
 def swm_measured(which, metrics):
     pass  # IN swm_measured
+"""
+MERGER = """
+from dataclasses import dataclass
+import swm
+
+@dataclass(frozen=True)
+class Failing(swm.LayerMerger):
+    name = "failing"
+
+    def merge(self, window):
+        raise ZeroDivisionError("no layer")
+
+@dataclass(frozen=True)
+class Odd(swm.SimilarityMetric):
+    name = "odd"
+
+    def compare(self, reference, candidate, mask=None):
+        return [][1]
+
+@swm.hookimpl
+def swm_register(register):
+    register(Failing)
+    register(Odd)
 """
 HOOKS = ("swm_register", "swm_run_started", "swm_stage_finished", "swm_measured")
 
@@ -193,3 +218,22 @@ def test_every_command_keeps_standard_output_for_its_result() -> None:
     found = leaves(typer.main.get_command(cli.app))
     assert len(found) > 15
     assert [leaf.name for leaf in found if not isinstance(leaf, Command)] == []
+
+
+def test_an_error_in_a_strategy_is_one_line_where_a_single_piece_runs_it(tmp_path: Path, ids: Tensor) -> None:
+    (tmp_path / "failing.py").write_text(MERGER)
+    model, files = tiny_model("llama"), [str(tmp_path / "failing.py")]
+    with pytest.raises(PluginError) as caught:
+        swm.merge_layers(model, [(1, 2)], merger="failing", plugin_files=files)
+    assert str(caught.value) == "merger 'failing': ZeroDivisionError: no layer (failing.py, line 10)"
+    with pytest.raises(PluginError) as caught:
+        swm.layer_similarity(model, ids, metric="odd", plugin_files=files)
+    assert str(caught.value) == "similarity 'odd': IndexError: list index out of range (failing.py, line 17)"
+    assert model.config.num_hidden_layers == 6
+
+
+def test_a_list_that_swm_register_returns_is_refused(tmp_path: Path) -> None:
+    listing = PLUGIN.replace("    register(Mine)\n", "    return [Mine]\n")
+    (tmp_path / "listing.py").write_text(listing)
+    with pytest.raises(PluginError, match=r"swm_register returned .*; it must call register\(MyStrategy\) for each"):
+        load_plugins([str(tmp_path / "listing.py")])

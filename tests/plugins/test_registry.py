@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,6 +11,7 @@ from swm.errors import PluginError
 from swm.interfaces.provider import ModelProvider
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
+from swm.model.families import ModelFamily
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import Registry, require_interface
 
@@ -26,6 +27,18 @@ class Stranger(Strategy):
 def test_a_strategy_that_implements_the_interface_of_its_kind_passes() -> None:
     text = load_plugins().registry.build("text", ["a text"])
     assert require_interface(TextSource, text) is text
+
+
+@pytest.mark.parametrize(
+    ("projections", "message"),
+    [
+        (None, "found projections None; it is a mapping of canonical names to paths in a layer"),
+        ({"mlp.dwn": "mlp.fc2"}, "unknown projection 'mlp.dwn'; allowed: attention.k, .* Did you mean 'mlp.down'?"),
+    ],
+)
+def test_a_family_row_with_wrong_projections_is_refused(projections: Any, message: str) -> None:
+    with pytest.raises(PluginError, match="a plugin: family row 'mine': " + message):
+        Registry().register(ModelFamily("mine", ("mine",), projections=projections), "a plugin")
 
 
 def test_a_strategy_of_a_kind_must_implement_its_interface() -> None:

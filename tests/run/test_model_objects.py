@@ -292,3 +292,12 @@ def test_presets_of_a_perplexity_say_how_words_are_read(ids: Tensor) -> None:
     model = tiny_model("llama", max_position_embeddings=512)
     with pytest.raises(TextError, match=r"found llm-pruner-128; .*leave preset out"):
         swm.evaluate(model, perplexity={"text": ids, "preset": "llm-pruner-128"})
+
+
+def test_weights_of_several_types_that_do_not_compute_together_are_refused(ids: Tensor) -> None:
+    mixed = tiny_model("llama").to(torch.bfloat16)
+    mixed.lm_head.float()
+    with pytest.raises(
+        ModelError, match=r"has weights in bfloat16, float32, which it cannot compute with \(.*model\.to"
+    ):
+        swm.inspect(mixed, calibration=ids)

@@ -130,6 +130,19 @@ def test_a_recipe_may_be_a_file_and_overrides_reach_into_it(
         assert load_study(tmp_path / "other.yaml").study.recipe == first.study.recipe
 
 
+def test_an_override_of_a_varied_key_is_one_key_and_its_mistakes_name_it(write: Any, tmp_path: Path) -> None:
+    key = "stages.0.depth.target.layers"
+    assert load_study(write(grid={key: [1]}), [f"grid.{key}=[1, 2]"]).study.grid == {key: [1, 2]}
+    with pytest.raises(SwmError) as caught:
+        load_study(write(grid={key: [1]}), [f"grid.{key}=[]"])
+    assert str(caught.value).startswith(f"--set grid.{key}=[]: grid.{key}: ")
+    loaded = load_study(write(grid={key: [1]}), ["grid.stages.0.depth.target.layrs=[1]"])
+    with pytest.raises(SwmError) as caught, loaded.placed():
+        plan_runs(loaded)
+    assert "layrs 1: stages.0.depth.target.layrs: unknown parameter 'layrs'" in str(caught.value)
+    assert "Did you mean 'layers'?" in str(caught.value)
+
+
 def test_a_preset_gives_what_the_file_does_not(write: Any, stories: Path, tmp_path: Path) -> None:
     assert set(presets()) == {"figure-3", "figure-4", "figure-5"}
     file = tmp_path / "three.yaml"
