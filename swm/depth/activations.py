@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
-import torch
 from torch import Tensor
 
-from swm.model.config_depth import key_sources
+from swm.depth.some_samples import SomeSamples
 from swm.model.recording import Recording
 from swm.model.state import State
 from swm.model.view import ModelView
@@ -29,7 +29,10 @@ class RecordedActivations:
     entered: Tensor
     original: Tensor
     left: Tensor
-    _calls: dict[tuple[int, ...], Recording] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def _some(self) -> SomeSamples:
+        return SomeSamples(self.view, self.recording)
 
     @property
     def rows(self) -> Sequence[slice]:
@@ -45,10 +48,7 @@ class RecordedActivations:
         return self.view.run_layer(self.recording, self.window.first, self.entered, state)
 
     def run_some(self, samples: Tensor, state: State) -> Tensor:
-        calls, hidden = self._calls_of(samples), self.entered[samples]
-        position = self.window.first
-        parts = [self.view.run_batch(calls, i, position, hidden[rows], state) for i, rows in enumerate(calls.rows)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._some.run(samples, self.entered[samples], self.window.first, state)
 
     def inputs(self, role: str, state: State | None) -> Tensor:
         return self.view.run_watched(self.recording, self.window.first, self.entered, role, state)[1]
@@ -63,21 +63,3 @@ class RecordedActivations:
         for position in range(self.window.first, self.window.last + 1):
             hidden, inputs = self.view.run_watched(self.recording, position, hidden, role)
             yield inputs
-
-    def _calls_of(self, samples: Tensor) -> Recording:
-        """The layers' other arguments for some samples.
-
-        Samples are whole and of one length, so those arguments are the same for any of them, unless they come from
-        the tokens or from images.
-        """
-        view = self.view
-        images = self.recording.samples.images
-        from_tokens = bool(view.family.by_layer_of(view.model) or key_sources(view.config) or images)
-        chosen = tuple(samples.tolist()) if from_tokens else tuple(range(len(samples)))
-        if chosen not in self._calls:
-            if from_tokens:
-                # Others are not asked for again soon.
-                self._calls.clear()
-            text = self.recording.samples[chosen]
-            self._calls[chosen] = view.record(text, batch_size=len(chosen), only_first=True)
-        return self._calls[chosen]

@@ -1,22 +1,24 @@
-"""Training of layers from the bottom up, each to end where the original model is."""
+"""Training of layers from the bottom up, each block of them to end where the original model is."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from swm.depth.activations import RecordedActivations
+from swm.depth.some_samples import SomeSamples
 from swm.fitting.refitting import left_out_of
 from swm.interfaces.progress import Task
 from swm.model.finite import check_finite
+from swm.model.ranges import format_ranges
 from swm.model.samples import Samples
 from swm.model.state import State
 from swm.model.view import ModelView
-from swm.model.windows import Window
 from swm.training.layer_training import LayerTraining
 
 # A layer that was changed gets so many times the training of one that only has to undo errors from below.
@@ -29,6 +31,14 @@ class TrainedLayer:
 
     number: int
     state: State
+
+
+@dataclass(frozen=True)
+class Block:
+    """Layers at these adjacent positions, and how much training they get together; none of it is 0."""
+
+    positions: Sequence[int]
+    share: int = 0
 
 
 class BlockTraining:
@@ -49,69 +59,96 @@ class BlockTraining:
             view: The compressed model.
             dense: The original one.
             samples: The text.
-            how: How a layer is trained; `epochs` are those of a changed one.
+            how: How a block is trained; `epochs` are those of one with a changed layer.
             seconds: The time for everything.
             fold: One of so many samples is left out.
         """
         self.start = time.perf_counter()
         self.view, self.dense, self.how, self.seconds = view, dense, how, seconds
         self.records = view.record(samples, only_first=True), dense.record(samples, only_first=True)
+        self.some = SomeSamples(view, self.records[0])
         self.hidden = self.records[0].states[0]
         self.wanted = self.records[1].states[0]
         self.same = torch.equal(self.hidden, self.wanted)
         self.reached = 0
         held = left_out_of(len(self.hidden), 1, fold)[:, 0] & (len(self.hidden) > 1)
         self.held, self.kept = (part.nonzero().flatten() for part in (held, ~held))
-        self.running = 0.0
+        self.running, self.lowest = 0.0, 0
         self.facts: list[dict[str, Any]] = []
 
-    def run(self, task: Task, above: bool) -> list[TrainedLayer]:
-        """Train the changed layers, and with `above` those above the lowest of them."""
-        count = len(self.view.layers)
-        changed = [self._changed(position) for position in range(count)]
-        lowest = changed.index(True) if True in changed else count
-        shares = [CHANGED_SHARE if c else int(above and i > lowest) for i, c in enumerate(changed)]
+    def run(self, task: Task, above: bool, span: int) -> list[TrainedLayer]:
+        """Train the changed layers, and with `above` those above the lowest of them, `span` adjacent ones together."""
+        numbers = self.view.numbers
+        blocks = self._blocks(above, span)
         layers = []
-        for position, share in enumerate(shares):
-            self._advance(position)
-            state = None
-            if share:
-                state = self._train(position, share, sum(shares[position:]))
-            if state is not None:
-                layers.append(TrainedLayer(self.view.numbers[position], state))
-            self._pass(position, state, alike=position < lowest)
-            task.advance(note=f"layer {self.view.numbers[position]}")
+        for i, block in enumerate(blocks):
+            self._advance(block.positions[-1])
+            states: dict[int, State] = {}
+            if block.share:
+                states = self._train(block, block.share / sum(later.share for later in blocks[i:]))
+            layers += [TrainedLayer(numbers[position], state) for position, state in states.items()]
+            for position in block.positions:
+                self._pass(position, states.get(position))
+                task.advance(note=f"layer {numbers[position]}")
         return layers
 
-    def _train(self, position: int, share: int, shares: int) -> State | None:
-        """The layer's new parameters; None where they are no better on the samples that were left out.
+    def _blocks(self, above: bool, span: int) -> list[Block]:
+        """All layers, from the bottom up, in blocks."""
+        changed = [self._changed(position) for position in range(len(self.view.layers))]
+        lowest = changed.index(True) if True in changed else len(changed)
+        shares = [CHANGED_SHARE if c else int(above and i > lowest) for i, c in enumerate(changed)]
+        self.lowest = lowest
+        blocks: list[Block] = []
+        for position, share in enumerate(shares):
+            last = blocks[-1] if blocks else None
+            if share and last is not None and last.share and len(last.positions) < span:
+                blocks[-1] = Block([*last.positions, position], last.share + share)
+            else:
+                blocks.append(Block([position], share))
+        return blocks
+
+    def _train(self, block: Block, part: float) -> dict[int, State]:
+        """The new parameters by position; none where they are no better on the samples that were left out.
 
         Args:
-            position: Where the layer stands now.
-            share: How much training it gets.
-            shares: How much it and all above it get.
+            block: What is trained.
+            part: Its part of the time that is left.
         """
-        view, wanted = self.view, self.wanted
-        begun, window = view.state(position), Window(position, position)
-        activations = RecordedActivations(view, self.records[0], window, self.hidden, self.hidden, wanted)
-        how, kept, held = self.how, self.kept, self.held
-        if self.seconds is None:
-            how = replace(how, epochs=max(1, how.epochs * share // CHANGED_SHARE))
-        else:
-            how = replace(how, seconds=self._left(position) * share / shares)
-        before, after = (math.inf, math.inf) if not len(held) else (self._error(activations, begun), math.inf)
-        state = how.train(activations.run_some, wanted, begun, kept)
-        if len(held):
-            after = self._error(activations, state)
-        better = not len(held) or after < before
-        columns = ("layer", "error_before", "error_left")
-        if len(held):
-            row = (view.numbers[position], round(before, 6), round(min(before, after), 6))
-            self.facts.append(dict(zip(columns, row, strict=True)))
-        return view.memory.keep_all(dict(state)) if better else None
+        begun = {
+            f"{position} {key}": value
+            for position in block.positions
+            for key, value in self.view.state(position).items()
+        }
+        how, before, after = self.how, math.inf, 0.0
+        if self.seconds is not None:
+            how = replace(how, seconds=self._left(block.positions[0]) * part)
+        elif block.share < CHANGED_SHARE * len(block.positions):
+            how = replace(how, epochs=max(1, how.epochs * block.share // (CHANGED_SHARE * len(block.positions))))
+        if len(self.held):
+            before = self._error(block, begun)
+        state = how.train(lambda samples, now: self._run(block, samples, now), self.wanted, begun, self.kept)
+        if len(self.held):
+            after = self._error(block, state)
+            numbers = format_ranges([self.view.numbers[position] for position in block.positions])
+            left = round(min(before, after), 6)
+            self.facts.append({"layers": numbers, "error_before": round(before, 6), "error_left": left})
+        if after >= before:
+            return {}
+        return {
+            position: self.view.memory.keep_all({key: state[f"{position} {key}"] for key in self.view.state(position)})
+            for position in block.positions
+        }
 
-    def _error(self, activations: RecordedActivations, state: State) -> float:
-        return self.how.error_of(activations.run_some, self.wanted, state, self.held)
+    def _run(self, block: Block, samples: Tensor, state: State) -> Tensor:
+        """What leaves the block for some samples."""
+        hidden = self.hidden[samples]
+        for position in block.positions:
+            own = {key: state[f"{position} {key}"] for key in self.view.state(position)}
+            hidden = self.some.run(samples, hidden, position, own)
+        return hidden
+
+    def _error(self, block: Block, state: State) -> float:
+        return self.how.error_of(lambda samples, now: self._run(block, samples, now), self.wanted, state, self.held)
 
     def _left(self, position: int) -> float:
         """The seconds left for training: the time is also needed to run the layers above."""
@@ -138,15 +175,10 @@ class BlockTraining:
         self.reached = self.view.ends[position] + 1
         self.running += time.perf_counter() - begun
 
-    def _pass(self, position: int, state: State | None, alike: bool) -> None:
-        """Run the compressed model's layer; `alike` where nothing was changed up to here.
-
-        Args:
-            position: Where the layer stands now.
-            state: Parameters in place of its own.
-            alike: Whether nothing was changed up to here.
-        """
-        if alike and self.same:
+    def _pass(self, position: int, state: State | None) -> None:
+        """Run the compressed model's layer, with parameters in place of its own."""
+        if self.same and position < self.lowest:
+            # Nothing was changed up to here.
             self.hidden = self.wanted
             return
         begun = time.perf_counter()

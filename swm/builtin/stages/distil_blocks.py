@@ -28,11 +28,12 @@ class DistilBlocksStage(Stage):
     Each is fitted to what the original model has where the layer ends (for a merged layer: at the end of what was
     merged). No other layer is run for a step of it, and no vocabulary projection. `layers: changed` trains those
     that earlier stages changed, `above` these and all above the lowest of them, which then also learn to undo the
-    errors from below; a changed layer gets three times the training of another. One of `fold` samples is left out;
-    where a layer is no better on these, it stays as it was. `seconds` is the time of the whole stage, of which each
-    layer gets its part (then two runs are not the same bytes); without it `epochs` decide. Loads the original model
-    once more. Blockwise distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed stream are those of
-    layer-wise reconstruction (arXiv 2510.14444).
+    errors from below; a changed layer gets three times the training of another. `span` adjacent ones are trained
+    together, to end where the original model is behind the last of them, which takes more memory. One of `fold`
+    samples is left out; where a block is no better on these, it stays as it was. `seconds` is the time of the whole
+    stage, of which each block gets its part (then two runs are not the same bytes); without it `epochs` decide. Loads
+    the original model once more. Blockwise distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed
+    stream are those of arXiv 2510.14444.
     """
 
     name: ClassVar[str] = "distil-blocks"
@@ -44,6 +45,7 @@ class DistilBlocksStage(Stage):
     batch: Annotated[int, Field(ge=1)] = 4
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     relative: bool = True
+    span: Annotated[int, Field(ge=1)] = 1
     fold: Annotated[int, Field(ge=2)] = 16
     mixed_precision: Literal["no", "bf16"] = "no"
 
@@ -54,7 +56,7 @@ class DistilBlocksStage(Stage):
         return 12
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
-        return layer_training_bytes(model)
+        return self.span * layer_training_bytes(model)
 
     def work(self, setting: Setting) -> Work | None:
         streams = Work(passes=2.0)
@@ -89,7 +91,7 @@ class DistilBlocksStage(Stage):
         view = context.view
         training = BlockTraining(view, load_original(), context.calibration.samples, how, self.seconds, self.fold)
         with context.progress.task(self.name, len(view.layers)) as task:
-            layers = training.run(task, above=self.layers == "above")
+            layers = training.run(task, self.layers == "above", self.span)
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}
         facts = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
         return Observation(tensors, facts)

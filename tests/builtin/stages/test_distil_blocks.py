@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_each_layer_is_fitted_to_where_the_original_is(llama: ModelView, many: T
     for row in plan.facts["trained_layers"]:
         assert row["error_left"] <= row["error_before"]
     first = plan.facts["trained_layers"][0]
-    assert first["layer"] == 1
+    assert first["layers"] == "1"
     # By hand: the relative squared error of layer 1's output on the samples that were left out, before.
     held = many[::16]
     recording = llama.record(held)
@@ -112,6 +113,17 @@ def test_each_layer_is_fitted_to_where_the_original_is(llama: ModelView, many: T
     wanted = recording.states[3]
     error = ((output - wanted).square().sum(-1) / wanted.square().sum(-1)).mean()
     assert first["error_before"] == pytest.approx(float(error), rel=1e-3)
+
+
+def test_adjacent_layers_are_trained_together_where_asked(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    together = replace(FAST, span=2)
+    plan = planned(together, cut, llama, many)
+    assert [row["layers"] for row in plan.facts["trained_layers"]] == ["1,3", "4-5"]
+    fresh = torch.randint(3, 96, (20, 12), generator=torch.Generator().manual_seed(11))
+    before = distance(cut, llama, fresh)
+    together.perform(plan, context(cut, llama, many))
+    assert distance(cut, llama, fresh) < before
 
 
 def test_the_same_twice_and_another_seed_is_another_model(llama: ModelView, many: Tensor) -> None:
