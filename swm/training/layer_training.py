@@ -28,7 +28,7 @@ class LayerTraining:
 
     `epochs` times over the text, `batch` samples a step; `seconds` end it early whatever was asked. The learning rate
     rises over the first 20th of the steps and falls along a cosine. With `bf16`, matrices are multiplied in bfloat16.
-    `who` stands in messages.
+    `read` maps what is compared, and then `relative` does not count. `who` stands in messages.
     """
 
     epochs: int
@@ -39,6 +39,7 @@ class LayerTraining:
     who: str
     seconds: float | None = None
     bf16: bool = False
+    read: Callable[[Tensor], Tensor] | None = None
 
     def train(self, run_some: RunSome, wanted: Tensor, begun: State, samples: Tensor | None = None) -> State:
         """The trained parameters, in the dtypes of `begun`.
@@ -81,6 +82,10 @@ class LayerTraining:
         with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bf16):
             output = run_some(samples, state)
         target = wanted[samples]
+        if self.read is not None:
+            with torch.no_grad():
+                target = self.read(target)
+            return (self.read(output) - target).square().sum(-1).mean()
         weight = by_length(target) if self.relative else torch.ones_like(target[..., :1])
         missing = (output.float() - target.float()) * weight.float()
         return missing.square().sum(-1).mean()

@@ -20,9 +20,12 @@ from swm.model.samples import Samples
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.training.layer_training import LayerTraining
+from swm.training.score_space import ScoreSpace
 
 # A layer that was changed gets so many times the training of one that only has to undo errors from below.
 CHANGED_SHARE = 3
+# So many samples give the metric of the last block.
+READ_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,13 @@ class BlockTraining:
             how = replace(how, seconds=self._left(block.positions[0]) * part)
         elif block.share < CHANGED_SHARE * len(block.positions):
             how = replace(how, epochs=max(1, how.epochs * block.share // (CHANGED_SHARE * len(block.positions))))
+        if self.reached == len(self.dense.layers):
+            how = replace(how, read=ScoreSpace.of(self.dense, self.wanted[self.kept[:READ_SAMPLES]]))
         if len(self.held):
-            before = self._error(block, begun)
+            before = self._error(how, block, begun)
         state = how.train(lambda samples, now: self._run(block, samples, now), self.wanted, begun, self.kept)
         if len(self.held):
-            after = self._error(block, state)
+            after = self._error(how, block, state)
             numbers = format_ranges([self.view.numbers[position] for position in block.positions])
             left = round(min(before, after), 6)
             self.facts.append({"layers": numbers, "error_before": round(before, 6), "error_left": left})
@@ -147,8 +152,8 @@ class BlockTraining:
             hidden = self.some.run(samples, hidden, position, own)
         return hidden
 
-    def _error(self, block: Block, state: State) -> float:
-        return self.how.error_of(lambda samples, now: self._run(block, samples, now), self.wanted, state, self.held)
+    def _error(self, how: LayerTraining, block: Block, state: State) -> float:
+        return how.error_of(lambda samples, now: self._run(block, samples, now), self.wanted, state, self.held)
 
     def _left(self, position: int) -> float:
         """The seconds left for training: the time is also needed to run the layers above."""

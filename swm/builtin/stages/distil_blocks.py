@@ -29,11 +29,12 @@ class DistilBlocksStage(Stage):
     merged). No other layer is run for a step of it, and no vocabulary projection. `layers: changed` trains those
     that earlier stages changed, `above` these and all above the lowest of them, which then also learn to undo the
     errors from below; a changed layer gets three times the training of another. `span` adjacent ones are trained
-    together, to end where the original model is behind the last of them, which takes more memory. One of `fold`
-    samples is left out; where a block is no better on these, it stays as it was. `seconds` is the time of the whole
-    stage, of which each block gets its part (then two runs are not the same bytes); without it `epochs` decide. Loads
-    the original model once more. Blockwise distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed
-    stream are those of arXiv 2510.14444.
+    together, to end where the original model is behind the last of them, which takes more memory. At the end of the
+    model, errors count as much as they move the next-token distribution (`swm/training/score_space.py`), before that
+    relative to the length of the hidden state where `relative`. One of `fold` samples is left out; where a block is no
+    better on these, it stays as it was. `seconds` is the time of the whole stage, of which each block gets its part
+    (then two runs are not the same bytes); without it `epochs` decide. Loads the original model once more. Blockwise
+    distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed stream are those of arXiv 2510.14444.
     """
 
     name: ClassVar[str] = "distil-blocks"
