@@ -10,13 +10,13 @@ from swm.text.chat import ChatWriter
 from swm.text.tokens import MAX_CHARACTERS, Text, TokenStream, read_text, token_stream
 
 
-def written_documents(source: TextSource, purpose: Purpose, tokenizer: Any) -> Iterable[str]:
-    """The documents of a source; conversations as a chat template writes them. Raises TextError."""
+def _written(source: TextSource, purpose: Purpose, tokenizer: Any) -> tuple[Iterable[str], bool]:
+    """The documents of a source, and whether they are conversations, which a chat template writes. Raises TextError."""
     conversations = source.conversations()
     if conversations is None:
-        return source.documents(purpose)
+        return source.documents(purpose), False
     writer = ChatWriter.of(tokenizer, conversations, source.title())
-    return (NO_TEXT if row is None else writer.text(row) for row in conversations.rows)
+    return (NO_TEXT if row is None else writer.text(row) for row in conversations.rows), True
 
 
 def source_text(source: TextSource, purpose: Purpose, tokenizer: Any, limit: int = MAX_CHARACTERS) -> Text:
@@ -31,8 +31,8 @@ def source_text(source: TextSource, purpose: Purpose, tokenizer: Any, limit: int
     Raises:
         TextError: For what is no text, and for conversations that no template writes.
     """
-    documents = written_documents(source, purpose, tokenizer)
-    return read_text(documents, source.title(), limit, apart=source.conversations() is not None)
+    documents, apart = _written(source, purpose, tokenizer)
+    return read_text(documents, source.title(), limit, apart=apart)
 
 
 def source_stream(
@@ -55,14 +55,12 @@ def source_stream(
         TextError: For what is no text, and for conversations that no template writes.
     """
 
+    first, apart = _written(source, purpose, tokenizer)
+    # What is read from a network is opened once more only where the first part was too short.
+    waiting = [first]
+
     def documents() -> Iterable[str]:
-        written = written_documents(source, purpose, tokenizer)
+        written = waiting.pop() if waiting else _written(source, purpose, tokenizer)[0]
         return written if select is None else select(written)
 
-    return token_stream(
-        tokenizer,
-        documents,
-        source.title(),
-        enough,
-        apart=source.conversations() is not None,
-    )
+    return token_stream(tokenizer, documents, source.title(), enough, apart=apart)

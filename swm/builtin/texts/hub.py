@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from swm.builtin.texts.chat_rows import chat_field, conversations_of, template_text
-from swm.builtin.texts.chat_settings import without_defaults
+from swm.builtin.texts.chat_settings import check_settings, without_defaults
 from swm.builtin.texts.fields import text_of
 from swm.errors import TextError
 from swm.interfaces.conversation import Conversations, Predicted
@@ -49,21 +49,25 @@ class HubText(TextSource):
         template_text(self.template)
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
-        if self._is_chat():
-            for one in conversations_of(self._rows(), self.field):
-                yield NO_TEXT if one is None else one.plain()
-            return
-        for where, row in self._rows():
+        rows, is_chat = self._begun()
+        if is_chat:
+            yield from (NO_TEXT if one is None else one.plain() for one in conversations_of(rows, self.field))
+        for where, row in rows:
             yield text_of(where, row, self.field, f"{{name: alpaca, dataset: {self.dataset}}}")
 
     def conversations(self) -> Conversations | None:
-        if not self._is_chat():
+        rows, is_chat = self._begun()
+        if not is_chat:
             return None
-        return Conversations(conversations_of(self._rows(), self.field), template_text(self.template), self.predicted)
+        return Conversations(conversations_of(rows, self.field), template_text(self.template), self.predicted)
 
-    def _is_chat(self) -> bool:
-        """Whether the first row holds a conversation."""
-        return any(chat_field(row, self.field) for _, row in itertools.islice(self._rows(), 1))
+    def _begun(self) -> tuple[Iterator[tuple[str, Any]], bool]:
+        """The rows, and whether the first of them holds a conversation. Raises TextError for settings of others."""
+        rows = self._rows()
+        first = list(itertools.islice(rows, 1))
+        is_chat = any(chat_field(row, self.field) for _, row in first)
+        check_settings(self.template, self.predicted, self.dataset, is_chat)
+        return itertools.chain(first, rows), is_chat
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
         import datasets

@@ -78,9 +78,9 @@ class Mix(TextSource):
 
     def check(self) -> None:
         for part in self.of:
-            part.text.check()
             if part.text.image_rows() is not None:
                 raise TextError(f"images are not read in a mix; leave image out of '{part.text.title()}'")
+            part.text.check()
 
     def check_model(self, config: Any) -> None:
         for part in self.of:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from swm.builtin.texts.file import FileText
+from swm.builtin.texts.hub import HubText
 from swm.errors import TextError
+from swm.interfaces.text import NO_TEXT
 
 SAID = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
@@ -72,3 +74,23 @@ def test_what_is_no_conversation_is_refused_with_its_place(tmp_path: Path, row: 
 def test_settings_of_conversations_are_refused_where_there_are_none(tmp_path: Path) -> None:
     with pytest.raises(TextError, match=r"predicted: found assistant; .* holds no conversations: leave predicted out"):
         source(tmp_path, {"text": "a"}, predicted="assistant").check()
+
+
+def test_a_data_set_of_conversations_is_opened_once_for_each_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def load(name: str, *_: Any, **__: Any) -> list[Any]:
+        opened.append(name)
+        return [{"conversations": SHARED}, {"conversations": None}]
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    text = HubText("owner/chats")
+    assert [*text.documents("calibration")] == ["User: Hi\n\nAssistant: Hello", NO_TEXT]
+    said = text.conversations()
+    assert said is not None
+    assert [row and row.messages[1].content for row in said.rows] == ["Hello", None]
+    assert len(opened) == 2
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: [{"text": "a"}])
+    assert text.conversations() is None
+    with pytest.raises(TextError, match="'owner/chats' holds no conversations: leave template out"):
+        [*HubText("owner/chats", template="plain").documents("calibration")]

@@ -140,3 +140,16 @@ def test_what_the_model_writes_may_be_a_part() -> None:
     assert needs_model(mix)
     assert not needs_model(build(MIX))
     assert not mix.separates()
+
+
+def test_texts_in_memory_and_images_in_a_mix(tmp_path: Path) -> None:
+    ids = torch.arange(4, 36).view(4, 8)
+    mix = build({"mix": [{"text": ids, "share": 0.5}, {"text": A, "share": 0.5}]})
+    drawn = draw_samples(tokenizer_of(), mix, samples=4, seq_len=8, seed=0)
+    assert all(row in ids.tolist() for row in drawn.ids[::2].tolist())
+    (tmp_path / "seen.jsonl").write_text(json.dumps({"text": "a", "image": None}))
+    seen = build(
+        {"mix": [{"text": {"name": "file", "path": str(tmp_path / "seen.jsonl"), "image": "image"}, "share": 1}]}
+    )
+    with pytest.raises(TextError, match="images are not read in a mix; leave image out"):
+        seen.check()
