@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from lm_eval.api.model import TemplateLM
@@ -15,9 +16,35 @@ from lm_eval.models.utils import (
 )
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from swm.errors import ModelError
 from swm.interfaces.progress import Progress, Silent
+from swm.measure.tasks.generation import Generation, Prompt
 from swm.measure.tasks.loglikelihood import LogLikelihood, Pair
 from swm.text.vocabulary import encode, pad_id
+
+# What a model's own settings of generation may say without a change to greedy text: names of tokens, how samples are
+# drawn, lengths that a task says itself, and what is returned beside the text.
+IDLE = frozenset(
+    {
+        *("transformers_version", "_from_model_config", "bos_token_id", "eos_token_id", "pad_token_id"),
+        *("decoder_start_token_id", "max_length", "max_new_tokens", "do_sample", "temperature", "top_k", "top_p"),
+        *("min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff", "use_cache", "num_return_sequences"),
+        *("penalty_alpha", "return_dict_in_generate", "output_scores", "output_logits", "output_attentions"),
+        "output_hidden_states",
+    }
+)
+
+
+class AskedText(NamedTuple):
+    """A prompt, and the settings of `generate` beside its length and its stops."""
+
+    prompt: Prompt
+    settings: dict[str, Any]
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether nothing but the likeliest token is asked for."""
+        return self.settings == {"do_sample": False}
 
 
 class PrefixSharingLM(TemplateLM):  # type: ignore[misc]
@@ -48,6 +75,7 @@ class PrefixSharingLM(TemplateLM):  # type: ignore[misc]
         # By lm-eval's rule and not by ours: texts are to be cut where HFLM cuts them.
         self.max_length: int = resolve_max_length(model.config, tokenizer)
         self._log_likelihood = LogLikelihood(model, self.max_length, batch_tokens)
+        self._generation = Generation(model, tokenizer, batch_tokens)
         self._progress = progress or Silent()
         self._label = label
         prefix = self.prefix_token_id
@@ -94,40 +122,69 @@ class PrefixSharingLM(TemplateLM):  # type: ignore[misc]
         return totals
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = True) -> list[str]:
-        """What the model says after each context up to a stop sequence, one request at a time."""
-        texts = []
-        with self._progress.task(self._label, len(requests)) as task:
-            for request in requests:
-                texts.append(self._generate(*request.args))
-                task.advance()
-        return texts
+        """What the model says after each context up to a stop sequence.
 
-    def _generate(self, context: str, settings: dict[str, Any]) -> str:
+        Greedy text is made many requests at a time, all other text one request at a time.
+        """
+        asked = [self._asked(*request.args) for request in requests]
+        together = {i: each.prompt for i, each in enumerate(asked) if each.prompt.tokens and each.is_greedy}
+        if not together or not self._is_plain or not self._generation.is_possible(list(together.values())):
+            together = {}
+        texts: dict[int, str] = {}
+        with self._progress.task(self._label, len(requests)) as task:
+            made = self._generation.continue_all(list(together.values()), task) if together else []
+            for i, tokens in zip(together, made, strict=True):
+                texts[i] = self._text(tokens, together[i].stops)
+            for i, each in enumerate(asked):
+                if i not in together:
+                    texts[i] = self._generate(each)
+                    task.advance()
+        return [texts[i] for i in range(len(requests))]
+
+    def _asked(self, context: str, settings: dict[str, Any]) -> AskedText:
         settings = normalize_gen_kwargs(settings, 256)
         eos = self.tokenizer.eos_token_id
         stops = handle_stop_sequences(
             settings.pop("until", None), None if eos is None else self.tokenizer.decode([eos])
         )
-        new = settings.pop("max_gen_toks")
+        most = settings.pop("max_gen_toks")
+        if most >= self.max_length:
+            raise ModelError(
+                f"a task asks for answers of up to {most} tokens; the model takes {self.max_length} with the question. "
+                "Say max_gen_toks"
+            )
         if settings.get("temperature") == 0.0:
             settings = {key: value for key, value in settings.items() if key not in ("temperature", "do_sample")}
             settings["do_sample"] = False
-        ids = torch.tensor([self.tok_encode(context)[-(self.max_length - new) :]], device=self.model.device)
+        tokens = tuple(self.tok_encode(context)[-(self.max_length - most) :])
+        return AskedText(Prompt(tokens, most, tuple(stop for stop in stops if stop)), settings)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether greedy text of this model is that of the likeliest tokens, many rows at a time."""
+        own = self.model.generation_config.to_diff_dict()
+        return not [key for key in own if own[key] is not None and key not in IDLE]
+
+    def _generate(self, asked: AskedText) -> str:
+        ids = torch.tensor([asked.prompt.tokens], dtype=torch.long, device=self.model.device)
         made = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=new,
-            stop_strings=[stop for stop in stops if stop] or None,
+            max_new_tokens=asked.prompt.most,
+            stop_strings=list(asked.prompt.stops) or None,
             tokenizer=self.tokenizer,
             pad_token_id=pad_id(self.tokenizer),
             # Of the model's own settings those under which this is no single row of ids.
             return_dict_in_generate=False,
             num_return_sequences=1,
             penalty_alpha=None,
-            **settings,
+            **asked.settings,
         )
-        text = self.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
-        return str(postprocess_generated_text(text, stops, None))
+        return self._text(made[0, ids.shape[1] :], asked.prompt.stops)
+
+    def _text(self, tokens: Any, stops: Sequence[str]) -> str:
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return str(postprocess_generated_text(text, list(stops), None))
 
     def _score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
         with self._progress.task(self._label, len(pairs)) as task:

@@ -109,11 +109,9 @@ class LogLikelihood:
 
     def _may_pack(self, longest: int) -> bool:
         """Whether the model lets us say what each token sees, and would not itself hide tokens that far away."""
-        config = self.model.config.get_text_config()
-        windows = [window for name in WINDOWS if isinstance(window := getattr(config, name, None), int)]
         takes_masks = getattr(self.model.config, "_attn_implementation", None) in ("sdpa", "eager")
         takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
-        return takes_masks and takes_positions and all(longest <= window for window in windows)
+        return takes_masks and takes_positions and within_windows(self.model, longest)
 
     @cached_property
     def _keeps_states(self) -> bool:
@@ -121,6 +119,12 @@ class LogLikelihood:
         ids = torch.zeros((1, 1), dtype=torch.long, device=next(self.model.parameters()).device)
         kept = kv_cache_of(self.model(input_ids=ids, use_cache=True))
         return all(hasattr(states, "reorder_cache") for states in kept.values()) and bool(kept)
+
+
+def within_windows(model: Any, tokens: int) -> bool:
+    """Whether every token of so many sees all that stands before it."""
+    config = model.config.get_text_config()
+    return all(tokens <= window for name in WINDOWS if isinstance(window := getattr(config, name, None), int))
 
 
 def _requests(groups: Iterable[PrefixGroup], scores: RequestScores) -> int:
