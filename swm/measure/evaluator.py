@@ -14,9 +14,11 @@ from swm.measure.answers import answer_prompts, prompt_ids
 from swm.measure.named_numbers import PreparedMeasure, once
 from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
 from swm.measure.protocol import EvaluationRecipe
+from swm.measure.tasks.answer_length import check_lengths
 from swm.measure.tasks.run import run_tasks
 from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 from swm.model.lengths import check_length
+from swm.model.text_config import text_config
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def make_evaluator(recipe: EvaluationRecipe, tokenizer: Any, config: Any, progre
         windows = None if protocol is None else cut_windows(tokenizer, protocol)
     tasks = recipe.task_protocol()
     prepared = None if tasks is None else prepare_tasks(tasks, progress)
+    if prepared is not None:
+        check_lengths(prepared.tasks, text_config(config), tokenizer)
     measures = []
     for i, measure in enumerate(recipe.measures or ()):
         with at("measures", i):

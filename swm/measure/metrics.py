@@ -38,7 +38,7 @@ def metric_of(results: Iterable[Mapping[str, Any]]) -> Metric:
     values = [score.get("value") for score in scores]
     above = any(isinstance(value, int | float) and 1 < value < math.inf for value in values)
     known = KNOWN.get(name)
-    if name in SHARES or name.startswith("acc_"):
+    if name in SHARES or name.startswith("acc_") or name.endswith("_acc"):
         known = Metric(name, share=not above, decimals=1)
     if known is None:
         return Metric(name, None if higher is None else not higher)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,9 +17,10 @@ from swm.measure.tasks.protocol import TaskProtocol
 class EvaluationRecipe:
     """What is measured on the dense and on the compressed model, with the same protocol.
 
-    `tasks` are lm-eval's by name, or `seven`; `limit`, `num_fewshot` and `include_path` say how. `speed: true` measures
-    prefill and decode of random prompts, `speed: {preset: shortened-llm}` what the released codes do. `prompts` are
-    answered by both models. `measures` are strategies of that kind, by name or with their parameters.
+    `tasks` are lm-eval's by name, or `seven`, or `nine`; `limit`, `num_fewshot`, `include_path`, `task_data` (files
+    with the data of tasks) and `max_gen_toks` (the length of answers) say how. `speed: true` measures prefill and
+    decode of random prompts, `speed: {preset: shortened-llm}` what the released codes do. `prompts` are answered by
+    both models. `measures` are strategies of that kind, by name or with their parameters.
     """
 
     perplexity: PerplexityProtocol | None = None
@@ -27,13 +28,16 @@ class EvaluationRecipe:
     limit: Annotated[int, Field(ge=1)] | None = None
     num_fewshot: Annotated[int, Field(ge=0, le=1000)] | None = None
     include_path: Sequence[str] = ()
+    task_data: Mapping[str, str | Mapping[str, str]] | None = None
+    max_gen_toks: Annotated[int, Field(ge=1, le=2**20)] | None = None
     speed: SpeedProtocol | None = None
     prompts: Sequence[str] = ()
     max_new_tokens: Annotated[int, Field(ge=1, le=2**20)] = 48
     measures: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
-        named = [name for name in ("limit", "num_fewshot", "include_path") if getattr(self, name)]
+        about = ("limit", "num_fewshot", "include_path", "task_data", "max_gen_toks")
+        named = [name for name in about if getattr(self, name)]
         if named and not self.tasks:
             raise ValueError(f"{named[0]} says how tasks are measured, and there are none; add tasks: seven")
 
@@ -41,4 +45,6 @@ class EvaluationRecipe:
         """How tasks are measured; None where none is."""
         if not self.tasks:
             return None
-        return TaskProtocol(self.tasks, self.limit, self.num_fewshot, self.include_path)
+        return TaskProtocol(
+            self.tasks, self.limit, self.num_fewshot, self.include_path, self.task_data or {}, self.max_gen_toks
+        )

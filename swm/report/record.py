@@ -29,12 +29,17 @@ class Perplexity(Score):
 
 
 class TaskScore(Score):
-    """The score of one task. `hits` has a digit for each document."""
+    """The score of one task. `hits` has a digit for each document.
+
+    A written answer is read by a `filter`, and scored in `others` too: other metrics, and other filters.
+    """
 
     metric: str = ""
     higher_is_better: bool | None = None
     items: Count | None = None
     hits: Annotated[str, Field(pattern="^[0-9]*$")] | None = None
+    filter: str | None = None
+    others: dict[str, Score] = Field(default_factory=dict)
 
 
 class TaskScores(Record):

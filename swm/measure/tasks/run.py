@@ -9,6 +9,8 @@ from typing import Any
 from swm.errors import RecipeError, brief
 from swm.interfaces.progress import Progress
 from swm.measure.metrics import average
+from swm.measure.tasks.answer_length import generates
+from swm.measure.tasks.instruction_checks import instruction_checks
 from swm.measure.tasks.quiet_harness import quiet_harness
 from swm.measure.tasks.task_data import PreparedTasks
 
@@ -42,7 +44,7 @@ def run_tasks(
         ModelError: When the model's scores are not finite.
         RecipeError: For a task that lm-eval refuses to run.
     """
-    with quiet_harness(), _evaluating(model):
+    with quiet_harness(), instruction_checks(), _evaluating(model):
         from lm_eval.evaluator import evaluate
 
         from swm.measure.tasks.lm_eval_model import PrefixSharingLM
@@ -66,26 +68,55 @@ def run_tasks(
 
 
 def _row(prepared: PreparedTasks, name: str, results: dict[str, Any]) -> dict[str, Any]:
-    """Metric, value, standard error of the mean over documents, and how many there were."""
-    from lm_eval.api.metrics import mean, mean_stderr
+    """The metric that stands for a task, its value, its standard error, and how many documents there were.
 
+    A written answer is scored in several ways: by metrics, and by filters that read the answer out of the text. The
+    others stand under `others`.
+    """
     task = prepared.tasks[name]
-    scores = {tuple(key.split(",", 1)): value for key, value in results["results"][name].items() if "," in key}
-    reported = [metric for metric, _ in scores if not metric.endswith("_stderr")]
-    metric = prepared.metric(name, reported)
-    kind = next(kind for known, kind in scores if known == metric)
-    values = [sample[metric] for sample in results["samples"][name] if sample["filter"] == kind and metric in sample]
-    row: dict[str, Any] = {"metric": metric, "value": float(scores[metric, kind])}
-    higher = task.higher_is_better().get(metric)
+    scores = {
+        (metric, kind): float(value)
+        for key, value in results["results"][name].items()
+        for metric, _, kind in [key.partition(",")]
+        if kind and not metric.endswith("_stderr")
+    }
+    main = prepared.metric(name, [metric for metric, _ in scores])
+    kind = next(kind for known, kind in scores if known == main)
+    values = _values(results, name, main, kind)
+    row: dict[str, Any] = {"metric": main, "value": scores[main, kind]}
+    higher = task.higher_is_better().get(main)
     if higher is not None:
         row["higher_is_better"] = bool(higher)
-    if len(values) > 1 and task.aggregation().get(metric) is mean:
-        row["standard_error"] = float(mean_stderr(values))
+    row |= _error(task, main, values)
     row["items"] = len(values)
     if set(values) <= {0, 1}:
         # By item, so that two models that answered the same can be compared item by item.
         row["hits"] = "".join(str(int(value)) for value in values)
+    if generates(task):
+        row |= {} if kind == "none" else {"filter": kind}
+        row["others"] = {
+            metric if other == "none" else f"{metric}, {other}": {
+                "value": value,
+                **_error(task, metric, _values(results, name, metric, other)),
+            }
+            for (metric, other), value in scores.items()
+            if (metric, other) != (main, kind)
+        }
     return row
+
+
+def _values(results: dict[str, Any], name: str, metric: str, kind: str) -> list[Any]:
+    """A metric under a filter by document."""
+    return [sample[metric] for sample in results["samples"][name] if sample["filter"] == kind and metric in sample]
+
+
+def _error(task: Any, metric: str, values: list[Any]) -> dict[str, float]:
+    """The standard error of a mean over documents; nothing for what is no mean."""
+    from lm_eval.api.metrics import mean, mean_stderr
+
+    if len(values) < 2 or task.aggregation().get(metric) is not mean:
+        return {}
+    return {"standard_error": float(mean_stderr(values))}
 
 
 @contextmanager

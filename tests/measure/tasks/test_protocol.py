@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from swm.errors import RecipeError
-from swm.measure.tasks import seven
+from swm.measure.tasks import known_tasks
 from swm.measure.tasks.protocol import TaskProtocol
 from swm.measure.tasks.task_index import check_tasks
 
@@ -25,8 +25,8 @@ def test_seven_are_the_seven_tasks_in_the_papers_order() -> None:
 
 
 def test_each_of_the_seven_has_the_metric_of_the_papers() -> None:
-    assert tuple(seven.main_metric(task, ["acc", "acc_norm"]) for task in SEVEN) == METRICS
-    assert seven.main_metric("boolq", ["acc"]) == "acc"
+    assert tuple(known_tasks.main_metric(task, ["acc", "acc_norm"]) for task in SEVEN) == METRICS
+    assert known_tasks.main_metric("boolq", ["acc"]) == "acc"
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def test_each_of_the_seven_has_the_metric_of_the_papers() -> None:
 def test_other_tasks_have_the_metric_of_the_task_they_are_named_after_or_the_first(
     task: str, reported: list[str], local: bool, metric: str
 ) -> None:
-    assert seven.main_metric(task, reported, local) == metric
+    assert known_tasks.main_metric(task, reported, local) == metric
 
 
 def test_lm_eval_has_the_files_of_the_seven() -> None:
-    assert [seven.definition_file(task).is_file() for task in SEVEN] == [True] * 7
+    assert [known_tasks.definition_file(task).is_file() for task in SEVEN] == [True] * 7
 
 
 def test_the_seven_are_known_without_lm_eval(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from swm.measure.tasks.known_tasks import SEVEN
 from swm.measure.tasks.protocol import TaskProtocol
 from swm.measure.tasks.quiet_harness import quiet_harness
 from swm.measure.tasks.run import run_tasks
-from swm.measure.tasks.seven import SEVEN
 from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from swm.errors import RecipeError
 from swm.measure.tasks import olmo_data, task_data
+from swm.measure.tasks.known_tasks import SEVEN
 from swm.measure.tasks.protocol import TaskProtocol
 from swm.measure.tasks.quiet_harness import quiet_harness
 from swm.measure.tasks.run import run_tasks
-from swm.measure.tasks.seven import SEVEN
 from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
 
 SHARED = house.ROOT.parent / "shared"
