@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from swm.cache.observations import Observation as Observation
+    from swm.choosing.auto import auto as auto
+    from swm.choosing.auto import choose_recipe as choose_recipe
+    from swm.choosing.result import AutoResult as AutoResult
+    from swm.choosing.result import Choice as Choice
     from swm.errors import BudgetError as BudgetError
     from swm.errors import FamilyError as FamilyError
     from swm.errors import HubError as HubError
@@ -122,6 +126,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Observation": "swm.cache.observations",
+    "auto": "swm.choosing.auto",
+    "choose_recipe": "swm.choosing.auto",
+    "AutoResult": "swm.choosing.result",
+    "Choice": "swm.choosing.result",
     "BudgetError": "swm.errors",
     "FamilyError": "swm.errors",
     "HubError": "swm.errors",

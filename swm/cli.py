@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from swm.commands import cache, recipes, study
+from swm.commands.auto import auto
 from swm.commands.command import Command
 from swm.commands.export import export
 from swm.commands.installation import doctor, schema, strategies
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(compress, plan, apply, diff, export, push, inspect, evaluate, compare),
+    *(auto, compress, plan, apply, diff, export, push, inspect, evaluate, compare),
     *(strategies, schema, doctor, new_plugin),
 ):
     app.command(cls=Command)(command)

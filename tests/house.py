@@ -45,6 +45,7 @@ ORDER = """
     hub
     run
     pieces
+    choosing
     study
     scaffold testing
     commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 GROUPS = {
     # For users.
+    "auto": ("auto", "choose_recipe", "Choice", "AutoResult"),
     "runs": ("compress", "CompressionPipeline", "RunResult", "Plan", "replay", "push"),
     "pieces": (
         "merge_layers",

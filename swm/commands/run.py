@@ -71,7 +71,7 @@ def compress(
             built, plugins, progress, overwrite, inputs=[recipe], keep_rejected=keep_rejected
         )
         result = pipeline.run()
-    _show_run(result, quiet, as_json)
+    show_run(result, quiet, as_json)
     if result.rejected:
         say(f"rejected: {result.rejected}", fg="red", err=True)
         raise typer.Exit(3)
@@ -151,7 +151,7 @@ def apply(
         inputs=[plan_file],
         verify=FULL if verify is None else verify.value,
     )
-    _show_run(run, quiet, as_json)
+    show_run(run, quiet, as_json)
 
 
 def diff(
@@ -179,7 +179,8 @@ def diff(
     raise typer.Exit(1 if lines else 0)
 
 
-def _show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
+def show_run(result: RunResult, quiet: bool, as_json: bool) -> None:
+    """What a run left: as JSON, as tables, or the folder alone."""
     from swm.commands.console import drawn, print_text
     from swm.report.record import RunReport
     from swm.report.tables import report_table, speed_table

@@ -208,7 +208,7 @@ def _stage_parameters(entry: Any, plugins: Plugins, path: KeyPath) -> tuple[str,
         fail((*path, str(kind)), f"unknown stage {quoted(kind)}; known: {listed(known)}.{did_you_mean(kind, known)}")
     holds = getattr(registry.strategy("stage", kind), "holds", "")
     if holds:
-        held = parameters if isinstance(parameters, Strategy) else plain(parameters)
+        held = parameters if isinstance(parameters, Strategy | dict) else plain(parameters)
         parameters = {holds: registry.build(holds, held, (*path, kind))}
     if not isinstance(parameters, Mapping):
         fail((*path, kind), f"found {quoted(parameters)}; '{kind}' is a mapping of its parameters")

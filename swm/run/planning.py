@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,6 +44,8 @@ class StagePlanner:
     view: ModelView
     stopwatch: Stopwatch
     cache: ObservationCache | None = None
+    in_time: Callable[[int, Stage], Stage] = lambda index, stage: stage
+    """Gives a stage, by its position in the run, as it is to be carried out; asked when its turn comes."""
 
     def plan(self, apply_last: bool) -> Plan:
         """The plan of all stages; without `apply_last` the last one does not change the model."""
@@ -133,7 +135,8 @@ class StagePlanner:
         Returns:
             The steps of the stage with its settings and facts.
         """
-        hooks, original, stage = self.plugins.manager.hook, self.prepared.shape, self.recipe.stages[index]
+        hooks, original = self.plugins.manager.hook, self.prepared.shape
+        stage = self.in_time(index, self.recipe.stages[index])
         place, target = self.recipe.place(index), self._target(index, earlier)
         hooks.swm_stage_started(index=index, stage=stage)
         before = shape_now(self.view)

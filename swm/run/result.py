@@ -42,10 +42,10 @@ class RunResult:
 
     def __repr__(self) -> str:
         if not self.report:
-            return f"RunResult({self.plan})"
+            return f"{type(self).__name__}({self.plan})"
         report = RunReport.model_validate(self.report)
         tiles = [f"{t.label} {t.before} to {t.value} ({t.change})" for t in headline(report, self.speed)]
-        return f"RunResult({last_part(report.model.source)}: {', '.join(tiles)}; {self._place()})"
+        return f"{type(self).__name__}({last_part(report.model.source)}: {', '.join(tiles)}; {self._place()})"
 
     def _repr_html_(self) -> str:
         lines = html_lines(self.plan.lines(), f"{len(self.plan.lines())} lines of the plan")

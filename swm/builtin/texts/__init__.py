@@ -8,6 +8,7 @@ from typing import Any
 from swm.builtin.texts.alpaca import Alpaca
 from swm.builtin.texts.file import FileText
 from swm.builtin.texts.generated import Generated
+from swm.builtin.texts.held_out import HeldOut
 from swm.builtin.texts.hub import HubText
 from swm.builtin.texts.in_memory import InMemory
 from swm.builtin.texts.inline import InlineText
@@ -18,5 +19,5 @@ from swm.plugins.hookspecs import hookimpl
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (Alpaca, FileText, Generated, HubText, InlineText, InMemory, Mix, PythonDocs):
+    for strategy in (Alpaca, FileText, Generated, HeldOut, HubText, InlineText, InMemory, Mix, PythonDocs):
         register(strategy)
