@@ -68,9 +68,9 @@ def view(snapshot: Snapshot, height: int) -> RenderableType:
     table = next(part for part in snapshot.results.parts() if isinstance(part, Table))
     room = max(3, height - AROUND - len(snapshot.running))
     more = len(table.rows) - room
-    shown = Table(table.columns, table.rows[:room], "")
+    shown = drawn(Table(table.columns, table.rows[:room], "")) if table.rows else Text("no run is done yet")
     rest = Text(f"and {more} more; swm study show FOLDER has all", style="dim") if more > 0 else Text("")
-    return Group(head, runs, drawn(shown), rest, Text("Ctrl-C ends the view, not the study", style="dim"))
+    return Group(head, runs, shown, rest, Text("Ctrl-C ends the view, not the study", style="dim"))
 
 
 def _name(state: RunState) -> str:

@@ -21,7 +21,7 @@ from swm.study.results import Results, read_results
 def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
     """At each budget that both have, the best of each, and whether the difference exceeds the noise.
 
-    Raises StudyError when they were not measured by one protocol, or by no common measure.
+    Raises StudyError when they were not measured by one protocol, or by no common measure, and without a common budget.
     """
     left, right = read_results(one), read_results(other)
     check_protocols([*finished(left.rows), *finished(right.rows)])
@@ -33,6 +33,9 @@ def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
         best = [_best(results, group, measure) for results in (left, right)]
         if best[0] is not None and best[1] is not None:
             pairs.append((best[0], best[1], group, compare(best[0], best[1], measure)))
+    if not pairs:
+        shares = [_shares(results, measure) for results in (left, right)]
+        raise StudyError(f"no budget is common: {one} has {shares[0]} removed, {other} {shares[1]}")
     corrected = iter(holm([difference.p for *_, difference in pairs if difference.p is not None]))
     lines = []
     for mine, theirs, group, difference in pairs:
@@ -44,6 +47,13 @@ def compare_studies(one: str | Path, other: str | Path) -> dict[str, Any]:
 def _best(results: Results, group: list[Point], measure: str) -> Point | None:
     able = [p for p in results.points if any(p is q for q in group) and measure in p.estimates and p.kind == "run"]
     return min(able, key=lambda point: cost(point, measure), default=None)
+
+
+def _shares(results: Results, measure: str) -> str:
+    """What the runs of a study that could be compared removed: `10.2 %, 20.1 %`."""
+    able = [p for p in results.points if measure in p.estimates and p.kind == "run" and not p.outside]
+    shares = sorted(point.estimates["ratio"].value for point in able)
+    return ", ".join(dict.fromkeys(f"{share:.1f} %" for share in shares)) or "no run with this measure"
 
 
 def _best_of(one: Point, other: Point, measure: str) -> dict[str, str]:

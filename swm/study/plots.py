@@ -33,16 +33,23 @@ class Drawn:
     failed: Mapping[str, str]
 
 
-def write_plots(figures: Sequence[Figure], points: Sequence[Point], folder: Path) -> Drawn:
-    """Draw the study's own figures and the trade between size and quality; one that fails stops no other."""
+def write_plots(figures: Sequence[Figure], points: Sequence[Point], folder: Path, rank_by: str | None = None) -> Drawn:
+    """Draw the study's own figures and the trade between size and quality; one that fails stops no other.
+
+    Args:
+        figures: The figures of the study.
+        points: What was measured.
+        folder: Where the files go.
+        rank_by: The measure that ranks the runs, which is the first quality.
+    """
     from matplotlib import style
 
     drawings: dict[str, Callable[[Canvas], None]] = {
         figure.name: partial(_draw_figure, figure=figure, points=points) for figure in figures
     }
     inside = [point for point in points if not point.outside]
-    if len(inside) > 1 and qualities(inside):
-        drawings.setdefault("pareto", partial(draw_pareto, points=inside))
+    if len(inside) > 1 and qualities(inside, rank_by):
+        drawings.setdefault("pareto", partial(draw_pareto, points=inside, rank_by=rank_by))
     drawn, failed = [], {}
     with style.context(["default", {**STYLE, "pdf.fonttype": 42, "legend.fontsize": 8}]):
         for name, draw in drawings.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from swm.checkpoint.level import FULL
 from swm.errors import SwmError
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Progress, Task
@@ -132,6 +133,7 @@ class StudyRunner:
             "folder": str(self.journal.folder.resolve()),
             "plugins": list(self.loaded.plugin_files),
             "keep_models": study.keep_models,
+            "verify": study.recipe.get("verify", FULL),
             "cache": study.cache,
             "inputs": self._inputs(run),
         }

@@ -104,7 +104,8 @@ class RunBuilder:
 
     def build(self, data: Mapping[str, Any]) -> Recipe:
         """The recipe, validated."""
-        return build_recipe({key: value for key, value in data.items() if key not in WITHOUT_EFFECT}, self.plugins)
+        left_out = {*WITHOUT_EFFECT} - {"verify"}
+        return build_recipe({key: value for key, value in data.items() if key not in left_out}, self.plugins)
 
     def dense(self, run: StudyRun) -> StudyRun:
         """The measurement of the original model that a run is compared with."""

@@ -27,7 +27,11 @@ def write_results(results: Results, note: Callable[[str], None] = lambda text: N
         write_table(tidy(results.rows, results.best), fresh)
         (fresh / "figures").mkdir()
         figures, problems = _figures(results)
-        drawn = write_plots(figures, results.points, fresh / "figures") if results.points else Drawn((), {})
+        drawn = (
+            write_plots(figures, results.points, fresh / "figures", results.rank_by)
+            if results.points
+            else Drawn((), {})
+        )
         problems = [*results.problems, *problems, *(f"figure '{n}': {why}" for n, why in drawn.failed.items())]
         pictures = {name: (fresh / "figures" / f"{name}.svg").read_text(encoding="utf-8") for name in drawn.names}
         (fresh / PAGE).write_text(study_page(results, pictures, problems), encoding="utf-8")

@@ -50,7 +50,8 @@ def carry_out(job: Job) -> Row:
             fresh = place.new / job["id"]
             fresh.mkdir()
             plugins = load_plugins(job["plugins"])
-            output = {"output": str(fresh / "model")} if job["keep_models"] and job["kind"] != "dense" else {}
+            kept = {"output": str(fresh / "model"), "verify": job["verify"]}
+            output = kept if job["keep_models"] and job["kind"] != "dense" else {}
             recipe = build_recipe({**job["recipe"], **output}, plugins)
             if job["kind"] == "dense":
                 row |= _dense(recipe, plugins, fresh, progress)

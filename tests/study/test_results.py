@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from study_rows import failed, row
 
 from swm.cli import main
@@ -23,6 +24,7 @@ from swm.errors import StudyError
 from swm.study.comparison import compare_studies
 from swm.study.difference import compare
 from swm.study.journal import Journal
+from swm.study.pareto_plot import draw_pareto, qualities
 from swm.study.results import read_results
 from swm.study.showing import write_results
 from swm.study.verdict import verdicts
@@ -146,6 +148,17 @@ def test_two_studies_are_compared_at_each_budget(tmp_path: Path) -> None:
     code, out, _ = swm(tmp_path, "study", "compare", "one", "two")
     assert code == 0
     assert "the second is better" in " ".join(out.split())
+
+
+def test_two_studies_without_a_common_budget_are_told_apart_from_equal_ones(tmp_path: Path) -> None:
+    one, other = study(tmp_path / "one", figures=[]), study(tmp_path / "two", figures=[])
+    for folder, ratio in ((one, 10.0), (other, 45.0)):
+        (folder / "study.yaml").write_text("rank_by: perplexity\n")
+        (folder / "runs.jsonl").write_text("")
+        Journal(folder).add(row("a", perplexity=12.0, nats=[1.0, 2.0], ratio=ratio))
+    code, _, err = swm(tmp_path, "study", "compare", "one", "two")
+    assert code == 2
+    assert "no budget is common: one has 10.0 % removed, two 45.0 %" in " ".join(err.split())
 
 
 def test_studies_of_two_protocols_are_not_compared(tmp_path: Path) -> None:
@@ -283,3 +296,15 @@ def test_names_of_runs_are_no_markup_and_no_formula(tmp_path: Path) -> None:
     assert "\x1b" not in out
     assert "[bold]$x$ \\x1b[31m" in (folder / "figures" / "apart.svg").read_text()
     assert "\x1b" not in (folder / "study.html").read_text()
+
+
+def test_size_and_quality_are_drawn_by_what_ranks_the_runs_with_a_legend(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", broken=False, figures=[])
+    results = read_results(folder)
+    canvas = Figure()
+    draw_pareto(canvas, results.points, "perplexity")
+    first = canvas.axes[0]
+    assert first.get_ylabel().startswith("perplexity")
+    said = {text.get_text() for text in first.get_legend().get_texts()}
+    assert {"original model", "on the front: none is better in all"} <= said
+    assert qualities(results.points, "parameters") == qualities(results.points)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from swm.builtin.executors.local import Local
-from swm.errors import StudyError
+from swm.errors import StudyError, SwmError
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Silent
 from swm.study import worker
@@ -312,6 +312,13 @@ def test_models_are_kept_and_verified_when_asked(write: Any, tmp_path: Path) -> 
     [run] = [row for row in rows(tmp_path / "out") if row["kind"] == "run"]
     report = json.loads((tmp_path / "out" / "runs" / run["id"] / "model" / "report.json").read_text())
     assert report["verification"]["max_abs_difference"] == 0
+    run_study(file, tmp_path / "quick", overrides=["recipe.verify=fast"])
+    [quick] = [row for row in rows(tmp_path / "quick") if row["kind"] == "run"]
+    report = json.loads((tmp_path / "quick" / "runs" / quick["id"] / "model" / "report.json").read_text())
+    assert report["verification"]["level"] == "fast"
+    assert quick["id"] == run["id"]
+    with pytest.raises(SwmError, match="Did you mean 'fast'"):
+        run_study(file, tmp_path / "wrong", overrides=["recipe.verify=fasst"])
 
 
 @pytest.mark.slow

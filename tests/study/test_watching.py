@@ -104,6 +104,19 @@ def test_the_view_has_the_workers_and_as_much_of_the_table_as_there_is_room_for(
     assert len(text.splitlines()) <= 24
 
 
+def test_a_study_without_a_finished_run_is_shown_without_an_empty_table(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"title": "A study", "grid": {"x": [1]}}))
+    (tmp_path / "claims").mkdir()
+    console = Console(file=io.StringIO(), force_terminal=True, width=110, height=24, color_system=None)
+    with Journal(tmp_path).at_work():
+        console.print(view(Watch(tmp_path).look(), console.height))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.strip() for line in lines if line.strip()][1:] == [
+        "no run is done yet",
+        "Ctrl-C ends the view, not the study",
+    ]
+
+
 def test_a_live_view_ends_when_nobody_works_and_a_pipe_gets_it_once(folder: Path) -> None:
     for terminal in (True, False):
         console = Console(file=io.StringIO(), force_terminal=terminal, width=110, height=40, color_system=None)
