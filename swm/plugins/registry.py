@@ -200,7 +200,9 @@ class Registry:
                 f"found {quoted(value)}; a {kind} is a name or a mapping with name; known: {listed(self.names(kind))}",
             )
         if "name" not in value:
-            fail(path, f"a {kind} needs a name; known: {listed(self.names(kind))}")
+            short = [name for name, entry in self._entries.get(kind, {}).items() if entry.strategy.short_field]
+            hint = did_you_mean(next(iter(value), ""), short)
+            fail(path, f"a {kind} needs a name; known: {listed(self.names(kind))}{hint and f'.{hint}'}")
         parameters = {key: item for key, item in value.items() if key != "name"}
         return self.build_named(kind, value["name"], parameters, path)
 
