@@ -168,7 +168,8 @@ class Bench:
 
     def _texts(self) -> Path:
         """The calibration samples that swm draws, and pieces of 256 tokens of the whole file for trainings."""
-        file = self.options.folder.absolute() / "texts.safetensors"
+        drawn_from = (Path(self.options.model).stem, Path(self.options.calibration).stem, str(self.options.samples))
+        file = self.options.folder.absolute() / f"texts-{'-'.join(drawn_from)}.safetensors"
         if not file.exists():
             tokenizer = AutoTokenizer.from_pretrained(self._dense_folder())
             source = self.registry.build("text", self.options.calibration)
