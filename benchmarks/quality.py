@@ -81,6 +81,27 @@ BEST = (
     "greedy-loss, distilled, more text | 10 layers",
 )
 """What is trained as well."""
+BLOCKS: Settings = {
+    "distil-blocks": {
+        "seconds": 420.0,
+        "span": 30,
+        "epochs": 10,
+        "batch": 2,
+        "learning_rate": 3e-4,
+        "mixed_precision": "bf16",
+    }
+}
+"""Fits of whole blocks; with the closed form before them, ten minutes."""
+TUNED: Settings = {
+    "name": "distill",
+    "trains": "all",
+    "learning_rate": 3e-4,
+    "batch": 2,
+    "micro_batch": 2,
+    "warm_up": 20,
+    "mixed_precision": "bf16",
+}
+"""What helps most in ten minutes: many small steps."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -106,7 +127,17 @@ def cases() -> dict[str, dict[str, Any]]:
     stages = [{"depth": {"search_samples": 16, **longest, "target": {"layers": 6}}}]
     found[f"{LONGER} | 6 layers"] = {"stages": stages, "text": 4}
     found[f"{LONGER} in-domain | 6 layers"] = {"stages": stages, "text": 4, "near": True}
+    for name, count in (("contiguous", 6), ("block-influence", 10)):
+        settings = {**DEPTH[f"{name}, least-squares, attention too"], "target": {"layers": count}}
+        key = f"{name}, least-squares, attention too, then distil-blocks"
+        add_fitted(found, f"{key} | {count} layers", [{"depth": {"search_samples": 16, **settings}}])
     for ratio in RATIOS:
+        narrow = {"pruner": "wanda", "compensate": "least-squares"}
+        stages = [{"width": {**narrow, "target": {"ratio": ratio}}}]
+        add_fitted(found, f"wanda, least-squares, then distil-blocks | {ratio:.0%}", stages)
+        depth = {"search_samples": 16, **DEPTH["contiguous, least-squares, attention too"]}
+        key = f"contiguous + wanda, least-squares, then distil-blocks | {ratio:.0%}"
+        add_fitted(found, key, [{"depth": depth}, {"width": narrow}], {"ratio": ratio, "depth_share": 0.75})
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
@@ -131,6 +162,24 @@ def cases() -> dict[str, dict[str, Any]]:
             stages = [*recipe["stages"], {"recover": {**settings, "batch": 8, "micro_batch": 8}}]
             found[f"{what}, then {training} | {size}"] = {**recipe, "stages": stages, "trains": True}
     return found
+
+
+def add_fitted(
+    found: dict[str, dict[str, Any]], key: str, stages: list[Settings], budget: Settings | None = None
+) -> None:
+    """Add the row with fits of whole blocks behind these stages, and the one with ten minutes of training after it.
+
+    Args:
+        found: The rows.
+        key: The name of the first of the two.
+        stages: What comes before.
+        budget: Of the recipe.
+    """
+    shared: Settings = {"text": 2, **({"budget": budget} if budget else {})}
+    name, size = key.split(" | ")
+    found[key] = {"stages": [*stages, BLOCKS], **shared}
+    trained = [*stages, BLOCKS, {"recover": TUNED}]
+    found[f"{name}, then tuned distillation | {size}"] = {"stages": trained, "trains": True, **shared}
 
 
 def main() -> None:
@@ -183,7 +232,7 @@ def second_half(path: str) -> Path:
 
 def kind(name: str) -> str:
     """What was done to the weights that stay: the figure's colours."""
-    if any(part in name for part in ("then LoRA", "then distillation", "distilled")):
+    if any(part in name for part in ("then LoRA", "distillation", "distilled", "distil-blocks")):
         return "trained"
     if any(part in name for part in ("repair", "linear", "least-squares", "best-neurons", "allocate")):
         return "repaired"
@@ -262,7 +311,9 @@ class Bench:
             f"of them; `more text` is four times the samples, `in-domain` takes them from the second half of `{text}`. "
             "No training but in the rows that tell of one, and of each merged layer by itself in those of `distilled`: "
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
-            "with a learning rate of 2e-4, distillation of all weights with 5e-5. "
+            "with a learning rate of 2e-4, distillation of all weights with 5e-5; `tuned distillation` takes steps of "
+            "512 tokens with 3e-4 and a rise of 20 steps, in bfloat16. Rows with `distil-blocks` have 420 s of it, and "
+            "twice the samples. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"
