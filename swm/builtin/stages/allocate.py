@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, final
@@ -11,30 +11,27 @@ from typing import Annotated, Any, ClassVar, final
 import torch
 from pydantic import Field
 
+from swm.builtin.stages.allocation_search import Removal
+from swm.builtin.stages.allocation_steps import AllocationSteps, KeptUnits
 from swm.builtin.stages.allocation_trials import choose_removal
-from swm.builtin.stages.block_removal import drops
 from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
-from swm.builtin.steps.keep import KeepStep
-from swm.builtin.steps.merge import MergeStep
-from swm.builtin.steps.refit import RefitStep
+from swm.builtin.stages.repaired_trials import RepairedTrials
 from swm.costs.goal import Goal
 from swm.depth.engine import DepthEngine
 from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import removable, sub_blocks
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.products import fit_products
-from swm.fitting.readers import refitted_readers, state_without_channels
+from swm.fitting.readers import state_without_channels
 from swm.fitting.working_bytes import refit_bytes, widest
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
 from swm.interfaces.shape_needs import ShapeNeeds
 from swm.interfaces.similarity import SimilarityMetric
-from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, Step, required
+from swm.interfaces.stage import Build, Setting, Stage, StageContext, StagePlan, required
 from swm.interfaces.target import Target
 from swm.interfaces.width import WidthPruner
 from swm.interfaces.work import Work
-from swm.model.ranges import format_ranges
-from swm.model.state import State
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
@@ -47,9 +44,6 @@ from swm.width.work import scoring_work
 # For the refits of the search, which only rank; in units of the mean squared input.
 RIDGE = 1e-2
 
-KeptUnits = Mapping[ChannelCut, list[int]]
-"""The channels that stay, ascending, by cut."""
-
 
 @final
 @dataclass(frozen=True)
@@ -59,7 +53,8 @@ class AllocateStage(Stage):
     Measured alone, each after its repair in closed form: every window of up to `longest` layers, merged by `merger`,
     and every layer with a share of its channels gone, for each of the `levels`, the output projection refitted. With
     `blocks`, every attention and MLP that can go alone is measured too. Dynamic programming finds the sets with the
-    least sum of costs for the target; the best `candidates` of them are measured as a whole. Which channels go is the
+    least sum of costs for the target; the best `candidates` of them are measured as a whole, with `repair` each after
+    that stage (`repair`, `distil-blocks`) has repaired it. Which channels go is the
     pruner's choice. Layers end with different widths (layout padded or custom). The search looks at the first
     `search_samples` of the calibration text.
     """
@@ -78,6 +73,7 @@ class AllocateStage(Stage):
     candidates: Annotated[int, Field(ge=1)] = 6
     search_samples: Annotated[int, Field(ge=1)] | None = None
     blocks: bool = False
+    repair: Stage | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
@@ -93,9 +89,13 @@ class AllocateStage(Stage):
                     f"target of an allocate stage is {{params: n}}, {{ratio: r}} or a limit of the result, found {name}"
                 )
 
+        repair = self.repair
+        if repair is not None and (repair.removed_kinds() or repair.replaces or not repair.reads_calibration):
+            raise ValueError(f"repair of an allocate stage is one that fits what stays, found '{repair.name}'")
+
     def spec(self) -> dict[str, Any]:
         values = super().spec()
-        return values if self.blocks else {key: value for key, value in values.items() if key != "blocks"}
+        return {key: value for key, value in values.items() if value or key not in ("blocks", "repair")}
 
     def wants_target(self) -> bool:
         return self.target is None
@@ -121,6 +121,9 @@ class AllocateStage(Stage):
         search = (Work(passes=1.0) + Work(passes=0.5, scores=1.0) * trials) * part
         refits = fit_products(int(part * tokens), widest(model, READERS["mlp"]), model.config.hidden_size, False)
         search += merger.work(model, int(part * tokens)) * windows + Work(products=cuts * refits)
+        repairs = None if self.repair is None else self.repair.work(setting)
+        if repairs is not None:
+            search += repairs * self.candidates
         return search + scoring_work(self.pruner, ("mlp",)) + Work(passes=2.0)
 
     def uneven(self) -> bool:
@@ -184,9 +187,11 @@ class AllocateStage(Stage):
         trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
         with context.progress.task("allocate", trials) as task:
             engine = self._engine(context, units, task)
-            choice = choose_removal(engine, windows, cuts, goal, self.candidates, blocks)
+            steps_of = AllocationSteps(context, engine, merger, units, RIDGE)
+            repaired = self._repaired(context, steps_of)
+            choice = choose_removal(engine, windows, cuts, goal, self.candidates, blocks, repaired)
             removal = choice.removal
-            states, similarity = engine.fitted(removal.windows) if merger.needs_activations else ({}, None)
+            steps, similarity = steps_of.of(removal)
             facts = {
                 "windows": [str(window) for window in removal.windows],
                 "channels_gone": {str(view.numbers[position]): level for position, level in removal.cuts},
@@ -198,12 +203,18 @@ class AllocateStage(Stage):
             }
             if similarity is not None:
                 facts["similarity_of_windows"] = similarity
-            steps = [*self._merges(view, removal.windows, states), *self._cuts(context, removal.cuts, units)]
             if self.blocks:
                 facts["removed_blocks"] = [f"{one.part} {view.numbers[one.position]}" for one in removal.gone]
-                steps += [(drop, {}) for drop in drops(view, ids, removal.gone)]
         tensors = {i: fitted for i, (_, fitted) in enumerate(steps) if fitted}
         return StagePlan([step for step, _ in steps], facts, tensors)
+
+    def _repaired(self, context: StageContext, steps_of: AllocationSteps) -> Callable[[Removal], float] | None:
+        """What measures a removal after its repair; None where none is asked for."""
+        if self.repair is None:
+            return None
+        samples = context.calibration.samples[: self.search_samples]
+        trials = RepairedTrials(context, self.repair, required(self.similarity, "similarity"), samples)
+        return lambda removal: trials.loss(steps_of.of(removal)[0])
 
     def _windows(self, layers: int) -> list[Window]:
         """All windows that may be merged."""
@@ -222,25 +233,6 @@ class AllocateStage(Stage):
             layer = context.view.layer(cut[0])
             engine.offer(cut, partial(state_without_channels, layer, kept, RIDGE), json.dumps(settings))
         return engine
-
-    def _merges(
-        self, view: ModelView, windows: Sequence[Window], states: Mapping[Window, State]
-    ) -> list[tuple[Step, State]]:
-        """The steps that merge the windows, each with what was fitted for it."""
-        merger = required(self.merger, "merger")
-        return [(MergeStep.of(view, window, merger), states.get(window, {})) for window in windows]
-
-    def _cuts(self, context: StageContext, cuts: Sequence[ChannelCut], units: KeptUnits) -> list[tuple[Step, State]]:
-        """The steps that cut channels and refit the projections that read them, each with what was fitted for it."""
-        view = context.view
-        kept: dict[tuple[int, Part], list[int]] = {(cut[0], "mlp"): units[cut] for cut in cuts}
-        refitted = refitted_readers(view, context.calibration.samples, kept, RIDGE)
-        steps: list[tuple[Step, State]] = []
-        for (position, part), channels in kept.items():
-            layer = view.layer(position)
-            steps.append((KeepStep(layer.number, part, format_ranges(channels), layer.units(part)), {}))
-            steps.append((RefitStep(layer.number, READERS[part]), refitted[position, part]))
-        return steps
 
     def _kept_units(self, context: StageContext, cuts: Mapping[ChannelCut, CutSize]) -> KeptUnits:
         """The channels that each cut keeps: those to which the pruner gives the highest scores."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from swm.builtin.stages.allocation_search import Removal, cheapest_removals
@@ -30,6 +30,7 @@ def choose_removal(
     goal: Goal,
     candidates: int,
     blocks: Sequence[SubBlock] = (),
+    repaired: Callable[[Removal], float] | None = None,
 ) -> ChosenRemoval:
     """The removal that raises the next-token loss least, among the sets with the least sums of costs.
 
@@ -40,6 +41,7 @@ def choose_removal(
         goal: How much goes.
         candidates: How many of the sets are measured as a whole.
         blocks: The sub-blocks that may go, each instead of a cut or window of its layer.
+        repaired: Gives the loss of a set after its repair; without it, sets are measured as they are.
 
     Raises:
         BudgetError: No set comes near the goal.
@@ -56,6 +58,7 @@ def choose_removal(
         kinds = "windows, sub-blocks and channels" if blocks else "windows and channels"
         about = "at least" if goal.least else "about"
         raise BudgetError(f"no set of {kinds} removes {about} {goal.unit.written(goal.amount)}")
-    costs = [engine.loss(removal.windows, removal.cuts, removal.gone) - before for removal in cheapest]
+    measured = repaired or (lambda removal: engine.loss(removal.windows, removal.cuts, removal.gone))
+    costs = [measured(removal) - before for removal in cheapest]
     rank = min(range(len(costs)), key=lambda i: costs[i])
     return ChosenRemoval(cheapest[rank], costs[rank], rank)

@@ -68,6 +68,24 @@ def test_of_layers_alone_the_windows_are_those_of_dynamic_programming(stories: P
     assert facts["windows"] == list(run(stories, plugins, [{"depth": best}]).report["stages"][0]["facts"]["costs"])
 
 
+def test_candidates_are_measured_after_their_repair(stories: Path, plugins: Plugins) -> None:
+    asked = {**ALLOCATE, "target": {"ratio": 0.2}, "candidates": 3}
+    plain = run(stories, plugins, [{"allocate": asked}]).report["stages"][0]["facts"]
+    for repair in ("repair", {"name": "distil-blocks", "epochs": 1, "span": 5}):
+        facts = run(stories, plugins, [{"allocate": {**asked, "repair": repair}}]).report["stages"][0]["facts"]
+        assert facts["candidate"] in range(3)
+        assert facts["cost_together"] != plain["cost_together"]
+
+
+def test_what_repairs_candidates_removes_nothing_and_trains_nothing_in_place(stories: Path, plugins: Plugins) -> None:
+    for stage in (
+        {"name": "recover", "recovery": "lora"},
+        {"name": "depth", "pruner": "last", "target": {"layers": 1}},
+    ):
+        with pytest.raises(RecipeError, match=f"one that fits what stays, found '{stage['name']}'"):
+            run(stories, plugins, [{"allocate": {**ALLOCATE, "repair": stage, "target": {"ratio": 0.2}}}])
+
+
 def test_channels_alone_go_from_layers_of_different_widths(stories: Path, plugins: Plugins) -> None:
     uneven = {"width": {"pruner": "magnitude", "units": ["mlp"], "uniform": False, "scope": "global"}}
     channels = {"allocate": {**ALLOCATE, "longest": 0}}
