@@ -12,6 +12,7 @@ from typing import Any
 from swm.errors import SwmError
 from swm.files.outputs import output_file
 from swm.files.writing import write_json
+from swm.interfaces.stage import Stage
 from swm.interfaces.strategy import Strategy, plain
 from swm.measure.acceptance import Acceptance, MeasureLimit
 from swm.measure.protocol import EvaluationRecipe
@@ -127,8 +128,12 @@ class SchemaWriter:
         }
 
     def _named(self, strategy: type[Strategy]) -> Schema:
-        reference = self.defined(f"{strategy.kind}.{strategy.name}", strategy)
-        definition = self.definitions[f"{strategy.kind}.{strategy.name}"]
+        name = f"{strategy.kind}.{strategy.name}"
+        if issubclass(strategy, Stage):
+            # In `stages` its name is the key above the settings, which have none.
+            name += ".named"
+        reference = self.defined(name, strategy)
+        definition = self.definitions[name]
         definition["properties"] = {"name": {"const": strategy.name}, **definition["properties"]}
         definition["required"] = ["name", *definition.get("required", [])]
         return reference

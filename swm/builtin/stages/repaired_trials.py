@@ -52,5 +52,5 @@ def _twin(view: ModelView) -> ModelView:
     twin = ModelView(shared_copy(view.model), view.family)
     twin.memory, twin.tokens = view.memory, view.tokens
     twin.numbers, twin.ends = list(view.numbers), list(view.ends)
-    twin.replaced = [dict(told) for told in view.replaced]
+    twin.replaced = [dict(modules) for modules in view.replaced]
     return twin
