@@ -39,6 +39,7 @@ def tasks_sentence(protocol: Mapping[str, Any]) -> str:
     parts = [
         str(protocol.get("harness", "")),
         "" if protocol.get("num_fewshot") is None else f"{protocol['num_fewshot']}-shot",
+        f"answers of at most {protocol['max_gen_toks']} tokens" if protocol.get("max_gen_toks") else "",
         "all items" if limit is None else f"the first {limit} items of each task",
     ]
     return ", ".join(part for part in parts if part)

@@ -72,10 +72,9 @@ def _others(score: TaskScore | None) -> list[list[str]]:
     """Rows of the other scores of a written answer, below that which stands for the task."""
     rows = []
     for name, other in ({} if score is None else score.others).items():
-        metric, _, kind = name.partition(", ")
+        metric = name.partition(", ")[0]
         scale = metric_of([{"metric": metric, "value": other.value}])
-        about = f"{scale.about}, {kind}" if kind else scale.about
-        rows.append(["", about, shown(scaled(other, scale), scale), ""])
+        rows.append(["", scale.about.replace(metric, name, 1), shown(scaled(other, scale), scale), ""])
     return rows
 
 

@@ -38,3 +38,17 @@ def test_what_evaluate_shows_says_what_its_errors_are() -> None:
     assert str(parts[0]).startswith("perplexity 14.120 ± 0.51 (standard error) on python-docs")
     assert isinstance(parts[1], Table)
     assert parts[1].columns == ["task", "metric", f"score {PLUS_MINUS}", "items"]
+
+
+def test_a_written_answer_has_its_other_scores_below_it() -> None:
+    score = {"metric": "exact_match", "value": 0.25, "higher_is_better": True, "items": 4, "filter": "strict-match"}
+    others = {"exact_match, flexible-extract": {"value": 0.5, "standard_error": 0.25}}
+    protocol = {"harness": "lm-eval 0", "limit": 4, "max_gen_toks": 64}
+    tasks = {"tasks": {"gsm8k": {**score, "others": others}}, "protocol": protocol}
+    table, sentence = measured_parts({"tasks": tasks})
+    assert isinstance(table, Table)
+    assert table.rows == [
+        ["gsm8k", "exact_match, %", "25.0", "4"],
+        ["", "exact_match, flexible-extract, %", "50.0 ± 25.0", ""],
+    ]
+    assert sentence == "lm-eval 0, answers of at most 64 tokens, the first 4 items of each task"
