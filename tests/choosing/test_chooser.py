@@ -87,6 +87,7 @@ def test_fewer_minutes_get_what_fits_and_say_what_was_left_out(folder: Path, pac
     assert short.seconds <= 24
 
 
+@pytest.mark.slow
 def test_a_share_of_the_parameters_may_be_met_by_width(folder: Path, pace: Callable[[Pace], None]) -> None:
     pace(FAST)
     made = choice(folder, ratio=0.3, minutes=5, recovery=False, layout="custom")
@@ -134,6 +135,7 @@ def test_an_output_that_exists_is_refused_before_the_model_is_loaded(folder: Pat
         choice(folder, layers=1, output=tmp_path / "there")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_run_leaves_a_model_and_the_recipe_that_gives_the_same_plan(
     folder: Path, tmp_path: Path, pace: Callable[[Pace], None]
@@ -156,6 +158,7 @@ def test_a_run_leaves_a_model_and_the_recipe_that_gives_the_same_plan(
     assert repr(result).startswith("AutoResult")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_model_object_is_taken_with_text_in_memory(tiny: Callable[[str], Any], pace: Callable[[Pace], None]) -> None:
     pace(FAST)
