@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import json
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
 
+from swm.files.writing import write_json
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.work import WITH_GRADIENTS, Work
-from swm.model.hidden_states import first_tensor
-from swm.model.token_scores import TokenScores
 from swm.model.view import ModelView
 from swm.recovery.adapters import adapters
+from swm.recovery.distillation_loss import DistillationLoss
 from swm.training.loop import train
+from swm.training.precision import uses_bf16
+from swm.training.schedule import Schedule
+from swm.training.teacher_answers import AnswerSettings, TeacherAnswers
+from swm.training.teacher_pass import MOST_BYTES, TeacherPass, answers_record
 from swm.training.trained_recovery import TrainedRecovery
-from swm.training.training_set import IGNORED, TokenBatch
+from swm.training.training_set import TrainingSet
 from swm.training.working_bytes import adapter_bytes, score_bytes, training_bytes
+
+# Of a training with a limit of seconds, the part that the original may answer for: it is run once over a piece, and
+# a step with its gradients takes about three times as long.
+ASKING = 0.25
 
 
 @final
@@ -29,10 +37,21 @@ from swm.training.working_bytes import adapter_bytes, score_bytes, training_byte
 class Distill(TrainedRecovery):
     """Trains on `temperature^2 KL(teacher || student)` of the next-token distributions, the teacher being the original.
 
+    `teacher: cached` runs the original once over the text before the training, and keeps of each predicted token the
+    `top_k` likeliest next tokens with their log-probabilities, and the mass of all others: files of the cache, which a
+    second run reads. Then the original is no longer in memory. With K the tokens that are kept, q their probabilities
+    by the original and p those of the student, both at `temperature`, and q_r and p_r the masses outside of K, the
+    divergence of a token is that over `top_k` + 1 outcomes: `sum over K of q log(q / p) + q_r log(q_r / p_r)`; where K
+    is the vocabulary it is the usual one. `teacher: live` runs the original in every step, and compares the
+    distributions over the whole vocabulary.
+
+    The time in which the original answers is part of `seconds`, at most a quarter of it, and the training sees the
+    pieces that were answered in it. With `steps` it answers for as many pieces as these can see.
+
     `hidden` weighs an additional loss: the squared difference of hidden states, relative to the teacher's square, mean
-    over the layers whose counterparts the plan tells. `next_token` weighs the usual loss on the text itself. `trains:
-    adapters` of `rank`, or `all` weights. Two models are in memory. Sources: arXiv 1503.02531 for the
-    loss, 2407.14679 (Minitron) for its use after pruning.
+    over the layers whose counterparts the plan tells; cached ones are kept in bfloat16. `next_token` weighs the usual
+    loss on the text itself. `trains: adapters` of `rank`, or `all` weights. Sources: arXiv 1503.02531 for the loss,
+    2407.14679 (Minitron) for its use after pruning.
     """
 
     name: ClassVar[str] = "distill"
@@ -43,6 +62,8 @@ class Distill(TrainedRecovery):
     hidden: Annotated[float, Field(ge=0)] = 0.0
     next_token: Annotated[float, Field(ge=0)] = 0.0
     trains: Literal["adapters", "all"] = "adapters"
+    teacher: Literal["cached", "live"] = "cached"
+    top_k: Annotated[int, Field(ge=1, le=2**20)] = 64
     rank: Annotated[int, Field(ge=1, le=2**14)] = 8
     alpha: Annotated[float, Field(gt=0)] = 16
 
@@ -50,8 +71,11 @@ class Distill(TrainedRecovery):
         # The teacher's scores, as they are divided by the temperature, and their logarithms.
         taught = 3 * score_bytes(model, self.micro_batch * self.cutoff)
         if self.trains == "adapters":
-            return taught + adapter_bytes(model, self, self.rank, dtype)
-        return taught + training_bytes(model, self, model.parameters(), dtype)
+            trained = adapter_bytes(model, self, self.rank, dtype)
+        else:
+            trained = training_bytes(model, self, model.parameters(), dtype)
+        # It has answered before the training begins; what is written is in memory a second time.
+        return taught + trained if self.teacher == "live" else max(taught + 2 * MOST_BYTES, trained)
 
     def lighter(self, model: ModelView, dtype: torch.dtype) -> Mapping[str, int]:
         adapted = replace(self, trains="adapters")
@@ -65,7 +89,13 @@ class Distill(TrainedRecovery):
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         data = self.training_set(context)
-        teacher = context.teacher()
+        asked: dict[str, Any] = {}
+        teacher: ModelView | TeacherAnswers
+        schedule: Schedule = self
+        if self.teacher == "live":
+            teacher = context.teacher()
+        else:
+            data, schedule, teacher, asked = self._ask(context, data)
         model = context.view.model
         with ExitStack() as stack:
             if self.trains == "adapters":
@@ -73,68 +103,33 @@ class Distill(TrainedRecovery):
             else:
                 trained = dict(model.named_parameters())
             loss = DistillationLoss(self, context.view, teacher)
-            facts = train(context, self, data, trained, loss)
-        return {**facts, "layer_map": context.view.ends} if self.hidden else facts
+            facts = train(context, schedule, data, trained, loss, packable=True)
+        mapped = {"layer_map": context.view.ends} if self.hidden else {}
+        return {**facts, **asked, **mapped}
 
-
-@dataclass
-class DistillationLoss:
-    """The loss of a student against its teacher."""
-
-    settings: Distill
-    student: ModelView
-    teacher: ModelView
-
-    def __call__(self, batch: TokenBatch) -> Tensor:
-        """The summed loss of a batch over its predicted tokens."""
-        settings = self.settings
-        predicted = batch.labels[:, 1:] != IGNORED
-        ends = self.student.ends if settings.hidden else []
-        with torch.no_grad(), _outputs(self.teacher, ends) as wanted:
-            targets = _scores(self.teacher.model, batch, predicted)
-        with _outputs(self.student, range(len(ends))) as given:
-            scores = _scores(self.student.model, batch, predicted)
-        labels = batch.labels[:, 1:][predicted]
-
-        def of_scores(logits: Tensor, rows: slice) -> Tensor:
-            heat = settings.temperature
-            with torch.no_grad():
-                target = (targets.of(rows).to(logits.device) / heat).log_softmax(dim=-1)
-            value = heat**2 * F.kl_div((logits / heat).log_softmax(dim=-1), target, reduction="sum", log_target=True)
-            if not settings.next_token:
-                return value
-            usual = F.cross_entropy(logits, labels[rows].to(logits.device), reduction="sum")
-            return value + settings.next_token * usual
-
-        total = scores.total(of_scores)
-        if settings.hidden:
-            seen = batch.mask.bool()
-            parts = [_relative(a[seen].float(), b[seen].float()) for a, b in zip(given, wanted, strict=True)]
-            total = total + settings.hidden * predicted.sum() * torch.stack(parts).mean()
-        return total
-
-
-def _scores(model: Any, batch: TokenBatch, predicted: Tensor) -> TokenScores:
-    places = predicted.nonzero(as_tuple=True)
-    return TokenScores(model, batch.ids, places, attention_mask=batch.mask, use_cache=False)
-
-
-def _relative(given: Tensor, wanted: Tensor) -> Tensor:
-    """The squared difference of two `[tokens, hidden]` relative to the square of the wanted one, mean over tokens."""
-    return ((given - wanted).square().sum(dim=-1) / wanted.square().sum(dim=-1).clamp_min(1e-12)).mean()
-
-
-@contextmanager
-def _outputs(view: ModelView, positions: Any) -> Iterator[list[Tensor]]:
-    """Fills the list with the outputs of these layers, in order, as the model is run."""
-    outputs: list[Tensor] = []
-
-    def keep(module: nn.Module, args: Any, output: Any) -> None:
-        outputs.append(first_tensor(output))
-
-    handles = [view.layers[position].register_forward_hook(keep) for position in positions]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _ask(
+        self, context: RecoveryContext, data: TrainingSet
+    ) -> tuple[TrainingSet, Schedule, TeacherAnswers, dict[str, Any]]:
+        """The pieces with an answer, the schedule of the time that is left, the answers, and what the report says."""
+        layers = tuple(context.view.ends) if self.hidden else ()
+        tokens, bf16 = self.micro_batch * self.cutoff, uses_bf16(self.mixed_precision, context.view.device)
+        settings = AnswerSettings(self.top_k, self.temperature, layers, tokens, bf16)
+        asking = TeacherPass(context, data, settings)
+        most = min(len(data.pieces), self.steps * self.batch) if self.steps else len(data.pieces)
+        if self.seconds is None:
+            data = asking.run(most)
+            return data, self, asking.answers, {"teacher": answers_record(settings, data)}
+        # Of a run that goes on, what was spent before it was killed.
+        file = context.folder / f"answers-{data.sha256[:16]}.json"
+        before: dict[str, Any] = {}
+        with suppress(OSError, ValueError):
+            before = json.loads(file.read_text(encoding="utf-8"))
+        start = time.perf_counter()
+        data = asking.run(before["pieces"]) if before else asking.run(most, ASKING * self.seconds)
+        spent = before.get("seconds", time.perf_counter() - start)
+        if not before:
+            context.folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"pieces": len(data.pieces), "seconds": spent})
+        left = replace(self, seconds=max(self.seconds - spent, 1e-3))
+        record = {**answers_record(settings, data), "seconds": round(spent, 3)}
+        return data, left, asking.answers, {"teacher": record}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
-from pydantic import Field
 
 from swm.interfaces.recovery import RecoveryContext
 from swm.model.view import ModelView
 from swm.training.loop import train
 from swm.training.next_token import next_token_loss
+from swm.training.schedule import LearningRate
 from swm.training.trained_recovery import TrainedRecovery
 from swm.training.working_bytes import training_bytes
 
@@ -25,7 +25,7 @@ class Full(TrainedRecovery):
     name: ClassVar[str] = "full"
     default_text: ClassVar[str] = "generated"
 
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    learning_rate: LearningRate = 2e-5
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype) -> int:
         return training_bytes(model, self, model.parameters(), dtype)
@@ -33,4 +33,6 @@ class Full(TrainedRecovery):
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
         model = context.view.model
         data = self.training_set(context)
-        return train(context, self, data, dict(model.named_parameters()), partial(next_token_loss, model))
+        return train(
+            context, self, data, dict(model.named_parameters()), partial(next_token_loss, model), packable=True
+        )

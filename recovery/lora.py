@@ -80,6 +80,6 @@ class LoRA(TrainedRecovery):
         return adapter_bytes(model, self, self.rank, dtype)
 
     def recover(self, context: RecoveryContext) -> dict[str, Any]:
-        data = self.training_set(context)
+        data, loss = self.training_set(context), partial(next_token_loss, context.view.model)
         with adapters(context.view.model, self.rank, self.alpha, self.dropout) as trained:
-            return train(context, self, data, trained, partial(next_token_loss, context.view.model))
+            return train(context, self, data, trained, loss, packable=True)

@@ -13,6 +13,7 @@ from swm.interfaces.recovery import RecoveryContext
 from swm.model.view import ModelView
 from swm.training.loop import train
 from swm.training.next_token import next_token_loss
+from swm.training.schedule import LearningRate
 from swm.training.trained_recovery import TrainedRecovery
 from swm.training.working_bytes import training_bytes
 
@@ -30,7 +31,7 @@ class Partial(TrainedRecovery):
     paper: ClassVar[str] = "https://arxiv.org/abs/2411.15558"
     default_text: ClassVar[str] = "generated"
 
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    learning_rate: LearningRate = 2e-5
     layers: Annotated[int, Field(ge=1)] = 3
     head: bool = True
 
@@ -46,4 +47,4 @@ class Partial(TrainedRecovery):
             chosen |= {id(p) for p in model.get_output_embeddings().parameters()}
         trained = {name: p for name, p in model.named_parameters() if id(p) in chosen}
         data = self.training_set(context)
-        return train(context, self, data, trained, partial(next_token_loss, model))
+        return train(context, self, data, trained, partial(next_token_loss, model), packable=True)

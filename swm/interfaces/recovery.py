@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from swm.cache.observations import Observed
 from swm.interfaces.progress import Progress
 from swm.interfaces.strategy import Strategy
 from swm.interfaces.text import TextSource
@@ -26,7 +27,8 @@ class RecoveryContext:
     should give. `teacher()` loads the original model, `text(source)` gives a source that can be read. `folder` is where
     a run that was killed finds its state; `step_done(step, loss)` tells that a step is done. With `keeps` the state of
     a finished training stays, for a run that has more to do; who made the context removes it. `note(text)` is for the
-    report.
+    report. `observed` keeps on the disk what the original model says, by all that it depends on; None where nothing
+    is kept.
     """
 
     view: ModelView
@@ -39,6 +41,7 @@ class RecoveryContext:
     step_done: Callable[[int, float], None]
     keeps: bool = False
     note: Callable[[str], None] = lambda text: None
+    observed: Observed | None = None
 
     __repr__ = short_repr
 

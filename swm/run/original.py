@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from swm.cache.observations import Observed
+from swm.cache.shared import shared_observations
 from swm.files.cache_folder import cache_folder
 from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
@@ -112,9 +114,20 @@ class Original:
         if keeps:
             self.trainings.append(folder)
         note, teacher = self.notes.append, partial(self.view, view)
+        observed = self._observed(view)
         return RecoveryContext(
-            view, self.tokenizer, self.text, teacher, seed, self.progress, folder, step_done, keeps, note
+            view, self.tokenizer, self.text, teacher, seed, self.progress, folder, step_done, keeps, note, observed
         )
+
+    def _observed(self, view: ModelView) -> Observed | None:
+        """What is kept of the original as `self.view(view)` loads it; None where it cannot be found again."""
+        model = about_model(view)
+        if model is None or not self.fingerprint:
+            return None
+        vocabulary = None if view.tokens is None else key_of({"tokens": list(view.tokens)})
+        # The config is that of the model as it is now; that of the original is in its fingerprint.
+        about = {**model, "config": None, "original": self.fingerprint, "kept_ids": vocabulary, **machine()}
+        return Observed(shared_observations(), about)
 
     def forget_trainings(self) -> None:
         """Remove the states of trainings, once their results are saved."""

@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
 from swm.training.master_weights import MasterWeights, first_loss_scale
+from swm.training.packing import is_worth_packing, why_not_packed
 from swm.training.process_group import ProcessGroup
+from swm.training.rate_search import settle_rate
 from swm.training.schedule import Schedule
 from swm.training.state import TrainingState, remove_states
 from swm.training.state_folder import ensure_first_state, locked_folder, resume_last_state
@@ -20,7 +23,12 @@ from swm.training.training_set import TrainingSet
 
 
 def train(
-    context: RecoveryContext, schedule: Schedule, data: TrainingSet, trained: Mapping[str, nn.Parameter], loss: Loss
+    context: RecoveryContext,
+    schedule: Schedule,
+    data: TrainingSet,
+    trained: Mapping[str, nn.Parameter],
+    loss: Loss,
+    packable: bool = False,
 ) -> dict[str, Any]:
     """Train the named parameters and return what the report should say.
 
@@ -34,18 +42,39 @@ def train(
         data: The pieces of text.
         trained: The parameters that are trained, by name.
         loss: The sum of the loss over the predicted tokens of a batch.
+        packable: Whether the loss gives the model all of `batch.inputs()`; without it no row holds several pieces.
 
     Returns:
         The number of steps, the losses and the data, for the report.
 
     Raises:
-        RecoveryError: The loss was not finite; the parameters are as they were before.
+        RecoveryError: The loss was not finite, or `packing: true` is not right for the model; the parameters are as
+            they were before.
     """
     processes = ProcessGroup(context.view.device)
     with ExitStack() as stack:
         if processes.index == 0:
             stack.enter_context(locked_folder(context.folder, context.progress))
-        return _train(_begun(context, schedule, data, trained, loss, processes))
+        packs = _packs(context, schedule, data, packable)
+        return _train(_begun(context, schedule, data, trained, loss, packs, processes))
+
+
+def _packs(context: RecoveryContext, schedule: Schedule, data: TrainingSet, packable: bool) -> bool:
+    """Whether several pieces share a row.
+
+    Args:
+        context, schedule, data, packable: As in `train`.
+
+    Raises:
+        RecoveryError: They must, and it is not right.
+    """
+    if not schedule.packing or not is_worth_packing(data, schedule.cutoff):
+        return False
+    unable = "the loss of this recovery does not take packed rows"
+    reason = why_not_packed(context.view, data, schedule.cutoff) if packable else unable
+    if reason is not None and schedule.packing is True:
+        raise RecoveryError(f"packing: true is not possible: {reason}; use packing: auto")
+    return reason is None
 
 
 def _begun(
@@ -54,6 +83,7 @@ def _begun(
     data: TrainingSet,
     trained: Mapping[str, nn.Parameter],
     loss: Loss,
+    packs: bool,
     processes: ProcessGroup,
 ) -> TrainingRun:
     """The training with the last state from the disk in place, that before the first step for a new one.
@@ -64,11 +94,13 @@ def _begun(
         data: As in `train`.
         trained: As in `train`.
         loss: As in `train`.
+        packs: Whether several pieces share a row.
         processes: The processes that train together.
     """
     masters = MasterWeights(trained)
     weights = masters.weights
-    optimizer = torch.optim.AdamW(weights.values(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    # Every step sets its own rate.
+    optimizer = torch.optim.AdamW(weights.values(), lr=0.0, weight_decay=schedule.weight_decay)
     # Of another text with the same name and parameters, the state is another one.
     folder = context.folder / data.sha256[:16]
     processes.wait()
@@ -78,10 +110,8 @@ def _begun(
     processes.wait()
     state = resume_last_state(folder, weights, optimizer, context.note)
     masters.copy_to_model()
-    if processes.index:
-        # The others see other pieces, and drop out other units.
-        torch.manual_seed(context.seed + processes.index)
-    return TrainingRun(context, schedule, data, masters, loss, optimizer, processes, state, folder)
+    processes.draw_apart(context.seed)
+    return TrainingRun(context, schedule, data, masters, loss, optimizer, processes, state, folder, packs)
 
 
 def _train(run: TrainingRun) -> dict[str, Any]:
@@ -104,12 +134,14 @@ def _train(run: TrainingRun) -> dict[str, Any]:
 
 
 def _take_steps(run: TrainingRun) -> None:
-    context, schedule, state, total = run.context, run.schedule, run.state, run.total
+    context = run.context
     with (
         _training_mode(context.view.model, run.masters.trained),
         run.masters.collecting(),
-        context.progress.task("train", total) as task,
+        context.progress.task("train", run.total) as task,
     ):
+        settle_rate(run)
+        schedule, state, total = run.schedule, run.state, run.total
         task.advance(state.step)
         for pieces in () if state.finished else run.data.batches(schedule.batch, context.seed, first=state.step):
             if state.step >= total or (schedule.seconds is not None and state.elapsed >= schedule.seconds):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -40,3 +41,12 @@ class Piece:
                 begin = hidden.pop()[0] if hidden and hidden[-1][1] == i else i
                 hidden.append((begin, i + 1))
         return cls(ids, start, tuple(hidden))
+
+
+def digest_of(pieces: Iterable[Piece]) -> str:
+    """A sha256 over the tokens of pieces, and which of them are predicted."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        hidden = (tuple(piece.hidden),) if piece.hidden else ()
+        digest.update(repr((tuple(piece.ids), piece.start, *hidden)).encode())
+    return digest.hexdigest()

@@ -34,6 +34,11 @@ class ProcessGroup:
         """Go on when all processes are here."""
         self.accelerator.wait_for_everyone()
 
+    def draw_apart(self, seed: int) -> None:
+        """Other random numbers in all but the first process: they see other pieces, and drop out other units."""
+        if self.index:
+            torch.manual_seed(seed + self.index)
+
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """The gradients of all processes, added up in each."""
         if self.count == 1:

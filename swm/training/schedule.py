@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from swm.errors import RecipeError
+from swm.training.precision import Precision
+
+LearningRate = Annotated[float, Field(gt=0)] | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,17 @@ class Schedule:
 
     `steps` of `batch` pieces go before `epochs`; `seconds` ends the training early whatever was asked (then the
     learning rate follows the clock, and two runs are not the same bytes). `micro_batch` pieces are in memory at a time.
-    The learning rate rises for `warm_up` steps, at most a tenth of all, and falls to zero. With `held_out` pieces, the
+    The learning rate rises for `warm_up` steps, at most a tenth of all, and falls to zero. `learning_rate: auto` finds
+    it in a few steps of about 1,000 tokens, whose rate grows from 1e-6 on until the loss does; the weights are then
+    those from before, and the report has the curve. The time is part of `seconds`. With `held_out` pieces, the
     loss on them is taken every `evaluate_every` steps, and the best weights are kept. `save_every` steps the state is
     written, so that a run that was killed goes on. `mixed_precision: bf16` multiplies matrices in bfloat16 and keeps
     weights and updates as they are (those of half-precision models are float32 anyway): faster where the processor has
-    instructions for it.
+    instructions for it, and `auto` does so only there.
+
+    `packing` puts several short pieces into one row of at most `cutoff` tokens, where each sees itself alone and has
+    positions of its own: the same loss, and little is computed for padding. `auto` does so where a trial row gives the
+    scores that its pieces have one by one; `true` raises an error where it does not.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 2
@@ -29,7 +38,7 @@ class Schedule:
     seconds: Annotated[float, Field(gt=0)] | None = None
     batch: Annotated[int, Field(ge=1, le=2**20)] = 64
     micro_batch: Annotated[int, Field(ge=1, le=2**16)] = 4
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: LearningRate = 1e-4
     warm_up: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -38,7 +47,8 @@ class Schedule:
     held_out: Annotated[int, Field(ge=0)] = 0
     evaluate_every: Annotated[int, Field(ge=1)] = 100
     save_every: Annotated[int, Field(ge=1)] = 100
-    mixed_precision: Literal["no", "bf16"] = "no"
+    mixed_precision: Precision = "no"
+    packing: bool | Literal["auto"] = "auto"
 
     def total(self, pieces: int) -> int:
         """The number of steps that are planned for so many pieces."""
@@ -67,10 +77,11 @@ class Schedule:
 
     def rate(self, step: int, total: int, elapsed: float) -> float:
         """The learning rate of step number `step` (from 0): a linear rise, then a linear fall."""
-        rise = min(self.warm_up, total // 10)
+        # Found before the first step where it is `auto`.
+        top, rise = float(self.learning_rate), min(self.warm_up, total // 10)
         if step < rise:
-            return self.learning_rate * (step + 1) / rise
+            return top * (step + 1) / rise
         done = (step - rise) / max(total - rise, 1)
         if self.seconds is not None:
             done = max(done, min(elapsed / self.seconds, 1.0))
-        return self.learning_rate * (1 - done)
+        return top * (1 - done)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.tokens_used import TokensUsed
 from swm.training.master_weights import MasterWeights
+from swm.training.packing import collated, packed
+from swm.training.piece import Piece
+from swm.training.precision import uses_bf16
 from swm.training.process_group import ProcessGroup
 from swm.training.schedule import Schedule
 from swm.training.state import TrainingState, read_state, write_state
-from swm.training.training_set import Piece, TokenBatch, TrainingSet
+from swm.training.training_set import TokenBatch, TrainingSet
 
 Loss = Callable[[TokenBatch], Tensor]
 
@@ -41,11 +45,19 @@ class TrainingRun:
     processes: ProcessGroup
     state: TrainingState
     folder: Path
+    packs: bool = False
+    """Whether several pieces share a row."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """For the report, what was found out before the first step."""
 
     @property
     def total(self) -> int:
         """The number of steps that are planned."""
         return self.schedule.total(len(self.data.pieces))
+
+    @cached_property
+    def _bf16(self) -> bool:
+        return uses_bf16(self.schedule.mixed_precision, self.context.view.device)
 
     def facts(self) -> dict[str, Any]:
         """What the report should say."""
@@ -55,6 +67,9 @@ class TrainingRun:
             "planned_steps": total,
             "warm_up_steps": min(self.schedule.warm_up, total // 10),
             "trained_parameters": sum(p.numel() for p in self.masters.trained.values()),
+            "packed": self.packs,
+            "mixed_precision": "bf16" if self._bf16 else "no",
+            **self.notes,
             "data": self.data.record(),
             TokensUsed.KEY: [
                 used.record() for used in self.data.tokens_used(state.step, self.schedule.batch, self.context.seed)
@@ -69,20 +84,7 @@ class TrainingRun:
         """One update from a batch of pieces; the mean loss over its predicted tokens."""
         start = time.perf_counter()
         schedule, state = self.schedule, self.state
-        targets = sum(piece.targets for piece in pieces)
-        # Pieces of like length need little padding; which ones share a micro batch does not change the sum.
-        pieces = sorted(pieces, key=lambda piece: len(piece.ids))
-        value, norm = self._gradients(pieces, targets)
-        while not (math.isfinite(value) and torch.isfinite(norm)):
-            if not math.isfinite(value) or state.scale <= 1:
-                self._stop_for(value)
-            # Only the scale was too large for float16.
-            state.scale /= 2
-            value, norm = self._gradients(pieces, targets)
-        for group in self.optimizer.param_groups:
-            group["lr"] = schedule.rate(state.step, self.total, state.elapsed)
-        self.optimizer.step()
-        self.masters.copy_to_model()
+        value = self.update(pieces, schedule.rate(state.step, self.total, state.elapsed))
         state.step += 1
         state.losses.append([state.step, round(value, 6)])
         if schedule.held_out and state.step % schedule.evaluate_every == 0:
@@ -92,15 +94,44 @@ class TrainingRun:
             write_state(self.folder, state, self.masters.weights, self.optimizer)
         return value
 
-    def _gradients(self, pieces: list[Piece], targets: int) -> tuple[float, Tensor]:
+    def update(self, pieces: list[Piece], rate: float) -> float:
+        """Change the weights by the gradients of a batch; returns its mean loss over the predicted tokens before."""
+        state = self.state
+        value, norm = self._gradients(pieces)
+        while not (math.isfinite(value) and torch.isfinite(norm)):
+            if not math.isfinite(value) or state.scale <= 1:
+                self._stop_for(value)
+            # Only the scale was too large for float16.
+            state.scale /= 2
+            value, norm = self._gradients(pieces)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.masters.copy_to_model()
+        return value
+
+    @torch.no_grad()
+    def loss_of(self, pieces: Sequence[Piece]) -> float:
+        """The mean loss of pieces over their predicted tokens, in each process that of all of them."""
+        total = sum(float(self._loss(rows)) for rows in self._micro_batches(pieces))
+        return total / sum(piece.targets for piece in pieces)
+
+    def _micro_batches(self, pieces: Sequence[Piece]) -> list[list[list[Piece]]]:
+        """Rows of pieces, those of one pass at a time; which ones share a pass does not change the sum of the loss."""
+        # Pieces of like length need little padding.
+        single = [[piece] for piece in sorted(pieces, key=lambda piece: len(piece.ids))]
+        rows, size = packed(pieces, self.schedule.cutoff) if self.packs else single, self.schedule.micro_batch
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    def _gradients(self, pieces: Sequence[Piece]) -> tuple[float, Tensor]:
         """The mean loss of a batch and the norm of its gradients, which are left clipped in the weights."""
-        size, scale, weights = self.schedule.micro_batch, self.state.scale, self.masters.weights
+        scale, weights = self.state.scale, self.masters.weights
+        targets = sum(piece.targets for piece in pieces)
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
-        starts = range(0, len(pieces), size)[self.processes.index :: self.processes.count]
         with torch.enable_grad():
-            for i in starts:
-                loss = self._loss(pieces[i : i + size]) / targets
+            for rows in self._micro_batches(pieces)[self.processes.index :: self.processes.count]:
+                loss = self._loss(rows) / targets
                 self.processes.accelerator.backward(loss * scale)
                 value += float(loss.detach())
         self.processes.add_gradients(weights.values())
@@ -111,19 +142,16 @@ class TrainingRun:
         norm = torch.nn.utils.clip_grad_norm_(weights.values(), self.schedule.max_norm)
         return self.processes.total(value), norm
 
-    def _loss(self, pieces: list[Piece]) -> Tensor:
-        batch, device = self.data.collate(pieces), self.context.view.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.schedule.mixed_precision == "bf16"):
-            return self.loss(TokenBatch(batch.ids.to(device), batch.mask.to(device), batch.labels.to(device)))
+    def _loss(self, rows: Sequence[Sequence[Piece]]) -> Tensor:
+        device = self.context.view.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            return self.loss(collated(self.data, rows).to(device))
 
     @torch.no_grad()
     def _evaluate(self) -> None:
-        pieces = list(self.data.held_out)
-        size = self.schedule.micro_batch
         self.context.view.model.eval()
-        values = [float(self._loss(pieces[i : i + size])) for i in range(0, len(pieces), size)]
+        value = round(self.loss_of(self.data.held_out), 6)
         self.context.view.model.train()
-        value = round(sum(values) / sum(piece.targets for piece in pieces), 6)
         state = self.state
         if not math.isfinite(value):
             self._stop_for(value)
@@ -156,7 +184,9 @@ class TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _stop_for(self, value: float) -> None:
-        remedy = f"try a learning_rate below {self.schedule.learning_rate:g}, or dtype: float32"
+        rate = self.schedule.learning_rate
+        lower = "a learning_rate by hand" if rate == "auto" else f"a learning_rate below {rate:g}"
+        remedy = f"try {lower}, or dtype: float32"
         raise NonFiniteLossError(
             f"the loss was {value} at step {self.state.step + 1}, so the training was stopped and the weights are "
             f"those from before; {remedy}"

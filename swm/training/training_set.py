@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from swm.interfaces.tokens_used import TokensUsed
 from swm.text.vocabulary import pad_id
 from swm.training.mixed_pieces import mixed_pieces
 from swm.training.piece import Piece as Piece
+from swm.training.piece import digest_of
 from swm.training.text_pieces import count_pieces, text_pieces
 
 IGNORED = -100
@@ -25,11 +25,40 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Sequences padded at their end: `ids`, `mask` (1 for tokens) and `labels` (-100 where none), `[samples, seq]`."""
+    """Sequences padded at their end: `ids`, `mask` (1 for tokens) and `labels` (-100 where none), `[samples, seq]`.
+
+    `pieces` are the pieces of text in the batch, in order. Where a row holds several, `positions` has the position of
+    each token in its own piece, and a token sees no other piece.
+    """
 
     ids: Tensor
     mask: Tensor
     labels: Tensor
+    pieces: Sequence[Piece] = ()
+    positions: Tensor | None = None
+
+    @property
+    def predicted(self) -> Tensor:
+        """Which places have a next token that counts, `[samples, seq - 1]`."""
+        return self.labels[:, 1:] != IGNORED
+
+    @property
+    def places(self) -> tuple[Tensor, ...]:
+        """The sample and the position of each of them, those of the first piece first."""
+        return self.predicted.nonzero(as_tuple=True)
+
+    def inputs(self) -> dict[str, Any]:
+        """The arguments of the model's forward beside the ids."""
+        if self.positions is None:
+            return {"attention_mask": self.mask, "use_cache": False}
+        # Of positions that begin anew, and no mask, transformers makes the mask.
+        return {"attention_mask": None, "position_ids": self.positions, "use_cache": False}
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The batch on another device."""
+        ids, mask, labels = (each.to(device) for each in (self.ids, self.mask, self.labels))
+        positions = None if self.positions is None else self.positions.to(device)
+        return TokenBatch(ids, mask, labels, self.pieces, positions)
 
 
 @dataclass(frozen=True)
@@ -50,11 +79,7 @@ class TrainingSet:
     @cached_property
     def sha256(self) -> str:
         """A digest over all pieces."""
-        digest = hashlib.sha256()
-        for piece in (*self.pieces, *self.held_out):
-            hidden = (tuple(piece.hidden),) if piece.hidden else ()
-            digest.update(repr((tuple(piece.ids), piece.start, *hidden)).encode())
-        return digest.hexdigest()
+        return digest_of((*self.pieces, *self.held_out))
 
     def record(self) -> dict[str, Any]:
         """What the report says of it."""
@@ -105,7 +130,7 @@ class TrainingSet:
             for begin, hidden_end in piece.hidden:
                 labels[row, begin:hidden_end] = IGNORED
             mask[row, :end] = 1
-        return TokenBatch(ids, mask, labels)
+        return TokenBatch(ids, mask, labels, tuple(pieces))
 
 
 def training_set(

@@ -20,7 +20,8 @@ from swm.model import token_scores
 from swm.model.recording import Recording
 from swm.model.token_scores import TokenScores, all_places, score_pieces
 from swm.model.view import ModelView
-from swm.recovery.distill import Distill, DistillationLoss
+from swm.recovery.distill import Distill
+from swm.recovery.distillation_loss import DistillationLoss
 from swm.similarity.kl import KL
 from swm.training.next_token import next_token_loss
 from swm.training.training_set import TokenBatch

@@ -120,6 +120,21 @@ def test_another_seed_gives_other_bytes(
 
 
 @each_recovery
+def test_the_same_seed_finds_the_same_rate(
+    tiny, pruned, make: Callable[..., Recovery], quick: dict[str, Any], recover
+) -> None:
+    results = []
+    for _ in range(2):
+        view = pruned("llama")
+        torch.manual_seed(0)
+        facts = recover(make(**{**quick, "steps": 2, "learning_rate": "auto"}), view, lambda: tiny("llama"))
+        results.append((facts, weights(view)))
+    assert results[0][0] == results[1][0]
+    assert 1e-7 <= results[0][0]["learning_rate"] <= 1e-2
+    assert same(results[0][1], results[1][1])
+
+
+@each_recovery
 @pytest.mark.parametrize("save_every", [1, 2, 100])
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
     tiny, pruned, make: Callable[..., Recovery], quick: dict[str, Any], recover, cache, save_every: int

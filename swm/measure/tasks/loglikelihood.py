@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -18,6 +17,7 @@ from swm.measure.tasks.prefix_groups import PrefixGroup, Tokens, cheapest_batche
 from swm.measure.tasks.scores import Continuation, RequestScores
 from swm.model.finite import not_finite
 from swm.model.kv_cache import kv_cache_of
+from swm.model.packing import takes_positions
 
 TOKENS_PER_BATCH = 2048
 # For fewer packed rows than this a trial of two costs more than packing saves.
@@ -109,9 +109,7 @@ class LogLikelihood:
 
     def _may_pack(self, longest: int) -> bool:
         """Whether the model lets us say what each token sees, and would not itself hide tokens that far away."""
-        takes_masks = getattr(self.model.config, "_attn_implementation", None) in ("sdpa", "eager")
-        takes_positions = "position_ids" in inspect.signature(self.model.forward).parameters
-        return takes_masks and takes_positions and within_windows(self.model, longest)
+        return takes_positions(self.model) and within_windows(self.model, longest)
 
     @cached_property
     def _keeps_states(self) -> bool:
