@@ -38,7 +38,8 @@ def swm_side(job: dict[str, Any]) -> dict[str, Any]:
     from swm.run.pipeline import CompressionPipeline
 
     plugins = load_plugins()
-    recipe = {**job["recipe"], "output": job["output"]}
+    # A fresh process has torch's own precision of matrix products: scores would differ by more than the check allows.
+    recipe = {**job["recipe"], "output": job["output"], "verify": "fast"}
     pipeline = CompressionPipeline(build_recipe(recipe, plugins), plugins, overwrite=True)
     result = pipeline.run()
     spent = sum(seconds for name, seconds in pipeline.seconds.items() if name.split()[0] in ("stage", "perform"))
