@@ -78,10 +78,11 @@ class Schedule:
     def rate(self, step: int, total: int, elapsed: float) -> float:
         """The learning rate of step number `step` (from 0): a linear rise, then a linear fall."""
         # Found before the first step where it is `auto`.
-        top, rise = float(self.learning_rate), min(self.warm_up, total // 10)
+        top, steps = float(self.learning_rate), float(total)
+        if self.seconds is not None and step and elapsed:
+            # So many fit into the time at the pace so far; most trainings with a clock are planned far too long.
+            steps = min(steps, step * self.seconds / elapsed)
+        rise = min(self.warm_up, int(steps) // 10)
         if step < rise:
             return top * (step + 1) / rise
-        done = (step - rise) / max(total - rise, 1)
-        if self.seconds is not None:
-            done = max(done, min(elapsed / self.seconds, 1.0))
-        return top * (1 - done)
+        return top * (1 - min((step - rise) / max(steps - rise, 1), 1.0))

@@ -82,6 +82,15 @@ def test_the_warm_up_is_at_most_a_tenth(total: int, rise: int) -> None:
     assert rates[rise + 1] < 1
 
 
+def test_a_training_with_a_clock_rises_for_a_tenth_of_the_steps_that_fit() -> None:
+    # Ten thousand steps are planned; at a second a step, a hundred fit.
+    schedule = Schedule(learning_rate=1.0, warm_up=100, seconds=100.0)
+    rates = [schedule.rate(step, 10_000, float(step)) for step in range(100)]
+    assert max(rates) == rates[9] == 1.0
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] < 0.02
+
+
 def test_the_clock_lowers_the_rate_where_it_is_ahead_of_the_steps() -> None:
     schedule = Schedule(learning_rate=1.0, warm_up=0, seconds=10.0)
     assert schedule.rate(50, 100, 2.0) == pytest.approx(0.5)
