@@ -79,8 +79,11 @@ def test_distill_has_the_unpruned_model_and_the_layer_map(run, quick) -> None:
     facts = run(DEPTH, distill).report["stages"][1]["facts"]
     assert facts["layer_map"] == [0, 1, 4, 5]
     assert facts["losses"][-1][1] < facts["losses"][0][1]
+    # On the model itself there is nothing to learn at first, but what bfloat16 rounds off of hidden states in files.
     first = run(distill, depth).report["stages"][0]["facts"]
-    # On the model itself there is nothing to learn at first.
+    assert first["losses"][0] == [1, pytest.approx(0, abs=1e-5)]
+    distill["recover"]["teacher"] = "live"
+    first = run(distill, depth).report["stages"][0]["facts"]
     assert first["losses"][0] == [1, 0.0]
 
 
