@@ -45,7 +45,7 @@ def swm_side(job: dict[str, Any]) -> dict[str, Any]:
     spent = sum(seconds for name, seconds in pipeline.seconds.items() if name.split()[0] in ("stage", "perform"))
     trained = max((stage.facts.get("steps", 0) for stage in result.plan.stages), default=0)
     return {
-        "version": version("swm"),
+        "version": version("swm-pruning"),
         "seconds": round(spent, 1),
         "steps": trained,
         "parameters": sum(weight.numel() for weight in result.model.parameters()),
