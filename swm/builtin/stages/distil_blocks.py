@@ -18,6 +18,7 @@ from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.view import ModelView
 from swm.training.layer_training import LayerTraining, layer_training_bytes
+from swm.training.precision import Precision, uses_bf16
 
 
 @final
@@ -48,7 +49,7 @@ class DistilBlocksStage(Stage):
     relative: bool = True
     span: Annotated[int, Field(ge=1)] = 1
     fold: Annotated[int, Field(ge=2)] = 16
-    mixed_precision: Literal["no", "bf16"] = "no"
+    mixed_precision: Precision = "no"
 
     def in_rounds(self, rounds: int) -> Sequence[Stage]:
         return [self if self.seconds is None else replace(self, seconds=self.seconds / rounds)] * rounds
@@ -87,7 +88,7 @@ class DistilBlocksStage(Stage):
             self.relative,
             context.seed,
             f"stage '{self.name}'",
-            bf16=self.mixed_precision == "bf16",
+            bf16=uses_bf16(self.mixed_precision, context.view.device),
         )
         view = context.view
         training = BlockTraining(view, load_original(), context.calibration.samples, how, self.seconds, self.fold)
