@@ -100,7 +100,7 @@ def pages_to_run() -> Iterator[object]:
         if any(block.not_run is None for block in blocks(page, *RUN)):
             # Tutorials run the test kit, the page on studies runs several of them, and that on Python all there is.
             long = page.parent.name == "tutorials" or page.name in ("studies.md", "python.md")
-            marks = pytest.mark.real if page == README else pytest.mark.slow if long else ()
+            marks = [pytest.mark.real, pytest.mark.slow] if page == README else [pytest.mark.slow] if long else []
             yield pytest.param(page, marks=marks, id=page.name)
 
 

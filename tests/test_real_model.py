@@ -39,6 +39,7 @@ def source(plugins: Plugins) -> ModelSource:
     return locate("smollm2-135m", plugins.registry, Silent())
 
 
+@pytest.mark.slow
 def test_the_demo_recipe_leaves_a_smaller_model_that_still_knows_paris(tmp_path: Path) -> None:
     recipe = ROOT / "examples" / "smollm2-depth.yaml"
     small = ["calibration.samples=4", "evaluate.perplexity.max_tokens=2048", f"output={tmp_path / 'out'}"]

@@ -37,6 +37,7 @@ def work(job):
         os.kill(os.getpid(), signal.SIGKILL)
     if job.get("first_waits") and len(tries.read_text().splitlines()) == 1 or job.get("waits"):
         try:
+            (folder / f"{job['id']}-waiting").touch()
             time.sleep(100)
         finally:
             (folder / f"{job['id']}-in-order").touch()
@@ -66,6 +67,13 @@ def _tries(folder: Path, job: str, count: int) -> list[list[int]]:
         assert time.monotonic() < end
         time.sleep(0.05)
     return [[int(number) for number in line.split()] for line in file.read_text().splitlines()]
+
+
+def _wait_for(file: Path) -> None:
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @installed
@@ -117,10 +125,12 @@ def test_a_job_that_died_says_so_with_the_end_of_its_log(work: Any, tmp_path: Pa
 
 
 @installed
+@pytest.mark.slow
 def test_a_job_that_is_queued_again_stops_in_order_and_goes_on(work: Any, tmp_path: Path) -> None:
     with _local().open(work) as pool:
         future = pool.submit({"id": "a", "folder": str(tmp_path), "first_waits": True})
         [[_, submitits]] = _tries(tmp_path, "a", 1)
+        _wait_for(tmp_path / "a-waiting")
         # What a cluster sends before it takes the machine away.
         os.kill(submitits, signal.SIGUSR2)
         assert future.result(timeout=60)["id"] == "a"
