@@ -313,7 +313,7 @@ class Bench:
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
             "with a learning rate of 2e-4, distillation of all weights with 5e-5; `tuned distillation` takes steps of "
             "512 tokens with 3e-4 and a rise of 20 steps, in bfloat16. Rows with `distil-blocks` have 300 s of it, and "
-            "twice the samples. "
+            "twice the samples; programs of low priority ran beside the fit of the one of six layers. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"
