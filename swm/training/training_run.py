@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
 from swm.interfaces.tokens_used import TokensUsed
+from swm.training.first_part import FirstPart
 from swm.training.master_weights import MasterWeights
 from swm.training.packing import collated, packed
 from swm.training.piece import Piece
@@ -59,6 +60,17 @@ class TrainingRun:
     def _bf16(self) -> bool:
         return uses_bf16(self.schedule.mixed_precision, self.context.view.device)
 
+    @cached_property
+    def first_part(self) -> FirstPart:
+        """What waits at the beginning."""
+        return FirstPart.of(self.context.view, self.masters.trained, self.schedule.changed_first)
+
+    def _learning(self) -> dict[str, nn.Parameter]:
+        """The weights that are trained now; the others take no gradients."""
+        done = self.schedule.done(self.state.step, self.total, self.state.elapsed)
+        self.first_part.choose(done)
+        return self.first_part.learning(self.masters.weights, done)
+
     def facts(self) -> dict[str, Any]:
         """What the report should say."""
         state, total = self.state, self.total
@@ -70,6 +82,7 @@ class TrainingRun:
             "packed": self.packs,
             "mixed_precision": "bf16" if self._bf16 else "no",
             **self.notes,
+            **({"waited": len(self.first_part.waiting)} if self.schedule.changed_first else {}),
             "data": self.data.record(),
             TokensUsed.KEY: [
                 used.record() for used in self.data.tokens_used(state.step, self.schedule.batch, self.context.seed)
@@ -125,7 +138,7 @@ class TrainingRun:
 
     def _gradients(self, pieces: Sequence[Piece]) -> tuple[float, Tensor]:
         """The mean loss of a batch and the norm of its gradients, which are left clipped in the weights."""
-        scale, weights = self.state.scale, self.masters.weights
+        scale, weights = self.state.scale, self._learning()
         targets = sum(piece.targets for piece in pieces)
         self.optimizer.zero_grad(set_to_none=True)
         value = 0.0
