@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--calibration", required=True, help="plain text, of which all pieces are full")
     parser.add_argument("--data", required=True, help="an instruction file in Alpaca's format, whose pieces are short")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--times", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--trains", nargs="+", default=["adapters", "all"])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the table from the rows that are there")
@@ -79,15 +79,15 @@ class Pace:
             "times",
             "seconds a step",
             "first step, s",
-            "again",
+            "last turn",
         ]
         write_section("training-pace", f"{self._protocol()}\n\n{markdown_table(columns, cells)}")
 
     def _row(self, text: str, trains: str, way: str, turn: int) -> dict[str, Any]:
         key = f"{text} | {trains} | {way} | {turn}"
-        return self.rows.measure(key, lambda: self._measure(text, {"trains": trains, **WAYS[way]}))
+        return self.rows.measure(key, lambda: self._measure(text, {"trains": trains, **WAYS[way]}, turn))
 
-    def _measure(self, text: str, settings: dict[str, Any]) -> dict[str, Any]:
+    def _measure(self, text: str, settings: dict[str, Any], turn: int) -> dict[str, Any]:
         options, clock, plugins = self.options, _Clock(), load_plugins()
         plugins.manager.register(clock)
         steps = options.steps
@@ -102,6 +102,8 @@ class Pace:
                 {"recover": {**settings, "steps": steps}},
             ],
             "evaluate": {},
+            # The state of a training that ended would be found, and no step taken.
+            "seed": turn,
         }
         built = build_recipe(recipe, plugins)
         pipeline = CompressionPipeline(built, plugins)
@@ -143,8 +145,8 @@ class Pace:
         return (
             "## Tokens per second of a distillation, before and after\n\n"
             f"Model `{options.model}` without its last {LAYERS} layers, float32; batches of {BATCH} pieces of at most "
-            f"{CUTOFF} tokens, {options.steps} steps, the first of which is not counted; every way {options.times} "
-            f"times, in turns, the median. C4 is `{text}`, Alpaca is `{data}`. Tokens are those of the pieces, without "
+            f"{CUTOFF} tokens, {options.steps} steps, the first of which is not counted; turns: {options.times}, of "
+            f"which the median is taken. C4 is `{text}`, Alpaca is `{data}`. Tokens are those of the pieces, without "
             "padding. The last columns are the time from loading the model to the end of the first step, in the first "
             "turn and in the last: of answers from the cache, the first one holds the time in which the original "
             "answers.\n"
