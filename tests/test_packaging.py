@@ -100,7 +100,8 @@ def data_files(folder: Path) -> set[str]:
     """What a wheel holds besides Python: the marker of types, templates, presets, starters, rows of the tiny models."""
     templates = [*(folder / "swm/report/templates").iterdir(), *(folder / "swm/scaffold").rglob("*.tmpl")]
     presets = [*(folder / "swm/study/presets").glob("*.yaml"), *(folder / "swm/recipe/starters").glob("*.yaml")]
-    found = [*templates, *presets, *(folder / "swm/testing").glob("*.json")]
+    chosen = [*(folder / "swm/choosing").glob("*.yaml"), *(folder / "swm/choosing").glob("*.json")]
+    found = [*chosen, *templates, *presets, *(folder / "swm/testing").glob("*.json")]
     return {path.relative_to(folder).as_posix() for path in found} | {"swm/py.typed"}
 
 

@@ -111,7 +111,7 @@ def test_no_public_dataclass_prints_what_a_tensor_holds() -> None:
         thing = getattr(swm, name)
         fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
         holders = [f.name for f in fields if any(word in str(f.type) for word in ("Tensor", "Module", "Any"))]
-        if not holders or "_repr_html_" in vars(thing):
+        if not holders or hasattr(thing, "_repr_html_"):
             continue
         for value in (TENSOR, TREE, [TENSOR], {"a": TENSOR}):
             made = object.__new__(thing)

@@ -13,6 +13,7 @@ from swm.errors import PlanError, RecipeError, listed, quoted
 from swm.files import yaml_file as yamlfile
 from swm.files.private_paths import last_part, remembered_paths
 from swm.interfaces.stage import Step
+from swm.interfaces.tokens_used import TokensUsed
 from swm.plan.fitted import check_fitted, read_fitted
 from swm.plan.needs import WITHOUT, check_needs, plugin_needs
 from swm.plan.plan import LONGEST, TENSORS, VERSION, Plan, PlannedStage
@@ -41,6 +42,7 @@ def read_plan(file: Path, registry: Registry) -> Plan:
         check_needs(needs, file, WITHOUT)
         _checked(_Original, plan.model, registry, ("model",))
         stages = [_read_stage(entry, registry, fitted.get(s, {}), s) for s, entry in enumerate(plan.stages)]
+        _check_tokens_used(plan.calibration, registry, ("calibration",))
     except RecipeError as error:
         raise PlanError(error.message, error.path, f"{file}:{yamlfile.line_of(error.path, lines)}") from None
     lay = remembered_paths(file.parent).get("model", "")
@@ -88,8 +90,25 @@ def _checked(cls: type[Any], data: Any, registry: Registry, path: tuple[str | in
 
 def _read_stage(entry: Any, registry: Registry, fitted: Mapping[int, Mapping[str, Tensor]], index: int) -> PlannedStage:
     stage = _checked(_StageEntry, entry, registry, ("stages", index))
+    _check_tokens_used(stage.facts, registry, ("stages", index, "facts"))
     steps = [_read_step(step, registry, ("stages", index, "steps", i)) for i, step in enumerate(stage.steps)]
     return PlannedStage(stage.stage, stage.settings, steps, stage.facts, fitted)
+
+
+def _check_tokens_used(facts: Mapping[Any, Any], registry: Registry, path: tuple[str | int, ...]) -> None:
+    """Raise RecipeError where the record of what was read is none: it goes into the report of a replay as it is."""
+    used = facts.get(TokensUsed.KEY, [])
+    if not isinstance(used, list):
+        raise RecipeError(f"found {quoted(used)}; a list stands here", (*path, TokensUsed.KEY))
+    for i, row in enumerate(used):
+        where = (*path, TokensUsed.KEY, i)
+        read = _checked(TokensUsed, row, registry, where)
+        if row.keys() - {field.name for field in fields(TokensUsed)} or min(filter(None, _counts(read)), default=0) < 0:
+            raise RecipeError(f"found {quoted(row)}; tokens of a source, counted", where)
+
+
+def _counts(used: TokensUsed) -> list[int | None]:
+    return [used.tokens, used.samples, used.pieces, used.searched, used.predicted]
 
 
 def _read_step(entry: Any, registry: Registry, path: tuple[str | int, ...]) -> Step:

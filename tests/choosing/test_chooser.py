@@ -80,7 +80,7 @@ def test_a_fast_machine_gets_the_best_that_was_measured(folder: Path, pace: Call
 def test_fewer_minutes_get_what_fits_and_say_what_was_left_out(folder: Path, pace: Callable[[Pace], None]) -> None:
     pace(SLOW)
     untrained = choice(folder, layers=1, minutes=20, recovery=False)
-    assert stage_names(untrained.recipe) == ["depth"]
+    assert stage_names(untrained.recipe) == ["depth", "distil-blocks"]
     short = choice(folder, layers=1, minutes=0.4)
     assert short.recipe.calibration.samples < 384
     assert said(short.why, "left out: ")
@@ -178,7 +178,7 @@ def test_without_a_tokenizer_token_ids_are_fitted_to_and_nothing_is_trained(
     pace(FAST)
     ids = torch.randint(3, 96, (16, 64), generator=torch.Generator().manual_seed(0))
     made = swm.choose_recipe(tiny("llama"), layers=1, minutes=2, calibration=ids)
-    assert stage_names(made.recipe) == ["depth"]
+    assert stage_names(made.recipe) == ["depth", "distil-blocks"]
     assert said(made.why, "note: nothing is measured")
 
 

@@ -275,4 +275,4 @@ def test_a_stage_that_reads_ids_alone_is_refused(tmp_path: Path, plugins: Plugin
     assert isinstance(error, RecipeError)
     assert error.path == ("calibration", "text", "image")
     assert "stage 0 (idle) reads text alone" in str(error)
-    assert "allocate, depth, repair, width" in str(error)
+    assert "allocate, depth, distil-blocks, repair, width" in str(error)

@@ -151,7 +151,11 @@ def test_the_calibration_text_that_would_fit_is_said() -> None:
         ),
         ({"recover": {"recovery": "partial"}}, "recover with micro_batch: 1 fits"),
         ({"recover": {"recovery": "lora"}}, "recover with micro_batch: 1 fits"),
-        ({"recover": {"recovery": {"name": "distill", "trains": "all"}}}, "recover with trains: adapters fits"),
+        (
+            {"recover": {"recovery": {"name": "distill", "trains": "all", "teacher": "live"}}},
+            "recover with trains: adapters fits",
+        ),
+        ({"recover": {"recovery": {"name": "distill", "trains": "all"}}}, "recover with micro_batch: 1 fits"),
         ({"depth": {"pruner": "last", "merger": "least-squares", "target": {"layers": 1}}}, "with ridge: 0.01 fits"),
         ({"depth": {"pruner": "last", "merger": "best-neurons", "target": {"layers": 1}}}, "with candidates: 2 fits"),
         (
