@@ -21,7 +21,7 @@ from swm.model.layer import Layer
 from swm.model.quiet import quiet_transformers
 from swm.model.rebuilt import rebuilt
 from swm.model.shape import geometries
-from swm.model.units import BLOCKS, Geometry, Part
+from swm.model.units import BLOCKS, ChannelSlice, Geometry, Part
 from swm.model.view import ModelView
 from swm.model.width_fields import set_widths, widest_geometry
 
@@ -181,8 +181,8 @@ def padded_model(view: ModelView, shapes: list[Geometry]) -> Any:
     for position in range(len(shapes)):
         layer = view.layer(position)
         for part in (part for part in cut if layer.units(part)):
-            for key, value in _padded_part(layer, widest, part):
-                state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = view.memory.keep(value)
+            for key, value in _padded_part(view, layer, widest, part):
+                state[f"{view.family.layers}.{position}.{view.family.native(key)}"] = value
     set_widths(config, view.family, widest)
     if any_removed(view):
         # A config that was saved names its dtype by a string, which not every class takes.
@@ -223,14 +223,19 @@ def _accepted_geometry(view: ModelView, widest: Geometry) -> Geometry:
     return next(shape for shape in map(with_heads, counts) if not refusal(view.model_config, view.family, shape))
 
 
-def _padded_part(layer: Layer, widest: Geometry, part: Part) -> Iterator[tuple[str, Tensor]]:
-    """The parameters of a part with zero channels behind each block of channels, made one by one."""
-    blocks: dict[str, list[Tensor]] = {}
-    dims: dict[str, int] = {}
+def _padded_part(view: ModelView, layer: Layer, widest: Geometry, part: Part) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of a part with zero channels behind each block of channels, made one by one where they lie."""
+    blocks: dict[str, list[ChannelSlice]] = {}
     for piece in layer.slices(part):
-        value = layer.state[piece.key].narrow(piece.dim, piece.offset, piece.channels)
-        missing = piece.unit_size * widest.units(part) - piece.channels
-        zeros = value.new_zeros([missing if d == piece.dim else n for d, n in enumerate(value.shape)])
-        blocks.setdefault(piece.key, []).extend([value, zeros])
-        dims[piece.key] = piece.dim
-    return ((key, torch.cat(parts, dim=dims[key])) for key, parts in blocks.items())
+        blocks.setdefault(piece.key, []).append(piece)
+    for key, pieces in blocks.items():
+        value, dim = layer.state[key], pieces[0].dim
+        sizes = [piece.unit_size * widest.units(part) for piece in pieces]
+        shape = [sum(sizes) if d == dim else n for d, n in enumerate(value.shape)]
+        if list(value.shape) == shape:
+            continue
+        wide, start = view.memory.empty(shape, value.dtype, value.device).zero_(), 0
+        for piece, size in zip(pieces, sizes, strict=True):
+            wide.narrow(dim, start, piece.channels).copy_(value.narrow(dim, piece.offset, piece.channels))
+            start += size
+        yield key, wide
