@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -18,14 +19,16 @@ from typing import Any
 
 import torch
 from quality_figure import draw
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, forget_peak, machine, markdown_table, peak_memory, write_section
 
 from swm.cache.shared import shared_observations
 from swm.errors import SwmError
+from swm.measure.token_windows import TokenWindows
 from swm.plan.plan import PlannedStage
 from swm.plugins.loading import load_plugins
 from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
+from swm.run.retokenizing import follow_vocabulary
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 Settings = dict[str, Any]
@@ -81,27 +84,21 @@ BEST = (
     "greedy-loss, distilled, more text | 10 layers",
 )
 """What is trained as well."""
-BLOCKS: Settings = {
-    "distil-blocks": {
-        "seconds": 300.0,
-        "span": 30,
-        "epochs": 10,
-        "batch": 2,
-        "learning_rate": 3e-4,
-        "mixed_precision": "bf16",
-    }
-}
-"""Fits of whole blocks; with the closed form before them, ten minutes."""
+BLOCKS: Settings = {"span": 30, "epochs": 20, "batch": 4, "learning_rate": 5e-4, "mixed_precision": "bf16"}
+"""Fits of whole blocks."""
 TUNED: Settings = {
     "name": "distill",
     "trains": "all",
     "learning_rate": 3e-4,
-    "batch": 2,
-    "micro_batch": 2,
+    "batch": 4,
+    "micro_batch": 4,
     "warm_up": 20,
     "mixed_precision": "bf16",
 }
 """What helps most in ten minutes: many small steps."""
+TUNED_NAME = ", then tuned distillation"
+WITH_VOCABULARY = ((2, 14_700), (8, 16_500))
+"""Layers that go and tokens that stay where the vocabulary is cut as well, for each of the ratios."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -127,17 +124,24 @@ def cases() -> dict[str, dict[str, Any]]:
     stages = [{"depth": {"search_samples": 16, **longest, "target": {"layers": 6}}}]
     found[f"{LONGER} | 6 layers"] = {"stages": stages, "text": 4}
     found[f"{LONGER} in-domain | 6 layers"] = {"stages": stages, "text": 4, "near": True}
-    for name, count in (("contiguous", 6), ("block-influence", 10)):
-        settings = {**DEPTH[f"{name}, least-squares, attention too"], "target": {"layers": count}}
-        key = f"{name}, least-squares, attention too, then distil-blocks"
-        add_fitted(found, f"{key} | {count} layers", [{"depth": {"search_samples": 16, **settings}}])
+    joint = "least-squares, attention too"
+    for name, count, samples, seconds in (("contiguous", 6, 16, 440), ("greedy-loss", 10, 4, 290)):
+        settings = {"pruner": name, "merger": JOINT, "search_samples": samples, "target": {"layers": count}}
+        if name == "greedy-loss":
+            settings["search_merger"] = "delete"
+        add_fitted(found, f"{name}, {joint}, then distil-blocks | {count} layers", [{"depth": settings}], seconds)
+    contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
+    for (count, tokens), ratio in zip(WITH_VOCABULARY, RATIOS, strict=True):
+        key = f"contiguous ({count} layers), {joint}, then distil-blocks, {tokens} tokens | {ratio:.0%}"
+        stages: list[Settings] = [{"depth": {**contiguous, "target": {"layers": count}}}]
+        add_fitted(found, key, stages, 420, last=[{"vocabulary": {"keep": {"size": tokens}}}])
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}
         stages = [{"width": {**narrow, "target": {"ratio": ratio}}}]
-        add_fitted(found, f"wanda, least-squares, then distil-blocks | {ratio:.0%}", stages)
-        depth = {"search_samples": 16, **DEPTH["contiguous, least-squares, attention too"]}
+        add_fitted(found, f"wanda, least-squares, then distil-blocks | {ratio:.0%}", stages, 400)
         key = f"contiguous + wanda, least-squares, then distil-blocks | {ratio:.0%}"
-        add_fitted(found, key, [{"depth": depth}, {"width": narrow}], {"ratio": ratio, "depth_share": 0.75})
+        spread = {"ratio": ratio, "depth_share": 0.75}
+        add_fitted(found, key, [{"depth": contiguous}, {"width": narrow}], 400, spread)
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
@@ -165,7 +169,12 @@ def cases() -> dict[str, dict[str, Any]]:
 
 
 def add_fitted(
-    found: dict[str, dict[str, Any]], key: str, stages: list[Settings], budget: Settings | None = None
+    found: dict[str, dict[str, Any]],
+    key: str,
+    stages: list[Settings],
+    seconds: float,
+    budget: Settings | None = None,
+    last: Sequence[Settings] = (),
 ) -> None:
     """Add the row with fits of whole blocks behind these stages, and the one with ten minutes of training after it.
 
@@ -173,13 +182,16 @@ def add_fitted(
         found: The rows.
         key: The name of the first of the two.
         stages: What comes before.
+        seconds: The time of the fits of blocks.
         budget: Of the recipe.
+        last: What comes after all of these.
     """
-    shared: Settings = {"text": 2, **({"budget": budget} if budget else {})}
+    shared: Settings = {"text": 3, **({"budget": budget} if budget else {})}
     name, size = key.split(" | ")
-    found[key] = {"stages": [*stages, BLOCKS], **shared}
-    trained = [*stages, BLOCKS, {"recover": TUNED}]
-    found[f"{name}, then tuned distillation | {size}"] = {"stages": trained, "trains": True, **shared}
+    fitted = [*stages, {"distil-blocks": {**BLOCKS, "seconds": float(seconds)}}]
+    found[key] = {"stages": [*fitted, *last], **shared}
+    trained = [*fitted, {"recover": TUNED}, *last]
+    found[f"{name}{TUNED_NAME} | {size}"] = {"stages": trained, "trains": True, **shared}
 
 
 def main() -> None:
@@ -209,10 +221,11 @@ def main() -> None:
             for name, row in found.items()
             if name.endswith(size) and "perplexity" in row
         }
-        rows = [["dense", *cells(dense, dense)]]
+        rows = [["dense", *cells(dense, dense, {})]]
         here = {name.split(" | ")[0]: row for name, row in found.items() if name.endswith(size)}
-        rows += [[name, *cells(row, dense)] for name, row in here.items() if "missing" not in row]
+        rows += [[name, *cells(row, dense, here)] for name, row in here.items() if "missing" not in row]
         columns = [size, "parameters that went", "perplexity", "times dense", "average of seven tasks, %"]
+        columns += ["seconds", "peak memory, GiB"]
         sections.append(markdown_table(columns, rows))
         absent = [name for name, row in here.items() if "missing" in row]
         sections += [f"Not measured yet: {'; '.join(absent)}."] if absent else []
@@ -230,6 +243,28 @@ def second_half(path: str) -> Path:
     return half
 
 
+def by_original_tokens(measured: dict[str, Any], before: TokenWindows, whole: Any, own: Any) -> dict[str, Any]:
+    """A perplexity in the tokens of the original model, of one in those of a smaller vocabulary.
+
+    A text is split into more of the latter, so each of them is easier to guess.
+
+    Args:
+        measured: That by the model's own tokens.
+        before: The windows of the original model, whose text is counted.
+        whole: Its tokenizer.
+        own: The tokenizer of the model that was measured.
+    """
+    ids = [token for row in before.rows for token in row.tolist()]
+    factor = len(own(whole.decode(ids), add_special_tokens=False)["input_ids"]) / len(ids)
+    return {
+        **measured,
+        "value": math.exp(measured["nats_per_token"] * factor),
+        "standard_error": None,
+        "own_tokens_per_original": factor,
+        "of_own_tokens": measured["value"],
+    }
+
+
 def kind(name: str) -> str:
     """What was done to the weights that stay: the figure's colours."""
     if any(part in name for part in ("then LoRA", "distillation", "distilled", "distil-blocks")):
@@ -239,17 +274,41 @@ def kind(name: str) -> str:
     return "merged" if any(part in name for part in ("SWM", "laco", "average", "ema")) else "removed"
 
 
-def cells(row: dict[str, Any], dense: dict[str, Any]) -> list[str]:
+def cells(row: dict[str, Any], dense: dict[str, Any], others: dict[str, dict[str, Any]]) -> list[str]:
+    """What a table shows of a row.
+
+    Args:
+        row: The row.
+        dense: That of the original model.
+        others: The rows of the same size by name; a training begins with what one of them has made.
+    """
     if "refused" in row:
-        return ["", "refused", "", ""]
+        return ["", "refused", "", "", "", ""]
     value, mean = row["perplexity"]["value"], row["tasks"]["average"]
     times = value / dense["perplexity"]["value"]
+    known = row is not dense and "peak_mib" in row
     return [
         f"{1 - row['parameters'] / dense['parameters']:.1%}",
         f"{value:.1f}" if value < 10_000 else f"{value:.0e}",
         f"{times:.2f}" if times < 100 else f"{times:.0e}",
         f"{100 * mean['value']:.1f} ± {100 * mean['standard_error']:.1f}",
+        f"{seconds(row, others):.0f}" if known else "",
+        f"{row['peak_mib'] / 1024:.1f}" if known else "",
     ]
+
+
+def seconds(row: dict[str, Any], others: dict[str, dict[str, Any]]) -> float:
+    """The seconds of all stages, with those that an earlier row of the same run had done already.
+
+    Args:
+        row: The row.
+        others: The rows of the same size by name.
+    """
+    before = others.get(row["key"].split(" | ")[0].replace(TUNED_NAME, ""), row)
+    spent = dict(row["seconds"])
+    for name, value in before.get("seconds", {}).items():
+        spent[name] = max(value, spent.get(name, 0.0))
+    return sum(spent.values())
 
 
 class Bench:
@@ -271,7 +330,9 @@ class Bench:
         calibration = str(second_half(options.text)) if recipe.pop("near", False) else options.calibration
         if recipe.pop("trains", False):
             data = {"name": "file", "path": options.calibration}
-            recipe["stages"][-1]["recover"] |= {"data": data, "seconds": options.seconds, "steps": 10_000}
+            for stage in recipe["stages"]:
+                if "recover" in stage:
+                    stage["recover"] |= {"data": data, "seconds": options.seconds, "steps": 10_000}
         text = {"text": options.text, "seq_len": 512, "bos": "none", "max_tokens": options.max_tokens}
         base = {
             "model": options.model,
@@ -281,6 +342,7 @@ class Bench:
             "evaluate": {"perplexity": text, "tasks": ["seven"], "limit": options.limit},
         }
         # Rows that differ in what follows share a search; its time is that of the first of them.
+        forget_peak()
         built = build_recipe({**base, **recipe}, self.plugins)
         pipeline = CompressionPipeline(built, self.plugins, observations=shared_observations())
         try:
@@ -291,8 +353,14 @@ class Bench:
             )
         except SwmError as error:
             return {"refused": str(error)}
+        before, whole = ready.evaluator.windows, ready.tokenizer
+        follow_vocabulary(ready, view, trust_remote_code=False)
+        peak = peak_memory()
         found = dict(ready.evaluator.measure(view.model, which))
+        if view.tokens is not None and before is not None:
+            found["perplexity"] = by_original_tokens(found["perplexity"], before, whole, ready.tokenizer)
         return {
+            "peak_mib": round(peak),
             "parameters": view.parameters(),
             "plan": [step.describe() for stage in stages for step in stage.steps][:40],
             "trained_steps": max((stage.facts.get("steps", 0) for stage in stages), default=0),
@@ -312,8 +380,9 @@ class Bench:
             "No training but in the rows that tell of one, and of each merged layer by itself in those of `distilled`: "
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
             "with a learning rate of 2e-4, distillation of all weights with 5e-5; `tuned distillation` takes steps of "
-            "512 tokens with 3e-4 and a rise of 20 steps, in bfloat16. Rows with `distil-blocks` have 300 s of it, and "
-            "twice the samples; programs of low priority ran beside the fit of the one of six layers. "
+            "1,024 tokens with 3e-4 and a rise of 20 steps, in bfloat16. Rows with `distil-blocks` have 290 to 440 s "
+            "of it, so that all fits take ten minutes, and three times the samples; where the vocabulary is smaller too, "
+            "perplexity is by tokens of the original model. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"

@@ -15,6 +15,7 @@ from swm.fitting.refitting import by_length
 from swm.model.state import State
 from swm.model.view import ModelView
 from swm.training.master_weights import first_loss_scale, scaled_gradients
+from swm.training.optimizer import adamw
 
 WARM_UP, MAX_NORM = 0.05, 1.0
 
@@ -28,7 +29,7 @@ class LayerTraining:
 
     `epochs` times over the text, `batch` samples a step; `seconds` end it early whatever was asked. The learning rate
     rises over the first 20th of the steps and falls along a cosine. With `bf16`, matrices are multiplied in bfloat16.
-    `read` maps what is compared, and then `relative` does not count. `who` stands in messages.
+    `compare` gives the error of outputs against what is wanted in place of that one. `who` stands in messages.
     """
 
     epochs: int
@@ -39,7 +40,7 @@ class LayerTraining:
     who: str
     seconds: float | None = None
     bf16: bool = False
-    read: Callable[[Tensor], Tensor] | None = None
+    compare: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def train(self, run_some: RunSome, wanted: Tensor, begun: State, samples: Tensor | None = None) -> State:
         """The trained parameters, in the dtypes of `begun`.
@@ -56,12 +57,12 @@ class LayerTraining:
         start = time.perf_counter()
         rows = torch.arange(len(wanted)) if samples is None else samples
         trained = {key: value.detach().float().clone().requires_grad_() for key, value in begun.items()}
-        optimizer = torch.optim.AdamW(trained.values(), lr=self.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+        optimizer = adamw(trained.values(), self.learning_rate, betas=(0.9, 0.95))
         size = min(self.batch, len(rows))
         total = self.epochs * (len(rows) // size)
         scale = first_loss_scale(begun.values())
         for step, chosen in enumerate(self._batches(rows, size)):
-            passed = 0.0 if self.seconds is None else (time.perf_counter() - start) / self.seconds
+            passed = 0.0 if self.seconds is None else (time.perf_counter() - start) / max(self.seconds, 1e-9)
             if passed >= 1:
                 break
             with torch.enable_grad():
@@ -79,13 +80,11 @@ class LayerTraining:
             state: The parameters.
             samples: The numbers of the samples.
         """
+        target = wanted[samples]
         with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bf16):
             output = run_some(samples, state)
-        target = wanted[samples]
-        if self.read is not None:
-            with torch.no_grad():
-                target = self.read(target)
-            return (self.read(output) - target).square().sum(-1).mean()
+            if self.compare is not None:
+                return self.compare(output, target)
         weight = by_length(target) if self.relative else torch.ones_like(target[..., :1])
         missing = (output.float() - target.float()) * weight.float()
         return missing.square().sum(-1).mean()

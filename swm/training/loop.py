@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
 from swm.training.master_weights import MasterWeights, first_loss_scale
+from swm.training.optimizer import adamw
 from swm.training.packing import is_worth_packing, why_not_packed
 from swm.training.process_group import ProcessGroup
 from swm.training.rate_search import settle_rate
@@ -100,7 +100,7 @@ def _begun(
     masters = MasterWeights(trained)
     weights = masters.weights
     # Every step sets its own rate.
-    optimizer = torch.optim.AdamW(weights.values(), lr=0.0, weight_decay=schedule.weight_decay)
+    optimizer = adamw(weights.values(), 0.0, weight_decay=schedule.weight_decay)
     # Of another text with the same name and parameters, the state is another one.
     folder = context.folder / data.sha256[:16]
     processes.wait()

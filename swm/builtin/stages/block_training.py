@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,13 +19,14 @@ from swm.model.ranges import format_ranges
 from swm.model.samples import Samples
 from swm.model.state import State
 from swm.model.view import ModelView
+from swm.training.end_divergence import EndDivergence
 from swm.training.layer_training import LayerTraining
-from swm.training.score_space import ScoreSpace
 
 # A layer that was changed gets so many times the training of one that only has to undo errors from below.
 CHANGED_SHARE = 3
-# So many samples give the metric of the last block.
-READ_SAMPLES = 32
+
+
+Which = Literal["changed", "above", "all"]
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,16 @@ class BlockTraining:
         self.running, self.lowest = 0.0, 0
         self.facts: list[dict[str, Any]] = []
 
-    def run(self, task: Task, above: bool, span: int) -> list[TrainedLayer]:
-        """Train the changed layers, and with `above` those above the lowest of them, `span` adjacent ones together."""
+    def run(self, task: Task, which: Which, span: int) -> list[TrainedLayer]:
+        """Train the changed layers, and those above the lowest of them or all if asked, `span` adjacent ones together.
+
+        Args:
+            task: Advances by a layer.
+            which: Which layers are trained.
+            span: How many of them at once.
+        """
         numbers = self.view.numbers
-        blocks = self._blocks(above, span)
+        blocks = self._blocks(which, span)
         layers = []
         for i, block in enumerate(blocks):
             self._advance(block.positions[-1])
@@ -95,12 +102,13 @@ class BlockTraining:
                 task.advance(note=f"layer {numbers[position]}")
         return layers
 
-    def _blocks(self, above: bool, span: int) -> list[Block]:
+    def _blocks(self, which: Which, span: int) -> list[Block]:
         """All layers, from the bottom up, in blocks."""
         changed = [self._changed(position) for position in range(len(self.view.layers))]
         lowest = changed.index(True) if True in changed else len(changed)
-        shares = [CHANGED_SHARE if c else int(above and i > lowest) for i, c in enumerate(changed)]
-        self.lowest = lowest
+        first = {"changed": len(changed), "above": lowest, "all": 0 if True in changed else len(changed)}[which]
+        shares = [CHANGED_SHARE if c else int(i >= first) for i, c in enumerate(changed)]
+        self.lowest = min(first, lowest)
         blocks: list[Block] = []
         for position, share in enumerate(shares):
             last = blocks[-1] if blocks else None
@@ -128,7 +136,7 @@ class BlockTraining:
         elif block.share < CHANGED_SHARE * len(block.positions):
             how = replace(how, epochs=max(1, how.epochs * block.share // (CHANGED_SHARE * len(block.positions))))
         if self.reached == len(self.dense.layers):
-            how = replace(how, read=ScoreSpace.of(self.dense, self.wanted[self.kept[:READ_SAMPLES]]))
+            how = replace(how, compare=EndDivergence(self.view))
         if len(self.held):
             before = self._error(how, block, begun)
         state = how.train(lambda samples, now: self._run(block, samples, now), self.wanted, begun, self.kept)

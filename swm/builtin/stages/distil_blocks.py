@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from swm.builtin.stages.block_training import BlockTraining
+from swm.builtin.stages.block_training import BlockTraining, Which
 from swm.builtin.steps.fit_layer import FitLayerStep
 from swm.cache.observations import Observation
 from swm.errors import PlanError
@@ -19,6 +19,7 @@ from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.view import ModelView
 from swm.training.layer_training import LayerTraining, layer_training_bytes
 from swm.training.precision import Precision, uses_bf16
+from swm.training.working_bytes import SCORE_GRADIENTS, score_bytes
 
 
 @final
@@ -27,12 +28,12 @@ class DistilBlocksStage(Stage):
     """Trains layers alone, from the bottom up, on what the compressed model really computes below them.
 
     Each is fitted to what the original model has where the layer ends (for a merged layer: at the end of what was
-    merged). No other layer is run for a step of it, and no vocabulary projection. `layers: changed` trains those
-    that earlier stages changed, `above` these and all above the lowest of them, which then also learn to undo the
-    errors from below; a changed layer gets three times the training of another. `span` adjacent ones are trained
-    together, to end where the original model is behind the last of them, which takes more memory. At the end of the
-    model, errors count as much as they move the next-token distribution (`swm/training/score_space.py`), before that
-    relative to the length of the hidden state where `relative`. One of `fold` samples is left out; where a block is no
+    merged). No other layer is run for a step of it. `layers: changed` trains those that earlier stages changed, `above`
+    these and all above the lowest of them, which then also learn to undo the errors from below, and `all` every layer;
+    a changed layer gets three times the training of another. `span` adjacent ones are trained together, to end where
+    the original model is behind the last of them, which takes more memory. The block at the end of the model is fitted
+    to the next-token distributions, by their divergence `KL(original || compressed)`, the others to the hidden states,
+    where `relative` by the error relative to their length. One of `fold` samples is left out; where a block is no
     better on these, it stays as it was. `seconds` is the time of the whole stage, of which each block gets its part
     (then two runs are not the same bytes); without it `epochs` decide. Loads the original model once more. Blockwise
     distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed stream are those of arXiv 2510.14444.
@@ -41,7 +42,7 @@ class DistilBlocksStage(Stage):
     name: ClassVar[str] = "distil-blocks"
     reads_images: ClassVar[bool] = True
 
-    layers: Literal["changed", "above"] = "above"
+    layers: Which = "above"
     seconds: Annotated[float, Field(gt=0)] | None = None
     epochs: Annotated[int, Field(ge=1)] = 3
     batch: Annotated[int, Field(ge=1)] = 4
@@ -58,7 +59,8 @@ class DistilBlocksStage(Stage):
         return 12
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
-        return self.span * layer_training_bytes(model)
+        scores = SCORE_GRADIENTS * score_bytes(model, tokens)
+        return self.span * layer_training_bytes(model) + scores
 
     def work(self, setting: Setting) -> Work | None:
         streams = Work(passes=2.0)
@@ -93,7 +95,7 @@ class DistilBlocksStage(Stage):
         view = context.view
         training = BlockTraining(view, load_original(), context.calibration.samples, how, self.seconds, self.fold)
         with context.progress.task(self.name, len(view.layers)) as task:
-            layers = training.run(task, self.layers == "above", self.span)
+            layers = training.run(task, self.layers, self.span)
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}
         facts = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
         return Observation(tensors, facts)
