@@ -78,6 +78,14 @@ PEERS: dict[str, dict[str, Any]] = {
 }
 JOINT = {"name": "least-squares", "projections": ["attention.o", "mlp.down"]}
 LORA = {"name": "lora", "learning_rate": 2e-4}
+BLOCKS = {
+    "seconds": 400.0,
+    "span": 30,
+    "epochs": 20,
+    "batch": 4,
+    "learning_rate": 5e-4,
+    "mixed_precision": "bf16",
+}
 DISTILL = {"name": "distill", "trains": "all", "learning_rate": 5e-5}
 
 
@@ -100,8 +108,14 @@ SWM: dict[str, dict[str, Any]] = {
     "swm: block-influence, best-neurons": _swm(_depth("block-influence", merger="best-neurons"), "layers"),
     "swm: block-influence, distilled": _swm(_depth("block-influence", merger="distilled"), "layers"),
     "swm: block-influence, distilled, more text": _swm(_depth("block-influence", merger="distilled"), "layers", text=4),
+    "swm: contiguous, least-squares of both, distil-blocks": _swm(
+        [*_depth("contiguous", merger=JOINT), {"distil-blocks": BLOCKS}], "layers", text=3
+    ),
     "swm: wanda": _swm(_width("wanda"), "ratio"),
     "swm: wanda, least-squares": _swm(_width("wanda", compensate="least-squares"), "ratio"),
+    "swm: wanda, least-squares, distil-blocks": _swm(
+        [*_width("wanda", compensate="least-squares"), {"distil-blocks": BLOCKS}], "ratio", text=3
+    ),
     "swm: allocate": _swm(
         [{"allocate": {"pruner": "wanda", "merger": "least-squares", "search_samples": 16}}], "ratio", layout="custom"
     ),

@@ -44,6 +44,7 @@ def main(folder: str, probe_file: str, trust_remote_code: bool) -> dict[str, obj
         ids, logits, continued = (stream.get_tensor(key) for key in ("ids", "logits", "continued"))
         image = {key: stream.get_tensor(key) for key in list(stream.keys()) if key.startswith("image")}
     torch.set_num_threads(int(metadata["threads"]))
+    torch.set_float32_matmul_precision(metadata["matmul_precision"])
     with kept_in_files(metadata["scratch"], int(metadata["room"])) if "scratch" in metadata else nullcontext():
         # The auto class that knows models of this kind, of text alone or of images too.
         model, info = getattr(transformers, metadata["class"]).from_pretrained(

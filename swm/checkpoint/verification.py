@@ -159,7 +159,13 @@ def verify(
     ):
         file = Path(temporary) / "probe.safetensors"
         auto = auto_class(getattr(model, "config", None), trust_remote_code).__name__
-        metadata = {"threads": str(torch.get_num_threads()), "device": before.device, "class": auto, **room}
+        metadata = {
+            "threads": str(torch.get_num_threads()),
+            "matmul_precision": torch.get_float32_matmul_precision(),
+            "device": before.device,
+            "class": auto,
+            **room,
+        }
         save_file(before.tensors(), file, metadata=metadata)
         options = ["--trust-remote-code"] if trust_remote_code else []
         command = children.command(reload.__file__, str(folder), str(file), *options)

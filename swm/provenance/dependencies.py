@@ -35,7 +35,14 @@ def machine() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        **precision(),
     }
+
+
+def precision() -> dict[str, str]:
+    """How exact matrix products of float32 are, where the program that runs swm has asked for less than torch's own."""
+    asked = torch.get_float32_matmul_precision()
+    return {} if asked == "highest" else {"matmul_precision": asked}
 
 
 def own_code() -> dict[str, str]:

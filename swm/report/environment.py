@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from swm.provenance.dependencies import precision
+
 
 def environment() -> dict[str, Any]:
     """What a number may depend on besides the recipe."""
@@ -19,6 +21,7 @@ def environment() -> dict[str, Any]:
         "system": platform.system(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        **precision(),
     }
 
 

@@ -69,6 +69,15 @@ def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "verify", lambda *args, **kwargs: {"max_abs_difference": 0.0})
 
 
+def test_the_fresh_process_multiplies_matrices_as_this_one_does(save, tmp_path: Path) -> None:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = save(tmp_path / "out")
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert found["max_abs_difference"] <= 1e-5
+
+
 def test_a_merged_model_reloads_in_a_fresh_process_and_gives_the_same(
     tiny, view_of, family: str, ids: Tensor, tmp_path: Path
 ) -> None:

@@ -163,6 +163,15 @@ def test_strategies_inside_others_count_and_those_of_swm_are_told_by_its_own_cod
     assert code_by_module([merger]) == {}
 
 
+def test_less_exact_matrix_products_are_another_machine() -> None:
+    exact = machine()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert machine() == {**exact, "matmul_precision": "medium"}
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_code_without_a_file_is_not_believed_to_be_the_same(plugins: Plugins) -> None:
     typed = type("Typed", (), {"__module__": "typed_into_a_console"})
     assert code_of_classes([typed]) is None

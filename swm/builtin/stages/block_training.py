@@ -116,7 +116,8 @@ class BlockTraining:
                 blocks[-1] = Block([*last.positions, position], last.share + share)
             else:
                 blocks.append(Block([position], share))
-        return blocks
+        # Those below the first change give what they should.
+        return [replace(block, share=block.share * (block.positions[-1] >= lowest)) for block in blocks]
 
     def _train(self, block: Block, part: float) -> dict[int, State]:
         """The new parameters by position; none where they are no better on the samples that were left out.

@@ -92,6 +92,15 @@ def test_layers_above_the_lowest_change_are_trained_only_if_asked(llama: ModelVi
     assert set(above) <= {number for number in cut.numbers if number >= 1}
 
 
+def test_all_layers_are_trained_where_they_end_behind_a_change(llama: ModelView, many: Tensor) -> None:
+    cut = shallower(llama)
+    alone = planned(DistilBlocksStage(layers="all"), cut, llama, many)
+    assert alone.facts["trained_layers"][0]["layers"] == "1"
+    together = planned(replace(FAST, layers="all", span=6), cut, llama, many)
+    assert [row["layers"] for row in together.facts["trained_layers"]] == ["0-1,3-5"]
+    assert layers_of(together) == [0, 1, 3, 4, 5]
+
+
 def test_a_layer_that_lost_units_counts_as_changed(llama: ModelView, many: Tensor) -> None:
     cut = ModelView(copy.deepcopy(llama.model), llama.family)
     keep_units(cut, 2, "mlp", list(range(32)))
