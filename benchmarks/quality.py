@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -23,12 +22,10 @@ from results import Rows, forget_peak, machine, markdown_table, peak_memory, wri
 
 from swm.cache.shared import shared_observations
 from swm.errors import SwmError
-from swm.measure.token_windows import TokenWindows
 from swm.plan.plan import PlannedStage
 from swm.plugins.loading import load_plugins
 from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
-from swm.run.retokenizing import follow_vocabulary
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 Settings = dict[str, Any]
@@ -97,8 +94,6 @@ TUNED: Settings = {
 }
 """What helps most in ten minutes: many small steps."""
 TUNED_NAME = ", then tuned distillation"
-WITH_VOCABULARY = ((2, 14_700), (8, 16_500))
-"""Layers that go and tokens that stay where the vocabulary is cut as well, for each of the ratios."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -131,10 +126,6 @@ def cases() -> dict[str, dict[str, Any]]:
             settings["search_merger"] = "delete"
         add_fitted(found, f"{name}, {joint}, then distil-blocks | {count} layers", [{"depth": settings}], seconds)
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
-    for (count, tokens), ratio in zip(WITH_VOCABULARY, RATIOS, strict=True):
-        key = f"contiguous ({count} layers), {joint}, then distil-blocks, {tokens} tokens | {ratio:.0%}"
-        stages: list[Settings] = [{"depth": {**contiguous, "target": {"layers": count}}}]
-        add_fitted(found, key, stages, 420, last=[{"vocabulary": {"keep": {"size": tokens}}}])
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}
         stages = [{"width": {**narrow, "target": {"ratio": ratio}}}]
@@ -174,7 +165,6 @@ def add_fitted(
     stages: list[Settings],
     seconds: float,
     budget: Settings | None = None,
-    last: Sequence[Settings] = (),
 ) -> None:
     """Add the row with fits of whole blocks behind these stages, and the one with ten minutes of training after it.
 
@@ -184,13 +174,12 @@ def add_fitted(
         stages: What comes before.
         seconds: The time of the fits of blocks.
         budget: Of the recipe.
-        last: What comes after all of these.
     """
     shared: Settings = {"text": 3, **({"budget": budget} if budget else {})}
     name, size = key.split(" | ")
     fitted = [*stages, {"distil-blocks": {**BLOCKS, "seconds": float(seconds)}}]
-    found[key] = {"stages": [*fitted, *last], **shared}
-    trained = [*fitted, {"recover": TUNED}, *last]
+    found[key] = {"stages": fitted, **shared}
+    trained = [*fitted, {"recover": TUNED}]
     found[f"{name}{TUNED_NAME} | {size}"] = {"stages": trained, "trains": True, **shared}
 
 
@@ -241,28 +230,6 @@ def second_half(path: str) -> Path:
     half = Path(tempfile.gettempdir(), f"{Path(path).stem}-second-half.txt")
     half.write_text(whole[len(whole) // 2 :], encoding="utf-8")
     return half
-
-
-def by_original_tokens(measured: dict[str, Any], before: TokenWindows, whole: Any, own: Any) -> dict[str, Any]:
-    """A perplexity in the tokens of the original model, of one in those of a smaller vocabulary.
-
-    A text is split into more of the latter, so each of them is easier to guess.
-
-    Args:
-        measured: That by the model's own tokens.
-        before: The windows of the original model, whose text is counted.
-        whole: Its tokenizer.
-        own: The tokenizer of the model that was measured.
-    """
-    ids = [token for row in before.rows for token in row.tolist()]
-    factor = len(own(whole.decode(ids), add_special_tokens=False)["input_ids"]) / len(ids)
-    return {
-        **measured,
-        "value": math.exp(measured["nats_per_token"] * factor),
-        "standard_error": None,
-        "own_tokens_per_original": factor,
-        "of_own_tokens": measured["value"],
-    }
 
 
 def kind(name: str) -> str:
@@ -353,12 +320,8 @@ class Bench:
             )
         except SwmError as error:
             return {"refused": str(error)}
-        before, whole = ready.evaluator.windows, ready.tokenizer
-        follow_vocabulary(ready, view, trust_remote_code=False)
         peak = peak_memory()
         found = dict(ready.evaluator.measure(view.model, which))
-        if view.tokens is not None and before is not None:
-            found["perplexity"] = by_original_tokens(found["perplexity"], before, whole, ready.tokenizer)
         return {
             "peak_mib": round(peak),
             "parameters": view.parameters(),
@@ -381,8 +344,7 @@ class Bench:
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
             "with a learning rate of 2e-4, distillation of all weights with 5e-5; `tuned distillation` takes steps of "
             "1,024 tokens with 3e-4 and a rise of 20 steps, in bfloat16. Rows with `distil-blocks` have 290 to 440 s "
-            "of it, so that all fits take ten minutes, and three times the samples; where the vocabulary is smaller "
-            "too, perplexity is by tokens of the original model. "
+            "of it, so that all fits take ten minutes, and three times the samples. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"
