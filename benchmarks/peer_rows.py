@@ -112,6 +112,8 @@ SWM: dict[str, dict[str, Any]] = {
         [*_depth("contiguous", merger=JOINT), {"distil-blocks": BLOCKS}], "layers", text=3
     ),
     "swm: wanda": _swm(_width("wanda"), "ratio"),
+    "swm: wanda, MLP alone": _swm(_width("wanda", units=["mlp"]), "ratio"),
+    "swm: wanda, MLP alone, least-squares": _swm(_width("wanda", units=["mlp"], compensate="least-squares"), "ratio"),
     "swm: wanda, least-squares": _swm(_width("wanda", compensate="least-squares"), "ratio"),
     "swm: wanda, least-squares, distil-blocks": _swm(
         [*_width("wanda", compensate="least-squares"), {"distil-blocks": BLOCKS}], "ratio", text=3
