@@ -59,13 +59,15 @@ def reach(
     hidden = recording.states[position].shape[-1]
     writers = {path: module for path, module in linears.items() if features(module)[1] == hidden}
     hits: dict[tuple[str, str], dict[int, Hit]] = {}
+    still = _nudged(view, recording, position, nn.Identity(), writers, [], 0.0)
     for path, producer in linears.items():
         count = features(producer)[1]
         picked = sorted({*torch.linspace(0, count - 1, min(count, CHANNELS)).round().long().tolist()})
         readers = {other: module for other, module in writers.items() if module is not producer}
         up, down = (_nudged(view, recording, position, producer, readers, picked, sign) for sign in (1.0, -1.0))
-        for writer in up.keys() & down.keys():
-            plus, minus = (run[writer] - run[writer][:1] for run in (up, down))
+        for writer in up.keys() & down.keys() & still.keys():
+            # Each sample is compared with itself: a processor may round the last ones of a batch in another way.
+            plus, minus = (run[writer] - still[writer] for run in (up, down))
             for row, channel in enumerate(picked, start=1):
                 hit = _hit(plus[row], minus[row])
                 if hit is not None:
@@ -90,7 +92,7 @@ def _nudged(
         view: The model.
         recording: The run that the layer's arguments come from.
         position: Where the layer stands.
-        producer: The projection whose output is nudged.
+        producer: The projection whose output is nudged; a module that does not run nudges nothing.
         readers: The projections that are watched, by path.
         channels: The channels, one a sample.
         by: How far a channel is moved.

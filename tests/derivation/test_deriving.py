@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import pytest
@@ -83,6 +84,18 @@ def test_a_gate_of_attention_in_a_matrix_of_its_own_keeps_its_heads() -> None:
     assert row.projections["attention.q"] == "self_attn.q_proj"
     heads = prove_row(model, row).verdicts["heads"]
     assert (heads.state, "says nothing of self_attn.gate_proj.weight" in heads.reason) == ("refused", True)
+
+
+def test_samples_that_a_processor_rounds_in_another_way_reach_nothing() -> None:
+    class Rounded(torch.nn.SiLU):
+        def forward(self, value: torch.Tensor) -> torch.Tensor:
+            result = super().forward(value)
+            return torch.cat([result[:-1], result[-1:] + 4e-6])
+
+    model = copy.deepcopy(zoo_model("llama"))
+    for layer in model.model.layers:
+        layer.mlp.act_fn = Rounded()
+    assert derive_row(model)[0].projections == derive_row(zoo_model("llama"))[0].projections
 
 
 def test_layers_of_which_something_is_done_between_are_refused() -> None:

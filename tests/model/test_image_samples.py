@@ -29,8 +29,11 @@ TAKEN = [
 ]
 
 
-def view_of(name: str) -> ModelView:
-    model = multimodal_model(name)
+def view_of(name: str, dtype: torch.dtype = torch.float32) -> ModelView:
+    model = multimodal_model(name).to(dtype)
+    if dtype == torch.float64:
+        # The kernel for grouped products knows no float64.
+        model.set_experts_implementation("eager")
     return ModelView(model, find_family(model.config, BUILTIN_FAMILIES))
 
 
@@ -68,7 +71,8 @@ def alone(view: ModelView, samples: Samples) -> tuple[list[Tensor], Tensor]:
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_recording_of_text_and_images_is_that_of_each_sample_alone(name: str) -> None:
-    view = view_of(name)
+    # Twice the digits: in float32 samples of a batch may be rounded in another way than alone, by machine.
+    view = view_of(name, torch.float64)
     samples = mixed(view.model)
     states, logits = alone(view, samples)
     recording = view.record(samples)
