@@ -131,8 +131,8 @@ def cases() -> dict[str, dict[str, Any]]:
         stages = [{"width": {**narrow, "target": {"ratio": ratio}}}]
         add_fitted(found, f"wanda, least-squares, then distil-blocks | {ratio:.0%}", stages, 400)
         key = f"contiguous + wanda, least-squares, then distil-blocks | {ratio:.0%}"
-        spread = {"ratio": ratio, "depth_share": 0.75}
-        add_fitted(found, key, [{"depth": contiguous}, {"width": narrow}], 400, spread)
+        spread = {"ratio": ratio, "depth_share": 0.4}
+        add_fitted(found, key, [{"depth": contiguous}, {"width": narrow}], 340, spread)
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}
@@ -260,7 +260,7 @@ def cells(row: dict[str, Any], dense: dict[str, Any], others: dict[str, dict[str
         f"{times:.2f}" if times < 100 else f"{times:.0e}",
         f"{100 * mean['value']:.1f} ± {100 * mean['standard_error']:.1f}",
         f"{seconds(row, others):.0f}" if known else "",
-        f"{row['peak_mib'] / 1024:.1f}" if known else "",
+        f"{max(row['peak_mib'], earlier(row, others).get('peak_mib', 0)) / 1024:.1f}" if known else "",
     ]
 
 
@@ -271,11 +271,20 @@ def seconds(row: dict[str, Any], others: dict[str, dict[str, Any]]) -> float:
         row: The row.
         others: The rows of the same size by name.
     """
-    before = others.get(row["key"].split(" | ")[0].replace(TUNED_NAME, ""), row)
     spent = dict(row["seconds"])
-    for name, value in before.get("seconds", {}).items():
+    for name, value in earlier(row, others).get("seconds", {}).items():
         spent[name] = max(value, spent.get(name, 0.0))
     return sum(spent.values())
+
+
+def earlier(row: dict[str, Any], others: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The row whose stages a row repeats and goes on from; the row itself where there is none.
+
+    Args:
+        row: The row.
+        others: The rows of the same size by name.
+    """
+    return others.get(row["key"].split(" | ")[0].replace(TUNED_NAME, ""), row)
 
 
 class Bench:
@@ -344,7 +353,7 @@ class Bench:
             f"{options.seconds:g} s on all of the same file, batches of 8 pieces of at most 256 tokens, LoRA of rank 8 "
             "with a learning rate of 2e-4, distillation of all weights with 5e-5; `tuned distillation` takes steps of "
             "1,024 tokens with 3e-4 and a rise of 20 steps, in bfloat16. Rows with `distil-blocks` have 290 to 440 s "
-            "of it, so that all fits take ten minutes, and three times the samples. "
+            "of it, so that all fits take about ten minutes, and three times the samples. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"

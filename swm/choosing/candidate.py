@@ -37,8 +37,9 @@ class Candidate:
 
     name: str
     stages: Sequence[Mapping[str, Any]]
-    target: str
     settings: Sequence[Any]
+    target: str = ""
+    depth_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     then: Sequence[Mapping[str, Any]] = ()
     layers: bool = False
     layout: Layout = "native"
@@ -124,7 +125,10 @@ def _candidate(data: Any, index: int) -> Candidate:
             for i, item in enumerate(made.settings)
         ]
         candidate = Candidate(**{**vars(made), "settings": settings})
-        keys = (candidate.target, *candidate.text, *candidate.length, *candidate.seconds, *candidate.shortest)
+        if (candidate.depth_share is None) != bool(candidate.target):
+            raise RecipeError("a recipe of the list has either a target or a depth_share")
+        targets = [candidate.target] if candidate.target else []
+        keys = (*targets, *candidate.text, *candidate.length, *candidate.seconds, *candidate.shortest)
         for key in (*keys, *(key for setting in settings for key in setting.set)):
             _check_key(candidate, key)
         for training in (True, False):

@@ -68,9 +68,11 @@ class Drafting:
 
     def _built(self, draft: Draft, timed: Mapping[str, Any], tokens: int) -> Recipe:
         candidate, texts = draft.candidate, self.texts
+        target = dict(self.wanted.target(candidate, self.subject.shape))
+        shared = {"budget": {**target, "depth_share": candidate.depth_share}} if candidate.depth_share else {}
         values = {
             **draft.setting.set,
-            candidate.target: dict(self.wanted.target(candidate, self.subject.shape)),
+            **({} if shared else {candidate.target: target}),
             **dict.fromkeys(candidate.text, texts.training),
             **dict.fromkeys(candidate.length, self.seq_len),
             **timed,
@@ -80,6 +82,7 @@ class Drafting:
             measured = {"perplexity": {"text": texts.evaluation, "seq_len": self.seq_len, "max_tokens": tokens}}
         data = {
             **self.options,
+            **shared,
             "model": self.model,
             "layout": candidate.layout,
             "calibration": {"text": texts.calibration, "samples": draft.samples, "seq_len": self.seq_len},

@@ -50,6 +50,9 @@ def test_values_stand_where_their_keys_say() -> None:
         ({"sample": 3}, "unknown parameter 'sample'"),
         ({"settings": [{"samples": 0, "rows": [["a"]]}]}, "samples"),
         ({"layout": "round"}, "layout"),
+        ({"target": ""}, "either a target or a depth_share"),
+        ({"depth_share": 0.5}, "either a target or a depth_share"),
+        ({"depth_share": 1.5}, "depth_share"),
     ],
 )
 def test_a_mistake_in_the_list_is_told_with_its_place(changes: dict[str, Any], said: str) -> None:
