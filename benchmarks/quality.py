@@ -125,6 +125,8 @@ def cases() -> dict[str, dict[str, Any]]:
         if name == "greedy-loss":
             settings["search_merger"] = "delete"
         add_fitted(found, f"{name}, {joint}, then distil-blocks | {count} layers", [{"depth": settings}], seconds)
+    deleted = {"depth": {"pruner": "greedy-loss", "search_samples": 4, "target": {"layers": 10}}}
+    add_fitted(found, "greedy-loss, then distil-blocks | 10 layers", [deleted], 440)
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}

@@ -14,7 +14,7 @@ from swm.measure.expert_load import ExpertLoad
 from swm.measure.inspection import Inspection
 from swm.model.ranges import format_ranges
 from swm.report.sentences import text_name
-from swm.report.style import BLUE, LINE, ORANGE, SOFT, STYLE
+from swm.report.style import BLUE, LINE, ORANGE, SOFT, STYLE, log_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +105,7 @@ def draw_norms(figure: Figure, inspection: Inspection) -> None:
     above.plot(positions, [each.max for each in norms], color=ORANGE, label="largest token")
     above.plot(positions, [each.mean_first for each in norms], color=ORANGE, ls=":", label="first tokens, mean")
     above.plot(positions, [each.mean_rest for each in norms], color=BLUE, label="all other tokens, mean")
-    above.set_yscale("log")
+    log_scale(above)
     above.set_ylabel("norm")
     above.legend(loc="lower left", ncols=3, borderaxespad=0, bbox_to_anchor=(0, 1.02), handlelength=1.6)
     shares = [100 * each.largest_share for each in norms]

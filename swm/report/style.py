@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK, SOFT, LINE = "#17202c", "#5a6675", "#d5dbe3"
 
@@ -33,3 +36,17 @@ STYLE: Mapping[str, Any] = {
     "ytick.color": SOFT,
     "ytick.labelsize": 8,
 }
+
+
+def log_scale(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers at its ticks where these are short."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    class Plain(LogFormatterSciNotation):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            text: str = super().__call__(x, pos)
+            return f"{x:g}" if text and 1e-3 < abs(x) < 1e5 else text
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(Plain())
+    axes.yaxis.set_minor_formatter(Plain())

@@ -12,7 +12,7 @@ from swm.study.axis_names import key_named
 from swm.study.columns import axis_names
 from swm.study.drawable import drawable
 from swm.study.figures import Figure
-from swm.study.naming import INSTEAD, label
+from swm.study.naming import INSTEAD, axes_label, label
 from swm.study.points import Estimate, Point
 from swm.study.space import is_number
 
@@ -112,7 +112,7 @@ class FigureData:
             if point.kind == "baseline":
                 name = point.name.split(",")[0].partition(INSTEAD)[0]
             else:
-                name = ", ".join(label(point.axes.get(key, "")) for key in self.by)
+                name = axes_label({key: point.axes.get(key, "") for key in self.by})
             groups.setdefault(name, []).append(point)
         return groups
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from swm.escapes import figure_text
 from swm.measure.metrics import Metric
-from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT
+from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT, log_scale
 from swm.study.drawable import drawable, names_left_out
 from swm.study.figure_data import FigureData, MarkSeries
 from swm.study.figures import Figure
@@ -55,7 +55,7 @@ class FigurePlot:
             self._bars(axes, data.series(measures, drawn), places, several=len(measures) > 1)
         self._dense(axes, measures)
         if shown and all(self._scale(measure).grows for measure in measures):
-            axes.set_yscale("log")
+            log_scale(axes)
         what = self._label(data.x) if data.over_measure else self.figure.x.rpartition(".")[2]
         notes = [*data.notes(measures, drawn), *names_left_out(data.placed(), shown)]
         axes.set_xlabel(figure_text("\n".join([what, *notes])))

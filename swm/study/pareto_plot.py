@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from swm.escapes import figure_text
 from swm.measure.metrics import Metric
-from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT
+from swm.report.style import BLUE, INK, LINE, ORANGE, SOFT, log_scale
 from swm.study.drawable import drawable, names_left_out
 from swm.study.measures import MEAN, measure_label
 from swm.study.points import Estimate, Point
@@ -48,7 +48,7 @@ def draw_pareto(canvas: Canvas, points: Sequence[Point], rank_by: str | None = N
                 _dot(axes, point, quality, best=point.group in front, named=place not in named_at)
                 named_at.add(place)
         if measure == "perplexity":
-            axes.set_yscale("log")
+            log_scale(axes)
         drawn = [point for point in points if drawable(point, measure)]
         notes = [*_notes(drawn, measure), *names_left_out(points, drawn)]
         axes.set_xlabel(figure_text("\n".join(["parameters, millions", *notes])))

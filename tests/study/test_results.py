@@ -23,6 +23,8 @@ from swm.cli import main
 from swm.errors import StudyError
 from swm.study.comparison import compare_studies
 from swm.study.difference import compare
+from swm.study.figure_plot import FigurePlot
+from swm.study.figures import Figure as StudyFigure
 from swm.study.journal import Journal
 from swm.study.pareto_plot import draw_pareto, qualities
 from swm.study.results import read_results
@@ -296,6 +298,19 @@ def test_names_of_runs_are_no_markup_and_no_formula(tmp_path: Path) -> None:
     assert "\x1b" not in out
     assert "[bold]$x$ \\x1b[31m" in (folder / "figures" / "apart.svg").read_text()
     assert "\x1b" not in (folder / "study.html").read_text()
+
+
+def test_numbers_of_a_figure_are_plain_and_have_the_names_of_their_keys(tmp_path: Path) -> None:
+    results = read_results(study(tmp_path / "study", broken=False, figures=[]))
+    canvas = Figure()
+    FigurePlot(StudyFigure("bars", "pruner", ["perplexity"], by=["budget.ratio"]), results.points).draw(canvas)
+    canvas.draw_without_rendering()
+    [axes] = canvas.axes
+    assert {text.get_text() for text in axes.get_legend().get_texts()} >= {"ratio 0.2", "ratio 0.35"}
+    assert axes.get_yscale() == "log"
+    numbers = [text.get_text() for text in axes.get_yticklabels(which="both") if text.get_text()]
+    assert numbers
+    assert all(number.isdecimal() for number in numbers)
 
 
 def test_size_and_quality_are_drawn_by_what_ranks_the_runs_with_a_legend(tmp_path: Path) -> None:
