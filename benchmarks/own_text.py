@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from quality import BLOCKS, JOINT, TUNED, second_half
+from quality import BLOCKS, TUNED, second_half
 from results import Rows, forget_peak, machine, markdown_table, peak_memory, write_section
 
 from swm.cache.shared import shared_observations
@@ -29,15 +29,14 @@ Settings = dict[str, Any]
 def stages(options: argparse.Namespace) -> dict[str, list[Settings]]:
     """The stages of each row."""
     target = {"layers": options.layers}
-    cut: Settings = {"pruner": "contiguous", "search_samples": 16, "target": target}
+    cut = {"depth": {"pruner": "single-loss", "search_samples": 8, "target": target}}
     blocks = {"distil-blocks": {**BLOCKS, "seconds": options.fit_seconds}}
     data = {"name": "file", "path": str(second_half(options.text))}
     recover = {"recover": {**TUNED, "data": data, "seconds": options.seconds, "steps": 10_000}}
-    fitted: list[Settings] = [{"depth": {**cut, "merger": JOINT}}, blocks]
     return {
-        "contiguous, deleted": [{"depth": cut}],
-        "contiguous, least-squares, attention too, then distil-blocks": fitted,
-        "the same, then tuned distillation": [*fitted, recover],
+        "single-loss, deleted": [cut],
+        "the same, then distil-blocks": [cut, blocks],
+        "the same, then tuned distillation": [cut, blocks, recover],
     }
 
 
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("--bos", default="each", help="of the evaluation; Gemma's scores mean nothing without it")
     parser.add_argument("--samples", type=int, default=288, help="calibration samples of 256 tokens")
     parser.add_argument("--max-tokens", type=int, default=32 * 512)
-    parser.add_argument("--fit-seconds", type=float, default=420.0, help="the time of distil-blocks")
+    parser.add_argument("--fit-seconds", type=float, default=480.0, help="the time of distil-blocks")
     parser.add_argument("--seconds", type=float, default=600.0, help="the time of the training after it")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the table from the rows that are there")
