@@ -65,6 +65,10 @@ class Candidate:
         """The names of the stages whose seconds can be chosen."""
         return {key.split(".")[2] for key in self.seconds}
 
+    def training_names(self) -> set[str]:
+        """The names of the stages of training, which a row of the recipe without training does not have."""
+        return {name for stage in self.then for name in stage}
+
     def written(self, training: bool, values: Mapping[str, Any]) -> list[Any]:
         """The stages as a recipe has them.
 

@@ -121,6 +121,8 @@ class Offers:
         fixed = doubt * sum(value for i, value in enumerate(known) if i not in chosen)
         step = sum(value for i, value in enumerate(known) if i in chosen)
         levels = self._levels(draft, pace)
+        if not levels:
+            return None
         least = max(levels[0][0], STEPS * step) if timed else 0.0
         needs = besides.all + fixed + least + step
         seconds = max(least, left - (needs - least)) if timed else 0.0
@@ -133,11 +135,17 @@ class Offers:
         return Offer(draft, expectation, fixed, seconds, needs, takes, step, as_measured)
 
     def _levels(self, draft: Draft, pace: Pace) -> list[tuple[float, Sequence[MeasuredRow]]]:
-        """The rows of a setting by the seconds that stages would take here whose seconds can be chosen."""
+        """The rows of a setting by the seconds that stages would take here whose seconds can be chosen.
+
+        However long the stages before a training are, they are not worth what the training is.
+        """
+        training = draft.candidate.training_names()
         names, slower = draft.candidate.timed_names(), (pace.token + pace.scores) / self.candidates.pace
         levels: list[tuple[float, Sequence[MeasuredRow]]] = []
         for names_of_rows in draft.setting.rows:
             rows = [self._row(name) for name in names_of_rows]
+            if not draft.training and any(row.seconds_of(training) for row in rows):
+                continue
             levels.append((slower * sum(row.seconds_of(names) for row in rows) / len(rows), rows))
         return levels
 
