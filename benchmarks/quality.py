@@ -125,8 +125,9 @@ def cases() -> dict[str, dict[str, Any]]:
         if name == "greedy-loss":
             settings["search_merger"] = "delete"
         add_fitted(found, f"{name}, {joint}, then distil-blocks | {count} layers", [{"depth": settings}], seconds)
-    deleted = {"depth": {"pruner": "greedy-loss", "search_samples": 4, "target": {"layers": 10}}}
-    add_fitted(found, "greedy-loss, then distil-blocks | 10 layers", [deleted], 440)
+    for name, count, samples, seconds in (("contiguous", 6, 16, 540), ("greedy-loss", 10, 4, 490)):
+        deleted = {"depth": {"pruner": name, "search_samples": samples, "target": {"layers": count}}}
+        add_fitted(found, f"{name}, then distil-blocks | {count} layers", [deleted], seconds)
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}
@@ -135,6 +136,8 @@ def cases() -> dict[str, dict[str, Any]]:
         key = f"contiguous + wanda, least-squares, then distil-blocks | {ratio:.0%}"
         spread = {"ratio": ratio, "depth_share": 0.4}
         add_fitted(found, key, [{"depth": contiguous}, {"width": narrow}], 340, spread)
+        plain = [{"depth": {"pruner": "contiguous", "search_samples": 16}}, {"width": {"pruner": "wanda"}}]
+        add_fitted(found, f"contiguous + wanda, then distil-blocks | {ratio:.0%}", plain, 500, spread)
         for name in WIDTH:
             width = {"width": {"pruner": name, "target": {"ratio": ratio}}}
             found[f"{name} | {ratio:.0%}"] = {"stages": [width]}

@@ -40,6 +40,11 @@ class WorkingMemory:
         self.most_mapped = 0
         self._folder = folder
 
+    @property
+    def unlimited(self) -> bool:
+        """Whether there is no limit."""
+        return math.isinf(self.limit)
+
     def empty(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | None = None) -> Tensor:
         """A tensor without defined contents. Raises SwmError where the disk has too little space for it."""
         size = math.prod(shape) * dtype.itemsize

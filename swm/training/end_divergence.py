@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from swm.model.summed_loss import SummedLoss
 from swm.model.token_scores import score_pieces
@@ -32,9 +34,43 @@ class EndDivergence:
 
         def of_piece(hidden: Tensor, rows: slice) -> Tensor:
             with torch.no_grad():
-                target = self._view.logits(wanted[rows][None])[0].float().log_softmax(dim=-1)
-            scores = self._view.logits_with_gradient(hidden[None])[0].float().log_softmax(dim=-1)
-            return F.kl_div(scores, target, reduction="sum", log_target=True)
+                target = self._view.logits(wanted[rows][None])[0]
+            return divergence(self._view.logits_with_gradient(hidden[None])[0], target)
 
         total: Tensor = SummedLoss.apply(of_piece, pieces, given)  # type: ignore[no-untyped-call,unused-ignore]
         return total / len(given)
+
+
+def divergence(scores: Tensor, wanted: Tensor) -> Tensor:
+    """`KL(softmax(wanted) || softmax(scores))`, summed over tokens; its gradient by `scores` is `q - p`.
+
+    A few passes over the scores, where autograd makes a dozen, in float32 whatever their dtype.
+
+    Args:
+        scores: `[tokens, vocabulary]`; q are their probabilities.
+        wanted: Of the same shape; p are theirs. No gradient goes there.
+    """
+    value: Tensor = _Divergence.apply(scores, wanted)  # type: ignore[no-untyped-call,unused-ignore]
+    return value
+
+
+class _Divergence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, wanted: Tensor) -> Tensor:
+        """Args:
+        ctx: Keeps the gradient, which is as large as the scores.
+        scores: `[tokens, vocabulary]`.
+        wanted: `[tokens, vocabulary]`.
+        """
+        given, asked = scores.log_softmax(-1, torch.float32), wanted.log_softmax(-1, torch.float32)
+        apart = asked - given
+        p = asked.exp_()
+        value = torch.linalg.vecdot(p, apart).sum()
+        if ctx.needs_input_grad[0]:
+            ctx.gradient = given.exp_().sub_(p).to(scores.dtype)
+        return value
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator,unused-ignore]
+    def backward(ctx: Any, upstream: Tensor) -> Any:
+        return ctx.gradient * upstream, None

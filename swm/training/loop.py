@@ -10,6 +10,7 @@ from torch import nn
 
 from swm.errors import RecoveryError
 from swm.interfaces.recovery import RecoveryContext
+from swm.memory.reused_heap import reused_heap
 from swm.training.master_weights import MasterWeights, first_loss_scale
 from swm.training.optimizer import adamw
 from swm.training.packing import is_worth_packing, why_not_packed
@@ -136,6 +137,7 @@ def _train(run: TrainingRun) -> dict[str, Any]:
 def _take_steps(run: TrainingRun) -> None:
     context = run.context
     with (
+        reused_heap(context.view.memory.unlimited),
         _training_mode(context.view.model, run.masters.trained),
         run.masters.collecting(),
         context.progress.task("train", run.total) as task,

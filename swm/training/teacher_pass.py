@@ -13,6 +13,7 @@ from torch import Tensor
 
 from swm.cache.observations import Observation
 from swm.interfaces.recovery import RecoveryContext
+from swm.memory.reused_heap import reused_heap
 from swm.model.token_scores import TokenScores
 from swm.model.view import ModelView
 from swm.training.layer_outputs import layer_outputs
@@ -69,7 +70,10 @@ class TeacherPass:
     def _ask(self, most: int, seconds: float | None) -> int:
         data, size = self.data, self._pieces_per_file()
         spent, done = 0.0, 0
-        with self.context.progress.task("the original model answers", len(data.held_out) + most) as task:
+        with (
+            reused_heap(self.context.view.memory.unlimited),
+            self.context.progress.task("the original model answers", len(data.held_out) + most) as task,
+        ):
             for pieces in _chunks(data.held_out, size):
                 spent += self._add(pieces)
                 task.advance(len(pieces))

@@ -14,6 +14,7 @@ from torch import Tensor
 from swm.depth.some_samples import SomeSamples
 from swm.fitting.refitting import left_out_of
 from swm.interfaces.progress import Task
+from swm.memory.reused_heap import reused_heap
 from swm.model.finite import check_finite
 from swm.model.ranges import format_ranges
 from swm.model.samples import Samples
@@ -88,8 +89,11 @@ class BlockTraining:
             which: Which layers are trained.
             span: How many of them at once.
         """
+        with reused_heap(self.view.memory.unlimited):
+            return self._run_blocks(task, self._blocks(which, span))
+
+    def _run_blocks(self, task: Task, blocks: Sequence[Block]) -> list[TrainedLayer]:
         numbers = self.view.numbers
-        blocks = self._blocks(which, span)
         layers = []
         for i, block in enumerate(blocks):
             self._advance(block.positions[-1])
