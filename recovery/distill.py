@@ -18,6 +18,7 @@ from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.view import ModelView
 from swm.recovery.adapters import adapters
 from swm.recovery.distillation_loss import DistillationLoss
+from swm.training.layer_weights import weights_of
 from swm.training.loop import train
 from swm.training.precision import uses_bf16
 from swm.training.schedule import Schedule
@@ -50,7 +51,8 @@ class Distill(TrainedRecovery):
 
     `hidden` weighs an additional loss: the squared difference of hidden states, relative to the teacher's square, mean
     over the layers whose counterparts the plan tells; cached ones are kept in bfloat16. `next_token` weighs the usual
-    loss on the text itself. `trains: adapters` of `rank`, or `all` weights. Sources: arXiv 1503.02531 for the loss,
+    loss on the text itself. `trains: adapters` of `rank`, `all` weights, or `layers`: theirs and the last norm's, without
+    those of the vocabulary. Sources: arXiv 1503.02531 for the loss,
     2407.14679 (Minitron) for its use after pruning.
     """
 
@@ -61,7 +63,7 @@ class Distill(TrainedRecovery):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     hidden: Annotated[float, Field(ge=0)] = 0.0
     next_token: Annotated[float, Field(ge=0)] = 0.0
-    trains: Literal["adapters", "all"] = "adapters"
+    trains: Literal["adapters", "layers", "all"] = "adapters"
     teacher: Literal["cached", "live"] = "cached"
     top_k: Annotated[int, Field(ge=1, le=2**20)] = 64
     rank: Annotated[int, Field(ge=1, le=2**14)] = 8
@@ -73,7 +75,8 @@ class Distill(TrainedRecovery):
         if self.trains == "adapters":
             trained = adapter_bytes(model, self, self.rank, dtype)
         else:
-            trained = training_bytes(model, self, model.parameters(), dtype)
+            weights = sum(model.layer_parameters()) if self.trains == "layers" else model.parameters()
+            trained = training_bytes(model, self, weights, dtype)
         # It has answered before the training begins; what is written is in memory a second time.
         return taught + trained if self.teacher == "live" else max(taught + 2 * MOST_BYTES, trained)
 
@@ -101,7 +104,7 @@ class Distill(TrainedRecovery):
             if self.trains == "adapters":
                 trained = stack.enter_context(adapters(model, self.rank, self.alpha, dropout=0.0))
             else:
-                trained = dict(model.named_parameters())
+                trained = weights_of(context.view) if self.trains == "layers" else dict(model.named_parameters())
             loss = DistillationLoss(self, context.view, teacher)
             facts = train(context, schedule, data, trained, loss, packable=True)
         mapped = {"layer_map": context.view.ends} if self.hidden else {}

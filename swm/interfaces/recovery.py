@@ -28,7 +28,7 @@ class RecoveryContext:
     a run that was killed finds its state; `step_done(step, loss)` tells that a step is done. With `keeps` the state of
     a finished training stays, for a run that has more to do; who made the context removes it. `note(text)` is for the
     report. `observed` keeps on the disk what the original model says, by all that it depends on; None where nothing
-    is kept.
+    is kept. `turn` counts the rounds before this one, where a stage heals in rounds.
     """
 
     view: ModelView
@@ -42,8 +42,17 @@ class RecoveryContext:
     keeps: bool = False
     note: Callable[[str], None] = lambda text: None
     observed: Observed | None = None
+    turn: int = 0
 
     __repr__ = short_repr
+
+    @property
+    def order_seed(self) -> int:
+        """What the order of the text follows from: another one in each round, which may see a part of the text alone.
+
+        The pieces themselves, and those that are held out, follow from `seed` alone and are the same in all rounds.
+        """
+        return self.seed + self.turn * 1_000_003
 
 
 class Recovery(Strategy):

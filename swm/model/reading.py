@@ -15,7 +15,7 @@ from swm.model.samples import Samples
 def read_samples(model: nn.Module, family: ModelFamily, text: Tensor | Samples) -> None:
     """Run a model over a text batch by batch, for hooks on its layers to see; `text` is `[samples, seq]`."""
     samples = Samples.of(text)
-    for rows in samples.batches():
+    for rows in samples.batches(device=next(model.parameters()).device):
         read_batch(model, family, samples[rows])
 
 

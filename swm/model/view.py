@@ -143,7 +143,7 @@ class ModelView:
         Raises:
             ModelError: What is kept is not finite, or the model answers the same whatever it reads.
         """
-        rows = Samples.of(text).batches(batch_size, batches)
+        rows = Samples.of(text).batches(batch_size, batches, self.device)
         recording = record_run(self.model, self.family, text, mask, rows, only_first, self.memory)
         check_states(recording.states, self.numbers)
         if not only_first:

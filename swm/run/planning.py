@@ -105,13 +105,16 @@ class StagePlanner:
 
     def _recovery(self, index: int, recovery: Recovery) -> RecoveryContext:
         hook = self.plugins.manager.hook.swm_training_step
-        return self.prepared.original.recovery(
+        context = self.prepared.original.recovery(
             self.view,
             recovery,
             self.recipe.seed,
             lambda step, loss: hook(stage_index=index, step=step, loss=loss),
             keeps=True,
         )
+        rounds = self.recipe.rounds_of(index)
+        context.turn = 0 if rounds is None else rounds.round_of(index)[0]
+        return context
 
     def _target(self, index: int, earlier: Sequence[PlannedStage]) -> Target | None:
         """The target that a stage has not of itself: its part of the one for its rounds, or of the budget."""

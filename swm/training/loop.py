@@ -143,9 +143,10 @@ def _take_steps(run: TrainingRun) -> None:
         context.progress.task("train", run.total) as task,
     ):
         settle_rate(run)
+        run.begin()
         schedule, state, total = run.schedule, run.state, run.total
         task.advance(state.step)
-        for pieces in () if state.finished else run.data.batches(schedule.batch, context.seed, first=state.step):
+        for pieces in () if state.finished else run.data.batches(schedule.batch, context.order_seed, first=state.step):
             if state.step >= total or (schedule.seconds is not None and state.elapsed >= schedule.seconds):
                 break
             value = run.step(pieces)

@@ -75,7 +75,7 @@ def _curve(run: TrainingRun) -> list[list[float]]:
     pieces = run.data.pieces
     each = sum(len(piece.ids) for piece in pieces) / len(pieces)
     size = max(1, min(run.schedule.batch, round(TOKENS / each)))
-    source = run.data.batches(size, run.context.seed)
+    source = run.data.batches(size, run.context.order_seed)
     batches = [next(source) for _ in range(BATCHES)]
     before = [run.loss_of(batch) for batch in batches]
     factor = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))

@@ -23,7 +23,8 @@ class Schedule:
     The learning rate rises for `warm_up` steps, at most a tenth of all, and falls to zero. `learning_rate: auto` finds
     it in a few steps of about 1,000 tokens, whose rate grows from 1e-6 on until the loss does; the weights are then
     those from before, and the report has the curve. The time is part of `seconds`. With `held_out` pieces, the
-    loss on them is taken every `evaluate_every` steps, and the best weights are kept. `save_every` steps the state is
+    loss on them is taken before the first step and every `evaluate_every` steps, and the best weights are kept: those
+    from before where no others are better. `save_every` steps the state is
     written, so that a run that was killed goes on. `mixed_precision: bf16` multiplies matrices in bfloat16 and keeps
     weights and updates as they are (those of half-precision models are float32 anyway): faster where the processor has
     instructions for it, and `auto` does so only there.

@@ -85,7 +85,8 @@ class TrainingRun:
             **({"waited": len(self.first_part.waiting)} if self.schedule.changed_first else {}),
             "data": self.data.record(),
             TokensUsed.KEY: [
-                used.record() for used in self.data.tokens_used(state.step, self.schedule.batch, self.context.seed)
+                used.record()
+                for used in self.data.tokens_used(state.step, self.schedule.batch, self.context.order_seed)
             ],
             "losses": state.losses,
         }
@@ -160,21 +161,34 @@ class TrainingRun:
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             return self.loss(collated(self.data, rows).to(device))
 
+    def begin(self) -> None:
+        """Take the loss on held-out pieces before the first step, if there are such pieces; part of the time."""
+        start, state = time.perf_counter(), self.state
+        if self.schedule.held_out and not state.step and not state.held_out_losses:
+            state.held_out_losses.append([0, self._held_out_loss()])
+            state.elapsed = self.processes.of_first(state.elapsed + time.perf_counter() - start)
+
     @torch.no_grad()
-    def _evaluate(self) -> None:
+    def _held_out_loss(self) -> float:
         self.context.view.model.eval()
         value = round(self.loss_of(self.data.held_out), 6)
         self.context.view.model.train()
-        state = self.state
         if not math.isfinite(value):
             self._stop_for(value)
+        return value
+
+    def _evaluate(self) -> None:
+        value, state = self._held_out_loss(), self.state
         if all(value < earlier for _, earlier in state.held_out_losses):
             state.best = {name: p.detach().clone() for name, p in self.masters.trained.items()}
         state.held_out_losses.append([state.step, value])
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Look at the last weights; of held-out pieces, put those with the lowest loss in place. Write that down."""
+        """Look at the last weights; of held-out pieces, put those with the lowest loss in place. Write that down.
+
+        These may be the weights from before the first step.
+        """
         state, trained = self.state, self.masters.trained
         if not all(torch.isfinite(p).all() for p in trained.values()):
             self._stop_for(math.nan)
@@ -184,11 +198,23 @@ class TrainingRun:
                 self._evaluate()
             for name, value in state.best.items():
                 trained[name].copy_(value)
-            self.masters.copy_from_model()
+            if state.best:
+                self.masters.copy_from_model()
+            else:
+                self._undo()
         self.optimizer.zero_grad(set_to_none=True)
         if self.context.keeps and self.processes.index == 0 and not state.finished:
             state.finished, state.best = True, {}
             write_state(self.folder, state, self.masters.weights, self.optimizer)
+
+    def _undo(self) -> None:
+        """Bring back the parameters from before the first step, as none were better on held-out pieces."""
+        (_, before), *later = self.state.held_out_losses
+        self.restore_first_weights()
+        self.context.note(
+            f"the loss on held-out text was {before:g} before the training and at best {min(v for _, v in later):g} "
+            "after it, so the weights are those from before; try a lower learning_rate, or more data"
+        )
 
     def restore_first_weights(self) -> None:
         """Bring back the parameters from before the first step."""

@@ -23,6 +23,7 @@ RECOVERIES: dict[str, Callable[..., Recovery]] = {
     "lora": LoRA,
     "distill": Distill,
     "distill all": lambda **values: Distill(trains="all", hidden=0.5, next_token=0.5, **values),
+    "distill layers": lambda **values: Distill(trains="layers", **values),
     "partial": Partial,
     "full": Full,
 }

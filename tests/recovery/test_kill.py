@@ -94,5 +94,5 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(
     facts = [json.loads((folder / "report.json").read_text())["stages"][1]["facts"] for folder in (whole, resumed)]
     assert facts[0] == facts[1]
     assert [step for step, _ in facts[0]["losses"]] == list(range(1, STEPS + 1))
-    assert [step for step, _ in facts[0]["held_out_losses"]] == [7, 14, 21, 28, 35, STEPS]
+    assert [step for step, _ in facts[0]["held_out_losses"]] == [0, 7, 14, 21, 28, 35, STEPS]
     assert list((cache / "recovery").iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,25 @@ def test_adapters_leave_tied_embeddings_tied_and_unchanged(tiny, view_of, quick,
     recover(LoRA(**quick), view)
     assert "model.embed_tokens.weight" not in changed(view, before)
     assert view.model.lm_head.weight is view.model.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_without_the_vocabulary_the_layers_and_the_last_norm_are_trained(
+    tiny, view_of, quick, recover, tied: bool
+) -> None:
+    name = BIASES if tied else "llama"
+    view = view_of(tiny(name))
+    before = weights(view)
+    recovery = Distill(**quick, trains="layers", next_token=1.0)
+    facts = recover(recovery, view, lambda: tiny(name))
+    found = changed(view, before)
+    assert found <= {n for n in before if n.startswith(("model.layers.", "model.norm"))}
+    assert {n for n in before if n.endswith("proj.weight")} <= found
+    assert facts["trained_parameters"] == view.parameters() - sum(
+        before[n].numel() for n in before if n.startswith(("model.embed_tokens", "lm_head"))
+    )
+    live = replace(recovery, teacher="live")
+    assert live.working_bytes(view, view.dtype) < replace(live, trains="all").working_bytes(view, view.dtype)
 
 
 def test_full_trains_every_parameter(tiny, view_of, family: str, quick: dict[str, Any], recover) -> None:

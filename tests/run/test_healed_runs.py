@@ -20,6 +20,7 @@ from swm.run.pipeline import CompressionPipeline, compress
 from swm.run.replay import replay
 from swm.run.result import RunResult
 from swm.testing import tiny_model, tiny_tokenizer
+from swm.training.training_set import TrainingSet
 
 TEXT = ["Long ago, in a small house by the sea, two cats sat and looked at the boats. " * 40]
 REPAIR: dict[str, Any] = {"repair": {"ridge": 1e-2}}
@@ -156,3 +157,21 @@ def test_errors_of_a_run_name_the_line_of_what_heals(folder: Path, tmp_path: Pat
         CompressionPipeline.from_file(file).prepare()
     line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "missing.txt" in text)
     assert str(caught.value).startswith(f"{file}:{line}: stages.1.depth.heal.stages.1.recover.data: ")
+
+
+def test_each_round_of_a_training_reads_the_text_in_an_order_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, batches = [], TrainingSet.batches
+
+    def watched(self: TrainingSet, size: int, seed: int, first: int = 0) -> Any:
+        seeds.append(seed)
+        return batches(self, size, seed, first)
+
+    monkeypatch.setattr(TrainingSet, "batches", watched)
+    training = {"name": "lora", "data": TEXT, "steps": 4, "batch": 2, "cutoff": 16}
+    healed = run(folder, [depth({"layers": 4}, {"every": 2, "stages": [{"recover": training}]})])
+    assert seeds[0] == 0
+    assert len(set(seeds)) == 2
+    records = [stage["facts"]["data"] for stage in healed.report["stages"][1::2]]
+    assert records[0] == records[1]
