@@ -51,9 +51,8 @@ class Distill(TrainedRecovery):
 
     `hidden` weighs an additional loss: the squared difference of hidden states, relative to the teacher's square, mean
     over the layers whose counterparts the plan tells; cached ones are kept in bfloat16. `next_token` weighs the usual
-    loss on the text itself. `trains: adapters` of `rank`, `all` weights, or `layers`: theirs and the last norm's, without
-    those of the vocabulary. Sources: arXiv 1503.02531 for the loss,
-    2407.14679 (Minitron) for its use after pruning.
+    loss on the text itself. `trains: adapters` of `rank`, `all` weights, or `layers`: all but those of the vocabulary.
+    Sources: arXiv 1503.02531 for the loss, 2407.14679 (Minitron) for its use after pruning.
     """
 
     name: ClassVar[str] = "distill"

@@ -65,7 +65,7 @@ class _Divergence(torch.autograd.Function):
         given, asked = scores.log_softmax(-1, torch.float32), wanted.log_softmax(-1, torch.float32)
         apart = asked - given
         p = asked.exp_()
-        value = torch.linalg.vecdot(p, apart).sum()
+        value: Tensor = torch.linalg.vecdot(p, apart).sum()
         if ctx.needs_input_grad[0]:
             ctx.gradient = given.exp_().sub_(p).to(scores.dtype)
         return value
