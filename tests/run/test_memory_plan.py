@@ -12,6 +12,7 @@ import torch
 from swm.builtin.stages.repair import RepairStage
 from swm.errors import ModelError, RecipeError
 from swm.memory import working_memory
+from swm.model.samples import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
@@ -133,7 +134,7 @@ def test_two_stages_of_one_kind_both_count(llama: ModelView) -> None:
 def test_a_sample_that_is_longer_than_a_batch_counts_as_a_whole() -> None:
     about = {"tokens": 20_000, "dtype": "float32"}
     short, long = (plan_memory("9GiB", [], SHAPE, Config(), **about, seq_len=n).floor for n in (100, 10_000))
-    assert long - short == (10_000 - 4096) * 64 * 4 * 12
+    assert long - short == (10_000 - TOKENS_PER_BATCH) * 64 * 4 * 12
 
 
 def test_the_calibration_text_that_would_fit_is_said() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from swm.errors import RecoveryError
 from swm.interfaces.progress import Silent
 from swm.interfaces.recovery import RecoveryContext
+from swm.memory.working_memory import WorkingMemory
 from swm.training.loop import train
 from swm.training.piece import Piece
 from swm.training.precision import uses_bf16
@@ -42,7 +43,7 @@ def run(model: Valley, folder: Path, seen: list[int] | None = None, stop: int = 
         if step == stop:
             raise KeyboardInterrupt
 
-    view: Any = SimpleNamespace(model=model, device=CPU)
+    view: Any = SimpleNamespace(model=model, device=CPU, memory=WorkingMemory())
     context = RecoveryContext(view, None, lambda s: s, lambda: view, 0, Silent(), folder, step_done)
     data = TrainingSet([Piece(tuple(range(2 + n))) for n in range(4)], [], {"name": "numbers"}, 0)
     values = {"batch": 4, "learning_rate": "auto", "warm_up": 0, "steps": 5, **schedule}
