@@ -125,7 +125,7 @@ def cases() -> dict[str, dict[str, Any]]:
         if name == "greedy-loss":
             settings["search_merger"] = "delete"
         add_fitted(found, f"{name}, {joint}, then distil-blocks | {count} layers", [{"depth": settings}], seconds)
-    for name, count, samples, seconds in (("contiguous", 6, 16, 540), ("greedy-loss", 10, 4, 490)):
+    for name, count, samples, seconds in (("contiguous", 6, 16, 540), ("greedy-loss", 10, 4, 440)):
         deleted = {"depth": {"pruner": name, "search_samples": samples, "target": {"layers": count}}}
         add_fitted(found, f"{name}, then distil-blocks | {count} layers", [deleted], seconds)
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600, help="the time of each training")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--only", nargs="+", default=["*"], help="rows of these names, which may have * in them")
+    parser.add_argument("--again", action="store_true", help="also those of --only that are there already")
     parser.add_argument("--known-only", action="store_true", help="write the tables from the rows that are there")
     parser.add_argument("--matmul", choices=("highest", "high", "medium"), default="medium", help="torch's precision")
     options = parser.parse_args()
@@ -303,7 +304,9 @@ class Bench:
     def row(self, key: str, recipe: dict[str, Any]) -> dict[str, Any]:
         wanted = key == "dense" or any(fnmatchcase(key, pattern) for pattern in self.options.only)
         self.rows.known_only = self.options.known_only or not wanted
-        return self.rows.measure(key, lambda: self._measure(recipe, "dense" if key == "dense" else "compressed"))
+        again = self.options.again and key != "dense" and wanted
+        which = "dense" if key == "dense" else "compressed"
+        return self.rows.measure(key, lambda: self._measure(recipe, which), again)
 
     def _measure(self, recipe: dict[str, Any], which: str) -> dict[str, Any]:
         options, recipe = self.options, copy.deepcopy(recipe)

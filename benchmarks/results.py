@@ -17,7 +17,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 class Rows:
-    """Rows by key. A row that is there already is not measured again; with `known_only`, no row is measured at all."""
+    """Rows by key. A row that is there is measured again if asked only; with `known_only`, no row is measured at all."""
 
     def __init__(self, file: Path, known_only: bool = False) -> None:
         self.file = file
@@ -26,14 +26,26 @@ class Rows:
         lines = file.read_text().splitlines() if file.exists() else []
         self.rows: dict[str, dict[str, Any]] = {row["key"]: row for row in map(json.loads, lines)}
 
-    def measure(self, key: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The row for `key`, from the file or from `work`; `{"missing": True}` where it may not be measured."""
+    def measure(self, key: str, work: Callable[[], dict[str, Any]], again: bool = False) -> dict[str, Any]:
+        """The row for `key`, from the file or from `work`; `{"missing": True}` where it may not be measured.
+
+        Args:
+            key: The name of the row.
+            work: Measures it.
+            again: Measure it also where it is there; the old one stays until the new one is whole.
+        """
         if key not in self.rows and self.known_only:
             return {"missing": True}
-        if key not in self.rows:
+        if key not in self.rows or (again and not self.known_only):
+            there = key in self.rows
             self.rows[key] = {"key": key, **_without_folders(work())}
-            with self.file.open("a") as stream:
-                stream.write(json.dumps(self.rows[key]) + "\n")
+            if there:
+                fresh = self.file.with_suffix(".new")
+                fresh.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()))
+                fresh.replace(self.file)
+            else:
+                with self.file.open("a") as stream:
+                    stream.write(json.dumps(self.rows[key]) + "\n")
             print(key, {k: v for k, v in self.rows[key].items() if k != "key"}, flush=True)
         return self.rows[key]
 

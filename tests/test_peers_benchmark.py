@@ -72,3 +72,15 @@ def test_every_recipe_of_swm_can_be_built(peers: Any) -> None:
     for spec in rows.SWM.values():
         budget = {"layers": 6} if "layers" in spec["units"] else {"ratio": 0.2}
         building.build_recipe(rows.recipe({**spec, "budget": budget}, options, "model"), plugins)
+
+
+def test_a_row_is_measured_again_where_that_is_asked(peers: Any, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    results = importlib.import_module("results")
+    rows = results.Rows(file)
+    for key, value in (("a", 1), ("b", 2)):
+        rows.measure(key, lambda value=value: {"value": value})
+    assert rows.measure("a", lambda: {"value": 3})["value"] == 1
+    assert rows.measure("a", lambda: {"value": 3}, again=True)["value"] == 3
+    assert [json.loads(line)["value"] for line in file.read_text().splitlines()] == [3, 2]
+    assert results.Rows(file, known_only=True).measure("b", lambda: {"value": 4}, again=True)["value"] == 2
