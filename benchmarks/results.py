@@ -17,7 +17,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 class Rows:
-    """Rows by key. A row that is there is measured again if asked only; with `known_only`, no row is measured at all."""
+    """Rows by key. A row that is there is measured again only if asked; with `known_only`, none is measured at all."""
 
     def __init__(self, file: Path, known_only: bool = False) -> None:
         self.file = file
