@@ -111,7 +111,10 @@ def clear_dead(parent: Path) -> int:
 
 def clear_all_dead() -> int:
     """The same for those in the cache and those in the index; returns how many there were."""
-    return sum(_settle_if_dead(folder) for folder, _ in all_scratch_folders())
+    count = sum(_settle_if_dead(folder) for folder, _ in all_scratch_folders())
+    # Entries of the index whose folders are gone by now go too.
+    all_scratch_folders()
+    return count
 
 
 def all_scratch_folders() -> list[tuple[Path, bool]]:

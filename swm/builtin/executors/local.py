@@ -13,11 +13,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.resource_tracker import ensure_running
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from swm.errors import WorkerDiedError
+from swm.files.scratch import clear_all_dead
 from swm.interfaces.executor import Executor, Job, Pool, Row
 from swm.processes.children import safe_path
 from swm.processes.following import PATIENCE, end_with_parent
@@ -88,13 +90,16 @@ class _Processes:
         """
         process = idle
         try:
-            # The first job starts the process, and its locks one of Python's own that cleans up.
-            with self._starting, safe_path(), signals_blocked():
+            # The first job starts the process.
+            with self._starting, safe_path():
                 if self._stopped:
                     result.set_exception(WorkerDiedError("the study was stopped"))
                     return
-                process = idle or self._process()
-                future = process.submit(_one, self._work, job)
+                # Python's own process that cleans up after locks: whoever starts it gets the signals from then on.
+                ensure_running()
+                with signals_blocked():
+                    process = idle or self._process()
+                    future = process.submit(_one, self._work, job)
         except BrokenProcessPool:  # it died after its last run
             self._lost(process, job, result, tries - 1, DIED)
         except OSError as error:
@@ -148,7 +153,7 @@ class _Processes:
         result.set_exception(WorkerDiedError(why))
 
     def stop(self) -> None:
-        """End the processes whatever they do; they clear what is half done."""
+        """End the processes whatever they do; they clear what is half done, or this one does where one hangs."""
         with self._starting:
             self._stopped = True
         # Public only from Python 3.14 on.
@@ -158,7 +163,12 @@ class _Processes:
         end = time.monotonic() + PATIENCE
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
+        hanging = [worker for worker in workers if worker.is_alive()]
+        for worker in hanging:
             worker.kill()
+            worker.join()
+        if hanging:
+            clear_all_dead()
 
     def close(self) -> None:
         for process in self._free:
