@@ -77,7 +77,7 @@ PEERS: dict[str, dict[str, Any]] = {
     ),
 }
 JOINT = {"name": "least-squares", "projections": ["attention.o", "mlp.down"]}
-LORA = {"name": "lora", "learning_rate": 2e-4}
+LORA = {"name": "lora", "learning_rate": 2e-4, "batch": 8, "micro_batch": 8}
 BLOCKS = {
     "seconds": 400.0,
     "span": 30,
@@ -86,7 +86,16 @@ BLOCKS = {
     "learning_rate": 5e-4,
     "mixed_precision": "bf16",
 }
-DISTILL = {"name": "distill", "trains": "all", "learning_rate": 5e-5}
+# What was found to help most in ten minutes (benchmarks/quality.py): many small steps.
+DISTILL = {
+    "name": "distill",
+    "trains": "all",
+    "learning_rate": 3e-4,
+    "batch": 4,
+    "micro_batch": 4,
+    "warm_up": 20,
+    "mixed_precision": "bf16",
+}
 
 
 def _swm(stages: list[dict[str, Any]], *units: str, **others: Any) -> dict[str, Any]:
@@ -124,13 +133,13 @@ SWM: dict[str, dict[str, Any]] = {
     "swm: block-influence, least-squares of both, more text, then LoRA": _swm(
         [*_depth("block-influence", merger=JOINT), {"recover": LORA}], "layers", text=4
     ),
-    "swm: block-influence, least-squares of both, more text, then distillation": _swm(
+    "swm: block-influence, least-squares of both, more text, then tuned distillation": _swm(
         [*_depth("block-influence", merger=JOINT), {"recover": DISTILL}], "layers", text=4
     ),
     "swm: wanda, least-squares, then LoRA": _swm(
         [*_width("wanda", compensate="least-squares"), {"recover": LORA}], "ratio"
     ),
-    "swm: wanda, least-squares, then distillation": _swm(
+    "swm: wanda, least-squares, then tuned distillation": _swm(
         [*_width("wanda", compensate="least-squares"), {"recover": DISTILL}], "ratio"
     ),
 }
@@ -144,7 +153,7 @@ def recipe(spec: Mapping[str, Any], options: argparse.Namespace, model: str) -> 
         added: dict[str, Any] = {"target": spec["budget"]} if number == 0 else {}
         if kind == "recover":
             data = {"name": "file", "path": options.calibration}
-            added = {"data": data, "seconds": options.seconds, "steps": 10_000, "batch": 8, "micro_batch": 8}
+            added = {"data": data, "seconds": options.seconds, "steps": 10_000}
         stages.append({kind: {**settings, **added}})
     return {
         "model": model,
