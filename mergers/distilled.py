@@ -60,7 +60,7 @@ class Distilled(LayerMerger):
         how = LayerTraining(
             self.epochs, self.batch, self.learning_rate, self.relative, self.seed, f"merger '{self.name}'"
         )
-        return how.train(activations.run_some, activations.leaving(), self._begun(window))
+        return how.train(activations.run_some, activations.leaving(), self._begun(window)).state
 
     def _begun(self, window: LayerWindow) -> State:
         try:

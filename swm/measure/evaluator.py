@@ -14,10 +14,11 @@ from swm.measure.answers import answer_prompts, prompt_ids
 from swm.measure.named_numbers import PreparedMeasure, once
 from swm.measure.perplexity import TokenWindows, cut_windows, perplexity
 from swm.measure.protocol import EvaluationRecipe
+from swm.measure.split_windows import split_windows
 from swm.measure.tasks.answer_length import check_lengths
 from swm.measure.tasks.run import run_tasks
 from swm.measure.tasks.task_data import PreparedTasks, prepare_tasks
-from swm.model.lengths import check_length
+from swm.model.lengths import check_length, fitting_length
 from swm.model.text_config import text_config
 
 
@@ -58,7 +59,10 @@ class Evaluator:
         if protocol is not None and self.windows is not None and protocol.text.token_rows() is not None:
             windows = self.windows.by_new_ids(kept)
         elif protocol is not None and self.windows is not None:
-            windows = cut_windows(tokenizer, protocol).renumbered(kept, self.windows)
+            windows = split_windows(self.windows, self.tokenizer, tokenizer, kept)
+            if fitting_length(self.config, windows.longest) < windows.longest:
+                # In other windows, which the model can read, the numbers are not those of the same text.
+                windows = cut_windows(tokenizer, protocol).of_fewer_tokens(len(kept))
         measures = [each.retokenized(tokenizer, self.config, kept) for each in self.measures]
         return replace(self, tokenizer=tokenizer, windows=windows, measures=measures, kept=kept)
 

@@ -43,15 +43,15 @@ def perplexity(
         ModelError: When the model's scores are not finite.
     """
     device = next(model.parameters()).device
-    size = max(1, TOKENS_PER_BATCH // max(map(len, windows.rows)))
+    size = max(1, TOKENS_PER_BATCH // windows.longest)
     losses: list[float] = []
-    counts: list[int] = []
+    counts = windows.tokens()
     with (progress or Silent()).task(label, len(windows.rows)) as task:
         for batch in _batches(windows.rows, size):
-            ids = torch.stack(batch).to(device)
+            ids = torch.stack([windows.rows[i] for i in batch]).to(device)
             scores = TokenScores(model, ids, all_places(*ids[:, 1:].shape), use_cache=False)
-            losses += _nats(scores, ids[:, 1:])
-            counts += [ids.shape[1] - 1] * len(batch)
+            nats = _nats(scores, ids[:, 1:])
+            losses += [float(of_row[windows.lead(i) - 1 :].sum()) for i, of_row in zip(batch, nats, strict=True)]
             if not all(map(math.isfinite, losses[-len(batch) :])):
                 raise not_finite("perplexity cannot be measured: the model's scores hold", scores.dtype)
             task.advance(len(batch))
@@ -66,19 +66,19 @@ def perplexity(
     return {**result, "window_nats": [round(loss, 4) for loss in losses], "protocol": windows.record}
 
 
-def _nats(scores: TokenScores, tokens: Tensor) -> list[float]:
-    """Negative log-likelihoods of windows of tokens `[windows, seq]` by the scores of all of them, in nats."""
+def _nats(scores: TokenScores, tokens: Tensor) -> Tensor:
+    """Negative log-likelihoods of tokens `[windows, seq]` by the scores of all of them, in nats."""
     wanted = tokens.flatten()
     nats = [F.cross_entropy(given, wanted[rows].to(given.device), reduction="none") for rows, given in scores]
-    return torch.cat(nats).view(tokens.shape).double().sum(dim=1).tolist()
+    return torch.cat(nats).view(tokens.shape).double()
 
 
-def _batches(rows: list[Tensor], size: int) -> list[list[Tensor]]:
-    """Rows of equal length together, at most `size` of them."""
-    batches: list[list[Tensor]] = []
-    for row in rows:
-        if batches and len(batches[-1]) < size and len(batches[-1][0]) == len(row):
-            batches[-1].append(row)
+def _batches(rows: list[Tensor], size: int) -> list[list[int]]:
+    """The numbers of rows of equal length together, at most `size` of them."""
+    batches: list[list[int]] = []
+    for i, row in enumerate(rows):
+        if batches and len(batches[-1]) < size and len(rows[batches[-1][0]]) == len(row):
+            batches[-1].append(i)
         else:
-            batches.append([row])
+            batches.append([i])
     return batches

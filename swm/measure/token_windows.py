@@ -59,21 +59,37 @@ class PerplexityProtocol:
 
 @dataclass(frozen=True)
 class TokenWindows:
-    """Rows of token ids, all but the last of one length, with the protocol that made them."""
+    """Rows of token ids, all but the last of one length, with the protocol that made them.
+
+    `leads` and `counts` are of rows that were split anew: how many tokens stand before the first one that is scored,
+    and how many tokens a row counts. Without them one token stands before, and a row counts the others.
+    """
 
     rows: list[Tensor]
     record: dict[str, Any]
+    leads: Sequence[int] = ()
+    counts: Sequence[int] = ()
 
-    def renumbered(self, kept: Sequence[int], whole: TokenWindows) -> TokenWindows:
-        """These windows, in a vocabulary of the ids `kept`, by the protocol of the `whole` one where they are the same.
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest row."""
+        return max(map(len, self.rows))
 
-        Where the text is split otherwise than by the whole vocabulary, the protocol says how many tokens there are.
-        """
-        ids = torch.tensor(kept)
-        same = [row.shape for row in self.rows] == [row.shape for row in whole.rows]
-        if same and all(torch.equal(ids[row], other) for row, other in zip(self.rows, whole.rows, strict=True)):
-            return TokenWindows(self.rows, whole.record)
-        return TokenWindows(self.rows, {**self.record, "vocabulary_size": len(ids)})
+    def lead(self, row: int) -> int:
+        """How many tokens of a row stand before the first one that is scored."""
+        return self.leads[row] if self.leads else 1
+
+    def tokens(self) -> list[int]:
+        """How many tokens each row counts."""
+        return [*self.counts] or [len(row) - 1 for row in self.rows]
+
+    def scored(self) -> int:
+        """How many tokens are scored in all rows."""
+        return sum(len(row) - self.lead(i) for i, row in enumerate(self.rows))
+
+    def of_fewer_tokens(self, size: int) -> TokenWindows:
+        """These windows, with a protocol that says how many tokens there are to choose from."""
+        return replace(self, record={**self.record, "vocabulary_size": size})
 
     def by_new_ids(self, kept: Sequence[int]) -> TokenWindows:
         """These windows by the ids of a vocabulary of the tokens `kept` alone. Raises TextError where it lacks one."""

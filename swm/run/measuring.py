@@ -56,8 +56,14 @@ class RunMeasurements:
         windows = self.prepared.evaluator.windows
         if windows is not None and "vocabulary_size" in windows.record:
             self.notes.append(
-                "the text of the perplexity uses tokens that are gone, so the two models split it differently, and "
-                "their perplexities cannot be compared"
+                "the text of the perplexity uses tokens that are gone, and split into others its windows are longer "
+                "than the model takes; so the two models read other windows, and their perplexities cannot be compared"
+            )
+        elif windows is not None and windows.scored() > sum(windows.tokens()):
+            self.notes.append(
+                "the text of the perplexity uses tokens that are gone: the compressed model reads its "
+                f"{sum(windows.tokens()):,} tokens as {windows.scored():,}. Both perplexities are of the same windows, "
+                "per token of the original model"
             )
 
     def measure_speed(self, view: ModelView) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,13 @@ WARM_UP, MAX_NORM = 0.05, 1.0
 
 RunSome = Callable[[Tensor, State], Tensor]
 """Gives what a layer with these parameters makes of the samples of these numbers, with gradients where enabled."""
+
+
+class Trained(NamedTuple):
+    """What a training made: the parameters, in the dtypes that they had, and the number of steps taken."""
+
+    state: State
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,8 @@ class LayerTraining:
     bf16: bool = False
     compare: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def train(self, run_some: RunSome, wanted: Tensor, begun: State, samples: Tensor | None = None) -> State:
-        """The trained parameters, in the dtypes of `begun`.
+    def train(self, run_some: RunSome, wanted: Tensor, begun: State, samples: Tensor | None = None) -> Trained:
+        """The trained parameters.
 
         Args:
             run_some: Runs the layer.
@@ -60,7 +68,7 @@ class LayerTraining:
         optimizer = adamw(trained.values(), self.learning_rate, betas=(0.9, 0.95))
         size = min(self.batch, len(rows))
         total = self.epochs * (len(rows) // size)
-        scale = first_loss_scale(begun.values())
+        scale, steps = first_loss_scale(begun.values()), 0
         for step, chosen in enumerate(self._batches(rows, size)):
             passed = 0.0 if self.seconds is None else (time.perf_counter() - start) / max(self.seconds, 1e-9)
             if passed >= 1:
@@ -70,7 +78,8 @@ class LayerTraining:
                 loss = self.error(run_some, wanted, state, chosen.to(wanted.device))
             gradients, scale = scaled_gradients(loss, list(trained.values()), scale)
             self._step(optimizer, trained, gradients, self.learning_rate * rate(max(step, passed * total), total))
-        return {key: value.detach().to(begun[key].dtype) for key, value in trained.items()}
+            steps += 1
+        return Trained({key: value.detach().to(begun[key].dtype) for key, value in trained.items()}, steps)
 
     def error(self, run_some: RunSome, wanted: Tensor, state: State, samples: Tensor) -> Tensor:
         """What is minimised, over some samples.

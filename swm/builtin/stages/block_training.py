@@ -144,12 +144,13 @@ class BlockTraining:
             how = replace(how, compare=EndDivergence(self.view))
         if len(self.held):
             before = self._error(how, block, begun)
-        state = how.train(lambda samples, now: self._run(block, samples, now), self.wanted, begun, self.kept)
+        state, steps = how.train(lambda samples, now: self._run(block, samples, now), self.wanted, begun, self.kept)
         if len(self.held):
             after = self._error(how, block, state)
             numbers = format_ranges([self.view.numbers[position] for position in block.positions])
             left = round(min(before, after), 6)
-            self.facts.append({"layers": numbers, "error_before": round(before, 6), "error_left": left})
+            row = {"layers": numbers, "steps": steps, "error_before": round(before, 6), "error_left": left}
+            self.facts.append(row)
         if after >= before:
             return {}
         return {

@@ -115,6 +115,7 @@ def test_each_layer_is_fitted_to_where_the_original_is(llama: ModelView, many: T
         assert row["error_left"] <= row["error_before"]
     first = plan.facts["trained_layers"][0]
     assert first["layers"] == "1"
+    assert first["steps"] == FAST.epochs * ((len(many) - len(many[::16])) // FAST.batch)
     # By hand: the relative squared error of layer 1's output on the samples that were left out, before.
     held = many[::16]
     recording = llama.record(held)

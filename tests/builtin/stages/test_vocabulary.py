@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,8 +166,39 @@ def test_a_calibration_text_that_later_stages_could_not_read_is_refused_early(fo
         compressed(parent, {"vocabulary": {"keep": {"text": [OTHER]}}}, depth)
 
 
-def test_another_text_is_split_differently_and_the_report_says_so(folder_of: Folder) -> None:
-    parent = folder_of("byte level")
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_text_is_measured_by_the_same_windows_per_original_token(kind: str, folder_of: Folder) -> None:
+    parent = folder_of(kind)
+    evaluate = {"perplexity": {"text": [TEXT[200:]], "seq_len": 16, "max_tokens": 160, "bos": "none"}}
+    run = compressed(parent, {"vocabulary": {"keep": {"text": [TEXT[:200]]}}}, evaluate=evaluate)
+    measured = run.report["perplexity"]
+    assert measured["compressed"]["protocol"] == measured["dense"]["protocol"]
+    whole, cut = AutoTokenizer.from_pretrained(parent), AutoTokenizer.from_pretrained(run.output)
+    stream = whole(TEXT[200:], add_special_tokens=False)["input_ids"][:160]
+    names = cut.get_vocab()
+    read = 0
+    for number, nats in enumerate(measured["compressed"]["window_nats"]):
+        row = stream[16 * number : 16 * number + 16]
+        # By hand: what stands for the first token, and the tokens of the text behind it.
+        name = whole.convert_ids_to_tokens(row[0])
+        first = [names[name]] if name in names else [t.id for t in cut.backend_tokenizer.model.tokenize(name)]
+        rest = cut(whole.decode(row[1:]), add_special_tokens=False)["input_ids"]
+        if whole(whole.decode(row[1:]), add_special_tokens=False)["input_ids"] != row[1:]:
+            continue
+        read += len(rest) > 15
+        ids = torch.tensor([[*first, *rest]])
+        with torch.no_grad():
+            scores = run.model(input_ids=ids).logits[0, len(first) - 1 : -1].double().log_softmax(-1)
+        assert -scores.gather(-1, torch.tensor(rest)[:, None]).sum().item() == pytest.approx(nats, rel=1e-4)
+    assert read > 0
+    value = math.exp(sum(measured["compressed"]["window_nats"]) / 150)
+    assert measured["compressed"]["value"] == pytest.approx(value, rel=1e-4)
+    assert any("reads its 150 tokens as" in note for note in run.report["notes"])
+    assert "±" in (run.output / "README.md").read_text()
+
+
+def test_windows_that_would_become_too_long_are_cut_anew_and_the_report_says_so(folder_of: Folder) -> None:
+    parent = folder_of("byte level", max_position_embeddings=40)
     run = compressed(parent, {"vocabulary": {"keep": {"text": [OTHER]}}}, evaluate=PERPLEXITY)
     measured = run.report["perplexity"]
     assert measured["compressed"]["protocol"]["scored_tokens"] > measured["dense"]["protocol"]["scored_tokens"]
