@@ -129,6 +129,10 @@ def cases() -> dict[str, dict[str, Any]]:
         deleted = {"depth": {"pruner": name, "search_samples": samples, "target": {"layers": count}}}
         add_fitted(found, f"{name}, then distil-blocks | {count} layers", [deleted], seconds)
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
+    for ratio, (size, stages, shared) in fewer_tokens().items():
+        cut = {"vocabulary": {"keep": {"size": size}}}
+        name = " + ".join(["fewer tokens", *(next(iter(stage.values()))["pruner"] for stage in stages)])
+        add_fitted(found, f"{name}, least-squares, then distil-blocks | {ratio:.0%}", [cut, *stages], 340, shared)
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}
         stages = [{"width": {**narrow, "target": {"ratio": ratio}}}]
@@ -162,6 +166,16 @@ def cases() -> dict[str, dict[str, Any]]:
             stages = [*recipe["stages"], {"recover": {**settings, "batch": 8, "micro_batch": 8}}]
             found[f"{what}, then {training} | {size}"] = {**recipe, "stages": stages, "trains": True}
     return found
+
+
+def fewer_tokens() -> dict[float, tuple[int, list[Settings], Settings | None]]:
+    """By the share that goes: how many tokens stay, what goes after the others, and the budget of the recipe."""
+    contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16, "search_merger": "delete"}
+    wanda = {"width": {"pruner": "wanda", "compensate": "least-squares"}}
+    return {
+        0.2: (26_624, [wanda], {"ratio": 0.2}),
+        0.35: (24_576, [{"depth": contiguous}, wanda], {"ratio": 0.35, "depth_share": 0.4}),
+    }
 
 
 def add_fitted(
