@@ -54,7 +54,7 @@ def renumber(settings: Any, new_ids: Mapping[int, int], rows: int) -> None:
 def new_rows(ids: Tensor, kept: Sequence[int]) -> Tensor:
     """The rows of these ids in a vocabulary of the ids `kept` (ascending) alone; -1 for those that are gone."""
     known = torch.tensor(kept)
-    places = torch.searchsorted(known, ids).clamp(max=len(known) - 1)
+    places = torch.searchsorted(known, ids.contiguous()).clamp(max=len(known) - 1)
     return torch.where(known[places] == ids, places, -1)
 
 
