@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from swm.recipe.building import build_recipe
 from swm.run.pipeline import CompressionPipeline
 
 Settings = dict[str, Any]
+GENTLE = 1e-4
+"""A fifth of the learning rate of the other rows."""
 
 
 def stages(options: argparse.Namespace) -> dict[str, list[Settings]]:
@@ -31,12 +34,14 @@ def stages(options: argparse.Namespace) -> dict[str, list[Settings]]:
     target = {"layers": options.layers}
     cut = {"depth": {"pruner": "single-loss", "search_samples": 8, "target": target}}
     blocks = {"distil-blocks": {**BLOCKS, "seconds": options.fit_seconds}}
+    gentle = {"distil-blocks": {**blocks["distil-blocks"], "learning_rate": GENTLE}}
     data = {"name": "file", "path": str(second_half(options.text))}
     recover = {"recover": {**TUNED, "data": data, "seconds": options.seconds, "steps": 10_000}}
     return {
         "single-loss, deleted": [cut],
         "the same, then distil-blocks": [cut, blocks],
         "the same, then tuned distillation": [cut, blocks, recover],
+        f"single-loss, then distil-blocks at {GENTLE:g}": [cut, gentle],
     }
 
 
@@ -51,6 +56,7 @@ def main() -> None:
     parser.add_argument("--fit-seconds", type=float, default=480.0, help="the time of distil-blocks")
     parser.add_argument("--seconds", type=float, default=600.0, help="the time of the training after it")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
+    parser.add_argument("--only", nargs="+", default=["*"], help="rows of these names, which may have * in them")
     parser.add_argument("--known-only", action="store_true", help="write the table from the rows that are there")
     options = parser.parse_args()
     torch.set_float32_matmul_precision("medium")
@@ -58,6 +64,7 @@ def main() -> None:
     named = f"{Path(options.model).stem}, {options.layers} layers less"
     found = {"the original": rows.measure(f"{named} | the original", lambda: measure(options, None))}
     for name, each in stages(options).items():
+        rows.known_only = options.known_only or not any(fnmatchcase(name, pattern) for pattern in options.only)
         found[name] = rows.measure(f"{named} | {name}", lambda each=each: measure(options, each))  # type: ignore[misc]
     original, spent = found["the original"], dict[str, float]()
     table = []
@@ -65,7 +72,8 @@ def main() -> None:
         if "missing" in row:
             continue
         # A row repeats the stages of the one before it, which takes no time.
-        spent = {key: max(value, spent.get(key, 0.0)) for key, value in row["seconds"].items()}
+        same = name.startswith("the same")
+        spent = {key: max(value, spent.get(key, 0.0) if same else 0.0) for key, value in row["seconds"].items()}
         value = row["perplexity"]
         cells = [name, f"{value:.2f}", f"{value / original['perplexity']:.2f}", f"{row['parameters'] / 1e6:.1f}"]
         table.append([*cells, f"{sum(spent.values()):.0f}", f"{row['peak_mib'] / 1024:.1f}"])
