@@ -96,13 +96,17 @@ class BlockTraining:
         numbers = self.view.numbers
         layers = []
         for i, block in enumerate(blocks):
-            self._advance(block.positions[-1])
+            left = sum(later.share for later in blocks[i:])
             states: dict[int, State] = {}
+            if left:
+                self._advance(block.positions[-1])
             if block.share:
-                states = self._train(block, block.share / sum(later.share for later in blocks[i:]))
+                states = self._train(block, block.share / left)
             layers += [TrainedLayer(numbers[position], state) for position, state in states.items()]
             for position in block.positions:
-                self._pass(position, states.get(position))
+                # Nobody asks what leaves the last one that is trained; its end was looked at on what was left out.
+                if left > block.share or not len(self.held):
+                    self._pass(position, states.get(position))
                 task.advance(note=f"layer {numbers[position]}")
         return layers
 
@@ -137,7 +141,8 @@ class BlockTraining:
         }
         how, before, after = self.how, math.inf, 0.0
         if self.seconds is not None:
-            how = replace(how, seconds=self._left(block.positions[0]) * part)
+            still = 0 if part == 1 else len(self.view.layers) - block.positions[0]
+            how = replace(how, seconds=self._left(still) * part)
         elif block.share < CHANGED_SHARE * len(block.positions):
             how = replace(how, epochs=max(1, how.epochs * block.share // (CHANGED_SHARE * len(block.positions))))
         if self.reached == len(self.dense.layers):
@@ -151,7 +156,7 @@ class BlockTraining:
             left = round(min(before, after), 6)
             row = {"layers": numbers, "steps": steps, "error_before": round(before, 6), "error_left": left}
             self.facts.append(row)
-        if after >= before:
+        if not after < before:
             return {}
         return {
             position: self.view.memory.keep_all({key: state[f"{position} {key}"] for key in self.view.state(position)})
@@ -169,11 +174,15 @@ class BlockTraining:
     def _error(self, how: LayerTraining, block: Block, state: State) -> float:
         return how.error_of(lambda samples, now: self._run(block, samples, now), self.wanted, state, self.held)
 
-    def _left(self, position: int) -> float:
-        """The seconds left for training: the time is also needed to run the layers above."""
+    def _left(self, layers: int) -> float:
+        """The seconds left for training: some are needed to run so many layers of the model, and those of the original.
+
+        Args:
+            layers: How many layers of the model are still run over all samples; with none, no other model's either.
+        """
         assert self.seconds is not None
-        above = len(self.view.layers) - position + len(self.dense.layers) - self.reached
-        each = self.running / max(1, position + self.reached)
+        above = layers + len(self.dense.layers) - self.reached if layers else 0
+        each = self.running / max(1, len(self.view.layers) - layers + self.reached)
         return max(0.0, self.seconds - (time.perf_counter() - self.start) - above * each)
 
     def _changed(self, position: int) -> bool:
