@@ -125,6 +125,24 @@ def test_each_layer_is_fitted_to_where_the_original_is(llama: ModelView, many: T
     assert first["error_before"] == pytest.approx(float(error), rel=1e-3)
 
 
+@pytest.mark.parametrize(("span", "own"), [(6, []), (2, [1, 2])])
+def test_no_layer_is_run_behind_the_last_block(
+    span: int, own: list[int], llama: ModelView, many: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = shallower(llama)
+    ran: list[tuple[bool, int]] = []
+    run_layer = ModelView.run_layer
+
+    def counted(self: ModelView, recording: Any, position: int, *rest: Any) -> Tensor:
+        ran.append((self is cut, position))
+        return run_layer(self, recording, position, *rest)
+
+    monkeypatch.setattr(ModelView, "run_layer", counted)
+    planned(replace(FAST, epochs=1, span=span), cut, llama, many)
+    assert [position for compressed, position in ran if compressed] == own
+    assert [position for compressed, position in ran if not compressed] == list(range(6))
+
+
 def test_adjacent_layers_are_trained_together_where_asked(llama: ModelView, many: Tensor) -> None:
     cut = shallower(llama)
     together = replace(FAST, span=2)
