@@ -141,11 +141,12 @@ def cases() -> dict[str, dict[str, Any]]:
         stages = [{"width": {**narrow, "target": {"ratio": ratio}}}]
         add_fitted(found, f"wanda, least-squares, then distil-blocks | {ratio:.0%}", stages, 400)
         key = f"contiguous + wanda, least-squares, then distil-blocks | {ratio:.0%}"
-        spread = {"ratio": ratio, "depth_share": 0.4}
+        spread = {"budget": {"ratio": ratio, "depth_share": 0.4}}
         add_fitted(found, key, [{"depth": contiguous}, {"width": narrow}], 340, spread)
         quick = {**contiguous, "search_merger": "delete"}
         what, size = key.split(" | ")
-        add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 350, spread)
+        less = {**spread, "text": 2}
+        add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 370, less)
         plain = [{"depth": {"pruner": "contiguous", "search_samples": 16}}, {"width": {"pruner": "wanda"}}]
         add_fitted(found, f"contiguous + wanda, then distil-blocks | {ratio:.0%}", plain, 500, spread)
         for name in WIDTH:
@@ -179,7 +180,7 @@ def add_fitted(
     key: str,
     stages: list[Settings],
     seconds: float,
-    budget: Settings | None = None,
+    others: Settings | None = None,
 ) -> None:
     """Add the row with fits of whole blocks behind these stages, and the one with ten minutes of training after it.
 
@@ -188,9 +189,9 @@ def add_fitted(
         key: The name of the first of the two.
         stages: What comes before.
         seconds: The time of the fits of blocks.
-        budget: Of the recipe.
+        others: Other entries of the row.
     """
-    shared: Settings = {"text": 3, **({"budget": budget} if budget else {})}
+    shared: Settings = {"text": 3, **(others or {})}
     name, size = key.split(" | ")
     blocks, tuned = {**BLOCKS, "seconds": float(seconds)}, TUNED
     if name.endswith(LONG_NAME):
