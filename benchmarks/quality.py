@@ -135,6 +135,8 @@ def cases() -> dict[str, dict[str, Any]]:
     for name, count, samples, seconds in (("contiguous", 6, 16, 540), ("greedy-loss", 10, 4, 440)):
         deleted = {"depth": {"pruner": name, "search_samples": samples, "target": {"layers": count}}}
         add_fitted(found, f"{name}, then distil-blocks | {count} layers", [deleted], seconds)
+        key = f"{name}, all text, then distil-blocks{LONG_NAME} | {count} layers"
+        add_fitted(found, key, [deleted], seconds + 40, {"text": 6})
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}
@@ -145,8 +147,7 @@ def cases() -> dict[str, dict[str, Any]]:
         add_fitted(found, key, [{"depth": contiguous}, {"width": narrow}], 340, spread)
         quick = {**contiguous, "search_merger": "delete"}
         what, size = key.split(" | ")
-        less = {**spread, "text": 2}
-        add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 370, less)
+        add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 350, spread)
         plain = [{"depth": {"pruner": "contiguous", "search_samples": 16}}, {"width": {"pruner": "wanda"}}]
         add_fitted(found, f"contiguous + wanda, then distil-blocks | {ratio:.0%}", plain, 500, spread)
         for name in WIDTH:
@@ -382,6 +383,7 @@ class Bench:
             "`distil-blocks` were measured before a step of a training took about half the time, but for those of "
             "`long pieces`: their samples and pieces have 512 tokens, `distil-blocks` trains all layers and not only "
             "those above the first change, with a learning rate of 3e-4 in place of 5e-4, and distillation has 2e-4. "
+            "`all text` is six times the samples. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"
