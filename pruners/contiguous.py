@@ -17,7 +17,8 @@ from swm.pruners.ranking import ranked, removal_proposal, unprotected_layers
 class Contiguous(DepthPruner):
     """Removes the run of adjacent layers over which the hidden states change least.
 
-    The paper's similarity is the angular one of the last token. Source: Gromov et al. (the unreasonable
+    The paper's similarity is the angular one of the last token: one token of each sample, so a few samples say little.
+    Source: Gromov et al. (the unreasonable
     ineffectiveness of the deeper layers), arXiv 2403.17887, section 3.2.
     """
 

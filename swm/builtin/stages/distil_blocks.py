@@ -29,8 +29,9 @@ class DistilBlocksStage(Stage):
 
     Each is fitted to what the original model has where the layer ends (for a merged layer: at the end of what was
     merged). No other layer is run for a step of it. `layers: changed` trains those that earlier stages changed, `above`
-    these and all above the lowest of them, which then also learn to undo the errors from below, and `all` every layer;
-    a changed layer gets three times the training of another. `span` adjacent ones are trained together, to end where
+    these and all above the lowest of them, which then also learn to undo the errors from below, and `all` every layer:
+    a step of one long `span` costs more then, and brings more. A changed layer gets three times the training of
+    another. `span` adjacent ones are trained together, to end where
     the original model is behind the last of them, which takes more memory. The block at the end of the model is fitted
     to the next-token distributions, by their divergence `KL(original || compressed)`, the others to the hidden states,
     where `relative` by the error relative to their length. One of `fold` samples is left out; where a block is no
