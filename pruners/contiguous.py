@@ -18,8 +18,7 @@ class Contiguous(DepthPruner):
     """Removes the run of adjacent layers over which the hidden states change least.
 
     The paper's similarity is the angular one of the last token: one token of each sample, so a few samples say little.
-    Source: Gromov et al. (the unreasonable
-    ineffectiveness of the deeper layers), arXiv 2403.17887, section 3.2.
+    Source: Gromov et al. (the unreasonable ineffectiveness of the deeper layers), arXiv 2403.17887, section 3.2.
     """
 
     name: ClassVar[str] = "contiguous"

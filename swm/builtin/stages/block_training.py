@@ -140,15 +140,18 @@ class BlockTraining:
             for key, value in self.view.state(position).items()
         }
         how, before, after = self.how, math.inf, 0.0
-        if self.seconds is not None:
-            still = 0 if part == 1 else len(self.view.layers) - block.positions[0]
-            how = replace(how, seconds=self._left(still) * part)
-        elif block.share < CHANGED_SHARE * len(block.positions):
-            how = replace(how, epochs=max(1, how.epochs * block.share // (CHANGED_SHARE * len(block.positions))))
         if self.reached == len(self.dense.layers):
             how = replace(how, compare=EndDivergence(self.view))
+        looked = time.perf_counter()
         if len(self.held):
             before = self._error(how, block, begun)
+        # The samples that were left out are looked at once more afterwards.
+        looked = time.perf_counter() - looked
+        if self.seconds is not None:
+            still = 0 if part == 1 else len(self.view.layers) - block.positions[0]
+            how = replace(how, seconds=max(0.0, self._left(still) - looked) * part)
+        elif block.share < CHANGED_SHARE * len(block.positions):
+            how = replace(how, epochs=max(1, how.epochs * block.share // (CHANGED_SHARE * len(block.positions))))
         state, steps = how.train(lambda samples, now: self._run(block, samples, now), self.wanted, begun, self.kept)
         if len(self.held):
             after = self._error(how, block, state)
