@@ -148,6 +148,10 @@ def cases() -> dict[str, dict[str, Any]]:
         quick = {**contiguous, "search_merger": "delete"}
         what, size = key.split(" | ")
         add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 350, spread)
+        # The closed forms look at a fifth of the text that the blocks look at.
+        part: list[Settings] = [{"depth": {**quick, "samples": 56}}, {"width": {**narrow, "samples": 56}}]
+        key = f"contiguous + wanda, least-squares of a fifth, all text, then distil-blocks{LONG_NAME} | {ratio:.0%}"
+        add_fitted(found, key, part, 430, {**spread, "text": 6})
         plain = [{"depth": {"pruner": "contiguous", "search_samples": 16}}, {"width": {"pruner": "wanda"}}]
         add_fitted(found, f"contiguous + wanda, then distil-blocks | {ratio:.0%}", plain, 500, spread)
         for name in WIDTH:

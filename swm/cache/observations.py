@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,10 @@ class Observed:
     def observation(self, what: Mapping[str, Any], compute: Callable[[], Observation]) -> Observation:
         """See `ObservationCache.observation`; `what` says all else that the result depends on, as plain data."""
         return self.cache.observation({**what, **self.about}, compute)
+
+    def of_text(self, fingerprint: str) -> Observed:
+        """The same for another text."""
+        return replace(self, about={**self.about, "text": fingerprint})
 
     def values(self, what: Mapping[str, Any]) -> RecordedNumbers:
         """See `ObservationCache.values`."""

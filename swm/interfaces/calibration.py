@@ -48,6 +48,13 @@ class Calibration:
                 digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def first(self, samples: int | None) -> Calibration:
+        """The first so many samples; all of them with None, or where there are no more."""
+        if samples is None or samples >= len(self.ids):
+            return self
+        images = {row: inputs for row, inputs in self.images.items() if row < samples}
+        return replace(self, ids=self.ids[:samples], images=images, titles=self.titles[:samples])
+
     def renumbered(self, kept: Sequence[int]) -> Calibration:
         """The same text by its ids in a vocabulary of which the ids `kept`, ascending, are left.
 

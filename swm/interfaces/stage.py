@@ -163,6 +163,14 @@ class Stage(Strategy):
         """Settings with which it needs fewer `working_bytes`, as a recipe has them, and how many; for an error."""
         return {}
 
+    def seen_samples(self) -> int | None:
+        """How many of the first samples of the calibration text it is given; None for all.
+
+        A stage with a field `samples` says that.
+        """
+        samples = getattr(self, "samples", None)
+        return samples if isinstance(samples, int) else None
+
     def searched_samples(self) -> int | None:
         """How many of the first samples of the calibration text its search looks at; None for all, or no search."""
         return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from swm.cache.observations import Observation, Observed
+from swm.errors import RecipeError, at
 from swm.interfaces.progress import Progress
 from swm.interfaces.recovery import Recovery, RecoveryContext
 from swm.interfaces.shape_needs import ShapeNeeds
@@ -36,6 +37,16 @@ class Setting:
 
     __repr__ = short_repr
 
+    def seen_by(self, samples: int | None) -> Setting:
+        """The same for a stage that is given the first so many samples; all of them for None.
+
+        Raises RecipeError where the calibration text has fewer.
+        """
+        if samples is not None and samples > self.samples:
+            with at("samples"):
+                raise RecipeError(f"found {samples}; the calibration text has {self.samples} samples")
+        return self if samples is None else replace(self, samples=samples)
+
 
 @dataclass
 class StageContext:
@@ -62,6 +73,15 @@ class StageContext:
     """Gives a source that can be read, also for one whose text the original model writes."""
 
     __repr__ = short_repr
+
+    def first(self, samples: int | None) -> StageContext:
+        """The same with the first so many samples of the calibration text; with all of them for None."""
+        part = self.calibration.first(samples)
+        if part is self.calibration:
+            return self
+        reference = None if self.reference is None else self.reference[: len(part.ids)]
+        observed = None if self.observed is None else self.observed.of_text(part.fingerprint)
+        return replace(self, calibration=part, reference=reference, observed=observed)
 
     def smallest_layer(self) -> int:
         """The number of parameters of the smallest layer as the model is now."""

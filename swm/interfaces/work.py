@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 # A layer whose gradients are taken is run, and then takes about twice that time to go back through.
 WITH_GRADIENTS = 3
@@ -26,6 +26,10 @@ class Work:
 
     def __add__(self, other: Work) -> Work:
         return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def of_part(self, part: float) -> Work:
+        """The same with this part of the calibration text in place of all of it."""
+        return replace(self, passes=self.passes * part, scores=self.scores * part)
 
     def __mul__(self, times: float) -> Work:
         return Work(*(times * value for value in astuple(self)))

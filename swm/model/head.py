@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
-from swm.errors import ModelError
+from swm.errors import FamilyError, ModelError
 from swm.model.families import ModelFamily
 from swm.model.finite import check_finite
 
@@ -43,6 +44,38 @@ class Head:
             logits: Tensor = self.model(input_ids=dummy, use_cache=False).logits  # type: ignore[operator,unused-ignore]
         return logits
 
+    @contextmanager
+    def only(self, tokens: Tensor) -> Iterator[None]:
+        """Inside the block, scores are those of these tokens alone, in this order, without a gradient by the weights.
+
+        Raises FamilyError for a vocabulary projection that is no plain `nn.Linear`, see `has_rows`.
+        """
+        projection: Any = self.model.get_output_embeddings()  # type: ignore[operator,unused-ignore]
+        if not _is_plain(projection):
+            raise FamilyError(f"the vocabulary projection is a {type(projection).__name__}, of which no rows are taken")
+        weight = projection.weight.detach()[tokens]
+        bias = None if projection.bias is None else projection.bias.detach()[tokens]
+        projection.forward = lambda hidden: linear(hidden, weight, bias)
+        try:
+            yield
+        finally:
+            del projection.forward
+
+    @torch.no_grad()
+    def has_rows(self, hidden: Tensor) -> bool:
+        """Whether `only` gives the scores that the whole vocabulary has.
+
+        Args:
+            hidden: A few outputs of the last layer to see it by, `[samples, seq, hidden]`.
+        """
+        if not _is_plain(self.model.get_output_embeddings()):  # type: ignore[operator,unused-ignore]
+            return False
+        whole = self.logits(hidden)
+        some = torch.arange(0, whole.shape[-1], 7, device=whole.device)
+        with self.only(some):
+            part = self.logits(hidden)
+        return part.shape[-1] == len(some) and torch.allclose(part, whole[..., some], rtol=1e-3, atol=1e-4)
+
     @torch.no_grad()
     def check_answers(self, ids: Tensor, end: Tensor) -> None:
         """Raise ModelError where the scores of some tokens are not finite, or the same for all of them.
@@ -58,6 +91,10 @@ class Head:
                 "the model's next-token scores are the same whatever it reads, so nothing can be compared or ranked; "
                 "its weights are damaged"
             )
+
+
+def _is_plain(projection: Any) -> bool:
+    return type(projection) is nn.Linear and "forward" not in vars(projection)
 
 
 class BodyOutput:

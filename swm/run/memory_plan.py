@@ -125,24 +125,26 @@ def plan_memory(
         RecipeError: `given` is no size.
     """
     kind = weight_dtype(dtype, config)
-    places = max((stage.kept_states(shape.layers) for stage in stages), default=0)
+    each = [min(tokens, (stage.seen_samples() or tokens) * seq_len) for stage in stages]
+    states = max((stage.kept_states(shape.layers) * n for stage, n in zip(stages, each, strict=True)), default=0)
     if len(stages) > 1:
         # The end of the original model, which later stages compare with, and the run that gives it.
-        places = max(places, shape.layers + 1) + 1
-    needs = [] if model is None else [stage.working_bytes(model, kind, tokens) for stage in stages]
+        states = max(states, (shape.layers + 1) * tokens) + tokens
+    needs = [] if model is None else [s.working_bytes(model, kind, n) for s, n in zip(stages, each, strict=True)]
     working = max(needs, default=0)
     heaviest = stages[needs.index(working)] if working else None
 
     def lighter() -> dict[str, int]:
         if heaviest is None or model is None:
             return {}
-        return {f"{heaviest.name} with {name}": size for name, size in heaviest.lighter(model, kind, tokens).items()}
+        given = heaviest.lighter(model, kind, each[needs.index(working)])
+        return {f"{heaviest.name} with {name}": size for name, size in given.items()}
 
     need = Need(
         tokens=max(min(tokens, TOKENS_PER_BATCH), seq_len),
         token_bytes=token_bytes(config.hidden_size),
         worked_on=2 * max(shape.layer_parameters) * kind.itemsize,
-        states=places * tokens * config.hidden_size * kind.itemsize,
+        states=states * config.hidden_size * kind.itemsize,
         working=working,
         tokens_of="calibration with samples x seq_len",
         working_of="" if heaviest is None else f"what stage '{heaviest.name}' cannot stream",

@@ -142,16 +142,16 @@ class StagePlanner:
         stage = self.in_time(index, self.recipe.stages[index])
         place, target = self.recipe.place(index), self._target(index, earlier)
         hooks.swm_stage_started(index=index, stage=stage)
-        before = shape_now(self.view)
+        before, seen = shape_now(self.view), context.first(stage.seen_samples())
         with at(*place), self.stopwatch.timed(f"stage {index} {stage.name}"):
             stage = stage if target is None else stage.with_target(target)
             watch = LimitWatch.of(stage, original, self.view)
-            idle = (target is not None or watch is not None) and not stage.worth_while(context)
+            idle = (target is not None or watch is not None) and not stage.worth_while(seen)
             left = "no budget left" if target is not None else "the model keeps to the target already"
-            planned = StagePlan([], {"skipped": left}) if idle else _planned(stage, context)
+            planned = StagePlan([], {"skipped": left}) if idle else _planned(stage, seen)
         spec, facts = stage.spec(), {**self._round(index), **planned.facts}
         if stage.reads_calibration and not idle:
-            used = context.calibration.tokens_used(stage.searched_samples())
+            used = seen.calibration.tokens_used(stage.searched_samples())
             facts.setdefault(TokensUsed.KEY, [one.record() for one in used])
         if watch is not None:
             facts["limit"] = watch.planned(facts)
@@ -159,7 +159,7 @@ class StagePlanner:
         result = PlannedStage(spec.pop("name"), spec, planned.steps, facts, planned.tensors)
         if apply:
             with at(*place), self.stopwatch.timed(f"perform {index} {stage.name}"):
-                facts.update(stage.perform(planned, context))
+                facts.update(stage.perform(planned, seen))
             facts["achieved"] = achieved(context.original, before, shape_now(self.view))
             if watch is not None:
                 with at(*place):

@@ -147,7 +147,8 @@ def prepare(
         with at("budget"):
             aimed, idle = budgeted(recipe, i, shape, first)
         with at(*recipe.place(i)):
-            aimed.check(Setting(shape, family, config, text.samples, text.seq_len, empty, first))
+            setting = Setting(shape, family, config, text.samples, text.seq_len, empty, first)
+            aimed.check(setting.seen_by(aimed.seen_samples()))
         first = first and idle
     for place, source_of_text in _texts(recipe):
         with at(*place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,16 +12,18 @@ from torch.autograd.function import once_differentiable
 from swm.model.summed_loss import SummedLoss
 from swm.model.token_scores import score_pieces
 from swm.model.view import ModelView
+from swm.training.token_sample import TokenSample
 
 
 class EndDivergence:
     """`KL(p || q)`, mean over tokens, p and q being what the model's end makes of the wanted and the given states.
 
-    Both go through the same end of the compressed model, whose vocabulary may be a part of the original one's.
+    Both go through the same end of the compressed model, whose vocabulary may be a part of the original one's. With a
+    `sample`, a training looks at these tokens in place of the whole vocabulary; what is not trained looks at all.
     """
 
-    def __init__(self, view: ModelView) -> None:
-        self._view = view
+    def __init__(self, view: ModelView, sample: TokenSample | None = None) -> None:
+        self._view, self._sample = view, sample
 
     def __call__(self, given: Tensor, wanted: Tensor) -> Tensor:
         """The mean, with its gradient by `given`; scores are made of a piece of the tokens at a time.
@@ -30,14 +33,19 @@ class EndDivergence:
             wanted: Those of the original model, of the same shape.
         """
         given, wanted = given.flatten(0, 1), wanted.flatten(0, 1)
-        pieces = score_pieces(len(given), self._view.vocabulary)
+        drawn = None if self._sample is None or not given.requires_grad else self._sample.draw()
+        pieces = score_pieces(len(given), self._view.vocabulary if drawn is None else len(drawn.tokens))
 
         def of_piece(hidden: Tensor, rows: slice) -> Tensor:
             with torch.no_grad():
                 target = self._view.logits(wanted[rows][None])[0]
-            return divergence(self._view.logits_with_gradient(hidden[None])[0], target)
+            scores = self._view.logits_with_gradient(hidden[None])[0]
+            if drawn is not None:
+                scores, target = scores + drawn.raised, target + drawn.raised
+            return divergence(scores, target)
 
-        total: Tensor = SummedLoss.apply(of_piece, pieces, given)  # type: ignore[no-untyped-call,unused-ignore]
+        with nullcontext() if drawn is None else self._view.head.only(drawn.tokens):
+            total: Tensor = SummedLoss.apply(of_piece, pieces, given)  # type: ignore[no-untyped-call,unused-ignore]
         return total / len(given)
 
 

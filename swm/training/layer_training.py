@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,6 +82,10 @@ class LayerTraining:
             steps += 1
         return Trained({key: value.detach().to(begun[key].dtype) for key, value in trained.items()}, steps)
 
+    def products(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Inside the block, matrices are multiplied in bfloat16 where `bf16` says so."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+
     def error(self, run_some: RunSome, wanted: Tensor, state: State, samples: Tensor) -> Tensor:
         """What is minimised, over some samples.
 
@@ -90,7 +95,7 @@ class LayerTraining:
             samples: The numbers of the samples.
         """
         target = wanted[samples]
-        with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bf16):
+        with self.products(wanted.device):
             output = run_some(samples, state)
             if self.compare is not None:
                 return self.compare(output, target)

@@ -22,6 +22,7 @@ from swm.model.state import State
 from swm.model.view import ModelView
 from swm.training.end_divergence import EndDivergence
 from swm.training.layer_training import LayerTraining
+from swm.training.token_sample import TokenSample
 
 # A layer that was changed gets so many times the training of one that only has to undo errors from below.
 CHANGED_SHARE = 3
@@ -141,7 +142,8 @@ class BlockTraining:
         }
         how, before, after = self.how, math.inf, 0.0
         if self.reached == len(self.dense.layers):
-            how = replace(how, compare=EndDivergence(self.view))
+            sample = TokenSample.of(self.view, self.records[0].ids, self.hidden, how.seed)
+            how = replace(how, compare=EndDivergence(self.view, sample))
         looked = time.perf_counter()
         if len(self.held):
             before = self._error(how, block, begun)
@@ -201,7 +203,8 @@ class BlockTraining:
         """Run the original model to where this layer should end."""
         begun = time.perf_counter()
         for layer in range(self.reached, self.view.ends[position] + 1):
-            self.wanted = self.dense.run_layer(self.records[1], layer, self.wanted)
+            with self.how.products(self.wanted.device):
+                self.wanted = self.dense.run_layer(self.records[1], layer, self.wanted)
             check_finite(self.wanted, f"the output of layer {layer} of the original model holds")
         self.reached = self.view.ends[position] + 1
         self.running += time.perf_counter() - begun
@@ -213,6 +216,7 @@ class BlockTraining:
             self.hidden = self.wanted
             return
         begun = time.perf_counter()
-        self.hidden = self.view.run_layer(self.records[0], position, self.hidden, state)
+        with self.how.products(self.hidden.device):
+            self.hidden = self.view.run_layer(self.records[0], position, self.hidden, state)
         check_finite(self.hidden, f"the output of layer {self.view.numbers[position]} holds")
         self.running += time.perf_counter() - begun

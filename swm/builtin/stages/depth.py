@@ -37,6 +37,7 @@ class DepthStage(Stage):
 
     `similarity` and `merger` default to what the pruner's paper uses. The search looks at the first `search_samples`
     of the calibration text, and at all of it by default; a merger that fits to activations always fits to all of it.
+    With `samples`, all that the stage does looks at no more than the first so many.
     `search_merger` takes the merger's place in the search: one that is quicker, where the merger itself takes long.
     With `unit: attention`, `mlp` or `any`, the pruner chooses among those sub-blocks of the layers, in the order of the
     residual stream; they are left out, so the merger is a deletion (layout padded or custom).
@@ -53,6 +54,7 @@ class DepthStage(Stage):
     search_samples: Annotated[int, Field(ge=1)] | None = None
     search_merger: LayerMerger | None = None
     unit: Unit = "layer"
+    samples: Annotated[int, Field(ge=1)] | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:

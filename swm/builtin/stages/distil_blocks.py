@@ -34,7 +34,8 @@ class DistilBlocksStage(Stage):
     another. `span` adjacent ones are trained together, to end where
     the original model is behind the last of them, which takes more memory. The block at the end of the model is fitted
     to the next-token distributions, by their divergence `KL(original || compressed)`, the others to the hidden states,
-    where `relative` by the error relative to their length. One of `fold` samples is left out; where a block is no
+    where `relative` by the error relative to their length. Of a large vocabulary, a step looks at the tokens of the
+    text and at some others, which stand for the rest. One of `fold` samples is left out; where a block is no
     better on these, it stays as it was. `seconds` is the time of the whole stage, of which each block gets its part
     (then two runs are not the same bytes); without it `epochs` decide. Loads the original model once more. Blockwise
     distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed stream are those of arXiv 2510.14444.

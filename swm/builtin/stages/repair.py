@@ -42,8 +42,8 @@ class RepairStage(Stage):
     The attention's projection is fitted to what the original layer's gave, then the MLP's so that the layer ends where
     the original model is (for a merged layer: at the end of what was merged); ridge regression toward the present
     weights. `relative` counts a token's error relative to the length of its hidden state. Without `ridge`, the best of
-    a grid is taken for each projection on every `fold`-th sample, which is left out for that. Loads the original model
-    once more.
+    a grid is taken for each projection on every `fold`-th sample, which is left out for that. Looks at the first
+    `samples` of the calibration text, and at all of it by default. Loads the original model once more.
     """
 
     name: ClassVar[str] = "repair"
@@ -55,6 +55,7 @@ class RepairStage(Stage):
     ridge: Annotated[float, Field(ge=0)] | None = None
     relative: bool = True
     fold: Annotated[int, Field(ge=2)] = 5
+    samples: Annotated[int, Field(ge=1)] | None = None
 
     def kept_states(self, layers: int) -> int:
         return 12

@@ -57,7 +57,7 @@ class WidthStage(Stage):
     `round_experts` round the kept number of KV heads (of query heads to a KV head), of MLP channels and of experts to
     multiples. `merge` says what experts that go leave to those that stay. `backend: torch-pruning` cuts the same units
     through torch-pruning's dependency graph. `compensate: least-squares` refits the projections that read the units, so
-    that those that stay give what all of them gave.
+    that those that stay give what all of them gave. Scores and refits look at the first `samples` of the text, or all.
     """
 
     name: ClassVar[str] = "width"
@@ -77,6 +77,7 @@ class WidthStage(Stage):
     backend: Backend = "native"
     compensate: Literal["least-squares"] | None = None
     merge: ExpertMerger | None = None
+    samples: Annotated[int, Field(ge=1)] | None = None
 
     @classmethod
     def complete(cls, values: dict[str, Any], build: Build) -> dict[str, Any]:
