@@ -27,7 +27,7 @@ def states(view: ModelView) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_every_other_token_is_drawn_and_the_known_ones_are_always_there() -> None:
-    known = IDS.unique()
+    known = torch.unique(IDS)
     sample = TokenSample(known, 30, 6, 0)
     drawn = [sample.draw() for _ in range(40)]
     for tokens, raised in drawn:
@@ -49,7 +49,7 @@ def test_all_tokens_give_the_divergence_itself_in_every_family(any_model: Any, v
     view: ModelView = view_of(any_model)
     given, wanted = states(view)
     assert view.head.has_rows(wanted[:1, :2])
-    value = EndDivergence(view, TokenSample(IDS.unique(), view.vocabulary, view.vocabulary, 0))(given, wanted)
+    value = EndDivergence(view, TokenSample(torch.unique(IDS), view.vocabulary, view.vocabulary, 0))(given, wanted)
     expected = EndDivergence(view)(given, wanted)
     assert value.item() == pytest.approx(expected.item(), rel=1e-4)
     ours, theirs = (torch.autograd.grad(each, given)[0] for each in (value, expected))
@@ -69,7 +69,7 @@ def test_some_tokens_give_about_the_divergence_and_its_gradient(llama: ModelView
 
 def test_without_a_gradient_the_whole_vocabulary_is_looked_at(llama: ModelView) -> None:
     given, wanted = states(llama)
-    sample = TokenSample(IDS.unique(), llama.vocabulary, 3, 0)
+    sample = TokenSample(torch.unique(IDS), llama.vocabulary, 3, 0)
     with torch.no_grad():
         value = EndDivergence(llama, sample)(given.detach(), wanted)
         assert value.item() == EndDivergence(llama)(given.detach(), wanted).item()
@@ -77,7 +77,7 @@ def test_without_a_gradient_the_whole_vocabulary_is_looked_at(llama: ModelView) 
 
 def test_equal_states_are_no_distance_apart_whatever_is_drawn(llama: ModelView) -> None:
     _, wanted = states(llama)
-    sample = TokenSample(IDS.unique(), llama.vocabulary, 3, 0)
+    sample = TokenSample(torch.unique(IDS), llama.vocabulary, 3, 0)
     value = EndDivergence(llama, sample)(wanted.clone().requires_grad_(), wanted)
     assert value.item() == pytest.approx(0, abs=1e-6)
 
@@ -102,13 +102,13 @@ def test_a_projection_of_another_kind_is_left_whole(llama: ModelView, monkeypatc
     model: Any = llama.model
     model.lm_head.__class__ = Other
     assert TokenSample.of(llama, IDS, wanted, 0) is None
-    with pytest.raises(FamilyError, match="Other"), llama.head.only(IDS.unique()):
+    with pytest.raises(FamilyError, match="Other"), llama.head.only(torch.unique(IDS)):
         pass
 
 
 def test_the_models_own_projection_is_back_afterwards(llama: ModelView) -> None:
     _, wanted = states(llama)
     before = llama.logits(wanted)
-    with llama.head.only(IDS.unique()):
-        assert torch.equal(llama.logits(wanted), before[..., IDS.unique()])
+    with llama.head.only(torch.unique(IDS)):
+        assert torch.equal(llama.logits(wanted), before[..., torch.unique(IDS)])
     assert torch.equal(llama.logits(wanted), before)
