@@ -97,6 +97,9 @@ TUNED_NAME = ", then tuned distillation"
 LONG_NAME = ", long pieces"
 """With samples and pieces of 512 tokens, half as many a step, and all layers trained as blocks, with these rates."""
 GENTLE = 3e-4, 2e-4
+OF_A_PART = " of a fifth, all text"
+LONGER_NAME = ", ten minutes more"
+"""Of the fits of blocks, in place of another training after them."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -132,6 +135,12 @@ def cases() -> dict[str, dict[str, Any]]:
         settings = {"pruner": name, "merger": JOINT, "search_merger": "delete", "target": {"layers": count}}
         stages = [{"depth": {**settings, "search_samples": samples}}]
         add_fitted(found, f"{name}, {joint}, then distil-blocks{LONG_NAME} | {count} layers", stages, seconds)
+    for name, count, samples, seconds in (("contiguous", 6, 16, 525), ("greedy-loss", 10, 2, 430)):
+        settings = {"pruner": name, "merger": JOINT, "search_merger": "delete", "target": {"layers": count}}
+        # The closed form looks at a fifth of the text that the blocks look at.
+        stages = [{"depth": {**settings, "search_samples": samples, "samples": 56}}]
+        key = f"{name}, {joint}{OF_A_PART}, then distil-blocks{LONG_NAME} | {count} layers"
+        add_fitted(found, key, stages, seconds, {"text": 6})
     for name, count, samples, seconds in (("contiguous", 6, 16, 540), ("greedy-loss", 10, 4, 440)):
         deleted = {"depth": {"pruner": name, "search_samples": samples, "target": {"layers": count}}}
         add_fitted(found, f"{name}, then distil-blocks | {count} layers", [deleted], seconds)
@@ -148,9 +157,8 @@ def cases() -> dict[str, dict[str, Any]]:
         quick = {**contiguous, "search_merger": "delete"}
         what, size = key.split(" | ")
         add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 350, spread)
-        # The closed forms look at a fifth of the text that the blocks look at.
         part: list[Settings] = [{"depth": {**quick, "samples": 56}}, {"width": {**narrow, "samples": 56}}]
-        key = f"contiguous + wanda, least-squares of a fifth, all text, then distil-blocks{LONG_NAME} | {ratio:.0%}"
+        key = f"contiguous + wanda, least-squares{OF_A_PART}, then distil-blocks{LONG_NAME} | {ratio:.0%}"
         add_fitted(found, key, part, 430, {**spread, "text": 6})
         plain = [{"depth": {"pruner": "contiguous", "search_samples": 16}}, {"width": {"pruner": "wanda"}}]
         add_fitted(found, f"contiguous + wanda, then distil-blocks | {ratio:.0%}", plain, 500, spread)
@@ -205,6 +213,9 @@ def add_fitted(
         tuned = {**TUNED, "batch": 2, "micro_batch": 2, "cutoff": 512, "learning_rate": GENTLE[1]}
     fitted = [*stages, {"distil-blocks": blocks}]
     found[key] = {"stages": fitted, **shared}
+    if OF_A_PART in name:
+        longer = [*stages, {"distil-blocks": {**blocks, "seconds": seconds + 600.0}}]
+        found[f"{name}{LONGER_NAME} | {size}"] = {"stages": longer, **shared}
     trained = [*fitted, {"recover": tuned}]
     found[f"{name}{TUNED_NAME} | {size}"] = {"stages": trained, "trains": True, **shared}
 

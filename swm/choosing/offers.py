@@ -94,10 +94,9 @@ class Offers:
                     yield Draft(candidate, setting, training, min(setting.samples, self.available))
 
     def _refusal(self, setting: MeasuredSetting, draft: Draft) -> str:
-        """Why the stages of a candidate cannot be done here, in words."""
-        samples = max(1, min(setting.samples, self.available))
+        """Why the stages of a candidate cannot be done here, in words; however short the text is."""
         try:
-            return self.drafting.subject.refusal(self.drafting.recipe(replace(draft, samples=samples)))
+            return self.drafting.subject.refusal(self.drafting.recipe(replace(draft, samples=setting.samples)))
         except SwmError as error:
             return error.message
 

@@ -108,6 +108,8 @@ class Stage(Strategy):
     """Whether the stage changes the model's own projections, so that none of them may have been replaced before it."""
     reads_calibration: ClassVar[bool] = True
     """Whether the stage runs the model on the calibration text."""
+    reads_reference: ClassVar[bool] = True
+    """Whether it may read `context.reference`, which is a pass of the original model before the first stage."""
     reads_images: ClassVar[bool] = False
     """Whether it runs the model on `context.calibration.samples`, which may hold images, and never on the ids alone."""
 

@@ -58,7 +58,7 @@ class StageContext:
     seed: int
     progress: Progress
     reference: Tensor | None = None
-    """The original model's last hidden states on the calibration text, when earlier stages changed the model."""
+    """The original model's last hidden states on the calibration text, where a stage behind the first reads them."""
     dense: Callable[[], ModelView] | None = None
     """Loads the original model once more; None where it cannot be had."""
     recovery: Callable[[Recovery], RecoveryContext] | None = None

@@ -127,9 +127,9 @@ def plan_memory(
     kind = weight_dtype(dtype, config)
     each = [min(tokens, (stage.seen_samples() or tokens) * seq_len) for stage in stages]
     states = max((stage.kept_states(shape.layers) * n for stage, n in zip(stages, each, strict=True)), default=0)
-    if len(stages) > 1:
+    if any(stage.reads_reference for stage in stages[1:]):
         # The end of the original model, which later stages compare with, and the run that gives it.
-        states = max(states, (shape.layers + 1) * tokens) + tokens
+        states = max(states, 2 * tokens) + tokens
     needs = [] if model is None else [s.working_bytes(model, kind, n) for s, n in zip(stages, each, strict=True)]
     working = max(needs, default=0)
     heaviest = stages[needs.index(working)] if working else None

@@ -16,6 +16,7 @@ from swm.interfaces.stage import Stage, StageContext, StagePlan
 from swm.interfaces.target import Target
 from swm.interfaces.text import Calibration
 from swm.interfaces.tokens_used import TokensUsed
+from swm.model.last_states import last_states
 from swm.model.shape import achieved, shape_now
 from swm.model.view import ModelView
 from swm.plan.history import identity_of
@@ -74,9 +75,10 @@ class StagePlanner:
         context.tokenizer, context.text = self.prepared.tokenizer, original.text
         context.needs = LAYOUTS[self.recipe.layout].needs
         context.observed = self._observed(None, original.fingerprint)
-        if len(self.recipe.stages) > 1:
+        if any(stage.reads_reference for stage in self.recipe.stages[1:]):
             # Later stages compare with the model as it was before the first one.
-            context.reference = self._last_hidden(context)
+            with self.stopwatch.timed("read original"):
+                context.reference = self._last_hidden(context)
         return context
 
     def _observed(self, stage: Stage | None, fingerprint: str) -> Observed | None:
@@ -99,7 +101,7 @@ class StagePlanner:
 
     def _last_hidden(self, context: StageContext) -> Tensor:
         def record() -> Observation:
-            return Observation({"states": context.view.record(context.calibration.samples).states[-1]})
+            return Observation({"states": last_states(context.view, context.calibration.samples)})
 
         return context.observation({"what": "last hidden states"}, record).tensors["states"].to(context.view.device)
 

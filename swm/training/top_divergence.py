@@ -30,7 +30,8 @@ def top_tokens(scores: Tensor, k: int, temperature: float = 1.0) -> TopTokens:
     """The k likeliest tokens of `softmax(scores / temperature)`, `scores` being `[tokens, vocabulary]` in float32."""
     logs = (scores if temperature == 1 else scores / temperature).log_softmax(dim=-1)
     top = logs.topk(min(k, logs.shape[-1]), dim=-1)
-    rest = logs.scatter_(1, top.indices, -torch.inf).logsumexp(dim=-1)
+    # No logarithm is above 0, so nothing overflows; torch's logsumexp takes five times as long on a CPU.
+    rest = logs.scatter_(1, top.indices, -torch.inf).exp_().sum(dim=-1).log()
     return TopTokens(top.indices, top.values, rest)
 
 

@@ -32,6 +32,7 @@ class LowRankStage(swm.Stage):
     """
 
     name: ClassVar[str] = "lowrank"
+    reads_reference: ClassVar[bool] = False
     removes: ClassVar[str] = "ranks"
     replaces: ClassVar[bool] = True
     rebuilds: ClassVar[Sequence[swm.Rebuild]] = (REBUILD,)

@@ -42,6 +42,7 @@ class DistilBlocksStage(Stage):
     """
 
     name: ClassVar[str] = "distil-blocks"
+    reads_reference: ClassVar[bool] = False
     reads_images: ClassVar[bool] = True
 
     layers: Which = "above"
@@ -85,15 +86,7 @@ class DistilBlocksStage(Stage):
         return StagePlan(steps, {"trained_layers": fitted.facts["trained_layers"]}, tensors)
 
     def _fit(self, context: StageContext, load_original: Callable[[], ModelView]) -> Observation:
-        how = LayerTraining(
-            self.epochs,
-            self.batch,
-            self.learning_rate,
-            self.relative,
-            context.seed,
-            f"stage '{self.name}'",
-            bf16=uses_bf16(self.mixed_precision, context.view.device),
-        )
+        how = self.training(context.seed, uses_bf16(self.mixed_precision, context.view.device))
         view = context.view
         training = BlockTraining(view, load_original(), context.calibration.samples, how, self.seconds, self.fold)
         with context.progress.task(self.name, len(view.layers)) as task:
@@ -101,3 +94,8 @@ class DistilBlocksStage(Stage):
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}
         facts = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
         return Observation(tensors, facts)
+
+    def training(self, seed: int, bf16: bool) -> LayerTraining:
+        """How a block is trained."""
+        who = f"stage '{self.name}'"
+        return LayerTraining(self.epochs, self.batch, self.learning_rate, self.relative, seed, who, bf16=bf16)

@@ -24,6 +24,7 @@ class RecoverStage(Stage):
     """Trains the model as the stages before left it; the parameters are those of the recovery."""
 
     name: ClassVar[str] = "recover"
+    reads_reference: ClassVar[bool] = False
     holds: ClassVar[str] = "recovery"
     reads_calibration: ClassVar[bool] = False
 

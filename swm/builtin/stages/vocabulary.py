@@ -40,6 +40,7 @@ class VocabularyStage(Stage):
     """
 
     name: ClassVar[str] = "vocabulary"
+    reads_reference: ClassVar[bool] = False
     removes: ClassVar[frozenset[str]] = frozenset({"tokens"})
 
     keep: KeptTokens

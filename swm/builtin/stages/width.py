@@ -61,6 +61,7 @@ class WidthStage(Stage):
     """
 
     name: ClassVar[str] = "width"
+    reads_reference: ClassVar[bool] = False
     reads_images: ClassVar[bool] = True
     removes: ClassVar[frozenset[str]] = frozenset({"widths"})
 
@@ -124,9 +125,8 @@ class WidthStage(Stage):
 
     def work(self, setting: Setting) -> Work | None:
         scores = scoring_work(self.pruner, self.units)
-        return (
-            scores if self.compensate is None else scores + refit_work(setting, [READERS[part] for part in self.units])
-        )
+        refitted = [] if self.compensate is None else [READERS[part] for part in self.units]
+        return scores + refit_work(setting, refitted) if refitted else scores
 
     def uneven(self) -> bool:
         return not self.uniform

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from swm.builtin.stages import block_training
+from swm.builtin.stages.block_training import BlockTraining
 from swm.builtin.stages.distil_blocks import DistilBlocksStage
 from swm.builtin.steps.fit_layer import FitLayerStep
 from swm.errors import PlanError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.text import Calibration
+from swm.model.samples import Samples
 from swm.model.shape import ModelShape
 from swm.model.surgery import keep_layers, merge_layers
 from swm.model.view import ModelView
@@ -73,6 +75,20 @@ def test_every_family_comes_nearer_to_the_original_on_fresh_text(any_model: Any,
     FAST.perform(plan, context(cut, dense, many))
     assert plan.steps
     assert distance(cut, dense, fresh) < before
+
+
+def test_every_family_can_multiply_in_bfloat16(any_model: Any, view_of: Any, many: Tensor) -> None:
+    dense = view_of(any_model)
+    cut = shallower(dense)
+    stage = replace(FAST, mixed_precision="bf16", layers="all", epochs=1)
+    training = BlockTraining(cut, dense, Samples.of(many), stage.training(0, True), None, 8)
+    with Silent().task("", len(cut.layers)) as task:
+        training.run(task, "all", 1)
+    assert training.hidden.dtype is training.wanted.dtype is torch.float32
+    with torch.no_grad():
+        exact = dense.record(many).states[-1]
+    apart = (training.wanted - exact).norm() / exact.norm()
+    assert 0 < apart < 0.05
 
 
 def test_planning_changes_nothing_and_an_unchanged_model_needs_no_step(llama: ModelView, many: Tensor) -> None:
