@@ -97,6 +97,8 @@ TUNED_NAME = ", then tuned distillation"
 LONG_NAME = ", long pieces"
 """With samples and pieces of 512 tokens, half as many a step, and all layers trained as blocks, with these rates."""
 GENTLE = 3e-4, 2e-4
+MUCH, STEEPER = ("10 layers", "35%"), 5e-4
+"""Where so much goes, the weights have further to go."""
 OF_A_PART = " of a fifth, all text"
 LONGER_NAME = ", ten minutes more"
 """Of the fits of blocks, in place of another training after them."""
@@ -135,7 +137,7 @@ def cases() -> dict[str, dict[str, Any]]:
         settings = {"pruner": name, "merger": JOINT, "search_merger": "delete", "target": {"layers": count}}
         stages = [{"depth": {**settings, "search_samples": samples}}]
         add_fitted(found, f"{name}, {joint}, then distil-blocks{LONG_NAME} | {count} layers", stages, seconds)
-    for name, count, samples, seconds in (("contiguous", 6, 16, 525), ("greedy-loss", 10, 2, 430)):
+    for name, count, samples, seconds in (("contiguous", 6, 16, 525), ("greedy-loss", 10, 4, 430)):
         settings = {"pruner": name, "merger": JOINT, "search_merger": "delete", "target": {"layers": count}}
         # The closed form looks at a fifth of the text that the blocks look at.
         stages = [{"depth": {**settings, "search_samples": samples, "samples": 56}}]
@@ -157,7 +159,9 @@ def cases() -> dict[str, dict[str, Any]]:
         quick = {**contiguous, "search_merger": "delete"}
         what, size = key.split(" | ")
         add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 350, spread)
-        part: list[Settings] = [{"depth": {**quick, "samples": 56}}, {"width": {**narrow, "samples": 56}}]
+        # contiguous looks at the last token of each sample alone; sixteen gave other layers at 35 % than 56 do.
+        some = {**quick, "search_samples": 56 if ratio == max(RATIOS) else 16, "samples": 56}
+        part: list[Settings] = [{"depth": some}, {"width": {**narrow, "samples": 56}}]
         key = f"contiguous + wanda, least-squares{OF_A_PART}, then distil-blocks{LONG_NAME} | {ratio:.0%}"
         add_fitted(found, key, part, 430, {**spread, "text": 6})
         plain = [{"depth": {"pruner": "contiguous", "search_samples": 16}}, {"width": {"pruner": "wanda"}}]
@@ -211,6 +215,8 @@ def add_fitted(
         shared["seq_len"] = 512
         blocks |= {"layers": "all", "batch": 2, "learning_rate": GENTLE[0]}
         tuned = {**TUNED, "batch": 2, "micro_batch": 2, "cutoff": 512, "learning_rate": GENTLE[1]}
+    if OF_A_PART in name and size in MUCH:
+        blocks["learning_rate"] = STEEPER
     fitted = [*stages, {"distil-blocks": blocks}]
     found[key] = {"stages": fitted, **shared}
     if OF_A_PART in name:
