@@ -34,10 +34,17 @@ from swm.run.pipeline import CompressionPipeline
 from swm.run.replay import replay
 from swm.run.result import RunResult
 from swm.testing import tiny_model, tiny_tokenizer
+from swm.training import token_sample
 
 CALIBRATION = {"text": "python-docs", "samples": 6, "seq_len": 16}
 PERPLEXITY = {"text": "python-docs", "seq_len": 16, "max_tokens": 128}
 TRAINING = {"data": {"name": "list", "texts": ["abcdefgh" * 2, "hgfedcba" * 2]}, "steps": 2, "cutoff": 16}
+# Of few tokens, so that a sample of the vocabulary is less than half of it.
+LETTERS = {
+    "text": {"name": "list", "texts": ["abcdefgh" * 9, "hgfedcba" * 9, "abab" * 18]},
+    "samples": 6,
+    "seq_len": 16,
+}
 EXPERTS = "mixtral"
 GPT2 = "gpt2"
 
@@ -86,6 +93,7 @@ QUICK: Mapping[str, Job] = {
     "widths by gradients": Job([width({"name": "llm-pruner", "element": "mixed"})], keys=UNSAVED),
     "flap with bias": Job([width("flap")], keys={**CUSTOM, **UNSAVED}),
     "experts": Job([experts("reap", merge="average")], EXPERTS, UNSAVED),
+    "distil-blocks": Job([LAST, {"distil-blocks": {"epochs": 1, "span": 8}}], keys={**UNSAVED, "calibration": LETTERS}),
 }
 SLOW: Mapping[str, Job] = {
     "sliding windows, bisected": Job([{"depth": {"pruner": SLIDING}}]),
@@ -193,6 +201,8 @@ class Jobs:
                     replay(plan, self.plugins, str(self.folder / "replayed" / name), layout=self.layout(name))
                 )
         wrong = []
+        if name == "distil-blocks" and "sampled_tokens" not in here.plan.stages[-1].facts:
+            wrong.append("the whole vocabulary was looked at")
         for there in results:
             weights = there.model.named_parameters()
             wrong += [f"{key} is on {value.device}" for key, value in weights if value.device != device]
@@ -230,6 +240,7 @@ def serve(folder: Path) -> None:
     torch.set_num_threads(1)
     jobs, saves = Jobs(folder), False
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(token_sample, "FEWEST_OTHERS", 8))
         for line in sys.stdin:
             name = line.strip()
             if name in SLOW and not saves:

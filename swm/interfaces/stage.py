@@ -110,6 +110,8 @@ class Stage(Strategy):
     """Whether the stage runs the model on the calibration text."""
     reads_reference: ClassVar[bool] = True
     """Whether it may read `context.reference`, which is a pass of the original model before the first stage."""
+    takes_samples: ClassVar[bool] = False
+    """Whether its field `samples` says how many of the first samples of the calibration text it is given."""
     reads_images: ClassVar[bool] = False
     """Whether it runs the model on `context.calibration.samples`, which may hold images, and never on the ids alone."""
 
@@ -166,12 +168,18 @@ class Stage(Strategy):
         return {}
 
     def seen_samples(self) -> int | None:
-        """How many of the first samples of the calibration text it is given; None for all.
+        """How many of the first samples of the calibration text it is given; None for all."""
+        samples: int | None = self.samples if self.takes_samples else None  # type: ignore[attr-defined]
+        return samples
 
-        A stage with a field `samples` says that.
+    def seen_work(self, setting: Setting) -> Work | None:
+        """What `work` says of the samples that it is given, in passes over all of them.
+
+        Raises RecipeError where it asks for more than there are.
         """
-        samples = getattr(self, "samples", None)
-        return samples if isinstance(samples, int) else None
+        seen = setting.seen_by(self.seen_samples())
+        work = self.work(seen)
+        return None if work is None else work.of_part(seen.samples / max(1, setting.samples))
 
     def searched_samples(self) -> int | None:
         """How many of the first samples of the calibration text its search looks at; None for all, or no search."""

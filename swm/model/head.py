@@ -16,6 +16,7 @@ from swm.model.finite import check_finite
 
 # The number of tokens, spread over the text, whose scores are checked.
 SOME_TOKENS = 16
+SAME_SCORES = 1e-2
 
 
 class Head:
@@ -62,11 +63,12 @@ class Head:
             del projection.forward
 
     @torch.no_grad()
-    def has_rows(self, hidden: Tensor) -> bool:
-        """Whether `only` gives the scores that the whole vocabulary has.
+    def has_rows(self, hidden: Tensor, vocabulary: int) -> bool:
+        """Whether `only` gives the scores that the whole vocabulary of so many tokens has, up to rounding.
 
         Args:
             hidden: A few outputs of the last layer to see it by, `[samples, seq, hidden]`.
+            vocabulary: How many rows the embedding has.
         """
         if not _is_plain(self.model.get_output_embeddings()):  # type: ignore[operator,unused-ignore]
             return False
@@ -74,7 +76,11 @@ class Head:
         some = torch.arange(0, whole.shape[-1], 7, device=whole.device)
         with self.only(some):
             part = self.logits(hidden)
-        return part.shape[-1] == len(some) and torch.allclose(part, whole[..., some], rtol=1e-3, atol=1e-4)
+        if whole.shape[-1] != vocabulary or part.shape[-1] != len(some):
+            return False
+        # Kernels round products of bfloat16 in other ways for other shapes; another scale or a mask is further off.
+        apart = (part.float() - whole[..., some].float()).abs().max()
+        return bool(apart <= SAME_SCORES * whole.float().abs().max())
 
     @torch.no_grad()
     def check_answers(self, ids: Tensor, end: Tensor) -> None:

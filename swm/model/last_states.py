@@ -20,7 +20,7 @@ def last_states(view: ModelView, text: Tensor | Samples) -> Tensor:
         ModelError: They are not finite, or the model answers the same whatever it reads.
     """
     recording = view.record(text, only_first=True)
-    [hidden] = recording.states
+    hidden = recording.states.pop()
     for position, number in enumerate(view.numbers):
         hidden = view.run_layer(recording, position, hidden)
         check_finite(hidden, f"the output of layer {number} holds", view.dtype)

@@ -60,12 +60,10 @@ def works_of(recipe: Recipe, setting: Setting) -> list[Work | None]:
 
 def _work(stage: Stage, setting: Setting) -> Work | None:
     try:
-        seen = setting.seen_by(stage.seen_samples())
-        work = stage.work(seen)
+        return stage.seen_work(setting)
     except SwmError:
         # What is wrong with a later stage shows when its turn comes.
         return None
-    return None if work is None else work.of_part(seen.samples / max(1, setting.samples))
 
 
 @torch.no_grad()

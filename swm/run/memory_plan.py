@@ -125,7 +125,8 @@ def plan_memory(
         RecipeError: `given` is no size.
     """
     kind = weight_dtype(dtype, config)
-    each = [min(tokens, (stage.seen_samples() or tokens) * seq_len) for stage in stages]
+    seen = [stage.seen_samples() for stage in stages]
+    each = [tokens if samples is None else min(tokens, samples * seq_len) for samples in seen]
     states = max((stage.kept_states(shape.layers) * n for stage, n in zip(stages, each, strict=True)), default=0)
     if any(stage.reads_reference for stage in stages[1:]):
         # The end of the original model, which later stages compare with, and the run that gives it.

@@ -78,7 +78,7 @@ class Trial:
         context.recovery = functools.partial(self._recovery, view)
         context.dense = self._dense
         context.tokenizer, context.text = tiny_tokenizer(), _readable
-        return context
+        return context.first(self.stage.seen_samples())
 
     def _dense(self) -> ModelView:
         model = tiny_model(self.family)
@@ -102,7 +102,8 @@ class Trial:
         view = self.fresh()
         stage, (samples, seq_len) = self.make(view), tiny_ids().shape
         empty = models.empty_view(copy.deepcopy(view.config), self.registry.families)
-        stage.check(Setting(shape(view), view.family, view.config, samples, seq_len, model=empty))
+        setting = Setting(shape(view), view.family, view.config, samples, seq_len, model=empty)
+        stage.check(setting.seen_by(stage.seen_samples()))
         stage.check_texts(tiny_tokenizer())
         return stage
 

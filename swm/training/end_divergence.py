@@ -37,15 +37,15 @@ class EndDivergence:
         pieces = score_pieces(len(given), self._view.vocabulary if drawn is None else len(drawn.tokens))
 
         def of_piece(hidden: Tensor, rows: slice) -> Tensor:
-            with torch.no_grad():
+            # With float16 a piece is run again in the backward pass.
+            with nullcontext() if drawn is None else self._view.head.only(drawn.tokens):
                 target = self._view.logits(wanted[rows][None])[0]
-            scores = self._view.logits_with_gradient(hidden[None])[0]
+                scores = self._view.logits_with_gradient(hidden[None])[0]
             if drawn is not None:
                 scores, target = scores + drawn.raised, target + drawn.raised
             return divergence(scores, target)
 
-        with nullcontext() if drawn is None else self._view.head.only(drawn.tokens):
-            total: Tensor = SummedLoss.apply(of_piece, pieces, given)  # type: ignore[no-untyped-call,unused-ignore]
+        total: Tensor = SummedLoss.apply(of_piece, pieces, given)  # type: ignore[no-untyped-call,unused-ignore]
         return total / len(given)
 
 

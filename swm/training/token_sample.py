@@ -14,6 +14,15 @@ from swm.model.view import ModelView
 FEWEST_OTHERS, OTHERS = 2048, 0.25
 
 
+def most_rows(tokens: int) -> int:
+    """The most tokens of a vocabulary that stand for it with a text of so many."""
+    return tokens + _others(tokens)
+
+
+def _others(known: int) -> int:
+    return max(FEWEST_OTHERS, int(OTHERS * known))
+
+
 class Drawn(NamedTuple):
     """Tokens `[n]`, and what is added to the score of each, `[n]` in float32."""
 
@@ -54,12 +63,19 @@ class TokenSample:
             hidden: Hidden states to try them on, `[samples, seq, hidden]`.
             seed: Of the draws.
         """
-        known = torch.unique(ids)
-        others = max(FEWEST_OTHERS, int(OTHERS * len(known)))
+        known = torch.unique(ids).to(hidden.device)
+        others = _others(len(known))
         few = 2 * (len(known) + others) <= view.vocabulary and view.tokens is None
-        if not few or int(known[-1]) >= view.vocabulary or not view.head.has_rows(hidden[:1, :2]):
+        if not few or int(known[-1]) >= view.vocabulary:
+            return None
+        if not view.head.has_rows(hidden[:1, :2].to(view.dtype), view.vocabulary):
             return None
         return cls(known, view.vocabulary, others, seed)
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are of all that stand for the vocabulary."""
+        return len(self.known) + self.others
 
     def draw(self) -> Drawn:
         """The tokens of one step."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import swm
+from swm.builtin.stages.repair import RepairStage
 from swm.cache.observations import Observation, ObservationCache, Observed
 from swm.errors import RecipeError
 from swm.interfaces.calibration import Calibration
@@ -65,6 +66,14 @@ def test_fewer_samples_than_before_are_not_answered_from_the_cache(model: str, t
 def test_more_than_there_are_is_refused_before_anything_is_loaded(model: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"samples: found 9; the calibration text has 8 samples"):
         compressed(model, [{"repair": {"samples": 9}}], tmp_path / "out")
+
+
+def test_a_stage_whose_field_means_something_else_is_given_all() -> None:
+    class Other(RepairStage):
+        takes_samples = False
+
+    assert RepairStage(samples=3).seen_samples() == 3
+    assert Other(samples=3).seen_samples() is None
 
 
 def test_the_context_of_fewer_samples_has_less_of_everything(llama: ModelView, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_the_sum_that_a_softmax_divides_by_is_right_on_average() -> None:
 def test_all_tokens_give_the_divergence_itself_in_every_family(any_model: Any, view_of: Any) -> None:
     view: ModelView = view_of(any_model)
     given, wanted = states(view)
-    assert view.head.has_rows(wanted[:1, :2])
+    assert view.head.has_rows(wanted[:1, :2], view.vocabulary)
     value = EndDivergence(view, TokenSample(torch.unique(IDS), view.vocabulary, view.vocabulary, 0))(given, wanted)
     expected = EndDivergence(view)(given, wanted)
     assert value.item() == pytest.approx(expected.item(), rel=1e-4)
@@ -91,6 +91,35 @@ def test_a_sample_is_made_where_it_is_less_than_half(llama: ModelView, monkeypat
     assert len(sample.draw().tokens) == 24
     llama.tokens = list(range(96))
     assert TokenSample.of(llama, IDS, wanted, 0) is None
+
+
+def test_a_projection_with_other_rows_than_the_embedding_is_left_whole(
+    llama: ModelView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_sample, "FEWEST_OTHERS", 20)
+    _, wanted = states(llama)
+    model: Any = llama.model
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight[:90].detach())
+    assert llama.logits(wanted).shape[-1] == 90
+    assert TokenSample.of(llama, IDS, wanted, 0) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_of_half_precision_have_a_sample_and_a_gradient(
+    llama: ModelView, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_sample, "FEWEST_OTHERS", 20)
+    llama.model.to(dtype)
+    given, wanted = states(llama)
+    given = given.detach().to(dtype).requires_grad_()
+    # What leaves layers of float16 under bfloat16 autocast is float32.
+    sample = TokenSample.of(llama, IDS, wanted.float(), 0)
+    assert sample is not None
+    value = EndDivergence(llama, sample)(given, wanted)
+    first, again = (torch.autograd.grad(value, given, retain_graph=True)[0] for _ in range(2))
+    assert torch.isfinite(first).all()
+    assert first.abs().sum() > 0
+    assert torch.equal(first, again)
 
 
 def test_a_projection_of_another_kind_is_left_whole(llama: ModelView, monkeypatch: pytest.MonkeyPatch) -> None:

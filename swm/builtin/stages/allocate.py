@@ -121,7 +121,7 @@ class AllocateStage(Stage):
         search = (Work(passes=1.0) + Work(passes=0.5, scores=1.0) * trials) * part
         refits = fit_products(int(part * tokens), widest(model, READERS["mlp"]), model.config.hidden_size, False)
         search += merger.work(model, int(part * tokens)) * windows + Work(products=cuts * refits)
-        repairs = None if self.repair is None else self.repair.work(setting)
+        repairs = None if self.repair is None else self.repair.seen_work(setting)
         if repairs is not None:
             search += repairs * self.candidates
         return search + scoring_work(self.pruner, ("mlp",)) + Work(passes=2.0)
@@ -147,6 +147,9 @@ class AllocateStage(Stage):
         with at("search_samples"):
             if (self.search_samples or 1) > setting.samples:
                 raise RecipeError(f"found {self.search_samples}; the calibration text has {setting.samples} samples")
+        if self.repair is not None:
+            with at("repair"):
+                self.repair.check(setting.seen_by(self.repair.seen_samples()))
         if self.target is not None and setting.model is not None:
             with at("target"):
                 goal = self.target.goal(setting.shape, setting.model)

@@ -81,6 +81,7 @@ class BlockTraining:
         self.held, self.kept = (part.nonzero().flatten() for part in (held, ~held))
         self.running, self.lowest = 0.0, 0
         self.facts: list[dict[str, Any]] = []
+        self.sampled: int | None = None
 
     def run(self, task: Task, which: Which, span: int) -> list[TrainedLayer]:
         """Train the changed layers, and those above the lowest of them or all if asked, `span` adjacent ones together.
@@ -143,6 +144,7 @@ class BlockTraining:
         how, before, after = self.how, math.inf, 0.0
         if self.reached == len(self.dense.layers):
             sample = TokenSample.of(self.view, self.records[0].ids, self.hidden, how.seed)
+            self.sampled = None if sample is None else sample.size
             how = replace(how, compare=EndDivergence(self.view, sample))
         looked = time.perf_counter()
         if len(self.held):
@@ -204,7 +206,8 @@ class BlockTraining:
         begun = time.perf_counter()
         for layer in range(self.reached, self.view.ends[position] + 1):
             with self.how.products(self.wanted.device):
-                self.wanted = self.dense.run_layer(self.records[1], layer, self.wanted)
+                wanted = self.dense.run_layer(self.records[1], layer, self.wanted)
+            self.wanted = wanted.to(self.wanted.dtype)
             check_finite(self.wanted, f"the output of layer {layer} of the original model holds")
         self.reached = self.view.ends[position] + 1
         self.running += time.perf_counter() - begun
@@ -217,6 +220,7 @@ class BlockTraining:
             return
         begun = time.perf_counter()
         with self.how.products(self.hidden.device):
-            self.hidden = self.view.run_layer(self.records[0], position, self.hidden, state)
+            hidden = self.view.run_layer(self.records[0], position, self.hidden, state)
+        self.hidden = hidden.to(self.hidden.dtype)
         check_finite(self.hidden, f"the output of layer {self.view.numbers[position]} holds")
         self.running += time.perf_counter() - begun

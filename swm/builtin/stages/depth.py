@@ -44,6 +44,7 @@ class DepthStage(Stage):
     """
 
     name: ClassVar[str] = "depth"
+    takes_samples: ClassVar[bool] = True
     reads_images: ClassVar[bool] = True
     removes: ClassVar[frozenset[str]] = frozenset({"layers"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 from pydantic import Field
@@ -19,6 +19,7 @@ from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.view import ModelView
 from swm.training.layer_training import LayerTraining, layer_training_bytes
 from swm.training.precision import Precision, uses_bf16
+from swm.training.token_sample import most_rows
 from swm.training.working_bytes import SCORE_GRADIENTS, score_bytes
 
 
@@ -62,7 +63,9 @@ class DistilBlocksStage(Stage):
         return 12
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
-        scores = SCORE_GRADIENTS * score_bytes(model, tokens)
+        # And the rows of the vocabulary projection that a step looks at, half of them at most.
+        rows = min(model.vocabulary // 2, most_rows(tokens)) * model.config.hidden_size * dtype.itemsize
+        scores = SCORE_GRADIENTS * score_bytes(model, tokens) + rows
         return self.span * layer_training_bytes(model) + scores
 
     def work(self, setting: Setting) -> Work | None:
@@ -83,7 +86,8 @@ class DistilBlocksStage(Stage):
         for name, value in fitted.tensors.items():
             index, _, key = name.partition(" ")
             tensors.setdefault(int(index), {})[key] = value.to(view.device)
-        return StagePlan(steps, {"trained_layers": fitted.facts["trained_layers"]}, tensors)
+        facts = {key: fitted.facts[key] for key in ("trained_layers", "sampled_tokens") if key in fitted.facts}
+        return StagePlan(steps, facts, tensors)
 
     def _fit(self, context: StageContext, load_original: Callable[[], ModelView]) -> Observation:
         how = self.training(context.seed, uses_bf16(self.mixed_precision, context.view.device))
@@ -92,7 +96,9 @@ class DistilBlocksStage(Stage):
         with context.progress.task(self.name, len(view.layers)) as task:
             layers = training.run(task, self.layers, self.span)
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}
-        facts = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
+        facts: dict[str, Any] = {"steps": [layer.number for layer in layers], "trained_layers": training.facts}
+        if training.sampled is not None:
+            facts["sampled_tokens"] = training.sampled
         return Observation(tensors, facts)
 
     def training(self, seed: int, bf16: bool) -> LayerTraining:

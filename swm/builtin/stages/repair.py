@@ -48,6 +48,7 @@ class RepairStage(Stage):
 
     name: ClassVar[str] = "repair"
     reads_reference: ClassVar[bool] = False
+    takes_samples: ClassVar[bool] = True
     reads_images: ClassVar[bool] = True
     needs_plain: ClassVar[bool] = True
     is_default: ClassVar[bool] = True

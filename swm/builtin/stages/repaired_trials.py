@@ -34,7 +34,8 @@ class RepairedTrials:
         view = _twin(self.context.view)
         for step, fitted in steps:
             step.apply(view, fitted)
-        plan = self.repair.plan(replace(self.context, view=view, observed=None))
+        seen = replace(self.context, view=view, observed=None).first(self.repair.seen_samples())
+        plan = self.repair.plan(seen)
         for i, step in enumerate(plan.steps):
             if step.needs_data:
                 raise RecipeError(f"'{self.repair.name}' trains in place; repairs here are fits that a plan holds")

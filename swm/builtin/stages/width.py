@@ -62,6 +62,7 @@ class WidthStage(Stage):
 
     name: ClassVar[str] = "width"
     reads_reference: ClassVar[bool] = False
+    takes_samples: ClassVar[bool] = True
     reads_images: ClassVar[bool] = True
     removes: ClassVar[frozenset[str]] = frozenset({"widths"})
 
@@ -148,9 +149,8 @@ class WidthStage(Stage):
         with at("units"):
             self.pruner.check_parts(self.units)
         check_row(family, config, self.units)
-        if self.backend == "torch-pruning":
-            for part in self.units:
-                torch_pruning_backend.check_backend(family, part)
+        for part in self.units if self.backend == "torch-pruning" else ():
+            torch_pruning_backend.check_backend(family, part)
         if self.pruner.needs() & GRADIENTS:
             check_gradients(config)
         if self.pruner.compensates():

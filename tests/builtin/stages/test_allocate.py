@@ -102,6 +102,11 @@ def test_channels_alone_go_from_layers_of_different_widths(stories: Path, plugin
         ({"levels": []}, RecipeError, "levels"),
         ({"levels": [1.0]}, RecipeError, "levels"),
         ({"search_samples": 9}, RecipeError, "found 9; the calibration text has 8 samples"),
+        (
+            {"repair": {"name": "repair", "samples": 9}},
+            RecipeError,
+            "repair.*samples: found 9; the calibration text has 8",
+        ),
         ({}, RecipeError, "needs a target"),
     ],
 )

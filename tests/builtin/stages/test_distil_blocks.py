@@ -28,6 +28,7 @@ from swm.model.width_surgery import keep_units
 from swm.plan.plan import Plan, PlannedStage
 from swm.plan.reading import read_plan
 from swm.plugins.loading import load_plugins
+from swm.training import token_sample
 
 
 @pytest.fixture
@@ -89,6 +90,24 @@ def test_every_family_can_multiply_in_bfloat16(any_model: Any, view_of: Any, man
         exact = dense.record(many).states[-1]
     apart = (training.wanted - exact).norm() / exact.norm()
     assert 0 < apart < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_large_vocabulary_is_sampled_and_the_plan_says_so(
+    llama: ModelView, many: Tensor, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_sample, "FEWEST_OTHERS", 20)
+    llama.model.to(dtype)
+    ids = many % 20 + 3
+    cut = shallower(llama)
+    stage = replace(FAST, mixed_precision="bf16", span=2)
+    plan = planned(stage, cut, llama, ids)
+    assert plan.facts["sampled_tokens"] == 40
+    assert layers_of(plan)
+    before = distance(cut, llama, ids)
+    stage.perform(plan, context(cut, llama, ids))
+    assert distance(cut, llama, ids) < before
+    assert "sampled_tokens" not in planned(replace(FAST, epochs=1), shallower(llama), llama, many).facts
 
 
 def test_planning_changes_nothing_and_an_unchanged_model_needs_no_step(llama: ModelView, many: Tensor) -> None:

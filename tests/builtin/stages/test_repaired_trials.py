@@ -38,3 +38,7 @@ def test_the_loss_is_that_of_the_repaired_model_and_nothing_changes(llama: Model
     with torch.no_grad():
         expected = cut.model(ids, labels=ids).loss
     assert loss == pytest.approx(float(expected), rel=1e-5)
+
+    few = RepairedTrials(context, RepairStage(samples=4), Cosine(), Samples.of(ids)).loss([(step, {})])
+    short = StageContext(llama, Calibration(ids[:4], {}, 0), context.original, 0, Silent(), dense=context.dense)
+    assert few == RepairedTrials(short, RepairStage(), Cosine(), Samples.of(ids)).loss([(step, {})]) != loss
