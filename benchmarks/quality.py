@@ -159,7 +159,6 @@ def cases() -> dict[str, dict[str, Any]]:
         quick = {**contiguous, "search_merger": "delete"}
         what, size = key.split(" | ")
         add_fitted(found, f"{what}{LONG_NAME} | {size}", [{"depth": quick}, {"width": narrow}], 350, spread)
-        # contiguous looks at the last token of each sample alone; sixteen gave other layers at 35 % than 56 do.
         some = {**quick, "search_samples": 56 if ratio == max(RATIOS) else 16, "samples": 56}
         part: list[Settings] = [{"depth": some}, {"width": {**narrow, "samples": 56}}]
         key = f"contiguous + wanda, least-squares{OF_A_PART}, then distil-blocks{LONG_NAME} | {ratio:.0%}"
