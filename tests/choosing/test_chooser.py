@@ -95,7 +95,8 @@ def test_a_recipe_without_training_is_not_expected_to_be_worth_a_training(
     chooser = Chooser(str(folder), Wanted(minutes=20, **wanted), TEXT)
     offers = chooser._offers()
     _, measured = chooser._best(offers, FAST, Besides(0, 0, 0))
-    both = [one.draft.candidate.name for one in measured if one.draft.timed and not one.draft.training]
+    untrained_ones = [one.draft for one in measured if one.draft.timed and not one.draft.training]
+    both = [draft.candidate.name for draft in untrained_ones if draft.candidate.then]
     assert both
     for name in both:
         trained, untrained = (

@@ -64,7 +64,7 @@ class DistilBlocksStage(Stage):
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         # And the rows of the vocabulary projection that a step looks at, half of them at most.
-        rows = min(model.vocabulary // 2, most_rows(tokens)) * model.config.hidden_size * dtype.itemsize
+        rows: int = min(model.vocabulary // 2, most_rows(tokens)) * model.config.hidden_size * dtype.itemsize
         scores = SCORE_GRADIENTS * score_bytes(model, tokens) + rows
         return self.span * layer_training_bytes(model) + scores
 
