@@ -23,7 +23,7 @@ def _others(known: int) -> int:
     return max(FEWEST_OTHERS, int(OTHERS * known))
 
 
-class Drawn(NamedTuple):
+class DrawnTokens(NamedTuple):
     """Tokens `[n]`, and what is added to the score of each, `[n]` in float32."""
 
     tokens: Tensor
@@ -77,11 +77,11 @@ class TokenSample:
         """How many tokens there are of all that stand for the vocabulary."""
         return len(self.known) + self.others
 
-    def draw(self) -> Drawn:
+    def draw(self) -> DrawnTokens:
         """The tokens of one step."""
         chosen = self.rest[torch.randperm(len(self.rest), generator=self._generator)[: self.others]]
         tokens = torch.cat([self.known.cpu(), chosen]).to(self.known.device)
         raised = torch.zeros(len(tokens), device=tokens.device)
         if self.others:
             raised[len(self.known) :] = math.log(len(self.rest) / self.others)
-        return Drawn(tokens, raised)
+        return DrawnTokens(tokens, raised)

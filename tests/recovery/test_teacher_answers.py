@@ -133,6 +133,7 @@ def test_another_rate_and_another_student_share_the_answers(pruned, context, qui
     assert len(loads) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_original_is_out_of_memory_while_the_student_trains(
     pruned, context, quick: dict[str, Any], loads, kept: bool

@@ -88,6 +88,7 @@ def test_the_page_needs_nothing_else_and_says_what_matters(tmp_path: Path) -> No
     assert "@import" not in page
 
 
+@pytest.mark.slow
 def test_figures_come_in_three_forms_and_are_the_same_every_time(tmp_path: Path) -> None:
     folder = study(tmp_path / "s")
     write_results(read_results(folder))
@@ -239,6 +240,7 @@ def test_a_browser_sorts_the_table(tmp_path: Path) -> None:
     assert "CONSOLE" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_infinite_perplexities_are_told_in_every_form(tmp_path: Path) -> None:
     folder = study(tmp_path / "study")

@@ -122,6 +122,7 @@ def test_a_table_holds_no_runs_of_a_plugin_before_it_was_edited(write: Any, tmp_
     assert [row["error"] for row in results.rows if row["name"] == "odd"] == [SAID.format("two over nothing", 17)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["plugins", "out"])
 def test_a_table_holds_no_runs_of_a_plugin_whose_helper_was_edited(
     folder: str, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
