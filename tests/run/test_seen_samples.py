@@ -21,6 +21,7 @@ from swm.model.shape import ModelShape
 from swm.model.view import ModelView
 from swm.plugins.loading import Plugins
 from swm.recipe.building import build_recipe
+from swm.run import memory_plan
 from swm.run.estimates import works_of
 from swm.run.memory_plan import plan_memory
 from swm.testing import tiny_model, tiny_tokenizer
@@ -94,7 +95,9 @@ def test_the_context_of_fewer_samples_has_less_of_everything(llama: ModelView, t
     assert context.first(None) is context.first(4) is context.first(5) is context
 
 
-def test_the_estimates_of_time_and_memory_count_what_is_seen(llama: ModelView, plugins: Plugins) -> None:
+def test_the_estimates_of_time_and_memory_count_what_is_seen(
+    llama: ModelView, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stages(**seen: int) -> Any:
         return build_recipe({"model": "unread", "stages": [{"repair": {"ridge": 0.1, **seen}}]}, plugins)
 
@@ -105,6 +108,7 @@ def test_the_estimates_of_time_and_memory_count_what_is_seen(llama: ModelView, p
     assert half is not None
     assert half.passes == all_of_it.passes / 2
     assert half.products < all_of_it.products
+    monkeypatch.setattr(memory_plan, "own_memory", lambda: 0)
     states = [
         plan_memory("2GiB", recipe.stages, shape, llama.config, tokens=128, dtype="float32", seq_len=16).states
         for recipe in (stages(), stages(samples=4))
