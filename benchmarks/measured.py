@@ -3,7 +3,7 @@
     python benchmarks/measured.py
 
 A row becomes its result, in times of the original perplexity, the share of the layers' parameters that went, and the
-seconds of its stages.
+seconds of its stages, those that came from the cache of an earlier row included.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+
+from row_stages import whole_seconds
 
 ROWS = Path(__file__).with_name("rows") / "quality.jsonl"
 MEASURED = Path(__file__).parent.parent / "swm" / "choosing" / "measured.json"
@@ -28,7 +30,7 @@ def measured(file: Path = ROWS) -> dict[str, Any]:
         name: {
             "times": round(row["perplexity"]["value"] / dense["perplexity"]["value"], 4),
             "gone": round((dense["parameters"] - row["parameters"]) / of_layers, 4),
-            "seconds": _of_stages(row["seconds"]),
+            "seconds": _of_stages(whole_seconds(row, rows)),
         }
         for name, row in sorted(rows.items())
         if "perplexity" in row

@@ -33,13 +33,17 @@ GENTLE = 1e-4
 """A fifth of the learning rate of the other rows."""
 
 
+LONG = 512
+"""Tokens of a sample where all layers are trained."""
+
+
 def stages(options: argparse.Namespace) -> dict[str, list[Settings]]:
     """The stages of each row."""
     target = {"layers": options.layers}
     cut = {"depth": {"pruner": "single-loss", "search_samples": 8, "target": target}}
     blocks = {"distil-blocks": {**BLOCKS, "seconds": options.fit_seconds}}
     gentle = {"distil-blocks": {**blocks["distil-blocks"], "learning_rate": GENTLE}}
-    long = {"layers": "all", "batch": 2, "learning_rate": options.rate, "seconds": options.long_seconds}
+    long = {**blocks["distil-blocks"], "layers": "all", "batch": 2, "learning_rate": options.rate}
     data = {"name": "file", "path": parts_of(options)[1]}
     recover = {"recover": {**TUNED, "data": data, "seconds": options.seconds, "steps": 10_000}}
     return {
@@ -47,10 +51,13 @@ def stages(options: argparse.Namespace) -> dict[str, list[Settings]]:
         "the same, then distil-blocks": [cut, blocks],
         "the same, then tuned distillation": [cut, blocks, recover],
         f"single-loss, then distil-blocks at {GENTLE:g}": [cut, gentle],
-        f"single-loss, then distil-blocks of all layers at {options.rate:g}": [
-            cut,
-            {"distil-blocks": {**blocks["distil-blocks"], **long}},
-        ],
+        **{
+            f"single-loss, then {seconds:g} s of distil-blocks of all layers": [
+                cut,
+                {"distil-blocks": {**long, "seconds": seconds}},
+            ]
+            for seconds in options.long_seconds
+        },
     }
 
 
@@ -81,7 +88,8 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=32 * 512)
     parser.add_argument("--fit-seconds", type=float, default=480.0, help="the time of distil-blocks")
     parser.add_argument("--seconds", type=float, default=600.0, help="the time of the training after it")
-    parser.add_argument("--long-seconds", type=float, default=360.0, help="that of all layers alone")
+    parser.add_argument("--long-seconds", type=float, nargs="+", default=[360.0, 1080.0], help="that of all layers")
+    parser.add_argument("--long-samples", type=int, default=240, help="their samples, of 512 tokens")
     parser.add_argument("--rate", type=float, default=2e-4, help="their learning rate")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--only", nargs="+", default=["*"], help="rows of these names, which may have * in them")
@@ -97,9 +105,10 @@ def main() -> None:
         rows.known_only = options.known_only or not any(fnmatchcase(name, pattern) for pattern in options.only)
         found[name] = rows.measure(f"{named} | {name}", lambda each=each: measure(options, each))  # type: ignore[misc]
     original, spent = found["the original"], dict[str, float]()
-    table = []
+    table, absent = [], []
     for name, row in found.items():
         if "missing" in row:
+            absent.append(name)
             continue
         # A row repeats the stages of the one before it, which takes no time.
         same = name.startswith("the same")
@@ -108,21 +117,24 @@ def main() -> None:
         cells = [name, f"{value:.2f}", f"{value / original['perplexity']:.2f}", f"{row['parameters'] / 1e6:.1f}"]
         table.append([*cells, f"{sum(spent.values()):.0f}", f"{row['peak_mib'] / 1024:.1f}"])
     columns = [named, "perplexity", "times the original", "parameters, millions", "seconds", "peak memory, GiB"]
-    write_section(
-        "own-text" if plain else "own-text-of-rows", f"{protocol(options)}\n\n{markdown_table(columns, table)}"
-    )
+    parts = [protocol(options), markdown_table(columns, table)]
+    parts += [f"Not measured yet: {'; '.join(absent)}."] if absent else []
+    write_section("own-text" if plain else "own-text-of-rows", "\n\n".join(parts))
 
 
 def measure(options: argparse.Namespace, each: list[Settings] | None) -> dict[str, Any]:
     """Run these stages, or none, and measure what they leave."""
     plugins = load_plugins()
     scored, fitted = parts_of(options)
+    blocks = (each or [{}])[-1].get("distil-blocks", {})
+    text = {"samples": options.samples, "seq_len": options.seq_len}
+    text = {"samples": options.long_samples, "seq_len": LONG} if blocks.get("layers") == "all" else text
     evaluated = {"text": scored, "seq_len": 512, "bos": options.bos, "max_tokens": options.max_tokens}
     recipe = {
         "model": options.model,
         "dtype": "float32",
         "device": "cpu",
-        "calibration": {"text": fitted, "samples": options.samples, "seq_len": options.seq_len},
+        "calibration": {"text": fitted, **text},
         "evaluate": {"perplexity": evaluated},
         "stages": each or [{"depth": {"pruner": "last", "target": {"layers": 1}}}],
     }
@@ -151,17 +163,17 @@ def protocol(options: argparse.Namespace) -> str:
     plain = parts_of(options)[0] == options.text
     where = f"the first {options.max_tokens} tokens of `{text}`" if plain else f"every fifth row of `{text}`"
     rest = "the second half of the same file" if plain else "the other rows"
-    given = {"--samples": 288, "--seq-len": 256, "--field": "text"}
-    values = {"--samples": options.samples, "--seq-len": options.seq_len, "--field": options.field}
+    given = {"--samples": 288, "--seq-len": 256, "--long-samples": 240, "--rate": 2e-4, "--field": "text"}
+    values = {name: getattr(options, name[2:].replace("-", "_")) for name in given}
     others = "".join(f" {name} {values[name]}" for name, default in given.items() if values[name] != default)
     return (
         f"## On text of the evaluated kind: `{text}`\n\n"
         f"Model `{Path(options.model).name}`, float32 (precision of matrix products: medium). Perplexity on {where} "
         f"(BOS: {options.bos}, windows of 512, at most {options.max_tokens} tokens). Calibration: {options.samples} "
         f"samples of {options.seq_len} tokens of {rest}, seed 0, which the training reads too. "
-        f"`distil-blocks` has {options.fit_seconds:g} s, the training {options.seconds:g} s, `distil-blocks` of all "
-        f"layers {options.long_seconds:g} s (measured with `--samples 240 --seq-len 512`); the seconds are those of "
-        "all stages.\n"
+        f"`distil-blocks` has {options.fit_seconds:g} s, the training {options.seconds:g} s. Where all layers are "
+        f"trained, the text is {options.long_samples} samples of {LONG} tokens, and the rate {options.rate:g}. "
+        "The seconds are those of all stages.\n"
         f"Machine: {machine()}.\n\n"
         f"Command: `python benchmarks/own_text.py --model {Path(options.model).name} --layers {options.layers} "
         f"--text {text}{others}`"

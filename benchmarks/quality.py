@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from quality_figure import draw
 from results import Rows, forget_peak, machine, markdown_table, peak_memory, write_section
+from row_stages import TUNED_NAME, begun_by, whole_seconds
 
 from swm.cache.shared import shared_observations
 from swm.errors import SwmError
@@ -93,7 +94,6 @@ TUNED: Settings = {
     "mixed_precision": "bf16",
 }
 """What helps most in ten minutes: many small steps."""
-TUNED_NAME = ", then tuned distillation"
 LONG_NAME = ", long pieces"
 """With samples and pieces of 512 tokens, half as many a step, and all layers trained as blocks, with these rates."""
 GENTLE = 3e-4, 2e-4
@@ -102,6 +102,8 @@ MUCH, STEEPER = ("10 layers", "35%"), 5e-4
 OF_A_PART = " of a fifth, all text"
 LONGER_NAME = ", ten minutes more"
 """Of the fits of blocks, in place of another training after them."""
+LEAST = 1.0
+"""Seconds of a stage that looked at text."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -254,12 +256,12 @@ def main() -> None:
             if name.endswith(size) and "perplexity" in row
         }
         rows = [["dense", *cells(dense, dense, {})]]
-        here = {name.split(" | ")[0]: row for name, row in found.items() if name.endswith(size)}
-        rows += [[name, *cells(row, dense, here)] for name, row in here.items() if "missing" not in row]
+        here = {name: row for name, row in found.items() if name.endswith(size)}
+        rows += [[name.split(" | ")[0], *cells(row, dense, here)] for name, row in here.items() if "missing" not in row]
         columns = [size, "parameters that went", "perplexity", "times dense", "average of seven tasks, %"]
         columns += ["seconds", "peak memory, GiB"]
         sections.append(markdown_table(columns, rows))
-        absent = [name for name, row in here.items() if "missing" in row]
+        absent = [name.split(" | ")[0] for name, row in here.items() if "missing" in row]
         sections += [f"Not measured yet: {'; '.join(absent)}."] if absent else []
     if any(values.values()):
         draw(values, IMAGES / "quality.png")
@@ -290,44 +292,24 @@ def cells(row: dict[str, Any], dense: dict[str, Any], others: dict[str, dict[str
     Args:
         row: The row.
         dense: That of the original model.
-        others: The rows of the same size by name; a training begins with what one of them has made.
+        others: The rows of the same size by key; a training begins with what one of them has made.
     """
     if "refused" in row:
         return ["", "refused", "", "", "", ""]
     value, mean = row["perplexity"]["value"], row["tasks"]["average"]
     times = value / dense["perplexity"]["value"]
-    known = row is not dense and "peak_mib" in row
+    spent = whole_seconds(row, others)
+    # A stage that took less came from the cache, and of which row's run is not known.
+    known = row is not dense and all(value >= LEAST for part, value in spent.items() if part.startswith("stage"))
+    peak = max(row.get("peak_mib", 0), begun_by(row, others).get("peak_mib", 0)) / 1024
     return [
         f"{1 - row['parameters'] / dense['parameters']:.1%}",
         f"{value:.1f}" if value < 10_000 else f"{value:.0e}",
         f"{times:.2f}" if times < 100 else f"{times:.0e}",
         f"{100 * mean['value']:.1f} ± {100 * mean['standard_error']:.1f}",
-        f"{seconds(row, others):.0f}" if known else "",
-        f"{max(row['peak_mib'], earlier(row, others).get('peak_mib', 0)) / 1024:.1f}" if known else "",
+        f"{sum(spent.values()):.0f}" if known else "",
+        f"{peak:.1f}" if row is not dense and "peak_mib" in row else "",
     ]
-
-
-def seconds(row: dict[str, Any], others: dict[str, dict[str, Any]]) -> float:
-    """The seconds of all stages, with those that an earlier row of the same run had done already.
-
-    Args:
-        row: The row.
-        others: The rows of the same size by name.
-    """
-    spent = dict(row["seconds"])
-    for name, value in earlier(row, others).get("seconds", {}).items():
-        spent[name] = max(value, spent.get(name, 0.0))
-    return sum(spent.values())
-
-
-def earlier(row: dict[str, Any], others: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The row whose stages a row repeats and goes on from; the row itself where there is none.
-
-    Args:
-        row: The row.
-        others: The rows of the same size by name.
-    """
-    return others.get(row["key"].split(" | ")[0].replace(TUNED_NAME, ""), row)
 
 
 class Bench:

@@ -26,7 +26,8 @@ def auto(
         model: A model object of transformers, a hub id, a folder, a GGUF file or a registered name.
         ratio, layers, params: How much goes, one of them: a share of all parameters, or a number.
         minutes: How long it may take in all, choosing, saving and checking included.
-        recovery: Whether the result may be trained.
+        recovery: Whether a recovery may follow. Fits of layers to the original model, by a closed form or by steps of
+            `distil-blocks`, may come either way.
         calibration: A text, by name or in memory. A text like the model's later use is the best.
         others: As for `choose_recipe`.
 

@@ -43,7 +43,7 @@ def reasons(offer: Offer, others: Sequence[Offer], offers: Offers, clock: Clock,
 def _named(offer: Offer) -> str:
     candidate = offer.draft.candidate
     where = "" if candidate.layout == "native" else f" (layout: {candidate.layout})"
-    untrained = ", without training" if candidate.then and not offer.draft.training else ""
+    untrained = ", without recovery" if candidate.then and not offer.draft.training else ""
     return f"{candidate.name}{untrained}{where}"
 
 
@@ -65,7 +65,7 @@ def _time(offer: Offer, clock: Clock, besides: Besides) -> str:
     """How the minutes are spent."""
     parts = [f"choosing {about(clock.spent())}", f"loading {about(besides.begin)}"]
     parts += [f"search and fit at most {about(offer.fixed)}"] if offer.fixed >= 0.5 else []
-    parts += [f"training {about(offer.timed)}"] if offer.timed else []
+    parts += [f"fits and training {about(offer.timed)}"] if offer.timed else []
     parts += [f"measuring {about(2 * besides.measure)}"] if besides.measure else []
     return f"time: {about(60 * clock.minutes)} in all; {', '.join(parts)}, saving and checking {about(besides.save)}"
 

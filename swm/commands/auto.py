@@ -30,7 +30,10 @@ def auto(
         typer.Option(help="A file, a hub data set, or a registered text; best is text like the model's later use."),
     ] = None,
     recovery: Annotated[
-        bool, typer.Option("--recovery/--no-recovery", help="Whether the result may be trained.")
+        bool,
+        typer.Option(
+            "--recovery/--no-recovery", help="Whether a recovery may follow; layers may be fitted either way."
+        ),
     ] = True,
     recovery_text: Annotated[
         str | None, typer.Option(help="The text of the training; by default that of the calibration.")

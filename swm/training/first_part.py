@@ -1,4 +1,4 @@
-"""What is trained first: the layers that stand for several, or behind a gap, and all above the lowest of them."""
+"""What is trained first: layers that were merged, lost a block or stand behind a gap, and all above the lowest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from swm.model.blocks import removed_modules
 from swm.model.view import ModelView
 
 
@@ -44,9 +45,10 @@ class FirstPart:
 
 
 def lowest_change(view: ModelView) -> int:
-    """The position of the lowest layer that was merged or stands behind a gap; 0 where there is none."""
+    """The position of the lowest layer that was merged, lost a block or stands behind a gap; 0 where there is none."""
     for position, number in enumerate(view.numbers):
         expected = view.ends[position - 1] + 1 if position else 0
-        if view.ends[position] != number or number != expected:
+        cut = view.replaced[position] or removed_modules(view.layers[position])
+        if view.ends[position] != number or number != expected or cut:
             return position
     return 0

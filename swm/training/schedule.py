@@ -33,9 +33,9 @@ class Schedule:
     positions of its own: the same loss, and little is computed for padding. `auto` does so where a trial row gives the
     scores that its pieces have one by one; `true` raises an error where it does not.
 
-    For the part `changed_first` of the training, only the layers from the lowest one that was merged or stands behind
-    a removed one are trained, and what follows them: no gradient goes through the layers below, so a step takes less
-    time. Then all is trained. It has no effect where widths alone were cut.
+    For the part `changed_first` of the training, only the layers from the lowest one that was merged, lost a block or
+    stands behind a removed one are trained, and what follows them: no gradient goes through the layers below, so a step
+    takes less time. Then all is trained. It has no effect where widths alone were cut.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 2

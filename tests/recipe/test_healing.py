@@ -200,6 +200,10 @@ def lora(**schedule: Any) -> dict[str, Any]:
             healed({"layers": 3}, {"every": 1, "stages": [lora()]}),
             "depth.heal.stages.0.recover.epochs: found 2; whole epochs cannot be split among 3 rounds, so say s",
         ),
+        (
+            healed({"layers": 3}, {"every": 1, "stages": [{"distil-blocks": {"epochs": 2}}]}),
+            "depth.heal.stages.0.distil-blocks.epochs: found 2; they are split among 3 rounds, so say more",
+        ),
         ({"repair": {"heal": {"every": 1}}}, "repair.heal: 'repair' takes no target that could be removed in rounds"),
         (
             healed(None, {"rounds": 2}, "width", layer_ratio=0.2),

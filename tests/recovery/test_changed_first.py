@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from swm.model.surgery import keep_layers, merge_layers
+from swm.model.blocks import RemovedModule
+from swm.model.surgery import keep_layers, merge_layers, remove_modules
 from swm.model.view import ModelView
 from swm.recovery.full import Full
 from swm.recovery.lora import LoRA
@@ -32,6 +33,13 @@ def test_the_lowest_change_is_a_merged_layer_or_one_behind_a_gap(llama: ModelVie
     assert lowest_change(llama) == 3
     keep_layers(llama, [0, 2, 3, 4])
     assert lowest_change(llama) == 1
+
+
+def test_a_layer_without_its_attention_or_mlp_was_changed(llama: ModelView) -> None:
+    remove_modules(llama, 3, {"mlp": RemovedModule()})
+    assert lowest_change(llama) == 3
+    remove_modules(llama, 2, {"self_attn": RemovedModule(returns=2)})
+    assert lowest_change(llama) == 2
 
 
 def test_what_waits_lies_below_all_that_is_trained(llama: ModelView) -> None:

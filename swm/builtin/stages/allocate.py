@@ -54,9 +54,10 @@ class AllocateStage(Stage):
     and every layer with a share of its channels gone, for each of the `levels`, the output projection refitted. With
     `blocks`, every attention and MLP that can go alone is measured too. Dynamic programming finds the sets with the
     least sum of costs for the target; the best `candidates` of them are measured as a whole, with `repair` each after
-    that stage (`repair`, `distil-blocks`) has repaired it. Which channels go is the
-    pruner's choice. Layers end with different widths (layout padded or custom). The search looks at the first
-    `search_samples` of the calibration text.
+    that stage (`repair`, `distil-blocks`) has repaired it. That repair only compares, and takes its time for each of
+    them; for the result the stage stands behind this one again. Which channels go is the pruner's choice.
+    Layers end with different widths (layout padded or custom). The search looks at the first `search_samples` of the
+    calibration text.
     """
 
     name: ClassVar[str] = "allocate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from swm.builtin.stages.block_training import BlockTraining, Which
 from swm.builtin.steps.fit_layer import FitLayerStep
 from swm.cache.observations import Observation
-from swm.errors import PlanError
+from swm.errors import PlanError, RecipeError
 from swm.interfaces.stage import Setting, Stage, StageContext, StagePlan
 from swm.interfaces.work import WITH_GRADIENTS, Work
 from swm.model.view import ModelView
@@ -57,7 +58,14 @@ class DistilBlocksStage(Stage):
     mixed_precision: Precision = "no"
 
     def in_rounds(self, rounds: int) -> Sequence[Stage]:
-        return [self if self.seconds is None else replace(self, seconds=self.seconds / rounds)] * rounds
+        if self.seconds is not None:
+            return [replace(self, seconds=self.seconds / rounds)] * rounds
+        if self.epochs < rounds:
+            raise RecipeError(
+                f"found {self.epochs}; they are split among {rounds} rounds, so say more, or seconds", ("epochs",)
+            )
+        ends = [self.epochs * k // rounds for k in range(rounds + 1)]
+        return [replace(self, epochs=end - begin) for begin, end in pairwise(ends)]
 
     def kept_states(self, layers: int) -> int:
         return 12

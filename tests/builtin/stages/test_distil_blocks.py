@@ -16,13 +16,14 @@ from swm.builtin.stages import block_training
 from swm.builtin.stages.block_training import BlockTraining
 from swm.builtin.stages.distil_blocks import DistilBlocksStage
 from swm.builtin.steps.fit_layer import FitLayerStep
-from swm.errors import PlanError
+from swm.errors import PlanError, RecipeError
 from swm.interfaces.progress import Silent
 from swm.interfaces.stage import StageContext, StagePlan
 from swm.interfaces.text import Calibration
+from swm.model.blocks import RemovedModule
 from swm.model.samples import Samples
 from swm.model.shape import ModelShape
-from swm.model.surgery import keep_layers, merge_layers
+from swm.model.surgery import keep_layers, merge_layers, remove_modules
 from swm.model.view import ModelView
 from swm.model.width_surgery import keep_units
 from swm.plan.plan import Plan, PlannedStage
@@ -76,6 +77,17 @@ def test_every_family_comes_nearer_to_the_original_on_fresh_text(any_model: Any,
     FAST.perform(plan, context(cut, dense, many))
     assert plan.steps
     assert distance(cut, dense, fresh) < before
+
+
+def test_what_is_left_of_a_layer_is_trained_too(llama: ModelView, many: Tensor) -> None:
+    cut = ModelView(copy.deepcopy(llama.model), llama.family)
+    remove_modules(cut, 2, {"self_attn": RemovedModule(returns=2)})
+    fresh = torch.randint(3, 96, (20, 12), generator=torch.Generator().manual_seed(11))
+    before = distance(cut, llama, fresh)
+    plan = planned(FAST, cut, llama, many)
+    assert layers_of(plan)[0] == 2
+    FAST.perform(plan, context(cut, llama, many))
+    assert distance(cut, llama, fresh) < before
 
 
 def test_every_family_can_multiply_in_bfloat16(any_model: Any, view_of: Any, many: Tensor) -> None:
@@ -208,9 +220,14 @@ def test_its_seconds_are_kept(llama: ModelView, many: Tensor) -> None:
     assert time.perf_counter() - start < 1.5
 
 
-def test_rounds_share_its_seconds() -> None:
+def test_rounds_share_its_seconds_or_its_epochs() -> None:
     assert DistilBlocksStage(seconds=6.0).in_rounds(3) == [DistilBlocksStage(seconds=2.0)] * 3
-    assert DistilBlocksStage().in_rounds(2) == [DistilBlocksStage()] * 2
+    assert DistilBlocksStage(seconds=6.0, epochs=1).in_rounds(2) == [DistilBlocksStage(seconds=3.0, epochs=1)] * 2
+    assert DistilBlocksStage(epochs=6).in_rounds(2) == [DistilBlocksStage(epochs=3)] * 2
+    assert [part.epochs for part in DistilBlocksStage(epochs=5).in_rounds(3)] == [1, 2, 2]
+    with pytest.raises(RecipeError, match="found 3; they are split among 4 rounds, so say more, or seconds") as caught:
+        DistilBlocksStage().in_rounds(4)
+    assert caught.value.path == ("epochs",)
 
 
 def test_layers_below_the_first_change_are_run_once(llama: ModelView, many: Tensor) -> None:
