@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -102,7 +102,7 @@ def expected(
         seconds: The seconds that there are.
         power: See `expected_log`.
     """
-    values = [(least, expected_log(rows, gone, power), rows) for least, rows in levels]
+    values = [(least, log, rows) for (least, rows), log in zip(levels, _logs(levels, gone, power), strict=True)]
     reached = [value for value in values if value[0] <= seconds]
     if not reached:
         return None
@@ -113,3 +113,23 @@ def expected(
         log_times += part * (next_log - log_times)
         rows = next_rows if part >= 0.5 else rows
     return Expectation(log_times, nearest(rows, gone))
+
+
+def _logs(
+    levels: Sequence[tuple[float, Sequence[MeasuredRow]]], gone: float, power: tuple[float, float]
+) -> Iterator[float]:
+    """What is to be expected at each level. See `expected`.
+
+    One with rows of fewer sizes than the level before says how much of its logarithm the longer time takes away, for a
+    line through one point says little of other sizes.
+    """
+    log = 0.0
+    before: Sequence[MeasuredRow] = ()
+    for _, rows in levels:
+        if len(rows) < len(before):
+            row = nearest(rows, gone)
+            log *= math.log(row.times) / expected_log(before, row.gone, power)
+        else:
+            log = expected_log(rows, gone, power)
+        before = rows
+        yield log

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import house
 import pytest
@@ -73,6 +74,32 @@ def test_time_that_was_not_all_given_is_worth_its_part_and_more_time_nothing() -
         assert made is not None
         assert (made.log_times, made.row.name) == (pytest.approx(log_times), name)
     assert expected(levels[1:], 0.2, 99, POWER) is None
+
+
+def test_a_longer_time_that_was_measured_at_fewer_sizes_takes_the_same_part_away_at_others() -> None:
+    levels = [(0.0, [row("small", 0.4, 0.2), row("large", 1.6, 0.4)]), (100.0, [row("longer", 1.2, 0.4)])]
+    # A line through the one point of the longer time would say 0.3 or more.
+    for gone, log_times in ((0.4, 1.2), (0.2, 0.3), (0.1, 0.075)):
+        made = expected(levels, gone, 100.0, POWER)
+        assert made is not None
+        assert made.log_times == pytest.approx(log_times)
+
+
+def test_the_seconds_of_a_row_are_those_without_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(house.ROOT / "benchmarks")
+    row_stages = importlib.import_module("row_stages")
+    rows: dict[str, Any] = {
+        "fits | 20%": {"key": "fits | 20%", "seconds": {"stage 0 width": 90.0, "stage 1 distil-blocks": 300.0}},
+        "other": {"key": "fits, then repair | 35%", "seconds": {"stage 0 width": 5.0}},
+    }
+    key = f"fits{row_stages.TUNED_NAME} | 20%"
+    rows[key] = {"key": key, "seconds": {"stage 0 width": 95.0, "stage 1 distil-blocks": 0.1, "stage 2 recover": 600.0}}
+    spent = {"stage 0 width": 95.0, "stage 1 distil-blocks": 300.0, "stage 2 recover": 600.0}
+    assert row_stages.whole_seconds(rows[key], rows) == spent
+    assert row_stages.whole_seconds(rows["other"], rows) == {"stage 0 width": 5.0}
+    measured = read_measurements()
+    known = "contiguous + wanda, least-squares, then distil-blocks, then tuned distillation | 35%"
+    assert measured[known].seconds_of({"distil-blocks"}) > 300
 
 
 def test_the_place_of_a_row_counts_those_of_its_size() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import platform
 import shutil
@@ -12,17 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
+from command_runs import Ran, run
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-from swm.cli import main
 
 RECIPE = """\
 model: model
@@ -36,28 +31,6 @@ evaluate:
   max_new_tokens: 4
 output: out
 """
-
-
-@dataclass
-class Ran:
-    """A command that came to its end."""
-
-    code: Any
-    out: str
-    err: str
-
-
-def run(folder: Path, *arguments: str) -> Ran:
-    """`swm` with these arguments in this process and that folder."""
-    # The report tells the number of threads, and a module's fixtures run before a test has set it.
-    torch.set_num_threads(1)
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["swm", *arguments])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    return Ran(ended.value.code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
