@@ -107,6 +107,20 @@ def test_a_recipe_without_training_is_not_expected_to_be_worth_a_training(
         assert "then tuned distillation" not in untrained.expectation.row.name
 
 
+def test_stages_whose_seconds_are_chosen_need_what_was_measured_and_a_step(
+    folder: Path, pace: Callable[[Pace], None]
+) -> None:
+    pace(SLOW)
+    chooser = Chooser(str(folder), Wanted(minutes=20, layers=2), TEXT)
+    _, measured = chooser._best(chooser._offers(), SLOW, Besides(0, 0, 0))
+    fits = [one for one in measured if one.draft.timed and not one.draft.training]
+    assert len(fits) > 2
+    for one in fits:
+        least = one.needs - one.fixed - one.step
+        # Not an epoch of the text.
+        assert one.step < 0.02 * least
+
+
 @pytest.mark.slow
 def test_a_share_of_the_parameters_may_be_met_by_width(folder: Path, pace: Callable[[Pace], None]) -> None:
     pace(FAST)

@@ -79,7 +79,8 @@ class DistilBlocksStage(Stage):
     def work(self, setting: Setting) -> Work | None:
         streams = Work(passes=2.0)
         if self.seconds is not None:
-            return Work(seconds=self.seconds)
+            # The last step begins within them, and is done after them.
+            return Work(seconds=self.seconds, tokens=WITH_GRADIENTS * self.batch * setting.seq_len)
         # Of all layers about half lie above the lowest that was changed.
         return streams + Work(passes=0.5 * WITH_GRADIENTS * self.epochs)
 
