@@ -75,6 +75,11 @@ TRAININGS: dict[str, Settings] = {
     "LoRA": {"name": "lora", "learning_rate": 2e-4},
     "distillation": {"name": "distill", "trains": "all", "learning_rate": 5e-5},
 }
+OTHER_TRAININGS: dict[str, Settings] = {
+    "LoRA at a rate found in seconds": {"name": "lora", "learning_rate": "auto"},
+    "LoRA of the merged layers first": {"name": "lora", "learning_rate": 2e-4, "changed_first": 0.3},
+}
+"""What else a training can do, after the first of these."""
 BEST = (
     "block-influence, least-squares, attention too, more text | 6 layers",
     "block-influence, least-squares, attention too, more text | 10 layers",
@@ -104,6 +109,8 @@ LONGER_NAME = ", ten minutes more"
 """Of the fits of blocks, in place of another training after them."""
 LEAST = 1.0
 """Seconds of a stage that looked at text."""
+RESPACED = " and respaced"
+"""With as many samples again of the same text, respaced; without the ten minutes, half of the samples are that."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -150,6 +157,8 @@ def cases() -> dict[str, dict[str, Any]]:
         add_fitted(found, f"{name}, then distil-blocks | {count} layers", [deleted], seconds)
         key = f"{name}, all text, then distil-blocks{LONG_NAME} | {count} layers"
         add_fitted(found, key, [deleted], seconds + 40, {"text": 6})
+    add_healed(found)
+    add_blocks(found)
     contiguous = {"pruner": "contiguous", "merger": JOINT, "search_samples": 16}
     for ratio in RATIOS:
         narrow = {"pruner": "wanda", "compensate": "least-squares"}
@@ -179,6 +188,10 @@ def cases() -> dict[str, dict[str, Any]]:
         shared = {"budget": {"ratio": ratio}, "layout": "custom"}
         found[f"allocate | {ratio:.0%}"] = {"stages": [spend], **shared}
         found[f"allocate, then repair | {ratio:.0%}"] = {"stages": [spend, REPAIR], **shared}
+        tried = {"allocate": {**spend["allocate"], "repair": "repair"}}
+        found[f"allocate among repaired ones, then repair | {ratio:.0%}"] = {"stages": [tried, REPAIR], **shared}
+        finer = {"allocate": {**spend["allocate"], "blocks": True}}
+        found[f"allocate, sub-blocks too | {ratio:.0%}"] = {"stages": [finer], **shared}
         for name, settings in BOTH.items():
             stages = [{"depth": {"search_samples": 16, **settings}}, {"width": {"pruner": "llm-pruner"}}]
             budget = {"ratio": ratio, "depth_share": 0.5}
@@ -186,11 +199,37 @@ def cases() -> dict[str, dict[str, Any]]:
             found[f"{name}, then repair | {ratio:.0%}"] = {"stages": [*stages, REPAIR], "budget": budget}
     for name in BEST:
         what, size = name.split(" | ")
-        for training, settings in TRAININGS.items():
+        for training, settings in {**TRAININGS, **(OTHER_TRAININGS if name == BEST[0] else {})}.items():
             recipe = found[name]
             stages = [*recipe["stages"], {"recover": {**settings, "batch": 8, "micro_batch": 8}}]
             found[f"{what}, then {training} | {size}"] = {**recipe, "stages": stages, "trains": True}
     return found
+
+
+def add_healed(found: dict[str, dict[str, Any]]) -> None:
+    """Add rows that remove two layers, heal, remove two, and so on."""
+    blocks = {**BLOCKS, "layers": "all", "batch": 2, "learning_rate": GENTLE[0], "seconds": 540.0}
+    ways: tuple[tuple[str, Settings, Settings], ...] = (
+        ("block-influence", REPAIR, {}),
+        ("contiguous", {"distil-blocks": blocks}, {"text": 6, "seq_len": 512}),
+    )
+    for pruner, healer, text in ways:
+        heal = {"every": 2, "stages": [healer]}
+        depth = {"depth": {"pruner": pruner, "search_samples": 16, "target": {"layers": 6}, "heal": heal}}
+        found[f"{pruner}, every two layers healed by {next(iter(healer))} | 6 layers"] = {"stages": [depth], **text}
+
+
+def add_blocks(found: dict[str, dict[str, Any]]) -> None:
+    """Add rows in which attentions and MLPs go alone."""
+    shared = {"layout": "custom"}
+    for pruner in ("block-influence", "single-loss", "greedy-loss"):
+        for unit, what in (("any", "sub-blocks"), ("mlp", "MLPs")):
+            depth = {"depth": {"pruner": pruner, "unit": unit, "search_samples": 4, "target": {"ratio": 0.2}}}
+            found[f"{pruner}, {what} | 20%"] = {"stages": [depth], **shared}
+            if unit == "any":
+                found[f"{pruner}, {what}, then repair | 20%"] = {"stages": [depth, REPAIR], **shared}
+                key = f"{pruner}, {what}, all text, then distil-blocks{LONG_NAME} | 20%"
+                add_fitted(found, key, [depth], 480, {**shared, "text": 6})
 
 
 def add_fitted(
@@ -223,6 +262,10 @@ def add_fitted(
     if OF_A_PART in name:
         longer = [*stages, {"distil-blocks": {**blocks, "seconds": seconds + 600.0}}]
         found[f"{name}{LONGER_NAME} | {size}"] = {"stages": longer, **shared}
+        other = name.replace(OF_A_PART, f"{OF_A_PART}{RESPACED}")
+        found[f"{other} | {size}"] = {"stages": fitted, **shared, "respaced": True}
+        twice = {**shared, "text": 2 * shared["text"], "respaced": True}
+        found[f"{other}{LONGER_NAME} | {size}"] = {"stages": longer, **twice}
     trained = [*fitted, {"recover": tuned}]
     found[f"{name}{TUNED_NAME} | {size}"] = {"stages": trained, "trains": True, **shared}
 
@@ -331,7 +374,10 @@ class Bench:
         options, recipe = self.options, copy.deepcopy(recipe)
         seq_len = recipe.pop("seq_len", 256)
         samples = options.samples * recipe.pop("text", 1) * 256 // seq_len
-        calibration = str(second_half(options.text)) if recipe.pop("near", False) else options.calibration
+        calibration: Any = str(second_half(options.text)) if recipe.pop("near", False) else options.calibration
+        if recipe.pop("respaced", False):
+            respaced = {"name": "respaced", "text": calibration}
+            calibration = {"mix": [{"text": calibration, "share": 0.5}, {"text": respaced, "share": 0.5}]}
         if recipe.pop("trains", False):
             data = {"name": "file", "path": options.calibration}
             for stage in recipe["stages"]:

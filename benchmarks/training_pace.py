@@ -26,6 +26,7 @@ from swm.run.pipeline import CompressionPipeline
 from swm.training.training_set import training_set
 
 BATCH, CUTOFF, LAYERS = 16, 256, 6
+TRAINS = "adapters", "all"
 BEFORE = "the original in every step, one piece a row"
 WAYS: dict[str, dict[str, Any]] = {
     BEFORE: {"teacher": "live", "packing": False},
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="an instruction file in Alpaca's format, whose pieces are short")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--trains", nargs="+", default=["adapters", "all"])
+    parser.add_argument("--trains", nargs="+", default=list(TRAINS))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rows"))
     parser.add_argument("--known-only", action="store_true", help="write the table from the rows that are there")
     options = parser.parse_args()
@@ -142,6 +143,7 @@ class Pace:
     def _protocol(self) -> str:
         options = self.options
         text, data = Path(options.calibration).name, Path(options.data).name
+        trains = "" if options.trains == list(TRAINS) else f" --trains {' '.join(options.trains)}"
         return (
             "## Tokens per second of a distillation, before and after\n\n"
             f"Model `{options.model}` without its last {LAYERS} layers, float32; batches of {BATCH} pieces of at most "
@@ -151,7 +153,7 @@ class Pace:
             "turn and in the last: of answers from the cache, the first one holds the time in which the original "
             "answers.\n"
             f"Machine: {machine()}.\n\n"
-            f"Command: `python benchmarks/training_pace.py --calibration {text} --data {data}`"
+            f"Command: `python benchmarks/training_pace.py --calibration {text} --data {data}{trains}`"
         )
 
 

@@ -14,10 +14,11 @@ from swm.builtin.texts.in_memory import InMemory
 from swm.builtin.texts.inline import InlineText
 from swm.builtin.texts.mix import Mix
 from swm.builtin.texts.python_docs import PythonDocs
+from swm.builtin.texts.respaced import Respaced
 from swm.plugins.hookspecs import hookimpl
 
 
 @hookimpl
 def swm_register(register: Callable[[Any], None]) -> None:
-    for strategy in (Alpaca, FileText, Generated, HeldOut, HubText, InlineText, InMemory, Mix, PythonDocs):
+    for strategy in (Alpaca, FileText, Generated, HeldOut, HubText, InlineText, InMemory, Mix, PythonDocs, Respaced):
         register(strategy)
