@@ -60,6 +60,7 @@ VARIANTS: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]] = {
     ("stage", "vocabulary"): [{"keep": {"ids": "5-60"}}, {"keep": {"size": 40}}, {"keep": {"text": ["abc def"]}}],
     ("text", "list"): [{"texts": ["One.", "Two."]}],
     ("text", "held-out"): [{"text": "python-docs"}],
+    ("text", "respaced"): [{"text": "python-docs"}],
     ("text", "mix"): [
         {"of": {"python-docs": 1}},
         {"of": [{"text": t, "share": 0.5} for t in ("python-docs", ["One."])]},
