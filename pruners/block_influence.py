@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, final
 from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
-from swm.pruners.ranking import first_removable, ranked, removal_proposal, unprotected_layers
+from swm.pruners.ranking import first_removable, for_what_goes, ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -17,7 +17,8 @@ from swm.pruners.ranking import first_removable, ranked, removal_proposal, unpro
 class BlockInfluence(DepthPruner):
     """Removes the layers that change their input least: `BI = 1 - similarity(input, output)`, ranked once.
 
-    The paper's similarity is the cosine of each token. Source: Men et al., arXiv 2403.03853, section 3.2.
+    Of attentions and MLPs that a number of parameters is asked of, those go whose influence is lowest for each
+    parameter. The paper's similarity is the cosine of each token. Source: Men et al., arXiv 2403.03853, section 3.2.
     """
 
     name: ClassVar[str] = "block-influence"
@@ -31,5 +32,6 @@ class BlockInfluence(DepthPruner):
     def propose(self, context: DepthContext) -> DepthProposal:
         layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
         scores = {i: 1 - context.compare(i, i + 1) for i in layers}
-        removed = first_removable(context, ranked(scores), required_target(context))
+        order = ranked(for_what_goes(context, scores, 0.0))
+        removed = first_removable(context, order, required_target(context))
         return removal_proposal(context.layers, removed, scores)

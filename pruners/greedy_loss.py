@@ -9,7 +9,7 @@ from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import windows_without
-from swm.pruners.ranking import ranked, removal_proposal, unprotected_layers
+from swm.pruners.ranking import for_what_goes, ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -17,6 +17,7 @@ from swm.pruners.ranking import ranked, removal_proposal, unprotected_layers
 class GreedyLoss(DepthPruner):
     """Removes one layer at a time: the one whose removal leaves the lowest next-token loss, all scored anew each time.
 
+    Of attentions and MLPs that a number of parameters is asked of, the one whose loss rises least for each parameter.
     The first and the last layer are spared, as in the released code. Source: Song et al., arXiv 2402.09025, section 4.
     """
 
@@ -35,6 +36,7 @@ class GreedyLoss(DepthPruner):
     def propose(self, context: DepthContext) -> DepthProposal:
         removed: list[int] = []
         losses: list[float] = []
+        least = 0.0 if context.sizes is None else context.loss([])
         for _ in range(required_target(context)):
             alive = unprotected_layers(context.layers, self.protect_first, self.protect_last)
             scores = {
@@ -44,8 +46,9 @@ class GreedyLoss(DepthPruner):
             }
             if not scores:
                 break
-            removed.append(ranked(scores)[0])
-            losses.append(scores[removed[-1]])
+            removed.append(ranked(for_what_goes(context, scores, least))[0])
+            least = scores[removed[-1]]
+            losses.append(least)
             context.commit(windows_without(removed, context.layers))
         proposal = removal_proposal(context.layers, removed)
         return DepthProposal(proposal.windows, {**proposal.facts, "losses": losses})

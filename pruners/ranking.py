@@ -20,6 +20,18 @@ def ranked(scores: Mapping[int, float]) -> list[int]:
     return sorted(scores, key=lambda i: (math.isnan(scores[i]), 0 if math.isnan(scores[i]) else scores[i], -i))
 
 
+def for_what_goes(context: DepthContext, scores: Mapping[int, float], least: float) -> Mapping[int, float]:
+    """The scores above `least`, divided by the sizes of the positions; the scores where those are of one size.
+
+    Args:
+        context: Knows the sizes.
+        scores: What the removal of each position costs, higher for worse.
+        least: What it costs to remove nothing.
+    """
+    sizes = context.sizes
+    return scores if sizes is None else {i: (score - least) / sizes[i] for i, score in scores.items()}
+
+
 def first_removable(context: DepthContext, order: Sequence[int], count: int) -> list[int]:
     """The first `count` layers of an order, where the model can do without them; those it cannot do without stay.
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from swm.interfaces.depth import DepthContext, DepthProposal, DepthPruner, required_target
 from swm.model.windows import windows_without
-from swm.pruners.ranking import first_removable, ranked, removal_proposal, unprotected_layers
+from swm.pruners.ranking import first_removable, for_what_goes, ranked, removal_proposal, unprotected_layers
 
 
 @final
@@ -17,7 +17,8 @@ from swm.pruners.ranking import first_removable, ranked, removal_proposal, unpro
 class SingleLoss(DepthPruner):
     """Removes the layers without which, one at a time, the next-token loss stays lowest; ranked once.
 
-    The first four and the last two layers are spared, as the paper does.
+    The first four and the last two layers are spared, as the paper does. Of attentions and MLPs that a number of
+    parameters is asked of, those go whose loss is lowest for each parameter.
     Source: Kim et al. (Shortened LLaMA), arXiv 2402.02834, section 2.2, criterion PPL.
     """
 
@@ -35,5 +36,7 @@ class SingleLoss(DepthPruner):
     def propose(self, context: DepthContext) -> DepthProposal:
         layers = unprotected_layers(context.layers, self.protect_first, self.protect_last)
         scores = {i: context.loss(windows_without([i], context.layers)) for i in layers if context.removable([i])}
-        removed = first_removable(context, ranked(scores), required_target(context))
+        least = 0.0 if context.sizes is None else context.loss([])
+        order = ranked(for_what_goes(context, scores, least))
+        removed = first_removable(context, order, required_target(context))
         return removal_proposal(context.layers, removed, scores)

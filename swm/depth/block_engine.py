@@ -52,6 +52,7 @@ class BlockEngine:
         self.blocks = [block for block in blocks if part in (None, block.part)]
         self.layers = len(self.blocks)
         self.target: int | None = None
+        self.sizes: Sequence[float] | None = None
         self.seed = context.seed
         self.similarity = similarity
         self._merger = merger

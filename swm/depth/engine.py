@@ -55,6 +55,7 @@ class DepthEngine:
         self.view: ModelView = context.view
         self.layers = len(self.view.layers)
         self.target = target
+        self.sizes: Sequence[float] | None = None
         self.seed = context.seed
         self.similarity = similarity
         # Why the last windows that cannot be could not; empty where all could.

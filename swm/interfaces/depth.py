@@ -25,6 +25,11 @@ class DepthContext(Protocol):
     target: int | None
     """How many layers to remove, or None when the pruner decides by a threshold."""
     seed: int
+    sizes: Sequence[float] | None
+    """What goes with each position, in the unit of the target; None where positions are counted, or go alike.
+
+    A pruner that ranks positions of different sizes compares what each costs for what goes with it.
+    """
 
     def removable(self, layers: Sequence[int]) -> bool:
         """Whether these layers can go together: a config of the model's class says that just the others remain.

@@ -17,6 +17,7 @@ class Costs:
     """Answers with made-up losses; a set of windows costs the sum of its windows."""
 
     seed = 0
+    sizes = None
 
     def __init__(self, layers: int, target: int, seed: int) -> None:
         self.layers, self.target = layers, target

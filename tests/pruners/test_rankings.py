@@ -40,6 +40,7 @@ class Context:
     similarities: Mapping[tuple[int, int], float] = field(default_factory=dict)
     losses: Mapping[tuple[int, ...], float] = field(default_factory=dict)
     seed: int = 0
+    sizes: Sequence[float] | None = None
     asked: list[tuple[int, ...]] = field(default_factory=list)
     committed: list[tuple[int, ...]] = field(default_factory=list)
     # Layers that must stay, and layers that go only if another does.

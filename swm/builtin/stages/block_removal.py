@@ -132,7 +132,10 @@ class BlockRemoval:
             self._check_count(engine.target or 1, total, capacity)
             return self.pruner.proposed(engine)
         goal = self.target.goal(original, view)
-        mean = sum(_size(engine.blocks, goal)) / total
+        sizes = _size(engine.blocks, goal)
+        mean = sum(sizes) / total
+        # Where none of them counts, such as an MLP for a key-value cache, there is nothing to compare it with.
+        engine.sizes = sizes if min(sizes) > 0 and max(sizes) > min(sizes) else None
         tried: dict[int, tuple[float, DepthProposal]] = {}
         count = min(goal.whole(mean), capacity)
         # Attentions and MLPs differ in size, so how many meet the goal depends on which they are.

@@ -58,6 +58,16 @@ def loss_without(view: ModelView, ids: Tensor, gone: list[tuple[int, str]]) -> f
     return float(silent(input_ids=ids, labels=ids).loss)
 
 
+def size_of(view: ModelView, key: tuple[int, str]) -> int:
+    """The parameters of a sub-block with its norm."""
+    layer: Any = view.layers[key[0]]
+    parts = {
+        "attention": (layer.self_attn, layer.input_layernorm),
+        "mlp": (layer.mlp, layer.post_attention_layernorm),
+    }
+    return sum(p.numel() for part in parts[key[1]] for p in part.parameters())
+
+
 @torch.no_grad()
 def influences(view: ModelView, ids: Tensor) -> dict[tuple[int, str], float]:
     """One minus the mean cosine of what enters a sub-block and what leaves it, by hand."""
@@ -131,6 +141,32 @@ def test_a_target_in_parameters_is_met_as_nearly_as_sub_blocks_can(llama: ModelV
         step.apply(llama, {})
     largest = 3 * 32 * 64 + 32
     assert abs(before - llama.parameters() - goal) <= largest
+
+
+def test_for_a_target_in_parameters_the_loss_of_each_parameter_counts(llama: ModelView, ids: Tensor) -> None:
+    dense = loss_without(llama, ids, [])
+    rises = {key: loss_without(llama, ids, [key]) - dense for key in ALL}
+    sizes = {key: size_of(llama, key) for key in ALL}
+    assert len(set(sizes.values())) == 2
+    order = sorted(ALL, key=lambda key: rises[key] / sizes[key])
+    plan = planned(llama, ids, SingleLoss(protect_first=0, protect_last=0), "any", Target(ratio=0.2))
+    assert removed(plan) == sorted(order[: len(plan.steps)])
+    assert list(plan.facts["scores"].values()) == pytest.approx([dense + rise for rise in rises.values()], abs=1e-5)
+
+    plan = planned(llama, ids, BlockInfluence(), "any", Target(ratio=0.2))
+    influence = influences(llama, ids)
+    order = sorted(ALL, key=lambda key: influence[key] / sizes[key])
+    assert removed(plan) == sorted(order[: len(plan.steps)])
+
+
+def test_greedy_loss_compares_what_is_left_for_each_parameter(llama: ModelView, ids: Tensor) -> None:
+    plan = planned(llama, ids, GreedyLoss(protect_first=0, protect_last=0), "any", Target(ratio=0.2))
+    gone: list[tuple[int, str]] = []
+    for _ in plan.steps:
+        least = loss_without(llama, ids, gone)
+        others = [key for key in ALL if key not in gone]
+        gone.append(min(others, key=lambda key: (loss_without(llama, ids, [*gone, key]) - least) / size_of(llama, key)))
+    assert removed(plan) == sorted(gone)
 
 
 def test_planning_changes_nothing_and_both_parts_of_a_layer_take_its_norms(llama: ModelView, ids: Tensor) -> None:
