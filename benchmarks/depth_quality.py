@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 from swm.errors import SwmError
 from swm.interfaces.progress import Silent
@@ -138,7 +138,7 @@ class Bench:
             f"{record['seq_len']} tokens, {record['scored_tokens']} tokens scored, standard error over windows "
             f"± {dense['error']:.1f} for the dense model). Calibration: 10 samples of 128 tokens of python-docs, "
             "seed 0; no recovery. In brackets: the windows that became one layer each.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             f"Command: `python benchmarks/depth_quality.py --text {name}`"
         )
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 from swm.interfaces.progress import Silent
 from swm.loading import models
@@ -47,7 +47,9 @@ def main() -> None:
     rows = Rows(options.out / "evaluation.jsonl", options.known_only)
     found = {task: rows.measure(f"{task} {options.limit}", lambda t=task: bench.measure(t)) for task in prepared.tasks}
     together = rows.measure(f"together {options.limit}", bench.together)
-    write_section("evaluation", f"{protocol(options, prepared)}\n\n{table(options.batch_sizes, found, together)}")
+    write_section(
+        "evaluation", f"{protocol(options, prepared, rows.machines())}\n\n{table(options.batch_sizes, found, together)}"
+    )
 
 
 class Bench:
@@ -146,7 +148,7 @@ def cells(times: list[float]) -> list[str]:
     return [*(f"{seconds:.1f}" for seconds in times), *(f"{seconds / mine:.2f} ×" for seconds in stock)]
 
 
-def protocol(options: argparse.Namespace, prepared: PreparedTasks) -> str:
+def protocol(options: argparse.Namespace, prepared: PreparedTasks, machines: str) -> str:
     data = ", ".join(sorted(set(prepared.record["data"].values())))
     sizes = " ".join(map(str, options.batch_sizes))
     return (
@@ -155,7 +157,7 @@ def protocol(options: argparse.Namespace, prepared: PreparedTasks) -> str:
         f"{prepared.record['harness']}, data: {'include path' if options.include_path else data}. Seconds from the "
         "requests' texts to their log-likelihoods; HFLM is lm-eval's own class with that batch size. Scores are the "
         "tasks' usual metrics. A run of swm scores all tasks at once; HFLM's seconds are the sum there.\n"
-        f"Machine: {machine()}.\n\n"
+        f"{machines}\n\n"
         f"Command: `python benchmarks/evaluation.py --limit {options.limit} --batch-sizes {sizes}`"
     )
 

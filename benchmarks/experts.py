@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 from transformers import AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from swm.errors import SwmError
@@ -188,7 +188,7 @@ class Bench:
             f"{', '.join(map(str, RANDOM_SEEDS))}. "
             "One model, so small, says that scores beat chance; where the scores lie within a standard error of each "
             "other, it says nothing of which is best.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             "Command: `python benchmarks/experts.py --text wiki.test.raw --tokenizer stories260K "
             "--folder build/experts`"
         )

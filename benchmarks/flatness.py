@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 from size import memory_of
 
 SHAPE = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
@@ -56,16 +56,19 @@ def main() -> None:
     options = parser.parse_args()
     rows = Rows(options.out / "flatness.jsonl", options.known_only)
     shape = {**SHAPE, "num_hidden_layers": options.layers}
+    names: list[str] = []
 
     def row(jobs: dict[str, Any], job: str, vocabulary: int, tokens: int) -> str:
         name = f"{options.layers} layers, {vocabulary} in the vocabulary, {tokens} tokens: {job}"
         model = options.folder / f"llama-{options.layers}-{vocabulary}"
+        names.append(name)
         measured = rows.measure(name, lambda: peak(model, {**shape, "vocab_size": vocabulary}, jobs[job], tokens))
         return f"{measured['stages'] / 2**20:.0f}" if "stages" in measured else "not measured"
 
     for table, jobs in (("calibration", CALIBRATION), ("vocabulary", VOCABULARY)):
         if table not in options.tables:
             continue
+        names.clear()
         of_text = table == "calibration"
         sizes = options.tokens if of_text else options.vocabularies
         pairs = [(options.vocabularies[0], size) if of_text else (size, options.tokens[0]) for size in sizes]
@@ -80,7 +83,7 @@ def main() -> None:
             f"lie in no file while the stages run, beyond what the process had before. Samples of {SEQ_LEN} tokens; "
             "no hidden states are kept in memory."
             f"{'' if of_text else GROWS}\n"
-            f"Machine: {machine()}.\n\nCommand: `python benchmarks/flatness.py --folder FOLDER "
+            f"{rows.machines(names)}\n\nCommand: `python benchmarks/flatness.py --folder FOLDER "
             f"--layers {options.layers} --vocabularies {' '.join(map(str, options.vocabularies))}`\n\n"
             f"{markdown_table(head, lines)}",
         )

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 from swm.interfaces.progress import Silent
 from swm.loading import models
@@ -42,7 +42,8 @@ def main() -> None:
         return
     rows = Rows(options.out / "generation.jsonl", options.known_only)
     key = f"{options.task} {options.limit} {options.max_gen_toks}"
-    write_section("generation", text(options, prepared, rows.measure(key, lambda: measure(options, prepared))))
+    row = rows.measure(key, lambda: measure(options, prepared))
+    write_section("generation", text(options, prepared, row, rows.machines([key])))
 
 
 def measure(options: argparse.Namespace, prepared: PreparedTasks) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def measure(options: argparse.Namespace, prepared: PreparedTasks) -> dict[str, A
     return row
 
 
-def text(options: argparse.Namespace, prepared: PreparedTasks, row: dict[str, Any]) -> str:
+def text(options: argparse.Namespace, prepared: PreparedTasks, row: dict[str, Any], machines: str) -> str:
     seconds = row.get("seconds", {})
     rows = [
         [name, f"{of_class:.1f}", f"{of_class / seconds['swm']:.2f} ×", f"{row['same texts'][name]} of {options.limit}"]
@@ -91,7 +92,7 @@ def text(options: argparse.Namespace, prepared: PreparedTasks, row: dict[str, An
         f"Model `{options.model}`, float32, the first {options.limit} documents of `{options.task}`, answers of at "
         f"most {options.max_gen_toks} tokens; {prepared.record['harness']}, data: {data}. HFLM is lm-eval's own class "
         "with that batch size; texts are compared with those of its first row.\n"
-        f"Machine: {machine()}.{also}\n\n"
+        f"{machines}{also}\n\n"
         f"Command: `python benchmarks/generation.py --limit {options.limit} --max-gen-toks {options.max_gen_toks} "
         f"--batch-sizes {sizes}{' --shared' if row.get('shared') else ''}`\n\n"
         + markdown_table(["model class", "seconds", "times swm's", "same texts"], rows)

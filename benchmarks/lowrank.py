@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
@@ -129,7 +129,7 @@ class Bench:
             f"training. `bayes`: "
             f"{options.trials} trials on 8 of the samples. The ratio is that of the projections' parameters; in "
             "brackets: the share of all parameters that went.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             f"Command: `python benchmarks/lowrank.py --text {name} --calibration {calibration}`"
         )
 

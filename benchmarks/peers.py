@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from peer_rows import COLUMNS, INSTALLED, PEERS, SWM, cells, recipe, shown_budget
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -200,7 +200,7 @@ class Bench:
             "library's calls (swm: its stages), without loading and saving. Peak: the most memory resident of the "
             "process, from loading to the saved folder. Reloads: whether `from_pretrained` reads the folder and gives "
             "the same scores; else the perplexity is that of the model in memory. Every peer runs with the torch and "
-            f"transformers of this machine: {machine()}.\n\n"
+            f"transformers of the same machine. {self.rows.machines()}\n\n"
             f"Command: `python benchmarks/peers.py --text {text} --calibration {calibration}`"
         )
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from quality_figure import draw
-from results import Rows, forget_peak, machine, markdown_table, peak_memory, write_section
+from results import Rows, forget_peak, markdown_table, peak_memory, write_section
 from row_stages import TUNED_NAME, begun_by, whole_seconds
 
 from swm.cache.shared import shared_observations
@@ -440,7 +440,7 @@ class Bench:
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"
-            f"Machine of the latest rows (the first 84 are of transformers 5.23): {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             f"Command: `python benchmarks/quality.py --text {text} --calibration {calibration}`"
         )
 

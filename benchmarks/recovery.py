@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 import swm
 from swm.plugins.loading import load_plugins
@@ -173,7 +173,7 @@ class Bench:
             f"defaults. Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the "
             f"seven tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, "
             "unweighted mean with its standard error.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             f"Command: `python benchmarks/recovery.py --text {text} --data {data}`"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,14 @@ from typing import Any
 import torch
 import transformers
 
+from swm.report.environment import processor
+
 RESULTS = Path(__file__).with_name("RESULTS.md")
+UNRECORDED = "not recorded"
+"""The machine of a row from before each said which it was measured on."""
+
+MOST_NAMES = 12
+"""So many rows are named one by one."""
 
 
 class Rows:
@@ -38,7 +45,7 @@ class Rows:
             return {"missing": True}
         if key not in self.rows or (again and not self.known_only):
             there = key in self.rows
-            self.rows[key] = {"key": key, **_without_folders(work())}
+            self.rows[key] = {"key": key, **_without_folders(work()), "machine": machine()}
             if there:
                 fresh = self.file.with_suffix(".new")
                 fresh.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()))
@@ -48,6 +55,27 @@ class Rows:
                     stream.write(json.dumps(self.rows[key]) + "\n")
             print(key, {k: v for k, v in self.rows[key].items() if k != "key"}, flush=True)
         return self.rows[key]
+
+    def machines(self, wanted: Iterable[str] | None = None) -> str:
+        """A sentence with the machines on which rows were measured, and with which rows that were few.
+
+        Args:
+            wanted: The keys of the rows that are shown; None for all of the file.
+        """
+        keys = [key for key in (self.rows if wanted is None else wanted) if key in self.rows]
+        of_machine: dict[str, list[str]] = {}
+        for key in keys:
+            of_machine.setdefault(self.rows[key].get("machine", UNRECORDED), []).append(key)
+        if not of_machine:
+            return f"Machine: {machine()}."
+        most = max(of_machine, key=lambda each: len(of_machine[each]))
+        others = "; ".join(f"of {told(rows)}: {name}" for name, rows in of_machine.items() if name != most)
+        return f"Machine: {most}" + (f"; {others}. Seconds of two machines are no comparison." if others else ".")
+
+
+def told(names: list[str]) -> str:
+    """Names of rows for a sentence; of many, how many there are."""
+    return ", ".join(f"`{name}`" for name in names) if len(names) <= MOST_NAMES else f"{len(names)} rows"
 
 
 def _without_folders(found: Any) -> Any:
@@ -94,10 +122,11 @@ def forget_peak() -> None:
 
 
 def machine() -> str:
-    """The machine in a line, for the protocol beside a table."""
+    """This machine in a line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{platform.machine()}, {torch.get_num_threads()} threads, {memory:.0f} GiB, no GPU; Python "
+        f"{platform.machine()}, {processor()}, {torch.get_num_threads()} threads, {memory:.0f} GiB, {gpu}; Python "
         f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
     )
 

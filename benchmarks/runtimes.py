@@ -23,7 +23,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 from swm.gguf.exporting import export_gguf
 from swm.interfaces.progress import Silent
@@ -98,7 +98,7 @@ class Bench:
             f"the median of {options.rounds} rounds after one that does not count. Time that went: the median over "
             "rounds of `1 - time / time of the dense model in the same round`, with quartiles. Arrives: that time, as "
             "a share of the parameters that went.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             "Command: `python benchmarks/runtimes.py --folder build/runtimes`"
         )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from depth_engine import SIDES, run_side, shown
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 CASES = {
     "12 layers, width 256": ("random:12x256", 10, 64),
@@ -46,7 +46,7 @@ def main() -> None:
         f"Random Llamas, 10 x 64 random tokens, threshold {options.threshold}, flattened cosine, quirks: released, "
         "float32. Each side in a process of its own; in brackets: times faster than the reference. Layer-forwards of "
         "the engine and of the reference; peak memory of the engine over that of the model and one batch.\n"
-        f"Machine: {machine()}.\n\nCommand: `python benchmarks/scaling.py`\n\n{markdown_table(columns, lines)}",
+        f"{rows.machines()}\n\nCommand: `python benchmarks/scaling.py`\n\n{markdown_table(columns, lines)}",
     )
 
 

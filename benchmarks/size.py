@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
@@ -81,7 +81,7 @@ def main() -> None:
         f"{options.samples} x {options.seq_len} tokens of python-docs, saved, and checked in another process; "
         f"`evaluate` is the perplexity of {EVALUATED} tokens, `apply` the plan of wanda without its making. "
         "Anonymous and mapped: the most at one time, over all processes of the job, read 20 times a second. "
-        f"`forward` is one pass over the calibration text, with loading.\nMachine: {machine()}.\n\n"
+        f"`forward` is one pass over the calibration text, with loading.\n{rows.machines()}\n\n"
         f"Command: `python benchmarks/size.py --folder FOLDER`{within}\n\n{markdown_table(head, lines)}",
     )
 

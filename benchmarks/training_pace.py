@@ -17,7 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from results import Rows, machine, markdown_table, write_section
+from results import Rows, markdown_table, write_section
 
 import swm
 from swm.plugins.loading import load_plugins
@@ -152,7 +152,7 @@ class Pace:
             "padding. The last columns are the time from loading the model to the end of the first step, in the first "
             "turn and in the last: of answers from the cache, the first one holds the time in which the original "
             "answers.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             f"Command: `python benchmarks/training_pace.py --calibration {text} --data {data}{trains}`"
         )
 

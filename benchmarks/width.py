@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from results import Rows, machine, markdown_table, peak_memory, write_section
+from results import Rows, markdown_table, peak_memory, write_section
 
 from swm.errors import SwmError
 from swm.measure.perplexity import PerplexityProtocol, cut_windows, perplexity
@@ -162,7 +162,7 @@ class Bench:
             f"{dense['scored']} tokens scored, standard error over windows ± {dense['error']:.1f} for the dense "
             "model). Calibration: 10 samples of 64 tokens of python-docs, seed 0; no recovery. Uniform widths, MLP "
             "channels in multiples of 32. In brackets: the share of all parameters that went.\n"
-            f"Machine: {machine()}.\n\n"
+            f"{self.rows.machines()}\n\n"
             f"Command: `python benchmarks/width.py --text {name}`"
         )
 

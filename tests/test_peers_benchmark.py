@@ -84,3 +84,20 @@ def test_a_row_is_measured_again_where_that_is_asked(peers: Any, tmp_path: Path)
     assert rows.measure("a", lambda: {"value": 3}, again=True)["value"] == 3
     assert [json.loads(line)["value"] for line in file.read_text().splitlines()] == [3, 2]
     assert results.Rows(file, known_only=True).measure("b", lambda: {"value": 4}, again=True)["value"] == 2
+
+
+def test_a_row_keeps_the_machine_that_measured_it(peers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rows.jsonl"
+    results = importlib.import_module("results")
+    for machine, keys in (("a fast one", "abc"), ("a slow one", "de")):
+        monkeypatch.setattr(results, "machine", lambda machine=machine: machine)
+        for key in keys:
+            results.Rows(file).measure(key, lambda: {"value": 1})
+    # A table that is written on another machine tells of those that measured its rows.
+    monkeypatch.setattr(results, "machine", lambda: "a third one")
+    rows = results.Rows(file, known_only=True)
+    assert rows.machines() == (
+        "Machine: a fast one; of `d`, `e`: a slow one. Seconds of two machines are no comparison."
+    )
+    assert rows.machines(["d", "never measured"]) == "Machine: a slow one."
+    assert rows.machines(["never measured"]) == "Machine: a third one."

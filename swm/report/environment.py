@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from swm.provenance.dependencies import precision
+
+UNITS = ("amx_bf16", "avx512_bf16", "sve_bf16", "neon_bf16", "bf16", "avx512_f", "avx2", "sve", "neon")
+"""What a processor may have for matrix products as torch calls it, the fastest first."""
 
 
 def environment() -> dict[str, Any]:
@@ -20,9 +24,19 @@ def environment() -> dict[str, Any]:
         "transformers": transformers.__version__,
         "system": platform.system(),
         "machine": platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         **precision(),
     }
+
+
+def processor() -> str:
+    """The processor's name and the widest of its units for matrix products, on which seconds and last digits depend."""
+    # Not in every version of torch.
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    name = str(told.get("cpu_name") or platform.processor() or platform.machine())
+    units = next((unit for unit in UNITS if told.get(unit)), "")
+    return f"{name} ({units})" if units else name
 
 
 def machine_name() -> str:
