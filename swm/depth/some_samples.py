@@ -15,10 +15,13 @@ class SomeSamples:
     """The layers' other arguments for some samples, kept while they are asked for."""
 
     def __init__(self, view: ModelView, recording: Recording) -> None:
-        self._view, self._recording = view, recording
+        self._view, self.recording = view, recording
         self._calls: dict[tuple[int, ...], Recording] = {}
+        images = recording.samples.images
+        self.differ = bool(view.family.by_layer_of(view.model) or key_sources(view.config) or images)
+        """Whether those arguments come from the tokens or from images, and are made anew for other samples."""
 
-    def run(self, samples: Tensor, hidden: Tensor, position: int, state: State) -> Tensor:
+    def run(self, samples: Tensor, hidden: Tensor, position: int, state: State | None = None) -> Tensor:
         """What a layer makes of some samples.
 
         Args:
@@ -40,14 +43,11 @@ class SomeSamples:
         Samples are whole and of one length, so those arguments are the same for any of them, unless they come from
         the tokens or from images.
         """
-        view = self._view
-        images = self._recording.samples.images
-        from_tokens = bool(view.family.by_layer_of(view.model) or key_sources(view.config) or images)
-        chosen = tuple(samples.tolist()) if from_tokens else tuple(range(len(samples)))
+        chosen = tuple(samples.tolist()) if self.differ else tuple(range(len(samples)))
         if chosen not in self._calls:
-            if from_tokens:
+            if self.differ:
                 # Others are not asked for again soon.
                 self._calls.clear()
-            text = self._recording.samples[chosen]
-            self._calls[chosen] = view.record(text, batch_size=len(chosen), only_first=True)
+            text = self.recording.samples[chosen]
+            self._calls[chosen] = self._view.record(text, batch_size=len(chosen), only_first=True)
         return self._calls[chosen]

@@ -110,6 +110,8 @@ class Stage(Strategy):
     """Whether the stage runs the model on the calibration text."""
     reads_reference: ClassVar[bool] = True
     """Whether it may read `context.reference`, which is a pass of the original model before the first stage."""
+    shares: ClassVar[str | None] = None
+    """The name in `context.shared` of what it leaves in memory for the next stage that names it."""
     takes_samples: ClassVar[bool] = False
     """Whether its field `samples` says how many of the first samples of the calibration text it is given."""
     reads_images: ClassVar[bool] = False
@@ -180,6 +182,10 @@ class Stage(Strategy):
         seen = setting.seen_by(self.seen_samples())
         work = self.work(seen)
         return None if work is None else work.of_part(seen.samples / max(1, setting.samples))
+
+    def reference_samples(self) -> int | None:
+        """Of how many of the first samples it reads `context.reference`, where it does; None for all that there are."""
+        return self.seen_samples()
 
     def searched_samples(self) -> int | None:
         """How many of the first samples of the calibration text its search looks at; None for all, or no search."""

@@ -58,7 +58,10 @@ class StageContext:
     seed: int
     progress: Progress
     reference: Tensor | None = None
-    """The original model's last hidden states on the calibration text, where a stage behind the first reads them."""
+    """The original model's last hidden states on the first samples of the calibration text.
+
+    As many as stages behind the first read; None where none does.
+    """
     dense: Callable[[], ModelView] | None = None
     """Loads the original model once more; None where it cannot be had."""
     recovery: Callable[[Recovery], RecoveryContext] | None = None
@@ -71,6 +74,8 @@ class StageContext:
     """What the result must be like for the form in which it is saved."""
     text: Callable[[TextSource], TextSource] = lambda source: source
     """Gives a source that can be read, also for one whose text the original model writes."""
+    shared: dict[str, Any] = field(default_factory=dict)
+    """What earlier stages of this run left in memory, by the name that they share (`Stage.shares`)."""
 
     __repr__ = short_repr
 

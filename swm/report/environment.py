@@ -33,9 +33,9 @@ def environment() -> dict[str, Any]:
 def processor() -> str:
     """The processor's name and the widest of its units for matrix products, on which seconds and last digits depend."""
     # Not in every version of torch.
-    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    name = str(told.get("cpu_name") or platform.processor() or platform.machine())
-    units = next((unit for unit in UNITS if told.get(unit)), "")
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    name = str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+    units = next((unit for unit in UNITS if capabilities.get(unit)), "")
     return f"{name} ({units})" if units else name
 
 

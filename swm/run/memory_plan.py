@@ -18,6 +18,7 @@ from swm.model.samples import TOKENS_PER_BATCH
 from swm.model.shape import ModelShape
 from swm.model.token_scores import SCORE_BYTES
 from swm.model.view import ModelView
+from swm.run.shared_states import reference_samples, shared_names
 
 # Next-token scores are made in pieces; a piece stands beside what it was converted from and what is computed with it.
 # Where there are few of them, this is room for what libraries take while they compute.
@@ -128,9 +129,12 @@ def plan_memory(
     seen = [stage.seen_samples() for stage in stages]
     each = [tokens if samples is None else min(tokens, samples * seq_len) for samples in seen]
     states = max((stage.kept_states(shape.layers) * n for stage, n in zip(stages, each, strict=True)), default=0)
-    if any(stage.reads_reference for stage in stages[1:]):
+    read = min(tokens, seq_len * reference_samples(stages, -(-tokens // seq_len)))
+    if read:
         # The end of the original model, which later stages compare with, and the run that gives it.
-        states = max(states, 2 * tokens) + tokens
+        states = max(states, 2 * read) + read
+    # What stages leave for later ones of their sort: that end once more.
+    states += tokens * len({stage.shares for stage in stages[:-1]} & shared_names(stages[1:]))
     needs = [] if model is None else [s.working_bytes(model, kind, n) for s, n in zip(stages, each, strict=True)]
     working = max(needs, default=0)
     heaviest = stages[needs.index(working)] if working else None

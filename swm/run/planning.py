@@ -28,6 +28,7 @@ from swm.recipe.recipe import Recipe
 from swm.run.budgeting import LimitWatch
 from swm.run.preparation import Prepared
 from swm.run.retokenizing import follow_vocabulary
+from swm.run.shared_states import reference_samples, shared_names
 from swm.run.stopwatch import Stopwatch
 
 
@@ -61,6 +62,8 @@ class StagePlanner:
                 fingerprint = self.view.fingerprint()
             context.observed = self._observed(stage, fingerprint)
             planned.append(self._stage(i, context, planned, apply=apply_last or i < len(stages) - 1))
+            for name in context.shared.keys() - shared_names(stages[i + 1 :]):
+                del context.shared[name]
         steps, kind, source = [stage.steps for stage in planned], identity["model_type"], identity["source"]
         needed = needed_plugins(steps, self.plugins.registry, kind, source)
         return Plan(identity, planned, self.calibration.record(), self.recipe.seed, plugins=needed)
@@ -75,10 +78,11 @@ class StagePlanner:
         context.tokenizer, context.text = self.prepared.tokenizer, original.text
         context.needs = LAYOUTS[self.recipe.layout].needs
         context.observed = self._observed(None, original.fingerprint)
-        if any(stage.reads_reference for stage in self.recipe.stages[1:]):
+        read = reference_samples(self.recipe.stages, len(self.calibration.ids))
+        if read:
             # Later stages compare with the model as it was before the first one.
             with self.stopwatch.timed("read original"):
-                context.reference = self._last_hidden(context)
+                context.reference = self._last_hidden(context.first(read))
         return context
 
     def _observed(self, stage: Stage | None, fingerprint: str) -> Observed | None:

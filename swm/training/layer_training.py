@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,17 @@ WARM_UP, MAX_NORM = 0.05, 1.0
 
 RunSome = Callable[[Tensor, State], Tensor]
 """Gives what a layer with these parameters makes of the samples of these numbers, with gradients where enabled."""
+
+
+class WantedStates(Protocol):
+    """What a layer should give, `[samples, seq, hidden]`: a tensor, or what stands for one."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
 class Trained(NamedTuple):
@@ -51,7 +62,7 @@ class LayerTraining:
     bf16: bool = False
     compare: Callable[[Tensor, Tensor], Tensor] | None = None
 
-    def train(self, run_some: RunSome, wanted: Tensor, begun: State, samples: Tensor | None = None) -> Trained:
+    def train(self, run_some: RunSome, wanted: WantedStates, begun: State, samples: Tensor | None = None) -> Trained:
         """The trained parameters.
 
         Args:
@@ -86,7 +97,7 @@ class LayerTraining:
         """Inside the block, matrices are multiplied in bfloat16 where `bf16` says so."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
 
-    def error(self, run_some: RunSome, wanted: Tensor, state: State, samples: Tensor) -> Tensor:
+    def error(self, run_some: RunSome, wanted: WantedStates, state: State, samples: Tensor) -> Tensor:
         """What is minimised, over some samples.
 
         Args:
@@ -104,7 +115,7 @@ class LayerTraining:
         return missing.square().sum(-1).mean()
 
     @torch.no_grad()
-    def error_of(self, run_some: RunSome, wanted: Tensor, state: State, samples: Tensor) -> float:
+    def error_of(self, run_some: RunSome, wanted: WantedStates, state: State, samples: Tensor) -> float:
         """The same over any number of samples, a batch at a time.
 
         Args:

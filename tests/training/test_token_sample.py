@@ -139,5 +139,6 @@ def test_the_models_own_projection_is_back_afterwards(llama: ModelView) -> None:
     _, wanted = states(llama)
     before = llama.logits(wanted)
     with llama.head.only(torch.unique(IDS)):
-        assert torch.equal(llama.logits(wanted), before[..., torch.unique(IDS)])
+        # Some processors add up in another order where there are fewer rows.
+        torch.testing.assert_close(llama.logits(wanted), before[..., torch.unique(IDS)])
     assert torch.equal(llama.logits(wanted), before)

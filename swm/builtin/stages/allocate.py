@@ -105,6 +105,10 @@ class AllocateStage(Stage):
         refit = refit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, RIDGE, tokens)
         return max(refit, required(self.merger, "merger").working_bytes(model, tokens))
 
+    def reference_samples(self) -> int | None:
+        fits = required(self.merger, "merger").needs_activations
+        return self.seen_samples() if fits or self.search_samples is None else self.search_samples
+
     def searched_samples(self) -> int | None:
         return self.search_samples
 

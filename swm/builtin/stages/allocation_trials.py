@@ -100,14 +100,14 @@ def _cheapest(options: Sequence[Removal], goal: Goal, count: int) -> list[Remova
         goal: How much goes.
         count: How many sets are wanted.
     """
-    found: list[list[Removal]] = []
+    of_factor: list[list[Removal]] = []
     layers = len(goal.cost.layers)
     for factor in FACTORS if any(option.gone for option in options) else FACTORS[:1]:
         counted = [replace(o, cost=o.cost * factor) if o.gone and o.cost > 0 else o for o in options]
-        found.append(cheapest_removals(counted, layers, goal.amount, count, goal.least))
+        of_factor.append(cheapest_removals(counted, layers, goal.amount, count, goal.least))
     costs = {(o.windows, o.cuts, o.gone): o.cost for o in options}
     sets: list[Removal] = []
-    for turn in itertools.zip_longest(*found):
+    for turn in itertools.zip_longest(*of_factor):
         for one in turn:
             whole = None if one is None else replace(one, cost=sum(costs[part] for part in _parts(one)))
             if whole is not None and whole not in sets:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from swm.builtin.stages.original_end import OriginalEnd
 from swm.depth.some_samples import SomeSamples
 from swm.fitting.refitting import left_out_of
 from swm.interfaces.progress import Task
@@ -58,6 +59,7 @@ class BlockTraining:
         how: LayerTraining,
         seconds: float | None,
         fold: int,
+        shared: MutableMapping[str, Any] | None = None,
     ) -> None:
         """The two streams at their beginning.
 
@@ -68,14 +70,16 @@ class BlockTraining:
             how: How a block is trained; `epochs` are those of one with a changed layer.
             seconds: The time for everything.
             fold: One of so many samples is left out.
+            shared: Where the original's end stays for later trainings of the same run.
         """
         self.start = time.perf_counter()
         self.view, self.dense, self.how, self.seconds = view, dense, how, seconds
         self.records = view.record(samples, only_first=True), dense.record(samples, only_first=True)
-        self.some = SomeSamples(view, self.records[0])
+        self.some, self.originals = SomeSamples(view, self.records[0]), SomeSamples(dense, self.records[1])
         self.hidden = self.records[0].states[0]
-        self.wanted = self.records[1].states[0]
-        self.same = torch.equal(self.hidden, self.wanted)
+        self.wanted: Tensor | OriginalEnd = self.records[1].states[0]
+        self.shared = {} if shared is None else shared
+        self.same = torch.equal(self.hidden, self.records[1].states[0])
         self.reached = 0
         held = left_out_of(len(self.hidden), 1, fold)[:, 0] & (len(self.hidden) > 1)
         self.held, self.kept = (part.nonzero().flatten() for part in (held, ~held))
@@ -146,6 +150,9 @@ class BlockTraining:
             sample = TokenSample.of(self.view, self.records[0].ids, self.hidden, how.seed)
             self.sampled = None if sample is None else sample.size
             how = replace(how, compare=EndDivergence(self.view, sample))
+        for some in torch.split(self.held, how.batch):
+            # Run now, so that they are in the time of the first look alone.
+            _ = self.wanted[some.to(self.wanted.device)]
         looked = time.perf_counter()
         if len(self.held):
             before = self._error(how, block, begun)
@@ -202,20 +209,26 @@ class BlockTraining:
         return self.view.ends[position] != number or bool(self.view.replaced[position]) or not same
 
     def _advance(self, position: int) -> None:
-        """Run the original model to where this layer should end."""
+        """Run the original model to where this layer should end; to its own end, once samples are asked for."""
+        end, wanted = self.view.ends[position] + 1, self.wanted
+        assert isinstance(wanted, Tensor)
+        if end == len(self.dense.layers) and not self.originals.differ:
+            self.wanted = OriginalEnd.of(self.dense, self.originals, wanted, self.reached, self.shared, self.how)
+            self.reached = end
+            return
         begun = time.perf_counter()
-        for layer in range(self.reached, self.view.ends[position] + 1):
-            with self.how.products(self.wanted.device):
-                wanted = self.dense.run_layer(self.records[1], layer, self.wanted)
-            self.wanted = wanted.to(self.wanted.dtype)
-            check_finite(self.wanted, f"the output of layer {layer} of the original model holds")
-        self.reached = self.view.ends[position] + 1
+        for layer in range(self.reached, end):
+            with self.how.products(wanted.device):
+                wanted = self.dense.run_layer(self.records[1], layer, wanted).to(wanted.dtype)
+            check_finite(wanted, f"the output of layer {layer} of the original model holds")
+        self.wanted, self.reached = wanted, end
         self.running += time.perf_counter() - begun
 
     def _pass(self, position: int, state: State | None) -> None:
         """Run the compressed model's layer, with parameters in place of its own."""
         if self.same and position < self.lowest:
             # Nothing was changed up to here.
+            assert isinstance(self.wanted, Tensor)
             self.hidden = self.wanted
             return
         begun = time.perf_counter()

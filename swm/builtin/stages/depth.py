@@ -120,6 +120,10 @@ class DepthStage(Stage):
         lighter = heaviest.lighter(model, tokens)
         return {f"{heaviest.name} with {n}": rest + max(others, size) for n, size in lighter.items()}
 
+    def reference_samples(self) -> int | None:
+        fits = any(merger and merger.needs_activations for merger in (self._parts()[1], self.search_merger))
+        return self.seen_samples() if fits or self.search_samples is None else self.search_samples
+
     def searched_samples(self) -> int | None:
         return self.search_samples
 

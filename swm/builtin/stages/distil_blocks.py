@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.builtin.stages.block_training import BlockTraining, Which
+from swm.builtin.stages.original_end import ORIGINAL_END
 from swm.builtin.steps.fit_layer import FitLayerStep
 from swm.cache.observations import Observation
 from swm.errors import PlanError, RecipeError
@@ -45,6 +46,7 @@ class DistilBlocksStage(Stage):
 
     name: ClassVar[str] = "distil-blocks"
     reads_reference: ClassVar[bool] = False
+    shares: ClassVar[str | None] = ORIGINAL_END
     reads_images: ClassVar[bool] = True
 
     layers: Which = "above"
@@ -101,7 +103,8 @@ class DistilBlocksStage(Stage):
     def _fit(self, context: StageContext, load_original: Callable[[], ModelView]) -> Observation:
         how = self.training(context.seed, uses_bf16(self.mixed_precision, context.view.device))
         view = context.view
-        training = BlockTraining(view, load_original(), context.calibration.samples, how, self.seconds, self.fold)
+        samples, shared = context.calibration.samples, context.shared
+        training = BlockTraining(view, load_original(), samples, how, self.seconds, self.fold, shared)
         with context.progress.task(self.name, len(view.layers)) as task:
             layers = training.run(task, self.layers, self.span)
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}

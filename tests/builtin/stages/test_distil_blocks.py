@@ -30,6 +30,7 @@ from swm.plan.plan import Plan, PlannedStage
 from swm.plan.reading import read_plan
 from swm.plugins.loading import load_plugins
 from swm.training import token_sample
+from swm.training.layer_training import LayerTraining
 
 
 @pytest.fixture
@@ -97,10 +98,10 @@ def test_every_family_can_multiply_in_bfloat16(any_model: Any, view_of: Any, man
     training = BlockTraining(cut, dense, Samples.of(many), stage.training(0, True), None, 8)
     with Silent().task("", len(cut.layers)) as task:
         training.run(task, "all", 1)
-    assert training.hidden.dtype is training.wanted.dtype is torch.float32
+    assert training.hidden.dtype is training.wanted[torch.arange(40)].dtype is torch.float32
     with torch.no_grad():
         exact = dense.record(many).states[-1]
-    apart = (training.wanted - exact).norm() / exact.norm()
+    apart = (training.wanted[torch.arange(40)] - exact).norm() / exact.norm()
     assert 0 < apart < 0.05
 
 
@@ -177,17 +178,60 @@ def test_no_layer_is_run_behind_the_last_block(
     span: int, own: list[int], llama: ModelView, many: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = shallower(llama)
-    ran: list[tuple[bool, int]] = []
+    ran: list[int] = []
     run_layer = ModelView.run_layer
 
     def counted(self: ModelView, recording: Any, position: int, *rest: Any) -> Tensor:
-        ran.append((self is cut, position))
+        ran.extend([position] if self is cut else [])
         return run_layer(self, recording, position, *rest)
 
     monkeypatch.setattr(ModelView, "run_layer", counted)
+    samples = samples_of_the_original(monkeypatch, cut)
     planned(replace(FAST, epochs=1, span=span), cut, llama, many)
-    assert [position for compressed, position in ran if compressed] == own
-    assert [position for compressed, position in ran if not compressed] == list(range(6))
+    assert ran == own
+    # One of 37 fits in no batch of four, and nobody asks where it should end.
+    assert set(samples.values()) <= {39, 40}
+
+
+def samples_of_the_original(monkeypatch: pytest.MonkeyPatch, cut: ModelView) -> dict[int, int]:
+    """How many samples each layer of the original model is run on from now on; `cut` is the other model."""
+    counts: dict[int, int] = {}
+    run_batch = ModelView.run_batch
+
+    def counted(self: ModelView, recording: Any, batch: int, position: int, hidden: Tensor, *rest: Any) -> Tensor:
+        if self is not cut:
+            counts[position] = counts.get(position, 0) + len(hidden)
+        return run_batch(self, recording, batch, position, hidden, *rest)
+
+    monkeypatch.setattr(ModelView, "run_batch", counted)
+    return counts
+
+
+def test_the_original_is_run_for_what_training_looks_at_and_once_in_a_run(
+    llama: ModelView, many: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, whole = shallower(llama), replace(FAST, span=6, layers="all", epochs=1, batch=4)
+    plain = planned(whole, cut, llama, many)
+    counts = samples_of_the_original(monkeypatch, cut)
+    # One step, and what was left out.
+    monkeypatch.setattr(LayerTraining, "_batches", lambda *_: iter([torch.arange(1, 5)]))
+    together = context(cut, llama, many)
+    whole.plan(together)
+    assert set(counts.values()) == {4 + 3}
+    monkeypatch.undo()
+    counts = samples_of_the_original(monkeypatch, cut)
+    again = whole.plan(together)
+    # Of 37 samples one fits in no batch of four.
+    assert set(counts.values()) == {39 - 7}
+    for i, tensors in plain.tensors.items():
+        assert all(torch.allclose(value, again.tensors[i][key], atol=1e-6) for key, value in tensors.items())
+    counts.clear()
+    whole.plan(together)
+    assert counts == {}
+    # Another text is run anew.
+    other = replace(together, calibration=Calibration(many.flip(0), {}, 0))
+    whole.plan(other)
+    assert set(counts.values()) == {39}
 
 
 def test_adjacent_layers_are_trained_together_where_asked(llama: ModelView, many: Tensor) -> None:
