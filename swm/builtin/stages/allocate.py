@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
 import torch
 from pydantic import Field
 
 from swm.builtin.stages.allocation_search import Removal
-from swm.builtin.stages.allocation_steps import AllocationSteps
-from swm.builtin.stages.allocation_trials import EVEN_SETS, Choices, choose_removal
-from swm.builtin.stages.channel_cuts import channel_cuts
-from swm.builtin.stages.even_removals import even_removals
-from swm.builtin.stages.offered_cuts import OfferedCuts
+from swm.builtin.stages.allocation_steps import AllocationSteps, KeptUnits
+from swm.builtin.stages.allocation_trials import choose_removal
+from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
 from swm.builtin.stages.repaired_trials import RepairedTrials
 from swm.costs.goal import Goal
 from swm.depth.engine import DepthEngine
+from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import removable, sub_blocks
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.products import fit_products
+from swm.fitting.readers import state_without_channels
 from swm.fitting.working_bytes import refit_bytes, widest
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
@@ -33,8 +35,10 @@ from swm.interfaces.work import Work
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
+from swm.width.allocation import best_units
 from swm.width.cuttable import check_row
 from swm.width.limits import fitting_rounding
+from swm.width.scoring import observed_scores
 from swm.width.work import scoring_work
 
 # For the refits of the search, which only rank; in units of the mean squared input.
@@ -49,10 +53,9 @@ class AllocateStage(Stage):
     Measured alone, each after its repair in closed form: every window of up to `longest` layers, merged by `merger`,
     and every layer with a share of its channels gone, for each of the `levels`, the output projection refitted. With
     `blocks`, every attention and MLP that can go alone is measured too. Dynamic programming finds the sets with the
-    least sum of costs for the target. Of them and of sets that take the same share of the channels of every layer that
-    is not merged, `candidates` are measured as a whole, with `repair` each after that stage (`repair`,
-    `distil-blocks`) has repaired it. That repair only compares, and takes its time for each of them; for the result
-    the stage stands behind this one again. Which channels go is the pruner's choice.
+    least sum of costs for the target; the best `candidates` of them are measured as a whole, with `repair` each after
+    that stage (`repair`, `distil-blocks`) has repaired it. That repair only compares, and takes its time for each of
+    them; for the result the stage stands behind this one again. Which channels go is the pruner's choice.
     Layers end with different widths (layout padded or custom). The search looks at the first `search_samples` of the
     calibration text.
     """
@@ -68,7 +71,7 @@ class AllocateStage(Stage):
     longest: Annotated[int, Field(ge=0)] = 4
     levels: Annotated[Sequence[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = (0.25, 0.5, 0.75)
     round_mlp: Annotated[int, Field(ge=1)] | None = None
-    candidates: Annotated[int, Field(ge=1)] = 8
+    candidates: Annotated[int, Field(ge=1)] = 6
     search_samples: Annotated[int, Field(ge=1)] | None = None
     blocks: bool = False
     repair: Stage | None = None
@@ -122,7 +125,7 @@ class AllocateStage(Stage):
         # A trial runs what lies above the lowest change: about half of the layers.
         search = (Work(passes=1.0) + Work(passes=0.5, scores=1.0) * trials) * part
         refits = fit_products(int(part * tokens), widest(model, READERS["mlp"]), model.config.hidden_size, False)
-        search += merger.work(model, int(part * tokens)) * windows + Work(products=(cuts + EVEN_SETS * layers) * refits)
+        search += merger.work(model, int(part * tokens)) * windows + Work(products=cuts * refits)
         repairs = None if self.repair is None else self.repair.seen_work(setting)
         if repairs is not None:
             search += repairs * self.candidates
@@ -185,31 +188,24 @@ class AllocateStage(Stage):
             raise RecipeError("projections were replaced already; put this stage first")
         goal = target.goal(context.original, view)
         cuts = channel_cuts(view, self.levels, self.round_mlp, goal.cost)
+        units = self._kept_units(context, cuts)
         windows = self._windows(len(view.layers))
         ids = context.calibration.samples.text
         blocks = removable(context, sub_blocks(view, ids)) if self.blocks else []
         trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
         with context.progress.task("allocate", trials) as task:
-            engine = self._engine(context, task)
-            offered = OfferedCuts(context, engine, self.pruner, RIDGE)
-            offered.offer(cuts)
-            steps_of = AllocationSteps(context, engine, merger, offered.units, RIDGE)
-            choices = Choices(
-                windows,
-                cuts,
-                blocks,
-                even_removals(view, goal, offered, self.round_mlp, max(self.levels)) if cuts else None,
-                self._repaired(context, steps_of),
-            )
-            choice = choose_removal(engine, choices, goal, self.candidates)
+            engine = self._engine(context, units, task)
+            steps_of = AllocationSteps(context, engine, merger, units, RIDGE)
+            repaired = self._repaired(context, steps_of)
+            choice = choose_removal(engine, windows, cuts, goal, self.candidates, blocks, repaired)
             removal = choice.removal
             steps, similarity = steps_of.of(removal)
             facts = {
                 "windows": [str(window) for window in removal.windows],
                 "channels_gone": {str(view.numbers[position]): level for position, level in removal.cuts},
-                **({"even": True} if choice.even else {"sum_of_costs": round(removal.cost, 6)}),
+                "sum_of_costs": round(removal.cost, 6),
                 "cost_together": round(choice.cost, 6),
-                "candidate": choice.place,
+                "candidate": choice.rank,
                 ("planned_saving" if goal.least else "planned_params"): removal.saved,
                 "trials": engine.trials,
             }
@@ -236,6 +232,17 @@ class AllocateStage(Stage):
             for removed in range(1, min(self.longest, layers - 1 - first) + 1)
         ]
 
-    def _engine(self, context: StageContext, task: Task) -> DepthEngine:
+    def _engine(self, context: StageContext, units: KeptUnits, task: Task) -> DepthEngine:
+        """Measures windows, and the cuts that keep these units."""
         similarity, merger = required(self.similarity, "similarity"), required(self.merger, "merger")
-        return DepthEngine(context, similarity, merger, None, task, self.search_samples)
+        engine = DepthEngine(context, similarity, merger, None, task, self.search_samples)
+        for cut, kept in units.items():
+            settings = {"pruner": self.pruner.spec(), "seed": context.seed, "kept": len(kept), "ridge": RIDGE}
+            layer = context.view.layer(cut[0])
+            engine.offer(cut, partial(state_without_channels, layer, kept, RIDGE), json.dumps(settings))
+        return engine
+
+    def _kept_units(self, context: StageContext, cuts: Mapping[ChannelCut, CutSize]) -> KeptUnits:
+        """The channels that each cut keeps: those to which the pruner gives the highest scores."""
+        scored = observed_scores(context, self.pruner, range(len(context.view.layers)), ("mlp",))
+        return {cut: best_units(scored.scores[cut[0], "mlp"], size.kept) for cut, size in cuts.items()}
