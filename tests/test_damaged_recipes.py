@@ -17,6 +17,8 @@ from swm.loading import models
 from swm.testing import tiny_tokenizer
 
 COUNT = 200
+# The others are among the slow tests.
+QUICK = 80
 TEXT = {"name": "file", "path": "text.txt"}
 COMMON: dict[str, Any] = {
     "model": "model",
@@ -114,7 +116,13 @@ def workplace(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("number", range(int(os.environ.get("SWM_DAMAGE", COUNT))))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=pytest.mark.slow if number >= QUICK else ())
+        for number in range(int(os.environ.get("SWM_DAMAGE", COUNT)))
+    ],
+)
 def test_a_damaged_recipe_is_refused_in_one_line_or_runs(
     number: int, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

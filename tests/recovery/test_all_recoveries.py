@@ -136,7 +136,9 @@ def test_the_same_seed_finds_the_same_rate(
 
 
 @each_recovery
-@pytest.mark.parametrize("save_every", [1, 2, 100])
+@pytest.mark.parametrize(
+    "save_every", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
     tiny, pruned, make: Callable[..., Recovery], quick: dict[str, Any], recover, cache, save_every: int
 ) -> None:
