@@ -44,10 +44,7 @@ def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:
             raise CheckpointError(f"output {output} exists; choose another or pass --overwrite")
         if path.exists() and any(path.iterdir()) and not (path / mark).is_file():
             raise CheckpointError(f"output {output} has no {mark}, so swm did not write it; choose another folder")
-        above = nearest_folder(path)
-        with scratch(above) as trial:
-            # Names that the file system does not take are known now.
-            (trial.new / path.absolute().relative_to(above)).mkdir(parents=True)
+        try_folder(path)
         if path.exists():
             check_ours(path)
     except (OSError, ValueError) as error:
@@ -55,6 +52,14 @@ def output_folder(output: str | Path, overwrite: bool, mark: str) -> Path:
             f"output {output} cannot be written: {getattr(error, 'strerror', None) or error}"
         ) from None
     return path
+
+
+def try_folder(path: Path) -> None:
+    """Raise OSError or ValueError where a folder of this path could not be made; leaves nothing behind."""
+    above = nearest_folder(path)
+    with scratch(above) as trial:
+        # Names that the file system does not take are known now.
+        (trial.new / path.absolute().relative_to(above)).mkdir(parents=True)
 
 
 def nearest_folder(path: Path) -> Path:

@@ -142,7 +142,12 @@ def size_of(folder: Path) -> int:
 
 def _in(parent: Path) -> list[Path]:
     named = sorted(parent.glob(f"{PREFIX}*"))
-    return [folder for folder in named if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink()]
+    return [folder for folder in named if is_scratch(folder) and folder.is_dir() and not folder.is_symlink()]
+
+
+def is_scratch(path: Path) -> bool:
+    """Whether a path is named as a scratch folder."""
+    return NAME.fullmatch(path.name) is not None
 
 
 def _link(folder: Path) -> Path | None:

@@ -25,10 +25,11 @@ class RecoveryContext:
 
     `view` is the compressed model, which it trains in place. `view.ends[i]` is the original layer whose output layer i
     should give. `teacher()` loads the original model, `text(source)` gives a source that can be read. `folder` is where
-    a run that was killed finds its state; `step_done(step, loss)` tells that a step is done. With `keeps` the state of
-    a finished training stays, for a run that has more to do; who made the context removes it. `note(text)` is for the
-    report. `observed` keeps on the disk what the original model says, by all that it depends on; None where nothing
-    is kept. `turn` counts the rounds before this one, where a stage heals in rounds.
+    a run that was killed finds its state; `step_done(step, loss)` tells that a step is done, before its state is kept,
+    so that a run that goes on may tell it again. With `keeps` the state of a finished training stays, for a run that
+    has more to do; who made the context removes it. `note(text)` is for the report. `observed` keeps on the disk what
+    the original model says, by all that it depends on; None where nothing is kept. `turn` counts the rounds before this
+    one, where a stage heals in rounds.
     """
 
     view: ModelView

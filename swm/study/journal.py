@@ -11,11 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from swm.checkpoint.saving import check_output
 from swm.errors import StudyError, at
 from swm.files import json_text as jsontext
-from swm.files.outputs import output_path
-from swm.files.scratch import clear_dead
+from swm.files.outputs import output_path, try_folder
+from swm.files.scratch import clear_dead, is_scratch
 from swm.files.typed_json import check
 from swm.files.writing import write_yaml
 from swm.interfaces.executor import Row
@@ -120,21 +119,29 @@ class Journal:
 def open_journal(output: str | Path, described: Mapping[str, Any]) -> Journal:
     """The journal in a study's folder, which is made if it is not there.
 
-    Raises StudyError for a folder that holds something else, CheckpointError for one that cannot be written.
+    Raises StudyError for a folder that holds something else or that cannot be written.
     """
     with at("output"):
         folder = output_path(output)
-    if folder.exists() and not (folder / STUDY).is_file():
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise StudyError(f"output {output} has no {STUDY}, so it is no study's; choose another folder", ("output",))
-    elif not folder.exists():
-        with at("output"):
-            check_output(folder, overwrite=False)
     try:
-        (folder / "claims").mkdir(parents=True, exist_ok=True)
-        (folder / "runs").mkdir(exist_ok=True)
+        if not folder.exists():
+            try_folder(folder)
+        elif not folder.is_dir() or _holds_other_things(folder):
+            raise StudyError(f"output {output} has no {STUDY}, so it is no study's; choose another folder", ("output",))
+        folder.mkdir(parents=True, exist_ok=True)
         clear_dead(folder)
+        # Before anything else of the study, so that no other process takes its folder for something else.
         write_yaml(folder / STUDY, described)
-    except OSError as error:
-        raise StudyError(f"output {output} cannot be written: {error.strerror}", ("output",)) from None
+        (folder / "claims").mkdir(exist_ok=True)
+        (folder / "runs").mkdir(exist_ok=True)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StudyError(f"output {output} cannot be written: {why}", ("output",)) from None
     return Journal(folder)
+
+
+def _holds_other_things(folder: Path) -> bool:
+    """Whether a folder holds something and is no study's. What another process is writing in it is nothing."""
+    # Listed first: a study's folder that springs up beside this has its description before it has anything else.
+    things = [item for item in folder.iterdir() if not is_scratch(item)]
+    return bool(things) and not (folder / STUDY).is_file()

@@ -151,7 +151,9 @@ def _take_steps(run: TrainingRun) -> None:
                 break
             value = run.step(pieces)
             task.advance(note=f"loss {value:.4f}")
+            # Told before it is kept: a run killed in between tells it twice, where it would never be told otherwise.
             context.step_done(state.step, value)
+            run.keep()
         run.finish()
 
 

@@ -104,9 +104,12 @@ class TrainingRun:
         if schedule.held_out and state.step % schedule.evaluate_every == 0:
             self._evaluate()
         state.elapsed = self.processes.of_first(state.elapsed + time.perf_counter() - start)
-        if self.processes.index == 0 and state.step % schedule.save_every == 0:
-            write_state(self.folder, state, self.masters.weights, self.optimizer)
         return value
+
+    def keep(self) -> None:
+        """Write the state where it is due after this step."""
+        if self.processes.index == 0 and self.state.step % self.schedule.save_every == 0:
+            write_state(self.folder, self.state, self.masters.weights, self.optimizer)
 
     def update(self, pieces: list[Piece], rate: float) -> float:
         """Change the weights by the gradients of a batch; returns its mean loss over the predicted tokens before."""

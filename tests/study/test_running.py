@@ -15,8 +15,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+import swm.study.journal
 from swm.builtin.executors.local import Local
 from swm.errors import StudyError, SwmError
+from swm.files.scratch import scratch
 from swm.interfaces.executor import Job, Pool, Row
 from swm.interfaces.progress import Silent
 from swm.study import worker
@@ -250,7 +252,7 @@ def test_whatever_comes_back_from_a_process_is_written_down(
 def _swm(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "swm", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True)
 
 
 def _wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
@@ -286,6 +288,30 @@ def test_two_processes_share_a_folder_and_nothing_is_run_twice(write: Any, tmp_p
     assert [process.wait(timeout=180) for process in both] == [0, 0]
     found = rows(tmp_path / "out")
     assert len({row["id"] for row in found}) == len(found) == 5
+
+
+@pytest.mark.parametrize("step", ["try_folder", "clear_dead", "write_yaml"])
+def test_a_folder_that_another_process_makes_meanwhile_is_shared(
+    step: str, loaded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = described(loaded())
+    real, others = getattr(swm.study.journal, step), []
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(swm.study.journal, step, real)
+        others.append(open_journal(tmp_path / "out", study))
+        return real(*arguments)
+
+    monkeypatch.setattr(swm.study.journal, step, slow)
+    journal = open_journal(tmp_path / "out", study)
+    assert [other.folder for other in others] == [journal.folder]
+
+
+def test_a_folder_in_which_another_process_is_writing_its_first_file_is_shared(loaded: Any, tmp_path: Path) -> None:
+    with_first = tmp_path / "out"
+    with_first.mkdir()
+    with scratch(with_first):
+        assert open_journal(with_first, described(loaded())).folder == with_first
 
 
 def test_a_full_disk_stops_the_study_and_loses_nothing(

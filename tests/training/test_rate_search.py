@@ -72,7 +72,7 @@ def test_a_run_that_goes_on_has_the_rate_that_was_found(tmp_path: Path) -> None:
         run(Valley(0.03), tmp_path / "state", stop=3, save_every=1)
     seen: list[int] = []
     assert run(Valley(0.03), tmp_path / "state", seen) == whole
-    assert seen == [4, 5]
+    assert seen == [3, 4, 5]
 
 
 def test_a_search_that_was_lost_is_made_from_the_first_state_again(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_search_that_was_lost_is_made_from_the_first_state_again(tmp_path: Pat
     file.write_text("{")
     seen: list[int] = []
     assert run(Valley(0.03), tmp_path / "state", seen) == whole
-    assert seen == [4, 5]
+    assert seen == [3, 4, 5]
 
 
 def test_a_loss_that_is_no_number_before_the_first_step_is_an_error(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_brings_the_weights_back(
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize(("save_every", "stop", "again"), [(1, 3, 4), (2, 3, 3), (2, 4, 5), (100, 3, 1)])
+@pytest.mark.parametrize(("save_every", "stop", "again"), [(1, 3, 3), (2, 3, 3), (2, 4, 3), (2, 5, 5), (100, 3, 1)])
 def test_an_interrupted_training_goes_on_from_its_last_state(
     run, model: OneWeight, save_every: int, stop: int, again: int
 ) -> None:
@@ -242,7 +242,7 @@ def test_a_resumed_training_that_fails_brings_back_what_was_before_its_first_ste
 
     with pytest.raises(KeyboardInterrupt):
         run(step_done=interrupt, steps=10, save_every=1)
-    with pytest.raises(RecoveryError, match="at step 4"):
+    with pytest.raises(RecoveryError, match="at step 3"):
         run(loss=lambda batch: model.loss(batch) * torch.inf, steps=10, save_every=1)
     assert model.weight.item() == 1
 
