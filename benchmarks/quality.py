@@ -111,6 +111,8 @@ LEAST = 1.0
 """Seconds of a stage that looked at text."""
 RESPACED = " and respaced"
 """With as many samples again of the same text, respaced; without the ten minutes, half of the samples are that."""
+WRITTEN = " and written text"
+"""With a third as much text that the original model writes itself, after drawn tokens."""
 REPAIRED = ("block-influence", "flap")
 """Followed by a repair of all layers as well."""
 WIDTH = ("llm-pruner", "wanda", "flap", "activation", "magnitude", "random")
@@ -266,6 +268,11 @@ def add_fitted(
         found[f"{other} | {size}"] = {"stages": fitted, **shared, "respaced": True}
         twice = {**shared, "text": 2 * shared["text"], "respaced": True}
         found[f"{other}{LONGER_NAME} | {size}"] = {"stages": longer, **twice}
+        if size == "6 layers":
+            other = name.replace(OF_A_PART, f"{OF_A_PART}{WRITTEN}")
+            more = {**shared, "text": 8, "written": True}
+            found[f"{other} | {size}"] = {"stages": fitted, **more}
+            found[f"{other}{LONGER_NAME} | {size}"] = {"stages": longer, **more}
     trained = [*fitted, {"recover": tuned}]
     found[f"{name}{TUNED_NAME} | {size}"] = {"stages": trained, "trains": True, **shared}
 
@@ -378,6 +385,9 @@ class Bench:
         if recipe.pop("respaced", False):
             respaced = {"name": "respaced", "text": calibration}
             calibration = {"mix": [{"text": calibration, "share": 0.5}, {"text": respaced, "share": 0.5}]}
+        if recipe.pop("written", False):
+            written = {"name": "generated", "begin": "drawn", "count": 144, "tokens": 512}
+            calibration = {"mix": [{"text": calibration, "share": 0.75}, {"text": written, "share": 0.25}]}
         if recipe.pop("trains", False):
             data = {"name": "file", "path": options.calibration}
             for stage in recipe["stages"]:
@@ -435,8 +445,9 @@ class Bench:
             "`distil-blocks` has 3e-4, at ten layers and 35 % 5e-4. `ten minutes more` are 600 s more of it. With `and "
             "respaced` half of the samples are of the same text `respaced`; in ten minutes more, these come on top, so "
             "that there are 576. None of it is text of the evaluated kind, but in some of it marks stand apart as they "
-            "do there. Rows of several stages before these ran the original model once more over the text, "
-            "which is not in their seconds; it is not done any more. "
+            "do there. With `and written text` there is a third as much again that the model itself writes after drawn "
+            "tokens, which is in the seconds too. Rows of several stages before these ran the original model once more "
+            "over the text, which is not in their seconds; it is not done any more. "
             f"Perplexity on `{text}` (BOS: none, windows of 512, the first {options.max_tokens} tokens); the seven "
             f"tasks with the first {options.limit} items of each, 0-shot, lm-eval's prompts and metrics, unweighted "
             "mean with its standard error.\n"

@@ -64,6 +64,10 @@ class DenseModel:
     __repr__ = short_repr
 
 
+LONGEST_ABOUT = 60
+"""More characters do not stand beside the title of a source."""
+
+
 @dataclass(frozen=True)
 class Share:
     """A source in a text of several, and its share of the tokens; the shares of all add up to 1."""
@@ -165,6 +169,24 @@ def leaves(source: TextSource) -> Iterator[Share]:
     for part in source.parts():
         for leaf in leaves(part.text):
             yield Share(leaf.text, leaf.share * part.share)
+
+
+def titles_of(parts: Sequence[Share]) -> list[str]:
+    """What the sources of one text are called: where two have the same title, also by what they differ in.
+
+    Where that is long, they are numbered. Equal sources have one title.
+    """
+    titles, specs = [part.text.title() for part in parts], [part.text.spec() for part in parts]
+    named: list[str] = []
+    for title, spec in zip(titles, specs, strict=True):
+        like: list[dict[str, Any]] = []
+        for other, called in zip(specs, titles, strict=True):
+            if called == title and other not in like:
+                like.append(other)
+        own = ", ".join(f"{key} {spec[key]}" for key in spec if any(other.get(key) != spec[key] for other in like))
+        about = own if len(own) <= LONGEST_ABOUT else str(1 + like.index(spec))
+        named.append(f"{title} ({about})" if own else title)
+    return named
 
 
 def needs_model(source: TextSource) -> bool:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.errors import TextError
-from swm.interfaces.text import Share, TextSource, leaves
+from swm.interfaces.text import Share, TextSource, leaves, titles_of
 from swm.interfaces.tokens_used import TokensUsed
 from swm.measure.presets import apply_preset
 from swm.model.token_ids import new_rows
@@ -153,15 +153,15 @@ def _mixed_windows(tokenizer: Any, protocol: PerplexityProtocol) -> TokenWindows
     rows: list[Tensor] = []
     used: list[TokensUsed] = []
     bos = ""
-    for part, count, known in zip(parts, apportioned(total, shares), have, strict=True):
+    for part, title, count, known in zip(parts, titles_of(parts), apportioned(total, shares), have, strict=True):
         if not 2 <= count <= known:
             raise TextError(
-                f"text '{part.text.title()}' has {known} tokens; its share of {part.share:g} of {total} tokens is "
+                f"text '{title}' has {known} tokens; its share of {part.share:g} of {total} tokens is "
                 f"{count}, and at least 2 are needed"
             )
         windows = cut_windows(tokenizer, replace(protocol, text=part.text, max_tokens=count))
         rows, bos = [*rows, *windows.rows], windows.record["bos"]
-        used.append(TokensUsed(part.text.title(), windows.record["scored_tokens"]))
+        used.append(TokensUsed(title, windows.record["scored_tokens"]))
     return TokenWindows(rows, _record(protocol, rows, bos, **{TokensUsed.KEY: [one.record() for one in used]}))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from swm.errors import TextError
-from swm.interfaces.text import Calibration, TextRow, TextSource, leaves
+from swm.interfaces.text import Calibration, TextRow, TextSource, leaves, titles_of
 from swm.text.cut_rows import begun, cut_rows
 from swm.text.images import ImageReader
 from swm.text.joined_samples import joined_samples, sample_counts
@@ -74,7 +74,7 @@ def draw_samples(
             except TextError as error:
                 error.message = f"a share of {part.share:g} of {samples} samples is {count}: {error.message}"
                 raise
-        return joined_samples(drawn, source.spec(), seed)
+        return joined_samples(drawn, titles_of(parts), source.spec(), seed)
     rows = source.image_rows()
     if rows is not None:
         drawn_rows = _mixed(tokenizer, source, rows, images, samples=samples, **how)

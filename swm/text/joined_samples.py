@@ -24,21 +24,24 @@ def sample_counts(parts: Sequence[Share], samples: int) -> list[int]:
     return counts
 
 
-def joined_samples(drawn: Sequence[Calibration], source: dict[str, Any], seed: int) -> Calibration:
+def joined_samples(
+    drawn: Sequence[Calibration], titles: Sequence[str], source: dict[str, Any], seed: int
+) -> Calibration:
     """One text of the samples of several sources, each of them evenly among all.
 
     Args:
         drawn: The samples of each source.
+        titles: What each source is called.
         source: The name and the parameters of the mix.
         seed: The seed that they were drawn with.
     """
     order = interleaved([len(one.ids) for one in drawn])
     rows = [iter(one.ids) for one in drawn]
-    how = {one.titles[0]: dict(one.drawn) for one in drawn if one.drawn}
+    how = {title: dict(one.drawn) for title, one in zip(titles, drawn, strict=True) if one.drawn}
     return Calibration(
         torch.stack([next(rows[i]) for i in order]),
         source,
         seed,
         {"drawn": how} if how else {},
-        titles=tuple(drawn[i].titles[0] for i in order),
+        titles=tuple(titles[i] for i in order),
     )

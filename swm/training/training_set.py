@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from swm.errors import RecoveryError
-from swm.interfaces.text import TextSource, leaves
+from swm.interfaces.text import TextSource, leaves, titles_of
 from swm.interfaces.tokens_used import TokensUsed
 from swm.text.vocabulary import pad_id
 from swm.training.mixed_pieces import mixed_pieces
@@ -174,7 +174,7 @@ def training_set(
         source.spec(),
         pad_id(tokenizer),
         read,
-        [part.text.title() for part in parts],
+        titles_of(parts),
         ended_by,
     )
 

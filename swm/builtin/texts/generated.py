@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -31,8 +31,10 @@ _KEPT = TypeAdapter(Annotated[list[str], Field(min_length=1)])
 class Generated(TextSource):
     """`count` documents of at most `tokens` tokens, sampled from the dense model, so that no data set is needed.
 
-    Each begins with the BOS token where there is one, and with a token drawn from the vocabulary where not. Written
-    once for a model and these parameters, and kept in the cache. Source: data-free training, arXiv 2305.17888.
+    Each begins with the BOS token where there is one; with `begin: drawn`, and where there is none, with a token drawn
+    from those of the vocabulary that are not special. After a BOS token that opens a turn of a chat a model writes
+    chats, and plain text of many kinds after drawn ones. Written once for a model and these parameters, and kept in the
+    cache. Source: data-free training, arXiv 2305.17888, whose first tokens are drawn.
     """
 
     name: ClassVar[str] = "generated"
@@ -44,6 +46,7 @@ class Generated(TextSource):
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     batch: Annotated[int, Field(ge=1, le=2**16)] = 32
+    begin: Literal["bos", "drawn"] = "bos"
 
     def documents(self, purpose: Purpose) -> Iterable[str]:
         raise TextError("generated text serves calibration and recovery in a run, where the model writes it; not here")
@@ -66,7 +69,7 @@ class Generated(TextSource):
         return texts
 
     def _key(self, dense: DenseModel) -> str:
-        about = {**self.spec(), "model": dense.fingerprint, "version": 1}
+        about = {**self.spec(), "model": dense.fingerprint, "version": 2}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
 
     def check_model(self, config: Any) -> None:
@@ -108,7 +111,7 @@ class Generated(TextSource):
         return pieces
 
     def _beginnings(self, tokenizer: Any, size: int, vocabulary: int, generator: torch.Generator) -> torch.Tensor:
-        """The first token of each document, `[size, 1]`: BOS, or where there is none a token drawn from the vocabulary.
+        """The first token of each document, `[size, 1]`.
 
         Args:
             tokenizer: The model's tokenizer.
@@ -117,9 +120,11 @@ class Generated(TextSource):
             generator: Draws the tokens.
         """
         first = bos_id(tokenizer)
-        if first is not None:
+        if first is not None and self.begin == "bos":
             return torch.full((size, 1), first)
-        return torch.randint(0, min(vocabulary, len(tokenizer)), (size, 1), generator=generator)
+        special = set(tokenizer.all_special_ids)
+        plain = torch.tensor([i for i in range(min(vocabulary, len(tokenizer))) if i not in special])
+        return plain[torch.randint(0, len(plain), (size, 1), generator=generator)]
 
 
 def _describe(error: OSError | ValidationError) -> str:

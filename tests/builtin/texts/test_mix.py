@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from swm.builtin.texts.mix import Mix
 from swm.errors import SwmError, TextError
-from swm.interfaces.text import Share, TextSource, leaves, needs_model
+from swm.interfaces.text import Share, TextSource, leaves, needs_model, titles_of
 from swm.measure.perplexity import PerplexityProtocol, cut_windows
 from swm.plugins.loading import load_plugins
 from swm.plugins.registry import require_interface
@@ -65,6 +65,25 @@ def test_samples_are_in_the_shares_and_each_says_its_source(tmp_path: Path) -> N
     assert [used.searched for used in calibration.tokens_used(4)] == [24, 8]
     alone = draw_samples(tokenizer_of(), build(one), samples=7, seq_len=8, seed=0)
     assert torch.equal(calibration.ids[[title == one for title in calibration.titles]], alone.ids)
+
+
+def test_sources_of_one_title_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "both.jsonl"
+    file.write_text(json.dumps({"text": "a" * 300, "more": "b" * 300}))
+    fields = [{"text": {"name": "file", "path": str(file), "field": field}, "share": 0.5} for field in ("text", "more")]
+    mix, names = build({"mix": fields}), [f"{file} (field text)", f"{file} (field more)"]
+    calibration = draw_samples(tokenizer_of(), mix, samples=4, seq_len=8, seed=0)
+    assert sorted(used["source"] for used in calibration.record()["tokens_used"]) == sorted(names)
+    data = training_set(tokenizer_of(), mix, cutoff=8, limit=4, held_out=0, seed=0)
+    assert sorted(used.source for used in data.tokens_used(1, 4, 0)) == sorted(names)
+    used = cut_windows(tokenizer_of(), PerplexityProtocol(mix, seq_len=8, max_tokens=64)).record["tokens_used"]
+    assert [one["source"] for one in used] == names
+
+
+def test_what_is_long_is_numbered_and_equal_sources_are_one() -> None:
+    texts = [build({"name": "list", "texts": [letter * 99]}) for letter in "aba"]
+    assert titles_of([Share(text, 1 / 3) for text in texts]) == ["list (1)", "list (2)", "list (1)"]
+    assert titles_of([Share(texts[0], 0.5), Share(texts[2], 0.5)]) == ["list", "list"]
 
 
 def test_a_mix_of_mixes_is_one_of_their_sources() -> None:
