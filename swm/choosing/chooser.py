@@ -29,6 +29,8 @@ from swm.recipe.recipe import Recipe
 from swm.run.estimates import Pace, about
 from swm.run.taking import taken_model
 
+# Sentences with seconds in them, which no report holds: those of two runs would differ.
+TIMED = ("time:", "left out:")
 # Tokens of a sample, as in all rows.
 SEQ_LEN = 256
 # What is chosen, or has a name of its own.
@@ -37,12 +39,16 @@ CHOSEN = ("model", "stages", "calibration", "evaluate", "budget", "accept", "out
 
 @dataclass(frozen=True)
 class Prospect:
-    """What was chosen, of all that was offered, and how the minutes are spent; `tokens` are evaluated."""
+    """What was chosen, of all that was offered, and how the minutes are spent; `tokens` are evaluated.
+
+    `unmeasured` says why none are where that is so though they should be.
+    """
 
     offer: Offer
     measured: Sequence[Offer]
     besides: Besides
     tokens: int
+    unmeasured: str = ""
 
 
 @dataclass
@@ -90,6 +96,7 @@ class Chooser:
         pipeline = self._pipeline(drafting, drafting.recipe(offer.draft, offer.timed, prospect.tokens))
         pipeline.clock, pipeline.after = self.clock, prospect.besides.after + offer.step
         pipeline.timed = offer.draft.timed
+        pipeline.why = [line for line in why if not line.startswith(TIMED)]
         pipeline.with_seconds = lambda seconds: drafting.with_seconds(offer.draft, seconds, prospect.tokens)
         result = pipeline.run()
         return AutoResult(**{**vars(result), "recipe": pipeline.recipe, "why": why})
@@ -136,23 +143,26 @@ class Chooser:
         trial = tried(self._pipeline(drafting, drafting.recipe(smallest)))
         if trial.pace is None:
             raise ModelError("the model could not be run on a few tokens to see how fast it is", ("model",))
-        tokens = self._evaluated(drafting, trial.pace)
+        tokens, unmeasured = self._evaluated(drafting, trial.pace)
         besides = self._besides(drafting.subject, trial, trial.pace, tokens)
         offer, measured = self._best(offers, trial.pace, besides)
-        return Prospect(offer, measured, besides, tokens)
+        return Prospect(offer, measured, besides, tokens, unmeasured)
 
     def _pipeline(self, drafting: Drafting, recipe: Recipe) -> TimedPipeline:
         given: GivenModel | None = drafting.subject.given
         return TimedPipeline(recipe, drafting.plugins, self.progress, self.overwrite, given=given)
 
-    def _evaluated(self, drafting: Drafting, pace: Pace) -> int:
-        """How many tokens are evaluated; 0 for no evaluation."""
+    def _evaluated(self, drafting: Drafting, pace: Pace) -> tuple[int, str]:
+        """How many tokens are evaluated, and why none are where that is so though they should be."""
         text = drafting.texts.evaluation
         if text is None:
-            return 0
+            return 0, ""
         most = token_count(text, "evaluation", drafting.subject.tokenizer, MOST)
         tokens = evaluated_tokens(self.wanted.minutes, pace, most, drafting.seq_len)
-        return tokens if tokens >= FEWEST else 0
+        if tokens >= FEWEST:
+            return tokens, ""
+        short = f"its text has {most} tokens" if most < FEWEST else f"{tokens} tokens fit into a twentieth of the time"
+        return 0, f"the perplexity before and after is not measured: {short}, and {FEWEST} are the fewest"
 
     def _besides(self, subject: Subject, trial: Beginning, pace: Pace, tokens: int) -> Besides:
         verify = self.options.get("verify", FULL)
@@ -186,4 +196,5 @@ class Chooser:
         return best(list(most.values())), measured
 
     def _why(self, offers: Offers, prospect: Prospect) -> list[str]:
-        return reasons(prospect.offer, prospect.measured, offers, self.clock, prospect.besides)
+        why = reasons(prospect.offer, prospect.measured, offers, self.clock, prospect.besides)
+        return [*why, *([f"note: {prospect.unmeasured}"] if prospect.unmeasured else [])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swm.choosing.clock import Clock
@@ -15,6 +15,7 @@ from swm.recipe.recipe import Recipe
 from swm.run.pipeline import CompressionPipeline
 from swm.run.planning import StagePlanner
 from swm.run.preparation import Prepared
+from swm.run.result import RunResult
 from swm.run.taking import recipe_of
 
 
@@ -31,6 +32,12 @@ class TimedPipeline(CompressionPipeline):
     """The recipe with the seconds of these stages."""
     granted: dict[int, float] = field(default_factory=dict)
     """The seconds that stages got so far."""
+    why: Sequence[str] = ()
+    """Why the recipe was chosen: the first notes of the report."""
+
+    def _run(self, ready: Prepared) -> RunResult:
+        self.notes.extend(self.why)
+        return super()._run(ready)
 
     def decide(self, ready: Prepared, view: ModelView, apply_last: bool) -> Plan:
         planner = StagePlanner(

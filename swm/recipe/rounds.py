@@ -131,6 +131,21 @@ class Rounds:
         mine, heals = ("stages", self.entry, self.stage.name), self.round_of(index)[1]
         return mine if not heals else (*mine, HEAL, "stages", heals - 1, self.healers[heals - 1].name)
 
+    def name_of(self, index: int) -> str:
+        """What messages call the round of the stage at this position: `round 2 of 3`."""
+        return f"round {self.round_of(index)[0] + 1} of {len(self)}"
+
+    def shape_before(self, index: int, original: ModelShape) -> ModelShape:
+        """The shape of the model before the round of the stage at this position, as far as it is known beforehand.
+
+        Where the target counts layers, so many of them as earlier rounds removed are missing at the end.
+        """
+        turn = self.round_of(index)[0]
+        if not turn or self.target is None or self.target.layers is None:
+            return original
+        left = max(0, original.layers - int(self.ends()[turn - 1]))
+        return replace(original, layer_parameters=original.layer_parameters[:left])
+
     def aimed(self, index: int, original: ModelShape, view: ModelView, gone: float | None) -> Target | None:
         """The target of one round that is not counted in things; None where it has its target, or removes nothing.
 

@@ -12,10 +12,10 @@ from swm.checkpoint.coming import Coming
 from swm.checkpoint.companions import check_companions
 from swm.checkpoint.export import check_layout
 from swm.checkpoint.layout import LAYOUTS
-from swm.errors import RecipeError, TextError, at
+from swm.errors import BudgetError, RecipeError, TextError, at
 from swm.files.outputs import check_apart, check_inputs, check_outside
 from swm.interfaces.progress import Progress
-from swm.interfaces.stage import Setting
+from swm.interfaces.stage import Setting, Stage
 from swm.interfaces.text import Calibration, TextSource, needs_model
 from swm.interfaces.work import Work
 from swm.loading import models
@@ -148,7 +148,7 @@ def prepare(
             aimed, idle = budgeted(recipe, i, shape, first)
         with at(*recipe.place(i)):
             setting = Setting(shape, family, config, text.samples, text.seq_len, empty, first)
-            aimed.check(setting.seen_by(aimed.seen_samples()))
+            _check_stage(recipe, i, aimed, setting.seen_by(aimed.seen_samples()))
         first = first and idle
     for place, source_of_text in _texts(recipe):
         with at(*place):
@@ -218,3 +218,23 @@ def _loader(recipe: Recipe, source: models.ModelSource, memory: WorkingMemory) -
         trust_remote_code=recipe.trust_remote_code,
         memory=memory,
     )
+
+
+def _check_stage(recipe: Recipe, index: int, stage: Stage, setting: Setting) -> None:
+    """Check a stage, in later rounds of its entry with what the earlier ones leave.
+
+    Args:
+        recipe: The recipe.
+        index: The position of the stage in the run.
+        stage: The stage with its target.
+        setting: What it is checked against.
+    """
+    rounds = recipe.rounds_of(index)
+    if rounds is None:
+        stage.check(setting)
+        return
+    try:
+        stage.check(replace(setting, shape=rounds.shape_before(index, setting.shape)))
+    except BudgetError as error:
+        error.message = f"{rounds.name_of(index)}: {error.message}"
+        raise

@@ -84,6 +84,9 @@ def test_fewer_minutes_get_what_fits_and_say_what_was_left_out(folder: Path, pac
     short = choice(folder, layers=1, minutes=0.4)
     assert short.recipe.calibration.samples < 384
     assert said(short.why, "left out: ")
+    assert "tokens fit into a twentieth of the time, and 1024 are the fewest" in short.why[-1]
+    assert short.recipe.evaluate.perplexity is None
+    assert not any("perplexity before" in line for line in untrained.why)
     assert short.seconds <= 24
 
 
@@ -185,6 +188,10 @@ def test_a_run_leaves_a_model_and_the_recipe_that_gives_the_same_plan(
         assert result.report["perplexity"][which]["protocol"]["text"]["name"] == "held-out"
     assert result.recipe is not None
     assert any(line.startswith("measured: ") for line in result.why)
+    notes = result.report["notes"]
+    assert notes[:2] == list(result.why[:2])
+    # Seconds differ from run to run.
+    assert not any(note.startswith(("time:", "left out:")) for note in notes)
     data, _ = yamlfile.read("recipe", tmp_path / "out" / "recipe.yaml")
     # Which stages come before the training is the list's business.
     assert data["stages"][-1]["recover"]["seconds"] > 1

@@ -175,3 +175,13 @@ def test_each_round_of_a_training_reads_the_text_in_an_order_of_its_own(
     assert len(set(seeds)) == 2
     records = [stage["facts"]["data"] for stage in healed.report["stages"][1::2]]
     assert records[0] == records[1]
+
+
+def test_more_layers_than_rounds_can_remove_are_refused_before_the_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CompressionPipeline, "load", lambda *given: pytest.fail("loaded"))
+    with pytest.raises(SwmError, match=r"round 4 of 5: target layers: 2 asks to remove 2 of 2 layers.*at most 0"):
+        run(folder, [depth({"layers": 10}, {"every": 2})])
+    with pytest.raises(SwmError, match="round 3 of 3: target layers: 3 asks to remove 3 of 2 layers"):
+        run(folder, [depth({"layers": 9}, {"rounds": 3})])
