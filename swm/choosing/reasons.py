@@ -80,5 +80,7 @@ def _left_out(offer: Offer, others: Sequence[Offer], offers: Offers, left: float
         f"left out: {name}: {other.expectation.times:.2f} times, needs about {about(other.needs)}"
         for name, other in list(reversed(named.items()))[:NAMED]
     ]
-    lines += [f"left out: {name}: {why}" for name, why in list(offers.refused.items())[:NAMED]]
-    return lines
+    alike: dict[str, list[str]] = {}
+    for name, why in offers.refused.items():
+        alike.setdefault(why, []).append(name)
+    return lines + [f"left out: {'; '.join(names)}: {why}" for why, names in list(alike.items())[:NAMED]]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swm.errors import BudgetError, PlanError
 from swm.interfaces.strategy import Strategy
-from swm.model.windows import Window
+from swm.model.windows import Window, check_windows
 from swm.shown.values import short_repr
 
 
@@ -108,11 +108,15 @@ class DepthPruner(Strategy):
         """The windows to merge."""
 
     def proposed(self, context: DepthContext) -> DepthProposal:
-        """What `propose` gives. Raises PlanError where that is something else."""
+        """What `propose` gives. Raises PlanError where that is something else, or names layers that are not there."""
         proposal: object = self.propose(context)
         if not isinstance(proposal, DepthProposal):
             gave = type(proposal).__name__
             raise PlanError(f"depth pruner '{self.name}' returned a {gave}; propose() gives a DepthProposal of windows")
+        try:
+            check_windows(proposal.windows, context.layers)
+        except PlanError as error:
+            raise PlanError(f"depth pruner '{self.name}': {error.message}") from None
         return proposal
 
     def is_released(self) -> bool:

@@ -84,6 +84,7 @@ def test_fewer_minutes_get_what_fits_and_say_what_was_left_out(folder: Path, pac
     short = choice(folder, layers=1, minutes=0.4)
     assert short.recipe.calibration.samples < 384
     assert said(short.why, "left out: ")
+    assert sum("cannot be told a number of layers" in line for line in short.why) == 1
     assert "tokens fit into a twentieth of the time, and 1024 are the fewest" in short.why[-1]
     assert short.recipe.evaluate.perplexity is None
     assert not any("perplexity before" in line for line in untrained.why)

@@ -14,7 +14,7 @@ from swm.builtin.texts.image_fields import IMAGE, check_image_rows, image_of
 from swm.errors import TextError
 from swm.interfaces.conversation import Conversations, Predicted
 from swm.interfaces.text import NO_TEXT, Purpose, TextRow, TextSource
-from swm.paths import is_file
+from swm.paths import is_file, is_folder
 from swm.text.mixed_samples import first_rows
 from swm.text.rows import ROW_SUFFIXES, rows
 from swm.text.text_file import PACKED_SUFFIXES, blocks, check_file, inner_suffix
@@ -57,7 +57,8 @@ class FileText(TextSource):
         if not isinstance(value, str):
             return None
         looks_like_one = value.endswith(SUFFIXES) or value.startswith(("/", "./", "../", "~"))
-        return {"path": value} if looks_like_one or is_file(value) else None
+        # Of a folder, `check` says that it is one.
+        return {"path": value} if looks_like_one or is_file(value) or is_folder(value) else None
 
     def title(self) -> str:
         return self.path

@@ -21,6 +21,7 @@ from swm.builtin.texts.file import FileText
 from swm.builtin.texts.inline import InlineText
 from swm.errors import TextError
 from swm.interfaces.text import NO_TEXT
+from swm.plugins.loading import load_plugins
 from swm.text import json_rows as jsonrows
 from swm.text import text_file as textfile
 from swm.text.tokens import read_text
@@ -211,3 +212,14 @@ def test_a_data_set_of_the_hub_is_read_by_the_same_rules(
 def test_names_that_two_columns_share_matter_only_where_they_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("n,text,n,\n1,a,2,\n")
     assert list(FileText(str(tmp_path / "a.csv")).documents("calibration")) == ["a"]
+
+
+def test_a_folder_is_told_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "python-docs").mkdir()
+    registry = load_plugins().registry
+    with pytest.raises(TextError, match="text file out is a folder"):
+        registry.build("text", "out").check()
+    # A name is one, whatever lies here.
+    assert registry.build("text", "python-docs").name == "python-docs"
