@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, final
 
 import torch
 from pydantic import Field
 
-from swm.builtin.stages.allocation_steps import AllocationSteps
-from swm.builtin.stages.allocation_trials import Choices, Searched, promising_removals
+from swm.builtin.stages.allocation_search import Removal
+from swm.builtin.stages.allocation_steps import AllocationSteps, KeptUnits
+from swm.builtin.stages.allocation_trials import choose_removal
 from swm.builtin.stages.channel_cuts import CutSize, channel_cuts
-from swm.builtin.stages.even_removals import even_removals
-from swm.builtin.stages.made_removals import MadeRemovals
-from swm.builtin.stages.offered_cuts import OfferedCuts
-from swm.builtin.stages.refit_work import refit_work
+from swm.builtin.stages.repaired_trials import RepairedTrials
 from swm.costs.goal import Goal
 from swm.depth.engine import DepthEngine
-from swm.depth.program import ChannelCut, SubBlock
+from swm.depth.program import ChannelCut
 from swm.depth.sub_blocks import removable, sub_blocks
 from swm.errors import BudgetError, RecipeError, at
 from swm.fitting.products import fit_products
+from swm.fitting.readers import state_without_channels
 from swm.fitting.working_bytes import refit_bytes, widest
 from swm.interfaces.merger import LayerMerger
 from swm.interfaces.progress import Task
@@ -35,8 +35,10 @@ from swm.interfaces.work import Work
 from swm.model.units import READERS, Part
 from swm.model.view import ModelView
 from swm.model.windows import Window
+from swm.width.allocation import best_units
 from swm.width.cuttable import check_row
 from swm.width.limits import fitting_rounding
+from swm.width.scoring import observed_scores
 from swm.width.work import scoring_work
 
 # For the refits of the search, which only rank; in units of the mean squared input.
@@ -51,12 +53,11 @@ class AllocateStage(Stage):
     Measured alone, each after its repair in closed form: every window of up to `longest` layers, merged by `merger`,
     and every layer with a share of its channels gone, for each of the `levels`, the output projection refitted. With
     `blocks`, every attention and MLP that can go alone is measured too. Dynamic programming finds the sets with the
-    least sum of costs for the target. Of them and of sets that take the same share of the channels of every layer that
-    is not merged, `candidates` are made as a whole, fitted to three of four samples, and measured on the others, with
-    `repair` each after that stage (`repair`, `distil-blocks`) has repaired it. That repair only compares, and takes its
-    time for each of them; for the result the stage stands behind this one again. Which channels go is the pruner's
-    choice. Layers end with different widths (layout padded or custom). What is measured alone is measured on the first
-    `search_samples` of the calibration text.
+    least sum of costs for the target; the best `candidates` of them are measured as a whole, with `repair` each after
+    that stage (`repair`, `distil-blocks`) has repaired it. That repair only compares, and takes its time for each of
+    them; for the result the stage stands behind this one again. Which channels go is the pruner's choice.
+    Layers end with different widths (layout padded or custom). The search looks at the first `search_samples` of the
+    calibration text.
     """
 
     name: ClassVar[str] = "allocate"
@@ -70,7 +71,7 @@ class AllocateStage(Stage):
     longest: Annotated[int, Field(ge=0)] = 4
     levels: Annotated[Sequence[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)] = (0.25, 0.5, 0.75)
     round_mlp: Annotated[int, Field(ge=1)] | None = None
-    candidates: Annotated[int, Field(ge=1)] = 8
+    candidates: Annotated[int, Field(ge=1)] = 6
     search_samples: Annotated[int, Field(ge=1)] | None = None
     blocks: bool = False
     repair: Stage | None = None
@@ -104,7 +105,7 @@ class AllocateStage(Stage):
         return 3 * (layers + 1) + 12
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
-        refit = refit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, None, tokens)
+        refit = refit_bytes(widest(model, READERS["mlp"]), model.config.hidden_size, RIDGE, tokens)
         return max(refit, required(self.merger, "merger").working_bytes(model, tokens))
 
     def reference_samples(self) -> int | None:
@@ -120,15 +121,15 @@ class AllocateStage(Stage):
             return None
         layers, part = len(model.layers), min(1.0, (self.search_samples or setting.samples) / setting.samples)
         windows, cuts = len(self._windows(layers)), layers * len(self.levels)
-        alone = 1 + windows + cuts + (2 * layers if self.blocks else 0)
+        trials = 1 + windows + cuts + self.candidates + (2 * layers if self.blocks else 0)
         # A trial runs what lies above the lowest change: about half of the layers.
-        search = (Work(passes=1.0) + Work(passes=0.5, scores=1.0) * alone) * part
+        search = (Work(passes=1.0) + Work(passes=0.5, scores=1.0) * trials) * part
         refits = fit_products(int(part * tokens), widest(model, READERS["mlp"]), model.config.hidden_size, False)
         search += merger.work(model, int(part * tokens)) * windows + Work(products=cuts * refits)
-        fits = refit_work(setting, [READERS["mlp"]]) + merger.work(model, tokens) + Work(passes=1.0)
-        repairs = Work() if self.repair is None else self.repair.seen_work(setting) or Work()
-        search += fits * (self.candidates + 1) + (repairs + Work(passes=0.25)) * self.candidates
-        return search + scoring_work(self.pruner, ("mlp",))
+        repairs = None if self.repair is None else self.repair.seen_work(setting)
+        if repairs is not None:
+            search += repairs * self.candidates
+        return search + scoring_work(self.pruner, ("mlp",)) + Work(passes=2.0)
 
     def uneven(self) -> bool:
         return True
@@ -187,58 +188,41 @@ class AllocateStage(Stage):
             raise RecipeError("projections were replaced already; put this stage first")
         goal = target.goal(context.original, view)
         cuts = channel_cuts(view, self.levels, self.round_mlp, goal.cost)
-        windows, similarity = self._windows(len(view.layers)), required(self.similarity, "similarity")
-        blocks = removable(context, sub_blocks(view, context.calibration.samples.text)) if self.blocks else []
-        trials = 1 + len(windows) + len(cuts) + len(blocks) + self.candidates
+        units = self._kept_units(context, cuts)
+        windows = self._windows(len(view.layers))
+        ids = context.calibration.samples.text
+        blocks = removable(context, sub_blocks(view, ids)) if self.blocks else []
+        trials = len(windows) + len(cuts) + len(blocks) + 1 + self.candidates
         with context.progress.task("allocate", trials) as task:
-            searched = self._search(context, goal, windows, cuts, blocks, task)
-            made = MadeRemovals(context, merger, similarity, searched.units, self.repair, task)
-            costs = [made.cost(removal) for removal in searched.sets]
-            place = min(range(len(costs)), key=lambda i: (not math.isfinite(costs[i]), costs[i]))
-            removal = searched.sets[place]
-            engine = DepthEngine(context, similarity, merger, None)
-            steps, alike = AllocationSteps(context, engine, merger, searched.units).of(removal)
-        facts = {
-            "windows": [str(window) for window in removal.windows],
-            "channels_gone": {str(view.numbers[position]): round(share, 6) for position, share in removal.cuts},
-            **({"even": True} if math.isnan(removal.cost) else {"sum_of_costs": round(removal.cost, 6)}),
-            "cost_together": round(costs[place], 6),
-            "costs_of_candidates": [round(cost, 6) for cost in costs],
-            "candidate": place,
-            ("planned_saving" if goal.least else "planned_params"): removal.saved,
-            "trials": searched.trials + len(costs),
-        }
-        if alike is not None:
-            facts["similarity_of_windows"] = alike
-        if self.blocks:
-            facts["removed_blocks"] = [f"{one.part} {view.numbers[one.position]}" for one in removal.gone]
+            engine = self._engine(context, units, task)
+            steps_of = AllocationSteps(context, engine, merger, units, RIDGE)
+            repaired = self._repaired(context, steps_of)
+            choice = choose_removal(engine, windows, cuts, goal, self.candidates, blocks, repaired)
+            removal = choice.removal
+            steps, similarity = steps_of.of(removal)
+            facts = {
+                "windows": [str(window) for window in removal.windows],
+                "channels_gone": {str(view.numbers[position]): level for position, level in removal.cuts},
+                "sum_of_costs": round(removal.cost, 6),
+                "cost_together": round(choice.cost, 6),
+                "candidate": choice.rank,
+                ("planned_saving" if goal.least else "planned_params"): removal.saved,
+                "trials": engine.trials,
+            }
+            if similarity is not None:
+                facts["similarity_of_windows"] = similarity
+            if self.blocks:
+                facts["removed_blocks"] = [f"{one.part} {view.numbers[one.position]}" for one in removal.gone]
         tensors = {i: fitted for i, (_, fitted) in enumerate(steps) if fitted}
         return StagePlan([step for step, _ in steps], facts, tensors)
 
-    def _search(
-        self,
-        context: StageContext,
-        goal: Goal,
-        windows: Sequence[Window],
-        cuts: Mapping[ChannelCut, CutSize],
-        blocks: Sequence[SubBlock],
-        task: Task,
-    ) -> Searched:
-        """Measure each choice alone.
-
-        Args:
-            context: Of the stage.
-            goal: How much goes.
-            windows, cuts, blocks: What may go.
-            task: Advances with every trial.
-        """
-        similarity, merger = required(self.similarity, "similarity"), required(self.merger, "merger")
-        engine = DepthEngine(context, similarity, merger, None, task, self.search_samples)
-        offered = OfferedCuts(context, engine, self.pruner, RIDGE)
-        offered.offer(cuts)
-        even = even_removals(context.view, goal, offered, self.round_mlp, max(self.levels)) if cuts else None
-        sets = promising_removals(engine, Choices(windows, cuts, blocks, even), goal, self.candidates)
-        return Searched(sets, offered.units, engine.trials)
+    def _repaired(self, context: StageContext, steps_of: AllocationSteps) -> Callable[[Removal], float] | None:
+        """What measures a removal after its repair; None where none is asked for."""
+        if self.repair is None:
+            return None
+        samples = context.calibration.samples[: self.search_samples]
+        trials = RepairedTrials(context, self.repair, required(self.similarity, "similarity"), samples)
+        return lambda removal: trials.loss(steps_of.of(removal)[0])
 
     def _windows(self, layers: int) -> list[Window]:
         """All windows that may be merged."""
@@ -247,3 +231,18 @@ class AllocateStage(Stage):
             for first in range(layers)
             for removed in range(1, min(self.longest, layers - 1 - first) + 1)
         ]
+
+    def _engine(self, context: StageContext, units: KeptUnits, task: Task) -> DepthEngine:
+        """Measures windows, and the cuts that keep these units."""
+        similarity, merger = required(self.similarity, "similarity"), required(self.merger, "merger")
+        engine = DepthEngine(context, similarity, merger, None, task, self.search_samples)
+        for cut, kept in units.items():
+            settings = {"pruner": self.pruner.spec(), "seed": context.seed, "kept": len(kept), "ridge": RIDGE}
+            layer = context.view.layer(cut[0])
+            engine.offer(cut, partial(state_without_channels, layer, kept, RIDGE), json.dumps(settings))
+        return engine
+
+    def _kept_units(self, context: StageContext, cuts: Mapping[ChannelCut, CutSize]) -> KeptUnits:
+        """The channels that each cut keeps: those to which the pruner gives the highest scores."""
+        scored = observed_scores(context, self.pruner, range(len(context.view.layers)), ("mlp",))
+        return {cut: best_units(scored.scores[cut[0], "mlp"], size.kept) for cut, size in cuts.items()}

@@ -25,12 +25,13 @@ KeptUnits = Mapping[ChannelCut, list[int]]
 
 @dataclass(frozen=True)
 class AllocationSteps:
-    """Makes steps; `units` are the channels that each cut keeps, ascending."""
+    """Makes steps; `units` are the channels that each cut keeps, `ridge` is that of the projections that read them."""
 
     context: StageContext
     engine: DepthEngine
     merger: LayerMerger
     units: KeptUnits
+    ridge: float
 
     def of(self, removal: Removal) -> tuple[list[tuple[Step, State]], float | None]:
         """The steps, each with what was fitted for it, and the similarity of the merged model where that was asked."""
@@ -48,7 +49,7 @@ class AllocationSteps:
         """The steps that cut channels and refit the projections that read them, each with what was fitted for it."""
         view = self.context.view
         kept: dict[tuple[int, Part], list[int]] = {(cut[0], "mlp"): self.units[cut] for cut in cuts}
-        refitted = refitted_readers(view, self.context.calibration.samples, kept)
+        refitted = refitted_readers(view, self.context.calibration.samples, kept, self.ridge)
         steps: list[tuple[Step, State]] = []
         for (position, part), channels in kept.items():
             layer = view.layer(position)

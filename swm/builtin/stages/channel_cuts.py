@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swm.costs.cost import ModelCost
@@ -44,54 +44,3 @@ def channel_cuts(
             if kept < channels and saved > 0:
                 cuts[position, share] = CutSize(kept, saved)
     return cuts
-
-
-def even_cuts(
-    view: ModelView, costs: Mapping[int, float], about: float, rounding: int | None, cost: ModelCost
-) -> dict[ChannelCut, CutSize]:
-    """The cuts that take nearly the same share of the channels of some layers and remove just so much, or a step more.
-
-    Args:
-        view: The model.
-        costs: The positions of the layers, each with what it costs to cut there; the costliest keep a step more.
-        about: How much goes in all.
-        rounding: As of `channel_cuts`.
-        cost: What counts as removed.
-
-    Returns:
-        The cuts; none where all the channels of these layers are not enough.
-    """
-    ladders = {position: _ladder(view, position, rounding, cost) for position in costs}
-    shares = sorted({share for ladder in ladders.values() for share in ladder})
-    chosen: dict[int, float] = dict.fromkeys(ladders, 0.0)
-    for share in shares:
-        before, chosen = (
-            chosen,
-            {i: max((s for s in ladder if s <= share), default=0.0) for i, ladder in ladders.items()},
-        )
-        total = sum(ladders[i][taken].saved for i, taken in chosen.items() if taken)
-        if total >= about:
-            break
-    else:
-        return {}
-    for position in sorted(costs, key=lambda i: -costs[i]):
-        ladder, less = ladders[position], before[position]
-        if chosen[position] == less:
-            continue
-        spared = ladder[chosen[position]].saved - (ladder[less].saved if less else 0)
-        if total - spared >= about:
-            chosen[position], total = less, total - spared
-    return {(i, share): ladders[i][share] for i, share in sorted(chosen.items()) if share}
-
-
-def _ladder(view: ModelView, position: int, rounding: int | None, cost: ModelCost) -> dict[float, CutSize]:
-    """Every cut of a layer by the share that it takes. See `channel_cuts` for the Args."""
-    layer = view.layer(position)
-    channels = layer.units("mlp")
-    step = rounding or default_rounding(channels or 1)
-    sizes: dict[float, CutSize] = {}
-    for kept in range(channels - channels % step, 0, -step):
-        saved = cost.units(layer, "mlp", channels - kept)
-        if kept < channels and saved > 0:
-            sizes[1 - kept / channels] = CutSize(kept, saved)
-    return sizes

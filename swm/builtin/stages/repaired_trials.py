@@ -1,4 +1,4 @@
-"""RepairedTrials: how good a model would be after some steps, and a stage that repairs it."""
+"""RepairedTrials: how good a model would be after some steps and a stage that repairs it."""
 
 from __future__ import annotations
 
@@ -22,34 +22,30 @@ class RepairedTrials:
     """Tries steps on a model that shares all numbers with the one at hand, of which nothing changes."""
 
     context: StageContext
-    repair: Stage | None
+    repair: Stage
     similarity: SimilarityMetric
     samples: Samples
 
     def loss(self, steps: Sequence[tuple[Step, State]]) -> float:
-        """The mean next-token loss in nats on the samples, after the repair if there is one.
+        """The mean next-token loss in nats of the repaired model on the samples.
 
         Raises RecipeError for a stage that trains in place, which no plan holds.
         """
         view = _twin(self.context.view)
         for step, fitted in steps:
             step.apply(view, fitted)
-        if self.repair is not None:
-            self._apply(self.repair, view)
+        seen = replace(self.context, view=view, observed=None).first(self.repair.seen_samples())
+        plan = self.repair.plan(seen)
+        for i, step in enumerate(plan.steps):
+            if step.needs_data:
+                raise RecipeError(f"'{self.repair.name}' trains in place; repairs here are fits that a plan holds")
+            step.apply(view, plan.tensors.get(i, {}))
         recording = view.record(self.samples, only_first=True)
         hidden = recording.states[0]
         with torch.no_grad():
             for position in range(len(view.layers)):
                 hidden = view.run_layer(recording, position, hidden)
             return Objective(view, self.similarity).next_token_loss(hidden, recording.samples)
-
-    def _apply(self, repair: Stage, view: ModelView) -> None:
-        seen = replace(self.context, view=view, observed=None).first(repair.seen_samples())
-        plan = repair.plan(seen)
-        for i, step in enumerate(plan.steps):
-            if step.needs_data:
-                raise RecipeError(f"'{repair.name}' trains in place; repairs here are fits that a plan holds")
-            step.apply(view, plan.tensors.get(i, {}))
 
 
 def _twin(view: ModelView) -> ModelView:

@@ -61,8 +61,7 @@ def test_cached_and_not_cached_decide_the_same(stories: Path, plugins: Plugins, 
 
 def test_of_layers_alone_the_windows_are_those_of_dynamic_programming(stories: Path, plugins: Plugins) -> None:
     # So small a share is no channel.
-    alone = {**ALLOCATE, "merger": "delete", "levels": [0.01], "round_mlp": 64, "candidates": 1}
-    alone |= {"target": {"ratio": 0.175}}
+    alone = {**ALLOCATE, "merger": "delete", "levels": [0.01], "round_mlp": 64, "target": {"ratio": 0.175}}
     facts = run(stories, plugins, [{"allocate": alone}]).report["stages"][0]["facts"]
     assert facts["channels_gone"] == {}
     best = {"pruner": {"name": "best-windows", "longest": 2}, "merger": "delete", "target": {"layers": 1}}

@@ -264,17 +264,13 @@ ALLOCATE: dict[str, Any] = {"pruner": "magnitude", "merger": "delete", "longest"
 
 
 def test_an_allocation_takes_sub_blocks_beside_windows_and_channels(stories: Path, plugins: Plugins) -> None:
-    asked = {**ALLOCATE, "blocks": True, "target": {"ratio": 0.2}}
-    # The cheapest sum alone, which has sub-blocks.
-    done = run(stories, plugins, [{"allocate": {**asked, "candidates": 1}}])
+    done = run(stories, plugins, [{"allocate": {**ALLOCATE, "blocks": True, "target": {"ratio": 0.2}}}])
     facts = done.report["stages"][0]["facts"]
     assert done.report["achieved"]["ratio"] == pytest.approx(0.2, abs=0.02)
     assert facts["planned_params"] == done.report["achieved"]["params"]
     steps = [step for step in done.plan.stages[0].steps if isinstance(step, DropStep)]
     assert facts["removed_blocks"] == [f"{step.part} {step.layer}" for step in steps] != []
     without = run(stories, plugins, [{"allocate": {**ALLOCATE, "target": {"ratio": 0.2}}}])
-    best = run(stories, plugins, [{"allocate": asked}]).report["stages"][0]["facts"]
-    assert best["cost_together"] <= facts["cost_together"]
     assert "removed_blocks" not in without.report["stages"][0]["facts"]
     assert "blocks" not in without.plan.stages[0].settings
     assert facts["trials"] > without.report["stages"][0]["facts"]["trials"]
