@@ -27,10 +27,13 @@ def available_memory() -> int:
 
 
 def own_memory() -> int:
-    """Bytes of this process's own memory: what is in no file. Elsewhere than on Linux, the most it ever had in all."""
+    """Bytes of this process's own memory: what is in no file of the user's, in memory or swapped out.
+
+    Elsewhere than on Linux, the most it ever had in all.
+    """
     anonymous = _line(STATUS, "RssAnon")
     if anonymous is not None:
-        return anonymous
+        return anonymous + (_line(STATUS, "VmSwap") or 0)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 

@@ -41,3 +41,11 @@ def give_freed_memory_back() -> bool:
         return bool(ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE))
     except (OSError, AttributeError, TypeError):
         return False
+
+
+def trim_freed_memory() -> bool:
+    """Give memory that was freed before now back to the system, so that what is measured is used; says as above."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError, TypeError):
+        return False

@@ -11,7 +11,7 @@ from swm.errors import ModelError
 from swm.interfaces.stage import Stage
 from swm.memory.byte_size import parse_bytes, written_bytes
 from swm.memory.machine import available_memory, own_memory, physical_memory
-from swm.memory.process import give_freed_memory_back
+from swm.memory.process import give_freed_memory_back, trim_freed_memory
 from swm.memory.working_memory import WorkingMemory
 from swm.model.devices import weight_dtype
 from swm.model.samples import TOKENS_PER_BATCH
@@ -176,6 +176,7 @@ def plan_for(
             would do.
         RecipeError: `given` is no size.
     """
+    trim_freed_memory()
     floor = own_memory() + need.worked_on + need.tokens * need.token_bytes + SCORES + need.working
     size = None if given is None else parse_bytes(given)
     have = physical_memory() if size is None and on_cpu else size
