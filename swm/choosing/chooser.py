@@ -113,8 +113,9 @@ class Chooser:
         texts = taken_texts(self.calibration, self.recovery_text, self.evaluate, held_out, plugins.registry)
         seq_len = subject.seq_len(SEQ_LEN)
         available = checked_count(texts.calibration, subject.tokenizer, seq_len, candidates.samples())
-        # A training reads words.
-        wanted = self.wanted if subject.tokenizer is not None else replace(self.wanted, recovery=False)
+        wanted = self.wanted
+        if subject.tokenizer is None and wanted.recovery:
+            wanted = replace(wanted, recovery=False, untrained="a training reads words, and there is no tokenizer")
         files = {"plugins": [str(file) for file in self.plugin_files]}
         output = {} if self.output is None else {"output": str(self.output)}
         drafting = Drafting(name, wanted, subject, texts, plugins, seq_len, {**self.options, **files, **output})

@@ -55,6 +55,12 @@ class Offers:
     refused: dict[str, str] = field(default_factory=dict)
     """Why a candidate cannot be taken, by its name."""
 
+    @property
+    def untrained(self) -> list[str]:
+        """The candidates that could be trained and are not to be, by name."""
+        without = [draft for draft in self._possible if draft.candidate.then and not self.drafting.wanted.recovery]
+        return list(dict.fromkeys(draft.candidate.name for draft in without))
+
     def drafts(self) -> list[Draft]:
         """Every candidate that can be used with the model, in each of its settings that the text is long enough for."""
         return [draft for draft in self._possible if 2 * draft.samples >= draft.setting.samples]

@@ -80,6 +80,8 @@ def _left_out(offer: Offer, others: Sequence[Offer], offers: Offers, left: float
         f"left out: {name}: {other.expectation.times:.2f} times, needs about {about(other.needs)}"
         for name, other in list(reversed(named.items()))[:NAMED]
     ]
+    if offers.untrained:
+        lines.append(f"left out: the training after {'; '.join(offers.untrained)}: {offers.drafting.wanted.untrained}")
     alike: dict[str, list[str]] = {}
     for name, why in offers.refused.items():
         alike.setdefault(why, []).append(name)

@@ -24,6 +24,8 @@ class Wanted:
     params: int | None = None
     minutes: float = 20.0
     recovery: bool = True
+    untrained: str = "no recovery was asked for"
+    """Why there is no training where there is none, in words."""
 
     def check(self) -> None:
         """Raise RecipeError for what no model can give."""

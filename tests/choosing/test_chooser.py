@@ -81,6 +81,7 @@ def test_fewer_minutes_get_what_fits_and_say_what_was_left_out(folder: Path, pac
     pace(SLOW)
     untrained = choice(folder, layers=1, minutes=20, recovery=False)
     assert stage_names(untrained.recipe) == ["depth", "distil-blocks"]
+    assert said(untrained.why, "left out: the training after ").endswith(": no recovery was asked for")
     short = choice(folder, layers=1, minutes=0.4)
     assert short.recipe.calibration.samples < 384
     assert said(short.why, "left out: ")
@@ -88,6 +89,7 @@ def test_fewer_minutes_get_what_fits_and_say_what_was_left_out(folder: Path, pac
     assert "tokens fit into a twentieth of the time, and 1024 are the fewest" in short.why[-1]
     assert short.recipe.evaluate.perplexity is None
     assert not any("perplexity before" in line for line in untrained.why)
+    assert not any("the training after" in line for line in short.why)
     assert short.seconds <= 24
 
 
@@ -223,6 +225,7 @@ def test_without_a_tokenizer_token_ids_are_fitted_to_and_nothing_is_trained(
     made = swm.choose_recipe(tiny("llama"), layers=1, minutes=2, calibration=ids)
     assert stage_names(made.recipe) == ["depth", "distil-blocks"]
     assert said(made.why, "note: nothing is measured")
+    assert said(made.why, "left out: the training after ").endswith("and there is no tokenizer")
 
 
 def test_stages_share_what_is_left_when_their_turn_comes(folder: Path, pace: Callable[[Pace], None]) -> None:
