@@ -78,6 +78,27 @@ def signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def interruptible_children() -> Iterator[None]:
+    """Inside the block, processes that this thread starts can be stopped by SIGINT even where this process ignores it.
+
+    A shell makes what it starts in the background ignore SIGINT, and whoever ignores a signal passes that on. Only the
+    main thread can change it.
+    """
+    if (
+        signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    # A handler, even one that does nothing, is not passed on.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def end_on_sigterm() -> None:
     """From now on SIGTERM ends this process at once and without a message. Call it where `signals_blocked` started one.
 

@@ -18,6 +18,7 @@ from swm.errors import RecipeError, WorkerDiedError, brief
 from swm.files.writing import write_text
 from swm.interfaces.executor import Job, Row
 from swm.processes.children import command, safe_path
+from swm.processes.signals import interruptible_children
 
 FOLDER = "submitit"
 JOB_ID = "job-id.txt"
@@ -111,7 +112,7 @@ class QueuedJobs:
         executor = submitit.AutoExecutor(folder, cluster=request.cluster, **limit)
         executor.update_parameters(**request.parameters)
         threads = {"OMP_NUM_THREADS": str(request.threads)}
-        with safe_path():
+        with safe_path(), interruptible_children():
             queued = executor.submit(
                 QueuedCommand(command(one_job.__file__, str((folder / ORDER).absolute())), threads)
             )

@@ -56,6 +56,16 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     del sys.modules["some_work"]
 
 
+@pytest.fixture(params=["foreground", "background"])
+def ground(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the process runs: a shell makes what it starts in the background ignore SIGINT."""
+    ignored = request.param == "background"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    yield
+    assert (signal.getsignal(signal.SIGINT) is signal.SIG_IGN) is ignored
+    signal.signal(signal.SIGINT, before)
+
+
 def _local(**settings: Any) -> Submitit:
     return Submitit(cluster="local", **settings)
 
@@ -126,6 +136,7 @@ def test_a_job_that_died_says_so_with_the_end_of_its_log(work: Any, tmp_path: Pa
 
 @installed
 @pytest.mark.slow
+@pytest.mark.usefixtures("ground")
 def test_a_job_that_is_queued_again_stops_in_order_and_goes_on(work: Any, tmp_path: Path) -> None:
     with _local().open(work) as pool:
         future = pool.submit({"id": "a", "folder": str(tmp_path), "first_waits": True})
@@ -140,6 +151,7 @@ def test_a_job_that_is_queued_again_stops_in_order_and_goes_on(work: Any, tmp_pa
 
 @installed
 @pytest.mark.slow
+@pytest.mark.usefixtures("ground")
 def test_a_job_that_ran_out_of_time_too_often_has_failed(work: Any, tmp_path: Path) -> None:
     with _local(retries=0, timeout_min=1).open(work) as pool:
         future = pool.submit({"id": "a", "folder": str(tmp_path), "waits": True})
@@ -151,6 +163,7 @@ def test_a_job_that_ran_out_of_time_too_often_has_failed(work: Any, tmp_path: Pa
 
 @installed
 @pytest.mark.slow
+@pytest.mark.usefixtures("ground")
 def test_what_ends_the_study_ends_its_jobs(work: Any, tmp_path: Path) -> None:
     def study() -> None:
         with _local().open(work) as pool:
