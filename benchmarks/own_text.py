@@ -34,6 +34,10 @@ GENTLE = 1e-4
 """A fifth of the learning rate of the other rows."""
 
 
+INNER, LED_SECONDS = 1.0, 960.0
+"""What the states inside of the block count beside the next-token distributions, and the time of that row."""
+
+
 LONG = 512
 """Tokens of a sample where all layers are trained."""
 
@@ -59,6 +63,10 @@ def stages(options: argparse.Namespace) -> dict[str, list[Settings]]:
             ]
             for seconds in options.long_seconds
         },
+        f"single-loss, then {LED_SECONDS:g} s of distil-blocks of all layers at {GENTLE:g}, inner states too": [
+            cut,
+            {"distil-blocks": {**long, "seconds": LED_SECONDS, "learning_rate": GENTLE, "inner_weight": INNER}},
+        ],
     }
 
 

@@ -49,7 +49,8 @@ class LayerTraining:
 
     `epochs` times over the text, `batch` samples a step; `seconds` end it early whatever was asked. The learning rate
     rises over the first 20th of the steps and falls along a cosine. With `bf16`, matrices are multiplied in bfloat16.
-    `compare` gives the error of outputs against what is wanted in place of that one. `who` stands in messages.
+    `compare` gives the error of outputs against what is wanted in place of that one, and `added` what a step minimises
+    beside it, for samples that were run just now. `who` stands in messages.
     """
 
     epochs: int
@@ -61,6 +62,7 @@ class LayerTraining:
     seconds: float | None = None
     bf16: bool = False
     compare: Callable[[Tensor, Tensor], Tensor] | None = None
+    added: Callable[[Tensor], Tensor] | None = None
 
     def train(self, run_some: RunSome, wanted: WantedStates, begun: State, samples: Tensor | None = None) -> Trained:
         """The trained parameters.
@@ -88,6 +90,7 @@ class LayerTraining:
             with torch.enable_grad():
                 state = {k: v.to(begun[k].dtype) for k, v in trained.items()}
                 loss = self.error(run_some, wanted, state, chosen.to(wanted.device))
+                loss = loss if self.added is None else loss + self.added(chosen)
             gradients, scale = scaled_gradients(loss, list(trained.values()), scale)
             self._step(optimizer, trained, gradients, self.learning_rate * rate(max(step, passed * total), total))
             steps += 1

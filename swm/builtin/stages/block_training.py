@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from swm.builtin.stages.inner_states import InnerStates
 from swm.builtin.stages.original_end import OriginalEnd
 from swm.depth.some_samples import SomeSamples
 from swm.fitting.refitting import left_out_of
@@ -60,6 +61,7 @@ class BlockTraining:
         seconds: float | None,
         fold: int,
         shared: MutableMapping[str, Any] | None = None,
+        inner_weight: float = 0.0,
     ) -> None:
         """The two streams at their beginning.
 
@@ -71,16 +73,18 @@ class BlockTraining:
             seconds: The time for everything.
             fold: One of so many samples is left out.
             shared: Where the original's end stays for later trainings of the same run.
+            inner_weight: What the error of the states inside of a block counts beside that of its end.
         """
         self.start = time.perf_counter()
-        self.view, self.dense, self.how, self.seconds = view, dense, how, seconds
+        self.view, self.dense, self.seconds = view, dense, seconds
+        self.inner = inner = InnerStates(dense) if inner_weight else None
+        self.how = how if inner is None else replace(how, added=lambda samples: inner_weight * inner.error(samples))
         self.records = view.record(samples, only_first=True), dense.record(samples, only_first=True)
         self.some, self.originals = SomeSamples(view, self.records[0]), SomeSamples(dense, self.records[1])
         self.hidden = self.records[0].states[0]
         self.wanted: Tensor | OriginalEnd = self.records[1].states[0]
         self.shared = {} if shared is None else shared
-        self.same = torch.equal(self.hidden, self.records[1].states[0])
-        self.reached = 0
+        self.same, self.reached = torch.equal(self.hidden, self.records[1].states[0]), 0
         held = left_out_of(len(self.hidden), 1, fold)[:, 0] & (len(self.hidden) > 1)
         self.held, self.kept = (part.nonzero().flatten() for part in (held, ~held))
         self.running, self.lowest = 0.0, 0
@@ -183,6 +187,8 @@ class BlockTraining:
         for position in block.positions:
             own = {key: state[f"{position} {key}"] for key in self.view.state(position)}
             hidden = self.some.run(samples, hidden, position, own)
+            if self.inner is not None and position != block.positions[-1]:
+                self.inner.look(self.view.ends[position], hidden)
         return hidden
 
     def _error(self, how: LayerTraining, block: Block, state: State) -> float:
@@ -213,7 +219,9 @@ class BlockTraining:
         end, wanted = self.view.ends[position] + 1, self.wanted
         assert isinstance(wanted, Tensor)
         if end == len(self.dense.layers) and not self.originals.differ:
-            self.wanted = OriginalEnd.of(self.dense, self.originals, wanted, self.reached, self.shared, self.how)
+            self.wanted = OriginalEnd.of(
+                self.dense, self.originals, wanted, self.reached, self.shared, self.how, self.inner
+            )
             self.reached = end
             return
         begun = time.perf_counter()
@@ -221,6 +229,8 @@ class BlockTraining:
             with self.how.products(wanted.device):
                 wanted = self.dense.run_layer(self.records[1], layer, wanted).to(wanted.dtype)
             check_finite(wanted, f"the output of layer {layer} of the original model holds")
+            if self.inner is not None:
+                self.inner.keep(layer, torch.arange(len(wanted)), wanted, len(wanted))
         self.wanted, self.reached = wanted, end
         self.running += time.perf_counter() - begun
 

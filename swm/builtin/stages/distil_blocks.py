@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from swm.builtin.stages.block_training import BlockTraining, Which
+from swm.builtin.stages.inner_states import PLACES
 from swm.builtin.stages.original_end import ORIGINAL_END
 from swm.builtin.steps.fit_layer import FitLayerStep
 from swm.cache.observations import Observation
@@ -37,11 +38,13 @@ class DistilBlocksStage(Stage):
     another. `span` adjacent ones are trained together, to end where
     the original model is behind the last of them, which takes more memory. The block at the end of the model is fitted
     to the next-token distributions, by their divergence `KL(original || compressed)`, the others to the hidden states,
-    where `relative` by the error relative to their length. Of a large vocabulary, a step looks at the tokens of the
-    text and at some others, which stand for the rest. One of `fold` samples is left out; where a block is no
-    better on these, it stays as it was. `seconds` is the time of the whole stage, of which each block gets its part
-    (then two runs are not the same bytes); without it `epochs` decide. Loads the original model once more. Blockwise
-    distillation is that of Puzzle (arXiv 2411.19146); fits from the compressed stream are those of arXiv 2510.14444.
+    where `relative` by the error relative to their length; `inner_weight` times the relative error of the states at up
+    to six places inside of a block is added. Of a large vocabulary, a step looks at the tokens of the text and at some
+    others, which stand for the rest. One of `fold` samples is left out; where a block is no better on these, it stays
+    as it was. `seconds` is the time of the whole stage, of which each block gets its part (then two runs are not the
+    same bytes); without it `epochs` decide. Loads the original model once more. Blockwise distillation is that of
+    Puzzle (arXiv 2411.19146); fits from the compressed stream are those of arXiv 2510.14444, and inner states beside
+    the distributions those of Minitron (arXiv 2407.14679).
     """
 
     name: ClassVar[str] = "distil-blocks"
@@ -56,6 +59,7 @@ class DistilBlocksStage(Stage):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     relative: bool = True
     span: Annotated[int, Field(ge=1)] = 1
+    inner_weight: Annotated[float, Field(ge=0)] = 0.0
     fold: Annotated[int, Field(ge=2)] = 16
     mixed_precision: Precision = "no"
 
@@ -70,7 +74,7 @@ class DistilBlocksStage(Stage):
         return [replace(self, epochs=end - begin) for begin, end in pairwise(ends)]
 
     def kept_states(self, layers: int) -> int:
-        return 12
+        return 12 + (PLACES if self.inner_weight else 0)
 
     def working_bytes(self, model: ModelView, dtype: torch.dtype, tokens: int) -> int:
         # And the rows of the vocabulary projection that a step looks at, half of them at most.
@@ -104,7 +108,9 @@ class DistilBlocksStage(Stage):
         how = self.training(context.seed, uses_bf16(self.mixed_precision, context.view.device))
         view = context.view
         samples, shared = context.calibration.samples, context.shared
-        training = BlockTraining(view, load_original(), samples, how, self.seconds, self.fold, shared)
+        training = BlockTraining(
+            view, load_original(), samples, how, self.seconds, self.fold, shared, self.inner_weight
+        )
         with context.progress.task(self.name, len(view.layers)) as task:
             layers = training.run(task, self.layers, self.span)
         tensors = {f"{i} {key}": v for i, layer in enumerate(layers) for key, v in layer.state.items()}

@@ -245,6 +245,36 @@ def test_adjacent_layers_are_trained_together_where_asked(llama: ModelView, many
     assert distance(cut, llama, fresh) < before
 
 
+def test_states_inside_of_a_block_come_nearer_where_they_count(llama: ModelView, many: Tensor) -> None:
+    fresh = torch.randint(3, 96, (20, 12), generator=torch.Generator().manual_seed(11))
+    wanted = llama.record(fresh).states[1:]
+
+    def apart(weight: float) -> float:
+        cut = shallower(llama)
+        stage = replace(FAST, layers="all", span=9, inner_weight=weight)
+        stage.perform(planned(stage, cut, llama, many), context(cut, llama, many))
+        given = cut.record(fresh).states[1:-1]
+        ends = [wanted[end] for end in cut.ends[:-1]]
+        return sum(float((a - b).norm() / b.norm()) for a, b in zip(given, ends, strict=True))
+
+    assert apart(10.0) < 0.9 * apart(0.0)
+
+
+def test_inner_states_are_those_of_the_original_whatever_ran_before(llama: ModelView, many: Tensor) -> None:
+    wanted, shared = llama.record(many).states[1:], dict[str, Any]()
+    # The second looks at places that the first, whose last block begins higher, did not pass for its samples.
+    for span in (2, 9):
+        cut = shallower(llama)
+        how = DistilBlocksStage(epochs=1, batch=5, learning_rate=1e-9).training(0, False)
+        training = BlockTraining(cut, llama, Samples.of(many), how, None, 8, shared, inner_weight=1.0)
+        with Silent().task("", len(cut.layers)) as task:
+            training.run(task, "all", span)
+        assert training.inner is not None
+        assert sorted(training.inner.states) == sorted(training.inner.places) == [0, 1, 2, 3, 4]
+        for layer, states in training.inner.states.items():
+            assert torch.allclose(states.float(), wanted[layer], rtol=2**-7, atol=1e-3)
+
+
 def test_the_same_twice_and_another_seed_is_another_model(llama: ModelView, many: Tensor) -> None:
     cut = shallower(llama)
     one, two = (planned(FAST, cut, llama, many) for _ in range(2))
